@@ -1,0 +1,42 @@
+"""completions_lp: how much does a steering vector change the log probs of what a model would have said anyway?
+
+The functions below are the stages of a run, in order; each is also a command. They are imported when they are first
+used, so that ``import completions_lp`` needs no torch.
+"""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Condition": "records",
+    "InputError": "records",
+    "Labelling": "records",
+    "Prompt": "records",
+    "Report": "records",
+    "Sampling": "records",
+    "SteeringVector": "records",
+    "extract_vector": "vectors",
+    "load_config": "config",
+    "load_model": "model",
+    "load_pairs": "prompts",
+    "load_prompts": "prompts",
+    "make_conditions": "scoring",
+    "plot_layers": "figures",
+    "read_choices": "choices",
+    "sample_completions": "sampling",
+    "score_completions": "scoring",
+    "summarize": "reporting",
+    "wrap_model": "model",
+}
+__all__ = sorted(_HOMES)
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"completions_lp.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'completions_lp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,173 @@
+"""Is everything computed right on this model? Self-checks against full forward passes with plain torch hooks.
+
+The slow way here shares nothing with the package's own: one sequence at a time, no cache, no padding, no nnsight.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from completions_lp.config import PromptsSection
+from completions_lp.model import Model, read_residuals
+from completions_lp.prompts import first_difference, load_prompts
+from completions_lp.records import Completions, InputError, Positions, Prompt, Sampling, Scores, SteeringVector
+from completions_lp.sampling import sample_completions
+from completions_lp.scoring import make_conditions, score_completions
+
+TOLERANCES = {torch.float64: 1e-6, torch.float32: 5e-4, torch.float16: 0.1, torch.bfloat16: 0.5}
+"""Nats per completion. Half precision rounds each token's log prob by about this much whatever is done with it."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: the largest deviation seen, and what is allowed."""
+
+    name: str
+    value: float
+    limit: float
+    unit: str = "nats"
+
+    @property
+    def passed(self) -> bool:
+        """Whether the deviation is a number within the limit."""
+        return bool(self.value <= self.limit)
+
+
+def check_model(model: Model, *, n_prompts: int = 4, seed: int = 0) -> list[Finding]:
+    """Run every check on a few of the embedded prompts; takes some dozens of small forward passes.
+
+    Args:
+        model: The model to examine.
+        n_prompts: Prompts used, of different lengths.
+        seed: Of the completions and of the random steering vector.
+    """
+    section = PromptsSection()
+    prompts = load_prompts(section.path, model.tokenizer, template=section.template, limit=n_prompts)
+    limit = TOLERANCES[model.dtype]
+    sampling = Sampling(n=3, max_new_tokens=8, seed=seed)
+    completions = sample_completions(model, prompts, sampling=sampling, progress=False)
+    vector = _draw_vector(model, prompts, seed)
+    findings = [_check_site(model, prompts, limit)]
+    for positions in ("completion", "all"):
+        layers = sorted({0, model.n_layers // 2, model.n_layers - 1})
+        conditions = make_conditions([vector], layers=layers, multipliers=(0.0, 1.0), positions=positions)
+        scores = score_completions(model, completions, [vector], conditions, progress=False)
+        alone = score_completions(model, completions, [vector], conditions, progress=False, batch_size=1)
+        zero = [i for i, c in enumerate(conditions) if c.multiplier == 0]
+        findings += [
+            Finding(
+                f"scores = one full forward per sequence ({positions})", _compare_slow(model, scores, vector), limit
+            ),
+            Finding(
+                f"scores do not depend on the batch ({positions})", _largest(scores.logprob - alone.logprob), limit
+            ),
+            Finding(f"multiplier 0 changes nothing ({positions})", _largest(scores.increase[zero]), limit / 50),
+        ]
+    findings.append(
+        Finding("sampled log probs = scored log probs", _largest(scores.baseline - completions.logprob), limit)
+    )
+    findings.append(Finding("end of sequence is known", float(not model.eos_ids), 0, "missing"))
+    findings.append(Finding("answers A and B can be told apart", _count_untold(model, prompts), 0, "prompts"))
+    return findings
+
+
+def format_findings(model: Model, findings: Sequence[Finding]) -> str:
+    """A line per check and a verdict."""
+    lines = [
+        f"{model.name}: {type(model.module).__name__}, {model.n_layers} layers, d_model {model.d_model}, "
+        f"vocabulary {model.vocab_size}, {str(model.dtype).removeprefix('torch.')} on {model.device}"
+    ]
+    for finding in findings:
+        mark = "ok  " if finding.passed else "FAIL"
+        lines.append(f"{mark} {finding.name}: {finding.value:.1e} {finding.unit} (allowed {finding.limit:.0e})")
+    failed = sum(not finding.passed for finding in findings)
+    lines.append("everything is computed right on this model" if not failed else f"{failed} checks failed")
+    return "\n".join(lines)
+
+
+def _draw_vector(model: Model, prompts: Sequence[Prompt], seed: int) -> SteeringVector:
+    """A random vector a tenth as long as the residual stream it joins: it must matter, and not drown everything."""
+    ids = [prompt.token_ids for prompt in prompts]
+    residuals = read_residuals(model, ids, [len(i) - 1 for i in ids], range(model.n_layers)).double().numpy()
+    rng = np.random.default_rng(seed)
+    norms = np.linalg.norm(residuals, axis=-1).mean(-1)
+    directions = rng.standard_normal((model.n_layers, model.d_model))
+    directions *= 0.1 * norms[:, None] / np.linalg.norm(directions, axis=-1, keepdims=True)
+    return SteeringVector("doctor", "random", dict(enumerate(directions)))
+
+
+def _check_site(model: Model, prompts: Sequence[Prompt], limit: float) -> Finding:
+    """The residual stream after block L is what transformers calls ``hidden_states[L + 1]``."""
+    ids = [prompt.token_ids for prompt in prompts]
+    layers = range(max(1, model.n_layers - 1))  # the last hidden state is normed, so it is not the last block's output
+    ours = read_residuals(model, ids, [len(i) - 1 for i in ids], layers)
+    worst = 0.0
+    for row, sequence in enumerate(ids):
+        with torch.no_grad():
+            output = model.module(torch.tensor([sequence], device=model.device), output_hidden_states=True)
+        for layer in layers:
+            theirs = output.hidden_states[layer + 1][0, -1].to(ours)
+            worst = max(worst, float((ours[layer, row] - theirs).norm() / theirs.norm()))
+    return Finding("vectors are read at hidden_states[layer + 1]", worst, limit, "relative")
+
+
+def _compare_slow(model: Model, scores: Scores, vector: SteeringVector) -> float:
+    """Largest difference per completion, in nats, to a full forward pass each, unsteered and steered."""
+    completions = scores.completions
+    worst = 0.0
+    for row in range(len(completions)):
+        n = completions.lengths[row]
+        slow = _score_slowly(model, completions, row)
+        worst = max(worst, abs(float((scores.baseline[row, :n] - slow).sum())))
+        for c, condition in enumerate(scores.conditions):
+            added = condition.multiplier * vector.directions[condition.layer]
+            slow = _score_slowly(model, completions, row, condition.layer, added, condition.positions)
+            worst = max(worst, abs(float((scores.logprob[c, row, :n] - slow).sum())))
+    return worst
+
+
+def _score_slowly(
+    model: Model,
+    completions: Completions,
+    row: int,
+    layer: int | None = None,
+    added: Float[np.ndarray, " d_model"] | None = None,
+    positions: Positions = "completion",
+) -> Float[np.ndarray, " token"]:
+    prompt = completions.prompts[completions.prompt_index[row]].token_ids
+    said = completions.token_ids[row, : completions.lengths[row]].tolist()
+    start = len(prompt) - 1 if positions == "completion" else 0
+
+    def add(_module: object, _inputs: object, output: object) -> object:
+        hidden = (output[0] if isinstance(output, tuple) else output).clone()  # type: ignore[attr-defined]
+        hidden[:, start:] += torch.as_tensor(added).to(hidden)
+        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+    handle = None if layer is None else model.blocks[layer]._module.register_forward_hook(add)
+    try:
+        with torch.no_grad():
+            logits = model.module(torch.tensor([[*prompt, *said]], device=model.device), use_cache=False).logits[0]
+    finally:
+        if handle is not None:
+            handle.remove()
+    logprob = logits[len(prompt) - 1 : -1].double().log_softmax(-1)
+    return logprob.gather(-1, torch.tensor(said, device=logprob.device)[:, None])[:, 0].cpu().numpy()
+
+
+def _largest(difference: Float[np.ndarray, "... token"]) -> float:
+    """Largest |sum over tokens|; NaN past a completion's end counts nothing."""
+    return float(np.abs(np.nansum(difference, -1, dtype=np.float64)).max(initial=0.0))
+
+
+def _count_untold(model: Model, prompts: Sequence[Prompt]) -> float:
+    """Prompts whose two answers have the same tokens."""
+    untold = 0
+    for prompt in prompts:
+        try:
+            first_difference(prompt, prompt.matching, model.tokenizer)
+        except InputError:
+            untold += 1
+    return float(untold)

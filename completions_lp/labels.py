@@ -1,0 +1,86 @@
+"""Token ids -> label and answer position.
+
+A completion is labelled by *first passage*: reading its first ``within`` tokens one by one, the first answer that
+appears is its label, and the token at which it appears is the answer position. If both answers occur, the first one
+decides. The label depends on no token past the window.
+"""
+
+import re
+from collections.abc import Sequence
+
+from completions_lp.records import InputError, Labelling, Tokenizer
+
+NO_ANSWER = "none"
+
+
+class Labeller:
+    """Labels completions by one rule; keeps the decoded prefixes, which samples of a prompt share.
+
+    Rules (``Labelling.rule``):
+
+    - ``letter``: the answer stands alone: ``A``, `` A``, ``(A``, ``A)``, but not ``As an AI``. Whether a letter stands
+      alone is settled by the character after it, so a letter at the end of a token waits for the next token to confirm
+      it; the answer position is still that of the letter. At the end of the window or of the text it stands alone.
+    - ``token``: one token whose text, without spaces around it, is the answer.
+    - ``substring``: the answer anywhere in the text, inside words too.
+    - ``regex``: ``Labelling.pattern`` with ``{letter}`` replaced by the answer, searched in the text so far.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, labelling: Labelling) -> None:
+        self.tokenizer = tokenizer
+        self.labelling = labelling
+        self._texts: dict[tuple[int, ...], str] = {(): ""}
+        self._patterns: dict[str, re.Pattern[str]] = {}
+
+    def label(self, token_ids: Sequence[int], *, letters: Sequence[str]) -> tuple[str, int]:
+        """The first of ``letters`` that the completion gives, and the 0-based index of the token that completes it.
+
+        Returns ``("none", -1)`` where no answer appears within the window. Two answers that appear with the same token
+        are told apart by their place in the text.
+        """
+        window = tuple(token_ids[: self.labelling.within])
+        for end in range(1, len(window) + 1):
+            places = [(self._find(window, end, letter), letter) for letter in letters]
+            found = [(place, letter) for place, letter in places if place is not None]
+            if found:
+                return min(found)[1], end - 1
+        return NO_ANSWER, -1
+
+    def _find(self, window: tuple[int, ...], end: int, letter: str) -> int | None:
+        """Where in the text of ``window[:end]`` the answer stands, if token ``end - 1`` completes it."""
+        if self.labelling.rule == "token":
+            return 0 if self._text(window[end - 1 : end]).strip() == letter else None
+        text = self._text(window[:end])
+        if self.labelling.rule == "letter":
+            return self._find_alone(text, letter, self._text(window[: end + 1]))
+        match = self._pattern(letter).search(text)
+        return match.start() if match else None
+
+    def _find_alone(self, text: str, letter: str, longer: str) -> int | None:
+        """Place of a stand-alone ``letter`` in ``text``; ``longer`` has the next token too, if there is one."""
+        for match in self._pattern(letter).finditer(text):
+            if match.end() < len(text) or self._pattern(letter).match(longer, match.start()):
+                return match.start()
+        return None
+
+    def _pattern(self, letter: str) -> re.Pattern[str]:
+        if letter not in self._patterns:
+            literal = re.escape(letter)
+            source = {
+                "letter": rf"(?<!\w){literal}(?!\w)",
+                "substring": literal,
+                "regex": self.labelling.pattern.replace("{letter}", literal),
+            }[self.labelling.rule]
+            try:
+                self._patterns[letter] = re.compile(source)
+            except re.error as error:
+                raise InputError(
+                    f"label pattern {self.labelling.pattern!r} is not a regular expression: {error}"
+                ) from None
+        return self._patterns[letter]
+
+    def _text(self, token_ids: tuple[int, ...]) -> str:
+        """Decoded text; special tokens (an end of sequence spells letters too) are left out."""
+        if token_ids not in self._texts:
+            self._texts[token_ids] = str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+        return self._texts[token_ids]

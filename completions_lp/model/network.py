@@ -1,0 +1,210 @@
+"""Run the network with a vector added, and read out: every nnsight trace of the plain path is here.
+
+The shapes of one pass: rows are independent sequences; prefixes are padded on the left, what follows them on the
+right, so that the two meet without a gap (sliding windows count positions in the cache). Positions are given
+explicitly. Only the numbers that a caller asked for leave a trace; logits never do.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import nnsight
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from completions_lp.model.loading import Model
+
+
+@dataclass(frozen=True)
+class Steering:
+    """What is added to the residual stream at the output of one block: one direction (zero for none) per row."""
+
+    layer: int
+    added: Float[Tensor, "row d_model"]
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Keys and values of tokens that went through the network already, padded on the left."""
+
+    cache: Any
+    """A transformers cache, or None where no row has a token."""
+    mask: Int[Tensor, "row past"]
+
+    def select(self, rows: Int[Tensor, " kept"]) -> "Prefix":
+        """Some rows, in their order and as often as they are named."""
+        cache = self.copy_cache()
+        if cache is not None:
+            cache.batch_select_indices(rows)
+        return Prefix(cache, self.mask[rows])
+
+    def copy_cache(self) -> Any:
+        """The cache for one pass, which grows it; no tensor is copied, as layers rebind theirs and never write in."""
+        if self.cache is None:
+            return None
+        cache = copy.copy(self.cache)
+        cache.layers = [copy.copy(layer) for layer in self.cache.layers]
+        return cache
+
+
+def prefill(model: Model, sequences: Sequence[Sequence[int]], *, steering: Steering | None = None) -> Prefix:
+    """Run sequences through the network once and keep their keys and values."""
+    width = max(map(len, sequences))
+    ids = torch.zeros(len(sequences), width, dtype=torch.long, device=model.device)
+    mask = torch.zeros_like(ids)
+    for i, sequence in enumerate(sequences):
+        ids[i, width - len(sequence) :] = torch.tensor(sequence, dtype=torch.long)
+        mask[i, width - len(sequence) :] = 1
+    if width == 0:
+        return Prefix(None, mask)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    network, blocks = model.network, model.blocks
+    # A padding token sees nothing at all, which some attention kernels turn into NaN; 0 x NaN would reach the others.
+    padding = None if bool(mask.all()) else (mask == 0)[..., None]
+    with (
+        torch.no_grad(),
+        network.trace(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1),
+    ):
+        for layer, block in enumerate(blocks):
+            steered = steering is not None and layer == steering.layer
+            if steered or padding is not None:
+                stream = residual_stream(block.output)
+                if steered:
+                    stream[:] += steering.added[:, None].to(stream)
+                if padding is not None:
+                    stream.masked_fill_(padding, 0.0)
+        cache = nnsight.save(network.output.past_key_values)
+    _count(model, ids)
+    return Prefix(cache, mask)
+
+
+def score_next(
+    model: Model,
+    prefix: Prefix,
+    tokens: Int[Tensor, "row token"],
+    targets: Int[Tensor, "row token"],
+    *,
+    steering: Steering | None = None,
+) -> Float[Tensor, "row token"]:
+    """Log prob, in nats, of ``targets[:, t]`` after the prefix and ``tokens[:, : t + 1]``.
+
+    Rows are padded on the right with any id; what stands there is meaningless and for the caller to mask.
+    """
+    inputs = _continue(prefix, tokens)
+    network, blocks, exact = model.network, model.blocks, model.exact_dtype
+    with torch.no_grad(), network.trace(input_ids=tokens, use_cache=True, **inputs):
+        if steering is not None:
+            stream = residual_stream(blocks[steering.layer].output)
+            stream[:] += steering.added[:, None].to(stream)
+        logits = network.output.logits.to(exact)
+        logprob = nnsight.save(logits.gather(-1, targets[..., None])[..., 0] - logits.logsumexp(-1))
+    _count(model, tokens)
+    return logprob
+
+
+def read_next(
+    model: Model,
+    prefix: Prefix,
+    tokens: Int[Tensor, "row token"],
+    *,
+    lengths: Int[Tensor, " row"] | None = None,
+    steering: Steering | None = None,
+) -> tuple[Float[Tensor, "row vocab"], Prefix]:
+    """Logits after the last token of every row, and the prefix grown by ``tokens``.
+
+    ``lengths`` says how many of a row's tokens are there, where rows are ragged (padded on the right); the grown
+    prefix is then of no use.
+    """
+    inputs = _continue(prefix, tokens)
+    last = torch.full((len(tokens),), tokens.shape[1], device=tokens.device) if lengths is None else lengths
+    rows = torch.arange(len(tokens), device=tokens.device)
+    network, blocks, exact = model.network, model.blocks, model.exact_dtype
+    kept = 1 if lengths is None else 0  # transformers' logits_to_keep: 0 keeps all
+    place = torch.zeros_like(last) if lengths is None else last - 1
+    with torch.no_grad(), network.trace(input_ids=tokens, use_cache=True, logits_to_keep=kept, **inputs):
+        if steering is not None:
+            stream = residual_stream(blocks[steering.layer].output)
+            stream[:] += steering.added[:, None].to(stream)
+        cache = nnsight.save(network.output.past_key_values)
+        logits = nnsight.save(network.output.logits[rows, place].to(exact))
+    _count(model, tokens)
+    return logits, Prefix(cache, inputs["attention_mask"])
+
+
+def read_residuals(
+    model: Model, sequences: Sequence[Sequence[int]], index: Sequence[int], layers: Sequence[int]
+) -> Float[Tensor, "layer row d_model"]:
+    """Residual stream of each row at one of its tokens, at the output of each layer, in float32 or better.
+
+    The pass ends after the last layer that is read.
+    """
+    width = max(map(len, sequences))
+    ids = torch.zeros(len(sequences), width, dtype=torch.long, device=model.device)
+    mask = torch.zeros_like(ids)
+    for i, sequence in enumerate(sequences):
+        ids[i, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+        mask[i, : len(sequence)] = 1
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    rows, columns = torch.arange(len(ids), device=ids.device), torch.tensor(index, device=ids.device)
+    network, blocks, exact = model.network, model.blocks, model.exact_dtype
+    with (
+        torch.no_grad(),
+        network.trace(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False) as tracer,
+    ):
+        read = []
+        for layer in sorted(layers):
+            read.append(residual_stream(blocks[layer].output)[rows, columns].to(exact).cpu())
+        residuals = nnsight.save(torch.stack(read))
+        tracer.stop()
+    _count(model, ids)
+    return residuals
+
+
+def residual_stream(output: Any) -> Tensor:
+    """The hidden states in a block's output, which some architectures return in a tuple."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def warp_logits(
+    logits: Float[Tensor, "row vocab"], *, temperature: float, top_k: int, top_p: float
+) -> Float[Tensor, "row vocab"]:
+    """Temperature, then top-k, then top-p, by transformers' own logits processors; cut tokens get -inf."""
+    from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    none = torch.empty(0, dtype=torch.long)
+    if temperature != 1:
+        logits = TemperatureLogitsWarper(temperature)(none, logits)
+    if top_k:
+        logits = TopKLogitsWarper(min(top_k, logits.shape[-1]))(none, logits)
+    if top_p < 1:
+        logits = TopPLogitsWarper(top_p)(none, logits)
+    return logits
+
+
+def _continue(prefix: Prefix, tokens: Int[Tensor, "row token"]) -> dict[str, Any]:
+    """Attention mask, positions and cache of tokens that follow a prefix."""
+    new = torch.ones_like(tokens)
+    positions = prefix.mask.sum(1, keepdim=True) + torch.arange(tokens.shape[1], device=tokens.device)
+    inputs: dict[str, Any] = {"attention_mask": torch.cat([prefix.mask, new], 1), "position_ids": positions}
+    if prefix.cache is not None:
+        inputs["past_key_values"] = prefix.copy_cache()
+    return inputs
+
+
+def _count(model: Model, ids: Int[Tensor, "row token"]) -> None:
+    model.usage.tokens += ids.numel()
+    model.usage.passes += 1
+
+
+def pad_right(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Bool[Tensor, "row token"]]:
+    """Ragged token ids as one tensor, padded with 0, and the mask of what is there."""
+    width = max(map(len, sequences))
+    ids = torch.zeros(len(sequences), width, dtype=torch.long)
+    mask = torch.zeros(len(sequences), width, dtype=torch.bool)
+    for i, sequence in enumerate(sequences):
+        ids[i, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+        mask[i, : len(sequence)] = True
+    return ids.to(device), mask.to(device)

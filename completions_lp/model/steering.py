@@ -1,0 +1,82 @@
+"""Conditions -> what is added to which rows: steered and unsteered rows side by side in one pass.
+
+Rows are ordered by *variant*: the whole batch without steering, then the whole batch under each condition of a layer.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from completions_lp.model.loading import Model
+from completions_lp.model.network import Prefix, Steering, prefill
+from completions_lp.records import Condition, InputError, SteeringVector
+
+
+def check_conditions(model: Model, vectors: Sequence[SteeringVector], conditions: Sequence[Condition]) -> None:
+    """Raise InputError unless every condition can be computed on this model."""
+    by_name = {vector.name: vector for vector in vectors}
+    if len(by_name) < len(vectors):
+        raise InputError(f"two vectors have the same name; names: {', '.join(vector.name for vector in vectors)}")
+    for vector in vectors:
+        if vector.d_model != model.d_model:
+            raise InputError(
+                f"vector {vector.name!r} has size {vector.d_model}, but the residual stream of {model.name} has "
+                f"{model.d_model}; use a vector that was made with this model"
+            )
+    model.check_layers([condition.layer for condition in conditions])
+    for condition in conditions:
+        if condition.vector not in by_name:
+            raise InputError(f"a condition names vector {condition.vector!r}; there are {', '.join(by_name) or 'none'}")
+        if condition.layer not in by_name[condition.vector].directions:
+            layers = ", ".join(map(str, by_name[condition.vector].directions))
+            raise InputError(f"vector {condition.vector!r} has no layer {condition.layer}; it has layers {layers}")
+
+
+def group_conditions(conditions: Sequence[Condition]) -> list[list[int]]:
+    """Indices of the conditions that share a pass (same layer, same positions), layer by layer."""
+
+    def key(i: int) -> tuple[int, str]:
+        return conditions[i].layer, conditions[i].positions
+
+    return [list(group) for _, group in groupby(sorted(range(len(conditions)), key=key), key=key)]
+
+
+class Variants:
+    """Prompts that went through the network once, to be continued by rows under the conditions of a layer.
+
+    ``of_prompt`` says which prompt each row of the batch continues.
+    """
+
+    def __init__(self, model: Model, prompts: Sequence[Sequence[int]], of_prompt: Int[Tensor, " row"]) -> None:
+        self.model = model
+        self.past = [prompt[:-1] for prompt in prompts]
+        self.of_prompt = of_prompt.to(model.device)
+        self.unsteered = prefill(model, self.past)
+
+    def steer(
+        self, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]
+    ) -> tuple[Prefix, Steering | None]:
+        """The prefix and the steering of a pass of ``(1 + conditions) * rows`` rows.
+
+        With ``positions = "all"`` the vector acts on the prompts too, so they are run again under each condition.
+        """
+        if not conditions:
+            return self.unsteered.select(self.of_prompt), None
+        device, exact = self.model.device, self.model.exact_dtype
+        added = [c.multiplier * vectors[c.vector].directions[c.layer].astype(np.float64) for c in conditions]
+        variants = torch.from_numpy(np.stack([np.zeros(self.model.d_model), *added])).to(device, exact)
+        layer, n = conditions[0].layer, len(self.of_prompt)
+        steering = Steering(layer, variants.repeat_interleave(n, 0))
+        if conditions[0].positions == "completion":
+            return self.unsteered.select(self.of_prompt.repeat(len(variants))), steering
+        steered = prefill(
+            self.model,
+            self.past * len(variants),
+            steering=Steering(layer, variants.repeat_interleave(len(self.past), 0)),
+        )
+        offsets = torch.arange(len(variants), device=device)[:, None] * len(self.past)
+        return steered.select((self.of_prompt[None] + offsets).reshape(-1)), steering

@@ -1,0 +1,292 @@
+"""A run: configuration -> stages in order -> run directory. The only module that knows every stage."""
+
+import hashlib
+import importlib.metadata
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from completions_lp import store
+from completions_lp.choices import pick_letters, read_choices
+from completions_lp.config import Config, dump_config, make_config
+from completions_lp.model import Model, check_conditions, load_model
+from completions_lp.prompts import first_difference, load_pairs, load_prompts
+from completions_lp.records import (
+    Choices,
+    Completions,
+    Condition,
+    ContrastPair,
+    Increases,
+    Prompt,
+    Report,
+    SteeringVector,
+)
+from completions_lp.reporting import sum_tokens, summarize
+from completions_lp.sampling import check_context, sample_completions
+from completions_lp.scoring import make_conditions, score_completions
+from completions_lp.tables import format_report
+from completions_lp.vectors import (
+    average_differences,
+    describe_source,
+    draw_random_vectors,
+    negate_vector,
+    read_differences,
+    shuffle_labels,
+)
+
+PACKAGES = ("completions-lp", "nnsight", "torch", "transformers", "datasets", "tokenizers", "numpy", "scipy")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run behaves; nothing here changes a number."""
+
+    tokens: bool = False
+    """Also write ``tokens.parquet``."""
+    progress: bool = True
+
+
+class Run:
+    """A run directory and its stages. Each stage reads what earlier ones left in the directory and writes its own.
+
+    Everything that can be checked is checked before the network does any work and before anything is written.
+    """
+
+    def __init__(self, config: Config, folder: str | Path, *, options: Options | None = None) -> None:
+        self.config = config
+        self.folder = Path(folder)
+        self.options = options or Options()
+        self.info: dict[str, Any] = {"config": dump_config(config), "seed": config.sampling.seed}
+        if (self.folder / "run.json").is_file():
+            self.info = {**store.read_info(self.folder), **self.info}
+
+    @classmethod
+    def open(cls, folder: str | Path, *, options: Options | None = None) -> "Run":
+        """The run that a directory holds, with the configuration it was made with."""
+        return cls(make_config(store.read_info(Path(folder))["config"]), folder, options=options)
+
+    def all(self) -> Report:
+        """The whole job."""
+        self.check()
+        self.vector()
+        self.sample()
+        self.score()
+        return self.report()
+
+    def check(self) -> None:
+        """Raise InputError for whatever is wrong with the input of any stage, before any work is done."""
+        self._check_prompts(self.prompts)
+        self._list_layers()
+        if self.config.vector.path is None:
+            _ = self.pairs
+        else:
+            vectors = [self._read_target()]
+            check_conditions(self.model, vectors, self._make_conditions(vectors))
+
+    def vector(self) -> tuple[SteeringVector, ...]:
+        """Stage 1: the target vector and its controls."""
+        with self._stage("vector") as notes:
+            vectors = self._make_vectors()
+            for vector in vectors:
+                store.write_vector(self.folder, vector)
+            quality = vectors[0].quality
+            notes["vector"] = {"n_pairs": vectors[0].provenance.get("n_pairs"), "quality": _jsonable(quality)}
+        return vectors
+
+    def sample(self) -> Completions:
+        """Stage 2: completions of the unsteered model, labelled."""
+        self._check_prompts(self.prompts)
+        with self._stage("sample"):
+            completions = sample_completions(
+                self.model,
+                self.prompts,
+                sampling=self.config.sampling,
+                labelling=self.config.labelling,
+                memory_budget=self.config.run.memory_budget,
+                progress=self.options.progress,
+            )
+            store.write_completions(self.folder, completions)
+        return completions
+
+    def score(self) -> tuple[Increases, Choices]:
+        """Stage 3: the same token ids under every condition, and the two-choice read-out beside them."""
+        completions = self._read_completions()
+        vectors = store.read_vectors(self.folder)
+        conditions = self._make_conditions(vectors)
+        check_conditions(self.model, vectors, conditions)
+        common = {"memory_budget": self.config.run.memory_budget, "progress": self.options.progress}
+        with self._stage("score"):
+            scores = score_completions(self.model, completions, vectors, conditions, **common)
+            increases = sum_tokens(scores)
+            store.write_increases(self.folder, increases)
+            if self.options.tokens:
+                store.write_tokens(self.folder, scores)
+        with self._stage("choices"):
+            target = self.config.label.target
+            choices = read_choices(self.model, completions.prompts, vectors, conditions, target=target, **common)
+            store.write_choices(self.folder, choices)
+        return increases, choices
+
+    def report(self) -> Report:
+        """Stage 4: the numbers of the paper, from the stored tables alone; needs no model."""
+        completions = self._read_completions()
+        increases = store.read_increases(self.folder, completions)
+        choices = store.read_choices(self.folder, completions.prompts)
+        quality = next((v.quality for v in store.read_vectors(self.folder) if v.kind == "target"), {})
+        with self._stage("report") as notes:
+            report = summarize(increases, choices, target=self.config.label.target)
+            title = f"{Path(self.config.model.name).name}: {Path(self.config.prompts.path).stem}"
+            store.write_report(self.folder, report, format_report(report, title=title, quality=quality))
+            notes["checks"] = dict(report.checks)
+            notes["warnings"] = list(report.warnings)
+        return report
+
+    @cached_property
+    def model(self) -> Model:
+        """The model, loaded when a stage first needs it."""
+        section = self.config.model
+        return load_model(section.name, revision=section.revision, dtype=section.dtype, device=section.device)
+
+    @cached_property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The prompts as asked."""
+        section = self.config.prompts
+        return load_prompts(
+            section.path,
+            self.model.tokenizer,
+            template=section.template,
+            split=section.split,
+            revision=section.revision,
+            letters=section.letters,
+            limit=section.limit,
+        )
+
+    @cached_property
+    def pairs(self) -> tuple[ContrastPair, ...]:
+        """The contrast pairs, asked by the template of the prompts."""
+        return load_pairs(
+            self.config.vector.pairs,
+            self.model.tokenizer,
+            template=self.config.prompts.template,
+            read_token=self.config.vector.read_token,
+        )
+
+    def _check_prompts(self, prompts: tuple[Prompt, ...]) -> None:
+        check_context(self.model, prompts, self.config.sampling.max_new_tokens)
+        letters = pick_letters(prompts, self.config.label.target)
+        for prompt, pair in zip(prompts, letters, strict=True):
+            first_difference(prompt, pair[0], self.model.tokenizer)
+
+    def _list_layers(self) -> tuple[int, ...] | None:
+        """Layers that the configuration names, checked; None for all."""
+        for layers in (self.config.vector.layers, self.config.scoring.layers):
+            if layers != "all":
+                self.model.check_layers(layers)
+        return None if self.config.vector.layers == "all" else tuple(self.config.vector.layers)
+
+    def _read_target(self) -> SteeringVector:
+        return replace(store.read_vector(Path(str(self.config.vector.path))), kind="target")
+
+    def _make_vectors(self) -> tuple[SteeringVector, ...]:
+        controls, seed = self.config.controls, self.config.sampling.seed
+        shuffled: tuple[SteeringVector, ...] = ()
+        if self.config.vector.path is not None:
+            target = self._read_target()
+        else:
+            differences = read_differences(
+                self.model,
+                self.pairs,
+                layers=self._list_layers(),
+                memory_budget=self.config.run.memory_budget,
+                progress=self.options.progress,
+            )
+            source = self.config.vector.pairs
+            target = average_differences(
+                differences,
+                name=Path(source).stem,
+                provenance={
+                    **describe_source(self.model, differences),
+                    "pairs": Path(source).name,
+                    "pairs_sha256": _hash_file(source),
+                    "read_token": self.config.vector.read_token,
+                    "template": self.config.prompts.template,
+                },
+            )
+            shuffled = shuffle_labels(differences, target, controls.shuffled_labels, seed=seed)
+        negated = (negate_vector(target),) if controls.negated else ()
+        return (target, *negated, *draw_random_vectors(target, controls.random_directions, seed=seed), *shuffled)
+
+    def _make_conditions(self, vectors: tuple[SteeringVector, ...] | list[SteeringVector]) -> tuple[Condition, ...]:
+        """The grid, and the target vector with multiplier 0 at its lowest layer: the run's noise floor."""
+        section = self.config.scoring
+        layers = None if section.layers == "all" else section.layers
+        grid = make_conditions(vectors, layers=layers, multipliers=section.multipliers, positions=section.positions)
+        if any(c.multiplier == 0 for c in grid):
+            return grid
+        return (replace(grid[0], vector=vectors[0].name, kind=vectors[0].kind, multiplier=0.0), *grid)
+
+    def _read_completions(self) -> Completions:
+        return store.read_completions(self.folder, sampling=self.config.sampling, labelling=self.config.labelling)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[dict[str, Any]]:
+        """Time a stage and count its tokens; what it left in ``notes`` goes into ``run.json`` with them."""
+        if name in store.STAGES:
+            store.start_run(self.folder, self.info)
+            store.drop_later(self.folder, name)
+        before = replace(self.model.usage) if "model" in self.__dict__ else None
+        start = time.perf_counter()
+        notes: dict[str, Any] = {}
+        yield notes
+        self.info.setdefault("timings", {})[name] = round(time.perf_counter() - start, 3)
+        if "model" in self.__dict__:
+            used = self.model.usage
+            tokens, passes = (
+                (used.tokens, used.passes)
+                if before is None
+                else (
+                    used.tokens - before.tokens,
+                    used.passes - before.passes,
+                )
+            )
+            self.info.setdefault("token_counts", {})[name] = {"tokens": tokens, "passes": passes}
+            self.info["model"] = _describe_model(self.model)
+        self.info["versions"] = {p: _version(p) for p in PACKAGES} | {"python": platform.python_version()}
+        self.info.update(notes)
+        store.write_info(self.folder, self.info)
+
+
+def _describe_model(model: Model) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "revision": model.revision,
+        "weights": model.fingerprint(),
+        "tokenizer": model.tokenizer_hash(),
+        "n_layers": model.n_layers,
+        "d_model": model.d_model,
+        "vocab_size": model.vocab_size,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+    }
+
+
+def _jsonable(quality: Mapping[int, Any]) -> dict[str, Any]:
+    return {str(layer): vars(q) for layer, q in quality.items()}
+
+
+def _hash_file(source: str) -> str:
+    """sha256 of a local file; empty for a hub dataset, whose revision says which it is."""
+    path = Path(source)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,221 @@
+"""Prompts -> Completions: what the unsteered model says, drawn many times, the prompt run once.
+
+The draws of a prompt share their beginnings, so only distinct prefixes go through the network: the samples that have
+said the same so far are one row. Every prompt has its own stream of uniform random numbers, named by the seed and the
+prompt's id, and every sample its own number per step; a token is drawn by inverting the distribution function at that
+number. So a completion does not depend on the batch, on the other prompts or on how many draws are made.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from completions_lp.labels import Labeller
+from completions_lp.model import Model, count_rows, find_budget, prefill, read_next, warp_logits
+from completions_lp.records import Completions, InputError, Labelling, Prompt, Sampling
+
+CDF_BLOCK = 256
+
+
+def sample_completions(
+    model: Model,
+    prompts: Sequence[Prompt],
+    *,
+    sampling: Sampling | None = None,
+    labelling: Labelling | None = None,
+    memory_budget: float | None = None,
+    batch_size: int | None = None,
+    progress: bool = True,
+) -> Completions:
+    """Draw completions of every prompt from the unsteered model and label them.
+
+    Args:
+        model: The model.
+        prompts: What is asked.
+        sampling: How to draw; by default 100 draws of plain ancestral sampling with seed 0.
+        labelling: When a completion counts as an answer; by default a stand-alone letter within 10 tokens.
+        memory_budget: GiB that a pass may take; by default a quarter of the free memory.
+        batch_size: Prompts per batch, overriding the memory's choice.
+        progress: Show a bar.
+
+    Returns:
+        Distinct completions with counts, grouped by prompt, in the order in which they were first drawn.
+
+    Raises:
+        InputError: A prompt does not fit in the model's context.
+    """
+    sampling, labelling = sampling or Sampling(), labelling or Labelling()
+    check_context(model, prompts, sampling.max_new_tokens)
+    drawn: dict[int, list[_Draw]] = {}
+    with tqdm(total=len(prompts), desc="sample", unit="prompt", disable=not progress) as bar:
+        for batch in _plan_batches(model, prompts, sampling, memory_budget, batch_size):
+            drawn.update(zip(batch, _sample_batch(model, [prompts[i] for i in batch], sampling), strict=True))
+            bar.update(len(batch))
+    return _collect(model, prompts, [drawn[i] for i in range(len(prompts))], sampling, labelling)
+
+
+def check_context(model: Model, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
+    """Raise InputError if a prompt and its completion do not fit in the model's context, naming the longest prompt."""
+    longest = max(prompts, key=lambda prompt: len(prompt.token_ids))
+    need = len(longest.token_ids) + max_new_tokens
+    if need > model.context_length:
+        raise InputError(
+            f"prompt {longest.id!r} has {len(longest.token_ids)} tokens, max_new_tokens is {max_new_tokens}: "
+            f"together {need}, more than the {model.context_length} of the context of {model.name}; shorten or leave out the "
+            f"prompt ({longest.text[:60]!r}...)"
+        )
+
+
+def draw_uniforms(prompt_id: str, sampling: Sampling) -> Float[np.ndarray, "sample step"]:
+    """The uniform random numbers of one prompt: a stream of its own, from the seed and the prompt's id."""
+    words = np.frombuffer(hashlib.sha256(prompt_id.encode()).digest(), dtype=np.uint32)
+    rng = np.random.default_rng(np.random.SeedSequence([sampling.seed, *map(int, words)]))
+    return rng.random((sampling.draws, sampling.max_new_tokens))
+
+
+def invert_cdf(
+    probs: Float[Tensor, "node vocab"], nodes: Int[Tensor, " sample"], uniforms: Float[Tensor, " sample"]
+) -> Int[Tensor, " sample"]:
+    """The first token at which the cumulative probability of a sample's node exceeds its uniform number.
+
+    In two levels, so that no ``[sample, vocab]`` array is made: the block of 256 tokens first, then the token in it.
+    Sums are in float64. A token of probability 0 is never drawn.
+    """
+    n, vocab = probs.shape
+    padded = torch.nn.functional.pad(probs, (0, -vocab % CDF_BLOCK)).view(n, -1, CDF_BLOCK)
+    edges = padded.sum(-1, dtype=torch.float64).cumsum(-1)
+    goal = uniforms.to(torch.float64) * edges[nodes, -1]
+    block = (edges[nodes] <= goal[:, None]).sum(-1).clamp(max=edges.shape[1] - 1)
+    rest = goal - torch.where(block > 0, edges[nodes, (block - 1).clamp(min=0)], 0.0)
+    inside = padded[nodes, block].to(torch.float64)
+    place = (inside.cumsum(-1) <= rest[:, None]).sum(-1)
+    # Rounding may leave nothing past the goal; the last token that can be drawn is then the answer.
+    last = CDF_BLOCK - 1 - (inside.flip(-1) > 0).to(torch.int8).argmax(-1)
+    return block * CDF_BLOCK + torch.minimum(place, last)
+
+
+@dataclass
+class _Draw:
+    """One distinct completion of a prompt, and the samples that drew it."""
+
+    token_ids: list[int] = field(default_factory=list)
+    logprob: list[float] = field(default_factory=list)
+    samples: list[int] = field(default_factory=list)
+    ended: bool = False
+
+    def grow(self, token: int, logprob: float, samples: list[int], *, ended: bool) -> "_Draw":
+        return _Draw([*self.token_ids, token], [*self.logprob, logprob], samples, ended)
+
+
+def _plan_batches(
+    model: Model, prompts: Sequence[Prompt], sampling: Sampling, memory_budget: float | None, batch_size: int | None
+) -> Iterator[list[int]]:
+    """Prompts that go together, longest first, so that the padding is small and the first batch is the largest."""
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].token_ids))
+    budget, past = find_budget(model, memory_budget), len(prompts[order[0]].token_ids) + sampling.max_new_tokens
+    fit = count_rows(model, budget, tokens=1, logits=2, past=past)
+    size = batch_size or max(1, fit // sampling.draws)
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _sample_batch(model: Model, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[_Draw]]:
+    """Distinct completions of each prompt of a batch, in the order in which they were first drawn."""
+    device = model.device
+    uniforms = np.stack([draw_uniforms(prompt.id, sampling) for prompt in prompts])
+    prefix = prefill(model, [prompt.token_ids[:-1] for prompt in prompts])
+    nodes = [(i, _Draw(samples=list(range(sampling.draws)))) for i in range(len(prompts))]
+    tokens = torch.tensor([[prompt.token_ids[-1]] for prompt in prompts], device=device)
+    done: list[list[_Draw]] = [[] for _ in prompts]
+    for step in range(sampling.max_new_tokens):
+        logits, prefix = read_next(model, prefix, tokens)
+        chosen, logprob = _draw_tokens(logits, nodes, uniforms[:, :, step], sampling)
+        parents, children = _branch(nodes, chosen, logprob, model.eos_ids)
+        alive = []
+        for parent, (i, draw) in zip(parents, children, strict=True):
+            if draw.ended or step == sampling.max_new_tokens - 1:
+                done[i].append(draw)
+            else:
+                alive.append((parent, i, draw))
+        if not alive:
+            break
+        nodes = [(i, draw) for _, i, draw in alive]
+        tokens = torch.tensor([[draw.token_ids[-1]] for _, draw in nodes], device=device)
+        prefix = prefix.select(torch.tensor([parent for parent, _, _ in alive], device=device))
+    return [sorted(draws, key=lambda draw: draw.samples[0]) for draws in done]
+
+
+def _draw_tokens(
+    logits: Float[Tensor, "node vocab"],
+    nodes: Sequence[tuple[int, _Draw]],
+    uniforms: Float[np.ndarray, "prompt sample"],
+    sampling: Sampling,
+) -> tuple[list[int], list[float]]:
+    """Next token of every sample (node by node), and its log prob under the model itself, at temperature 1."""
+    of_sample = np.repeat(np.arange(len(nodes)), [len(draw.samples) for _, draw in nodes])
+    rows = torch.from_numpy(of_sample).to(logits.device)
+    if sampling.greedy:
+        tokens = logits.argmax(-1)[rows]
+    else:
+        warped = warp_logits(logits, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
+        u = np.concatenate([uniforms[i, draw.samples] for i, draw in nodes])
+        tokens = invert_cdf(warped.softmax(-1), rows, torch.from_numpy(u).to(logits.device))
+    logprob = logits[rows, tokens] - logits.logsumexp(-1)[rows]
+    return tokens.tolist(), logprob.tolist()
+
+
+def _branch(
+    nodes: Sequence[tuple[int, _Draw]], tokens: Sequence[int], logprob: Sequence[float], eos_ids: frozenset[int]
+) -> tuple[list[int], list[tuple[int, _Draw]]]:
+    """Split every node by the token that its samples drew; returns each child's parent and the children."""
+    parents: list[int] = []
+    children: list[tuple[int, _Draw]] = []
+    at = 0
+    for parent, (i, draw) in enumerate(nodes):
+        groups: dict[int, tuple[float, list[int]]] = {}
+        for sample, token, value in zip(draw.samples, tokens[at:], logprob[at:], strict=False):
+            groups.setdefault(token, (value, []))[1].append(sample)
+        at += len(draw.samples)
+        for token, (value, samples) in groups.items():
+            parents.append(parent)
+            children.append((i, draw.grow(token, value, samples, ended=token in eos_ids)))
+    return parents, children
+
+
+def _collect(
+    model: Model, prompts: Sequence[Prompt], drawn: Sequence[list[_Draw]], sampling: Sampling, labelling: Labelling
+) -> Completions:
+    flat = [(i, draw) for i, draws in enumerate(drawn) for draw in draws]
+    width = max(len(draw.token_ids) for _, draw in flat)
+    token_ids = np.full((len(flat), width), -1, dtype=np.int32)
+    exact = np.float64 if model.exact_dtype == torch.float64 else np.float32
+    logprob = np.full((len(flat), width), np.nan, dtype=exact)
+    labeller = Labeller(model.tokenizer, labelling)
+    labels, answers, texts = [], [], []
+    for row, (i, draw) in enumerate(flat):
+        token_ids[row, : len(draw.token_ids)] = draw.token_ids
+        logprob[row, : len(draw.token_ids)] = draw.logprob
+        label, answer = labeller.label(draw.token_ids, letters=prompts[i].letters)
+        labels.append(label)
+        answers.append(answer)
+        texts.append(str(model.tokenizer.decode(draw.token_ids, skip_special_tokens=True)))
+    return Completions(
+        prompts=tuple(prompts),
+        prompt_index=np.array([i for i, _ in flat], dtype=np.int32),
+        token_ids=token_ids,
+        lengths=np.array([len(draw.token_ids) for _, draw in flat], dtype=np.int32),
+        counts=np.array([len(draw.samples) for _, draw in flat], dtype=np.int32),
+        ended=np.array([draw.ended for _, draw in flat]),
+        label=np.array(labels),
+        answer_index=np.array(answers, dtype=np.int32),
+        logprob=logprob,
+        text=tuple(texts),
+        sampling=sampling,
+        labelling=labelling,
+    )

@@ -1,0 +1,117 @@
+"""The slow twins: every number of the package computed the obvious way, one sequence at a time, in float64.
+
+Full forward passes, plain torch hooks, no cache, no batch, no sharing. Nothing here imports the code that it checks.
+"""
+
+import itertools
+import math
+
+import numpy as np
+import torch
+
+
+def blocks_of(module):
+    """Decoder blocks of the architectures that the tests build."""
+    for path in ("model.layers", "transformer.h", "gpt_neox.layers"):
+        try:
+            return module.get_submodule(path)
+        except AttributeError:
+            continue
+    raise LookupError(type(module).__name__)
+
+
+@torch.no_grad()
+def logits_of(module, ids, *, layer=None, added=None, start=0):
+    """[token, vocab] logits of one sequence in float64; ``added`` joins block ``layer``'s output from ``start`` on."""
+
+    def hook(_module, _inputs, output):
+        hidden = (output[0] if isinstance(output, tuple) else output).clone()
+        hidden[:, start:] += torch.as_tensor(added).to(hidden)
+        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+    handle = None if layer is None else blocks_of(module)[layer].register_forward_hook(hook)
+    try:
+        return module(torch.tensor([list(ids)]), use_cache=False).logits[0].double()
+    finally:
+        if handle is not None:
+            handle.remove()
+
+
+def score(module, prompt, completion, *, layer=None, added=None, positions="completion"):
+    """[token] log probs, in nats, of one completion."""
+    start = len(prompt) - 1 if positions == "completion" else 0
+    logits = logits_of(module, [*prompt, *completion], layer=layer, added=added, start=start)
+    logprob = logits.log_softmax(-1)
+    return np.array([float(logprob[len(prompt) - 1 + t, token]) for t, token in enumerate(completion)])
+
+
+def sample(module, prompt, uniforms, *, eos_ids=(), temperature=1.0):
+    """One completion, a full forward per token: the first token whose cumulative probability exceeds the number."""
+    completion = []
+    for u in uniforms:
+        probs = (logits_of(module, [*prompt, *completion])[-1] / temperature).softmax(-1).numpy()
+        token = int(np.searchsorted(np.cumsum(probs), u * probs.sum(), side="right"))
+        completion.append(token)
+        if token in eos_ids:
+            break
+    return completion
+
+
+@torch.no_grad()
+def residual(module, ids, index, layer):
+    """[d_model] residual stream at one token, at the output of one block, in float64."""
+    found = {}
+
+    def hook(_module, _inputs, output):
+        found["h"] = (output[0] if isinstance(output, tuple) else output)[0, index].double()
+
+    handle = blocks_of(module)[layer].register_forward_hook(hook)
+    try:
+        module(torch.tensor([list(ids)]), use_cache=False)
+    finally:
+        handle.remove()
+    return found["h"].numpy()
+
+
+def mean_difference(module, pairs, layer):
+    """[d_model] mean over pairs, one text at a time."""
+    return np.mean(
+        [
+            residual(module, pair.positive, pair.positive_index, layer)
+            - residual(module, pair.negative, pair.negative_index, layer)
+            for pair in pairs
+        ],
+        axis=0,
+    )
+
+
+def enumerate_completions(module, prompt, *, steps, eos_ids=(), **steering):
+    """Every completion of at most ``steps`` tokens with its exact probability: {ids: probability}."""
+    exact = {}
+    start = len(prompt) - 1
+
+    def walk(completion, logprob):
+        if len(completion) == steps or (completion and completion[-1] in eos_ids):
+            exact[tuple(completion)] = math.exp(logprob)
+            return
+        step = logits_of(module, [*prompt, *completion], start=start, **steering)[-1].log_softmax(-1)
+        for token in range(len(step)):
+            walk([*completion, token], logprob + float(step[token]))
+
+    walk([], 0.0)
+    return exact
+
+
+def mean_increase(exact, steered, keep):
+    """E[increase | keep] in nats, from two enumerations of the same completions."""
+    kept = [ids for ids in exact if keep(ids)]
+    mass = sum(exact[ids] for ids in kept)
+    return sum(exact[ids] * (math.log(steered[ids]) - math.log(exact[ids])) for ids in kept) / mass
+
+
+def prompt_means(values, counts, prompt_index, n_prompts):
+    """Count-weighted mean of the values of each prompt, by a loop over every single draw; NaN without one."""
+    draws = [[] for _ in range(n_prompts)]
+    for value, count, prompt in zip(values, counts, prompt_index, strict=True):
+        draws[prompt].extend(itertools.repeat(value, count))
+    return np.array([np.mean(values) if values else np.nan for values in draws])
