@@ -13,6 +13,7 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from completions_lp.model import (
+    Engine,
     Model,
     Variants,
     check_conditions,
@@ -20,7 +21,10 @@ from completions_lp.model import (
     find_budget,
     group_conditions,
     pad_right,
+    pick_engine,
+    plan_wavefronts,
     read_next,
+    run_wavefront,
 )
 from completions_lp.prompts import first_difference
 from completions_lp.records import Choices, Condition, InputError, Prompt, SteeringVector
@@ -35,6 +39,7 @@ def read_choices(
     target: str = "A",
     memory_budget: float | None = None,
     batch_size: int | None = None,
+    engine: Engine = "auto",
     progress: bool = True,
 ) -> Choices:
     """Log probs, in nats, of each prompt's two answers at the first answer position, unsteered and steered.
@@ -47,6 +52,7 @@ def read_choices(
         target: The answer that the logit diff is for: a letter, or ``"matching"`` for each prompt's own.
         memory_budget: GiB that a pass may take; by default a quarter of the free memory.
         batch_size: Prompts per batch, overriding the memory's choice.
+        engine: How work is shared, see ``model.engine``; it changes the time, not the numbers.
         progress: Show a bar.
 
     Raises:
@@ -57,16 +63,16 @@ def read_choices(
     letters = pick_letters(prompts, target)
     baseline = np.full((len(prompts), 2), np.nan)
     logprob = np.full((len(conditions), len(prompts), 2), np.nan)
-    passes = group_conditions(conditions)
     by_name = {vector.name: vector for vector in vectors}
-    with tqdm(total=len(prompts) * max(1, len(passes)), desc="choices", unit="prompt", disable=not progress) as bar:
-        for rows in _plan_batches(model, prompts, max(map(len, passes), default=1), memory_budget, batch_size):
-            batch = _Batch(model, [prompts[i] for i in rows], [letters[i] for i in rows])
-            for indices in passes or [[]]:
-                values = batch.read(by_name, [conditions[i] for i in indices])
-                baseline[rows] = np.where(np.isnan(baseline[rows]), values[0], baseline[rows])
-                logprob[np.ix_(indices, rows)] = baseline[rows] + (values[1:] - values[0])
-                bar.update(len(rows))
+    budget = find_budget(model, memory_budget)
+    read = _read_trees if pick_engine(model, engine) == "tree" else _read_rows
+    total = len(prompts) * max(1, len(conditions))
+    with tqdm(total=total, desc="choices", unit="row", disable=not progress) as bar:
+        for rows, indices, values in read(model, prompts, letters, by_name, conditions, budget, batch_size):
+            baseline[rows] = np.where(np.isnan(baseline[rows]), values[0], baseline[rows])
+            for index, steered in zip(indices, values[1:], strict=True):
+                logprob[index, rows] = baseline[rows] + (steered - values[0])
+            bar.update(len(rows) * max(1, len(indices)))
     return Choices(tuple(prompts), letters, tuple(conditions), baseline, logprob)
 
 
@@ -89,19 +95,63 @@ def pick_letters(prompts: Sequence[Prompt], target: str) -> tuple[tuple[str, str
     return tuple((letter, prompt.other(letter)) for letter, prompt in zip(first, prompts, strict=True))
 
 
-def _plan_batches(
-    model: Model, prompts: Sequence[Prompt], n_conditions: int, memory_budget: float | None, batch_size: int | None
-) -> Iterator[list[int]]:
-    """Prompts that go together, longest first."""
+_Pass = tuple[list[int], Sequence[int], Float[np.ndarray, "variant prompt 2"]]
+"""Prompts, indices of the conditions, log probs of the two answers: unsteered, then steered."""
+
+
+def _read_trees(
+    model: Model,
+    prompts: Sequence[Prompt],
+    letters: Sequence[tuple[str, str]],
+    vectors: Mapping[str, SteeringVector],
+    conditions: Sequence[Condition],
+    budget: int,
+    batch_size: int | None,
+) -> Iterator[_Pass]:
+    """The two answers as two short completions of each prompt, under the whole grid in one pass."""
+    said = []
+    for prompt, pair in zip(prompts, letters, strict=True):
+        (first, second, shared) = first_difference(prompt, pair[0], model.tokenizer)
+        said.append([[*shared, first], [*shared, second]])
+    ids = [prompt.token_ids for prompt in prompts]
+    for positions in dict.fromkeys(c.positions for c in conditions) or ("completion",):
+        chosen = [i for i, c in enumerate(conditions) if c.positions == positions]
+        picked, whole = [conditions[i] for i in chosen], positions == "all"
+        for batch in plan_wavefronts(
+            model, ids, said, len(chosen), budget=budget, whole=whole, batch_size=batch_size, keep_together=True
+        ):
+            rows = [i for i, _ in batch]
+            part = [said[i] for i in rows]
+            for indices, values in run_wavefront(
+                model, [ids[i] for i in rows], part, vectors, picked, budget=budget, whole=whole
+            ):
+                answers = np.stack([v[:, :, len(s[0]) - 1] for v, s in zip(values, part, strict=True)], 1)
+                yield rows, [chosen[k] for k in indices], answers.astype(np.float64)
+
+
+def _read_rows(
+    model: Model,
+    prompts: Sequence[Prompt],
+    letters: Sequence[tuple[str, str]],
+    vectors: Mapping[str, SteeringVector],
+    conditions: Sequence[Condition],
+    budget: int,
+    batch_size: int | None,
+) -> Iterator[_Pass]:
+    """Plain rows: batches of prompts and, inside one, layer by layer, each with the unsteered rows beside it."""
+    passes = group_conditions(conditions)
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].token_ids))
     past = len(prompts[order[0]].token_ids)
-    fit = count_rows(model, find_budget(model, memory_budget), tokens=past, logits=2, past=past)
-    size = batch_size or max(1, fit // (1 + n_conditions))
+    fit = count_rows(model, budget, tokens=past, logits=2, past=past)
+    size = batch_size or max(1, fit // (1 + max(map(len, passes), default=1)))
     for start in range(0, len(order), size):
-        yield order[start : start + size]
+        rows = order[start : start + size]
+        batch = _Rows(model, [prompts[i] for i in rows], [letters[i] for i in rows])
+        for indices in passes or [[]]:
+            yield rows, indices, batch.read(vectors, [conditions[i] for i in indices])
 
 
-class _Batch:
+class _Rows:
     """Some prompts on the device, continued up to the token that tells their answers apart."""
 
     def __init__(self, model: Model, prompts: Sequence[Prompt], letters: Sequence[tuple[str, str]]) -> None:

@@ -13,11 +13,15 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+import numpy as np
+
 from completions_lp.records import InputError, Labelling, Positions, Rule, Sampling
 
 _PACKAGE = Path(__file__).resolve().parent
 DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent / "data"
 """The embedded model, prompts and pairs: inside an installed package, or beside it in a checkout."""
+LOCAL = (".json", ".jsonl", ".csv", ".parquet", ".safetensors")
+"""Endings that no name on a hub has."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,9 @@ class Config:
         _ = self.labelling
         if not self.scoring.multipliers:
             raise InputError("[scoring] multipliers is empty; at least one is needed")
-        if self.scoring.layers == ():
-            raise InputError('[scoring] layers is empty; give a list of layers, or "all"')
+        if not np.isfinite(self.scoring.multipliers).all():
+            raise InputError(f"[scoring] multipliers is {list(self.scoring.multipliers)}; all must be finite numbers")
+        self._check_layers()
         if self.prompts.limit is not None and self.prompts.limit < 1:
             raise InputError(f"[prompts] limit is {self.prompts.limit}; at least 1 is needed")
         if min(self.controls.random_directions, self.controls.shuffled_labels) < 0:
@@ -122,6 +127,19 @@ class Config:
             raise InputError(f"[run] workers is {self.run.workers}; this version runs in one process: leave it at 1")
         if self.model.remote:
             raise InputError("[model] remote = true: this version runs models on this machine only; leave it out")
+
+    def _check_layers(self) -> None:
+        for name, layers in (("vector", self.vector.layers), ("scoring", self.scoring.layers)):
+            if layers == ():
+                raise InputError(f'[{name}] layers is empty; give a list of layers, or "all"')
+        made, wanted = self.vector.layers, self.scoring.layers
+        if self.vector.path is None and isinstance(made, tuple) and isinstance(wanted, tuple):
+            missing = sorted(set(wanted) - set(made))
+            if missing:
+                raise InputError(
+                    f"[scoring] layers has layer {missing[0]}, for which no vector is made: "
+                    f"[vector] layers is {list(made)}"
+                )
 
     @property
     def labelling(self) -> Labelling:
@@ -183,7 +201,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 def _resolve(given: str, folder: Path) -> str:
     """A path relative to the configuration file, where there is such a file; a hub name stays as it is."""
     candidate = folder / Path(given).expanduser()
-    looks_local = given.startswith((".", "/", "~")) or Path(given).suffix in (".json", ".jsonl", ".csv", ".parquet")
+    looks_local = given.startswith((".", "/", "~")) or Path(given).suffix in LOCAL
     return str(candidate.resolve()) if looks_local or candidate.exists() else given
 
 
@@ -238,5 +256,5 @@ def _describe(kind: Any) -> str:
     if get_origin(kind) is Literal:
         return " or ".join(repr(choice) for choice in get_args(kind))
     if get_origin(kind) is tuple:
-        return f"a list of {_describe(get_args(kind)[0])}s"
+        return f"a list of {({int: 'integers', float: 'numbers', str: 'texts'})[get_args(kind)[0]]}"
     return {int: "an integer", float: "a number", str: "text", bool: "true or false"}.get(kind, "nothing")

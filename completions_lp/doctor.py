@@ -5,6 +5,7 @@ The slow way here shares nothing with the package's own: one sequence at a time,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -141,8 +142,8 @@ def _score_slowly(
     said = completions.token_ids[row, : completions.lengths[row]].tolist()
     start = len(prompt) - 1 if positions == "completion" else 0
 
-    def add(_module: object, _inputs: object, output: object) -> object:
-        hidden = (output[0] if isinstance(output, tuple) else output).clone()  # type: ignore[attr-defined]
+    def add(_module: Any, _inputs: Any, output: Any) -> Any:
+        hidden = (output[0] if isinstance(output, tuple) else output).clone()
         hidden[:, start:] += torch.as_tensor(added).to(hidden)
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
@@ -154,7 +155,7 @@ def _score_slowly(
         if handle is not None:
             handle.remove()
     logprob = logits[len(prompt) - 1 : -1].double().log_softmax(-1)
-    return logprob.gather(-1, torch.tensor(said, device=logprob.device)[:, None])[:, 0].cpu().numpy()
+    return np.asarray(logprob.gather(-1, torch.tensor(said, device=logprob.device)[:, None])[:, 0].cpu())
 
 
 def _largest(difference: Float[np.ndarray, "... token"]) -> float:

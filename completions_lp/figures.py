@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from completions_lp.records import Kind, Report, ReportRow
 from completions_lp.reporting import HEADLINE
 
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,

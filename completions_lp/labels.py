@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from completions_lp.records import InputError, Labelling, Tokenizer
 
 NO_ANSWER = "none"
+PARTIAL = "\ufffd"
+"""How a character of which some bytes are still to come is decoded."""
 
 
 class Labeller:
@@ -52,7 +54,7 @@ class Labeller:
             return 0 if self._text(window[end - 1 : end]).strip() == letter else None
         text = self._text(window[:end])
         if self.labelling.rule == "letter":
-            return self._find_alone(text, letter, self._text(window[: end + 1]))
+            return self._find_alone(text.rstrip(PARTIAL), letter, self._text_after(window, end))
         match = self._pattern(letter).search(text)
         return match.start() if match else None
 
@@ -62,6 +64,15 @@ class Labeller:
             if match.end() < len(text) or self._pattern(letter).match(longer, match.start()):
                 return match.start()
         return None
+
+    def _text_after(self, window: tuple[int, ...], end: int) -> str:
+        """The text of ``window[:end]`` with the next token too, or with as many as its first character takes."""
+        while end < len(window):
+            end += 1
+            text = self._text(window[:end])
+            if not text.endswith(PARTIAL):
+                return text
+        return self._text(window).rstrip(PARTIAL)
 
     def _pattern(self, letter: str) -> re.Pattern[str]:
         if letter not in self._patterns:

@@ -5,6 +5,7 @@ Every record is a frozen dataclass on the CPU; its arrays are read-only numpy ar
 forgotten mask shows; undefined is never zero. A missing interval is ``None``, never one of zero width.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -124,7 +125,7 @@ class SteeringVector:
     @property
     def d_model(self) -> int:
         """Size of the residual stream that the vector fits."""
-        return next(iter(self.directions.values())).shape[0]
+        return int(next(iter(self.directions.values())).shape[0])
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,10 @@ class Labelling:
             not self.pattern or "{letter}" in self.pattern,
             f"label pattern {self.pattern!r} does not say where the answer stands: write {{letter}} there",
         )
+        try:
+            re.compile(self.pattern.replace("{letter}", "A"))
+        except re.error as error:
+            raise InputError(f"label pattern {self.pattern!r} is not a regular expression: {error}") from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +259,7 @@ class Completions:
     @property
     def mask(self) -> Bool[np.ndarray, "completion token"]:
         """True at the tokens that are there."""
-        return np.arange(self.token_ids.shape[1]) < self.lengths[:, None]
+        return np.asarray(np.arange(self.token_ids.shape[1]) < self.lengths[:, None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,7 +282,7 @@ class Scores:
     @property
     def increase(self) -> Float[np.ndarray, "condition completion token"]:
         """Steered minus unsteered log prob of each token, in nats."""
-        return self.logprob - self.baseline
+        return np.asarray(self.logprob - self.baseline)
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,7 +315,7 @@ class Increases:
     @property
     def logprob(self) -> Float[np.ndarray, "condition completion"]:
         """Steered log prob of the whole completion."""
-        return self.baseline + self.increase
+        return np.asarray(self.baseline + self.increase)
 
 
 @dataclass(frozen=True, eq=False)

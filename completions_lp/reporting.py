@@ -112,7 +112,7 @@ def sum_tokens(scores: Scores) -> Increases:
     return Increases(
         completions=completions,
         conditions=scores.conditions,
-        baseline=np.nansum(scores.baseline, -1, dtype=np.float64),
+        baseline=np.asarray(np.nansum(scores.baseline, -1, dtype=np.float64)),
         increase=delta.sum(-1),
         increase_to_answer=total(token <= last),
         before_answer=total(token < answer) + undefined,
@@ -220,10 +220,11 @@ def _tabulate(
         "cluster": by_prompt([prompt.cluster for prompt in prompts]),
         **{
             name: np.repeat([getattr(condition, name) for condition in conditions], len(prompts))
-            for name in ("vector", "kind", "layer", "multiplier", "positions")
+            for name in ("vector", "kind", "layer", "multiplier")
         },
         **{name: by_prompt(values) for name, values in counts.items()},
         **{name: values.reshape(-1) for name, values in columns.items()},
+        "positions": np.repeat([condition.positions for condition in conditions], len(prompts)),
     }
 
 

@@ -92,8 +92,7 @@ class Run:
         """Stage 1: the target vector and its controls."""
         with self._stage("vector") as notes:
             vectors = self._make_vectors()
-            for vector in vectors:
-                store.write_vector(self.folder, vector)
+            store.write_vectors(self.folder, vectors)
             quality = vectors[0].quality
             notes["vector"] = {"n_pairs": vectors[0].provenance.get("n_pairs"), "quality": _jsonable(quality)}
         return vectors
@@ -119,7 +118,7 @@ class Run:
         vectors = store.read_vectors(self.folder)
         conditions = self._make_conditions(vectors)
         check_conditions(self.model, vectors, conditions)
-        common = {"memory_budget": self.config.run.memory_budget, "progress": self.options.progress}
+        common: dict[str, Any] = {"memory_budget": self.config.run.memory_budget, "progress": self.options.progress}
         with self._stage("score"):
             scores = score_completions(self.model, completions, vectors, conditions, **common)
             increases = sum_tokens(scores)
@@ -238,7 +237,7 @@ class Run:
         """Time a stage and count its tokens; what it left in ``notes`` goes into ``run.json`` with them."""
         if name in store.STAGES:
             store.start_run(self.folder, self.info)
-            store.drop_later(self.folder, name)
+            store.drop_stale(self.folder, name)
         before = replace(self.model.usage) if "model" in self.__dict__ else None
         start = time.perf_counter()
         notes: dict[str, Any] = {}

@@ -17,7 +17,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from completions_lp.labels import Labeller
-from completions_lp.model import Model, count_rows, find_budget, prefill, read_next, warp_logits
+from completions_lp.model import (
+    Decoder,
+    Engine,
+    Model,
+    RowDecoder,
+    TreeDecoder,
+    count_rows,
+    find_budget,
+    pick_engine,
+    warp_logits,
+)
 from completions_lp.records import Completions, InputError, Labelling, Prompt, Sampling
 
 CDF_BLOCK = 256
@@ -31,6 +41,7 @@ def sample_completions(
     labelling: Labelling | None = None,
     memory_budget: float | None = None,
     batch_size: int | None = None,
+    engine: Engine = "auto",
     progress: bool = True,
 ) -> Completions:
     """Draw completions of every prompt from the unsteered model and label them.
@@ -42,6 +53,7 @@ def sample_completions(
         labelling: When a completion counts as an answer; by default a stand-alone letter within 10 tokens.
         memory_budget: GiB that a pass may take; by default a quarter of the free memory.
         batch_size: Prompts per batch, overriding the memory's choice.
+        engine: How prefixes are shared, see ``model.engine``; it changes the time, not the draws.
         progress: Show a bar.
 
     Returns:
@@ -52,10 +64,13 @@ def sample_completions(
     """
     sampling, labelling = sampling or Sampling(), labelling or Labelling()
     check_context(model, prompts, sampling.max_new_tokens)
+    decoder = TreeDecoder if pick_engine(model, engine) == "tree" else RowDecoder
     drawn: dict[int, list[_Draw]] = {}
     with tqdm(total=len(prompts), desc="sample", unit="prompt", disable=not progress) as bar:
         for batch in _plan_batches(model, prompts, sampling, memory_budget, batch_size):
-            drawn.update(zip(batch, _sample_batch(model, [prompts[i] for i in batch], sampling), strict=True))
+            chosen = [prompts[i] for i in batch]
+            decoding = decoder(model, [prompt.token_ids for prompt in chosen])
+            drawn.update(zip(batch, _sample_batch(decoding, chosen, sampling, model.eos_ids), strict=True))
             bar.update(len(batch))
     return _collect(model, prompts, [drawn[i] for i in range(len(prompts))], sampling, labelling)
 
@@ -66,8 +81,8 @@ def check_context(model: Model, prompts: Sequence[Prompt], max_new_tokens: int) 
     need = len(longest.token_ids) + max_new_tokens
     if need > model.context_length:
         raise InputError(
-            f"prompt {longest.id!r} has {len(longest.token_ids)} tokens, max_new_tokens is {max_new_tokens}: "
-            f"together {need}, more than the {model.context_length} of the context of {model.name}; shorten or leave out the "
+            f"prompt {longest.id!r} has {len(longest.token_ids)} tokens, max_new_tokens is {max_new_tokens}: together "
+            f"{need}, more than the {model.context_length} of the context of {model.name}; shorten or leave out the "
             f"prompt ({longest.text[:60]!r}...)"
         )
 
@@ -106,11 +121,21 @@ class _Draw:
 
     token_ids: list[int] = field(default_factory=list)
     logprob: list[float] = field(default_factory=list)
-    samples: list[int] = field(default_factory=list)
+    samples: Sequence[int] = ()
     ended: bool = False
 
     def grow(self, token: int, logprob: float, samples: list[int], *, ended: bool) -> "_Draw":
         return _Draw([*self.token_ids, token], [*self.logprob, logprob], samples, ended)
+
+
+@dataclass
+class _Node:
+    """A distinct prefix that is still growing: its last token, and the node of the step before that it follows."""
+
+    prompt: int
+    parent: int
+    token: int
+    draw: _Draw
 
 
 def _plan_batches(
@@ -125,67 +150,62 @@ def _plan_batches(
         yield order[start : start + size]
 
 
-def _sample_batch(model: Model, prompts: Sequence[Prompt], sampling: Sampling) -> list[list[_Draw]]:
+def _sample_batch(
+    decoder: Decoder, prompts: Sequence[Prompt], sampling: Sampling, eos_ids: frozenset[int]
+) -> list[list[_Draw]]:
     """Distinct completions of each prompt of a batch, in the order in which they were first drawn."""
-    device = model.device
     uniforms = np.stack([draw_uniforms(prompt.id, sampling) for prompt in prompts])
-    prefix = prefill(model, [prompt.token_ids[:-1] for prompt in prompts])
-    nodes = [(i, _Draw(samples=list(range(sampling.draws)))) for i in range(len(prompts))]
-    tokens = torch.tensor([[prompt.token_ids[-1]] for prompt in prompts], device=device)
+    nodes = [
+        _Node(i, 0, prompt.token_ids[-1], _Draw(samples=range(sampling.draws))) for i, prompt in enumerate(prompts)
+    ]
     done: list[list[_Draw]] = [[] for _ in prompts]
     for step in range(sampling.max_new_tokens):
-        logits, prefix = read_next(model, prefix, tokens)
-        chosen, logprob = _draw_tokens(logits, nodes, uniforms[:, :, step], sampling)
-        parents, children = _branch(nodes, chosen, logprob, model.eos_ids)
-        alive = []
-        for parent, (i, draw) in zip(parents, children, strict=True):
-            if draw.ended or step == sampling.max_new_tokens - 1:
-                done[i].append(draw)
-            else:
-                alive.append((parent, i, draw))
+        alive: list[_Node] = []
+        pieces = decoder.step([n.prompt for n in nodes], [n.parent for n in nodes], [n.token for n in nodes])
+        for piece, logits in pieces:
+            tokens, logprob = _draw_tokens(logits, nodes[piece], uniforms[:, :, step], sampling)
+            for child in _branch(nodes[piece], piece.start, tokens, logprob, eos_ids):
+                if child.draw.ended or step == sampling.max_new_tokens - 1:
+                    done[child.prompt].append(child.draw)
+                else:
+                    alive.append(child)
         if not alive:
             break
-        nodes = [(i, draw) for _, i, draw in alive]
-        tokens = torch.tensor([[draw.token_ids[-1]] for _, draw in nodes], device=device)
-        prefix = prefix.select(torch.tensor([parent for parent, _, _ in alive], device=device))
+        nodes = alive
     return [sorted(draws, key=lambda draw: draw.samples[0]) for draws in done]
 
 
 def _draw_tokens(
     logits: Float[Tensor, "node vocab"],
-    nodes: Sequence[tuple[int, _Draw]],
+    nodes: Sequence[_Node],
     uniforms: Float[np.ndarray, "prompt sample"],
     sampling: Sampling,
 ) -> tuple[list[int], list[float]]:
     """Next token of every sample (node by node), and its log prob under the model itself, at temperature 1."""
-    of_sample = np.repeat(np.arange(len(nodes)), [len(draw.samples) for _, draw in nodes])
+    of_sample = np.repeat(np.arange(len(nodes)), [len(node.draw.samples) for node in nodes])
     rows = torch.from_numpy(of_sample).to(logits.device)
     if sampling.greedy:
         tokens = logits.argmax(-1)[rows]
     else:
         warped = warp_logits(logits, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
-        u = np.concatenate([uniforms[i, draw.samples] for i, draw in nodes])
+        u = np.concatenate([uniforms[node.prompt, list(node.draw.samples)] for node in nodes])
         tokens = invert_cdf(warped.softmax(-1), rows, torch.from_numpy(u).to(logits.device))
     logprob = logits[rows, tokens] - logits.logsumexp(-1)[rows]
     return tokens.tolist(), logprob.tolist()
 
 
 def _branch(
-    nodes: Sequence[tuple[int, _Draw]], tokens: Sequence[int], logprob: Sequence[float], eos_ids: frozenset[int]
-) -> tuple[list[int], list[tuple[int, _Draw]]]:
-    """Split every node by the token that its samples drew; returns each child's parent and the children."""
-    parents: list[int] = []
-    children: list[tuple[int, _Draw]] = []
+    nodes: Sequence[_Node], first: int, tokens: Sequence[int], logprob: Sequence[float], eos_ids: frozenset[int]
+) -> Iterator[_Node]:
+    """Split every node by the token that its samples drew; ``first`` is the number of the first node."""
     at = 0
-    for parent, (i, draw) in enumerate(nodes):
+    for number, node in enumerate(nodes, start=first):
         groups: dict[int, tuple[float, list[int]]] = {}
-        for sample, token, value in zip(draw.samples, tokens[at:], logprob[at:], strict=False):
+        for sample, token, value in zip(node.draw.samples, tokens[at:], logprob[at:], strict=False):
             groups.setdefault(token, (value, []))[1].append(sample)
-        at += len(draw.samples)
+        at += len(node.draw.samples)
         for token, (value, samples) in groups.items():
-            parents.append(parent)
-            children.append((i, draw.grow(token, value, samples, ended=token in eos_ids)))
-    return parents, children
+            yield _Node(node.prompt, number, token, node.draw.grow(token, value, samples, ended=token in eos_ids))
 
 
 def _collect(

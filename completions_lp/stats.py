@@ -67,7 +67,8 @@ def mean_interval(
         return Estimate(mean, None, None, level, unit, n, g, method)
     sums = np.bincount(inverse, weights=x - mean, minlength=g)
     se = float(np.sqrt(g / (g - 1) * np.sum(sums**2)) / n)
-    if se == 0:  # every prompt says the same to the last bit (multiplier 0): no width is known, which is not width zero
+    # Every prompt says the same but for rounding (multiplier 0): no width is known, which is not width zero.
+    if se <= np.finfo(np.float64).eps * np.abs(x).max():
         return Estimate(mean, None, None, level, unit, n, g, method)
     half = float(scipy_stats.t.ppf(0.5 + level / 2, g - 1)) * se
     return Estimate(mean, mean - half, mean + half, level, unit, n, g, method)

@@ -47,6 +47,17 @@ STAGES = {
 """What each stage writes; made anew, it makes what later stages wrote stale."""
 
 
+_TEXT, _REAL, _WHOLE = pa.string(), pa.float64(), pa.int64()
+SUMMARY = pa.schema(
+    {
+        **{"vector": _TEXT, "kind": _TEXT, "layer": _WHOLE, "multiplier": _REAL, "quantity": _TEXT, "weighting": _TEXT},
+        **{"value": _REAL, "low": _REAL, "high": _REAL, "level": _REAL, "unit": _TEXT, "method": _TEXT},
+        **{"n_prompts": _WHOLE, "n_dropped": _WHOLE, "n_clusters": _WHOLE, "positions": _TEXT},
+    }
+)
+"""Columns of the summary; declared, since a column of missing intervals has no type of its own."""
+
+
 def start_run(folder: Path, info: Mapping[str, Any]) -> None:
     """Make the run directory and its ``run.json``."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,17 +85,24 @@ def read_info(folder: Path) -> dict[str, Any]:
     return dict(info)
 
 
-def drop_later(folder: Path, stage: str) -> None:
-    """Remove what later stages made from an older state of this one, so that no stale table is ever read."""
+def drop_stale(folder: Path, stage: str) -> None:
+    """Remove what this stage and later ones made before it runs anew, so that no stale table is ever read."""
     names = list(STAGES)
     # Completions are the unsteered model's own: a new vector leaves them as they are.
-    later = names[names.index("sample" if stage == "vector" else stage) + 1 :]
-    for name in later:
+    for name in names[names.index("score" if stage == "vector" else stage) :]:
         for file in STAGES[name]:
             (folder / file).unlink(missing_ok=True)
 
 
-def write_vector(folder: Path, vector: SteeringVector) -> None:
+def write_vectors(folder: Path, vectors: Sequence[SteeringVector]) -> None:
+    """Write all vectors of a run; others, of an earlier state of the run, are removed once these are there."""
+    written = {write_vector(folder, vector) for vector in vectors}
+    for path in (folder / "vectors").glob("*.safetensors"):
+        if path not in written:
+            path.unlink()
+
+
+def write_vector(folder: Path, vector: SteeringVector) -> Path:
     """Write ``vectors/NAME.safetensors``: keys ``layer.<L>``, and what the vector is in the metadata."""
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in vector.name)
     quality = {str(layer): _plain(asdict(q)) for layer, q in vector.quality.items()}
@@ -96,11 +114,10 @@ def write_vector(folder: Path, vector: SteeringVector) -> None:
         **{key: str(value) for key, value in vector.provenance.items()},
     }
     tensors = {f"layer.{layer}": np.ascontiguousarray(d, dtype=np.float32) for layer, d in vector.directions.items()}
-    (folder / "vectors").mkdir(parents=True, exist_ok=True)
-    _replace(
-        folder / "vectors" / f"{safe}.safetensors",
-        lambda path: safetensors.numpy.save_file(tensors, path, metadata=metadata),
-    )
+    path = folder / "vectors" / f"{safe}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, lambda partial: safetensors.numpy.save_file(tensors, partial, metadata=metadata))
+    return path
 
 
 def read_vector(path: Path) -> SteeringVector:
@@ -120,7 +137,7 @@ def read_vector(path: Path) -> SteeringVector:
     }
     name = metadata.pop("name", path.stem)
     directions = {int(key[6:]): tensor.astype(np.float64) for key, tensor in tensors.items()}
-    return SteeringVector(name, kind, directions, quality, metadata)  # type: ignore[arg-type]
+    return SteeringVector(name, kind, directions, quality, metadata)
 
 
 def read_vectors(folder: Path) -> tuple[SteeringVector, ...]:
@@ -164,10 +181,11 @@ def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling) 
     """Read the prompts and completions of a run; how they were made is in its configuration."""
     questions = _read_table(folder / "questions.parquet", "sample")
     names = _prompt_fields()
-    prompts = tuple(
-        Prompt(id=row["prompt_id"], **{k: tuple(row[k]) if isinstance(row[k], list) else row[k] for k in names})
+    rows: list[dict[str, Any]] = [
+        {name: tuple(row[name]) if isinstance(row[name], list) else row[name] for name in ("prompt_id", *names)}
         for row in questions.to_pylist()
-    )
+    ]
+    prompts = tuple(Prompt(id=row.pop("prompt_id"), **row) for row in rows)
     table = _read_table(folder / "completions.parquet", "sample").to_pydict()
     place = {prompt.id: i for i, prompt in enumerate(prompts)}
     lengths = np.array([len(ids) for ids in table["token_ids"]], dtype=np.int32)
@@ -304,7 +322,7 @@ def write_report(folder: Path, report: Report, text: str) -> None:
         }
         for row in report.rows
     ]
-    table = pa.Table.from_pylist(rows)
+    table = pa.Table.from_pylist(rows, schema=SUMMARY)
     _replace(folder / "summary.parquet", lambda path: pa.parquet.write_table(table, path, compression="zstd"))
     _replace(folder / "summary.csv", lambda path: pa.csv.write_csv(table, path))
     _replace(folder / "report.md", lambda path: path.write_text(text, encoding="utf-8"))

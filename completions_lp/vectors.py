@@ -182,7 +182,7 @@ def shuffle_labels(
 def _rescale(
     direction: Float[np.ndarray, " d_model"], like: Float[np.ndarray, " d_model"]
 ) -> Float[np.ndarray, " d_model"]:
-    return direction * (np.linalg.norm(like) / np.linalg.norm(direction))
+    return np.asarray(direction * (np.linalg.norm(like) / np.linalg.norm(direction)))
 
 
 def _check_pairs(model: Model, pairs: Sequence[ContrastPair]) -> None:

@@ -23,14 +23,15 @@ def sample(model, prompts, sampling, **options):
     return sample_completions(model, prompts, sampling=sampling, progress=False, **options)
 
 
+@pytest.mark.parametrize("engine", ["tree", "rows"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.usefixtures("exact_softmax")
-def test_draws_equal_the_slow_twin(build_model, architecture):
+def test_draws_equal_the_slow_twin(build_model, architecture, engine):
     """Same uniform numbers, one sample at a time, a full forward per token: the same token ids, in float64."""
     model = build_model(architecture, dtype=torch.float64)
     prompts = make_prompts((5, 1, 9))
     sampling = Sampling(n=6, max_new_tokens=5, temperature=0.7, seed=3)
-    completions = sample(model, prompts, sampling)
+    completions = sample(model, prompts, sampling, engine=engine)
     assert 3 < len(completions) <= 18
     for i, prompt in enumerate(prompts):
         slow = [

@@ -6,6 +6,7 @@ import reference
 import torch
 from conftest import ARCHITECTURES, make_completions, make_prompts, make_vector, random_completions
 
+from completions_lp.model import pick_engine
 from completions_lp.records import Condition, InputError
 from completions_lp.scoring import make_conditions, score_completions
 
@@ -43,9 +44,10 @@ def test_scores_equal_the_slow_twin(build_model, architecture, positions, dtype,
     conditions = make_conditions([vector], layers=[0, 2], multipliers=(-1.0, 2.0), positions=positions)
     slow = slow_scores(model, completions, vector, conditions)
     assert np.abs(slow[1:] - slow[0]).max() > 0.3  # steering does something that a test could miss
-    for batch_size in (1, 5, None):
-        fast = fast_scores(model, completions, vector, conditions, batch_size=batch_size)
+    for options in ({"batch_size": 1}, {"batch_size": 3}, {}, {"engine": "rows", "batch_size": 5}, {"engine": "rows"}):
+        fast = fast_scores(model, completions, vector, conditions, **options)
         np.testing.assert_allclose(fast, slow, atol=atol, rtol=rtol)
+    assert pick_engine(model) == "tree"
 
 
 def test_multiplier_zero_changes_nothing(build_model):

@@ -3,6 +3,8 @@
 Only this folder knows nnsight and transformers. Every trace is in ``network``.
 """
 
+from completions_lp.model.decoding import Decoder, RowDecoder, TreeDecoder
+from completions_lp.model.engine import Engine, compare_engines, pick_engine
 from completions_lp.model.loading import Model, load_model, wrap_model
 from completions_lp.model.memory import count_rows, find_budget
 from completions_lp.model.network import (
@@ -15,22 +17,33 @@ from completions_lp.model.network import (
     score_next,
     warp_logits,
 )
+from completions_lp.model.planning import plan_wavefronts, run_wavefront
 from completions_lp.model.steering import Variants, check_conditions, group_conditions
+from completions_lp.model.wavefront import Wavefront
 
 __all__ = [
+    "Decoder",
+    "Engine",
     "Model",
     "Prefix",
+    "RowDecoder",
     "Steering",
+    "TreeDecoder",
     "Variants",
+    "Wavefront",
     "check_conditions",
+    "compare_engines",
     "count_rows",
     "find_budget",
     "group_conditions",
     "load_model",
     "pad_right",
+    "pick_engine",
+    "plan_wavefronts",
     "prefill",
     "read_next",
     "read_residuals",
+    "run_wavefront",
     "score_next",
     "warp_logits",
     "wrap_model",

@@ -15,6 +15,9 @@ from completions_lp.records import InputError
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+TOLERANCES = {torch.float64: 1e-6, torch.float32: 5e-4, torch.float16: 0.1, torch.bfloat16: 0.5}
+"""Half precision rounds each token's log prob by about this much, whatever is done with it."""
+
 
 @dataclass
 class Usage:
@@ -66,6 +69,11 @@ class Model:
     def exact_dtype(self) -> torch.dtype:
         """Precision of log probs and accumulated activations: float32, or float64 where the model runs in it."""
         return torch.promote_types(self.dtype, torch.float32)
+
+    @property
+    def tolerance(self) -> float:
+        """Nats by which two right ways to the same completion's log prob may differ at this precision."""
+        return TOLERANCES[self.dtype]
 
     @property
     def kv_bytes(self) -> int:

@@ -14,6 +14,7 @@ import nnsight
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from transformers import DynamicCache
 
 from completions_lp.model.loading import Model
 
@@ -50,8 +51,13 @@ class Prefix:
         return cache
 
 
-def prefill(model: Model, sequences: Sequence[Sequence[int]], *, steering: Steering | None = None) -> Prefix:
-    """Run sequences through the network once and keep their keys and values."""
+def prefill(
+    model: Model, sequences: Sequence[Sequence[int]], *, steering: Steering | None = None, keep_all: bool = False
+) -> Prefix:
+    """Run sequences through the network once and keep their keys and values.
+
+    Layers with a sliding window keep what their window needs, or, with ``keep_all``, every token.
+    """
     width = max(map(len, sequences))
     ids = torch.zeros(len(sequences), width, dtype=torch.long, device=model.device)
     mask = torch.zeros_like(ids)
@@ -62,11 +68,14 @@ def prefill(model: Model, sequences: Sequence[Sequence[int]], *, steering: Steer
         return Prefix(None, mask)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     network, blocks = model.network, model.blocks
+    options = {"past_key_values": DynamicCache()} if keep_all else {}
     # A padding token sees nothing at all, which some attention kernels turn into NaN; 0 x NaN would reach the others.
     padding = None if bool(mask.all()) else (mask == 0)[..., None]
     with (
         torch.no_grad(),
-        network.trace(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1),
+        network.trace(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1, **options
+        ),
     ):
         for layer, block in enumerate(blocks):
             steered = steering is not None and layer == steering.layer

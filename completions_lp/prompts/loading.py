@@ -117,10 +117,7 @@ def _make_prompt(row: Row, tokenizer: Tokenizer, template: str, seen: dict[str, 
         raise InputError(f"{row.where}: both answers are {matching!r}; a two-choice prompt needs two")
     choices = CHOICE.findall(str(row.fields.get("question", "")))
     letters = tuple(sorted({matching, not_matching, *(choices if matching in choices else ())}))
-    identity = str(row.fields.get("id") or hashlib.sha256(text.encode()).hexdigest()[:10])
-    seen[identity] = seen.get(identity, 0) + 1
-    if seen[identity] > 1:
-        identity = f"{identity}-{seen[identity]}"
+    identity = _name_uniquely(_optional(row, "id") or hashlib.sha256(text.encode()).hexdigest()[:10], seen)
     space = "" if text[-1:].isspace() else " "
     return Prompt(
         id=identity,
@@ -129,9 +126,23 @@ def _make_prompt(row: Row, tokenizer: Tokenizer, template: str, seen: dict[str, 
         letters=letters,
         matching=matching,
         not_matching=not_matching,
-        cluster=str(row.fields.get("cluster") or identity),
+        cluster=_optional(row, "cluster") or identity,
         answer_format=f"{space}{before.strip()}{{letter}}{after.strip()}",
     )
+
+
+def _name_uniquely(identity: str, seen: dict[str, int]) -> str:
+    """The identity itself, or for a question that is repeated with its number: ``x``, ``x-2``, ``x-3``."""
+    seen[identity] = seen.get(identity, 0) + 1
+    if seen[identity] == 1:
+        return identity
+    return _name_uniquely(f"{identity}-{seen[identity]}", seen)  # a file may have an "x-2" of its own
+
+
+def _optional(row: Row, name: str) -> str:
+    """A field as text; empty where the row has none. 0 is a value."""
+    value = row.fields.get(name)
+    return "" if value is None else str(value)
 
 
 def _make_pair(

@@ -1,0 +1,130 @@
+"""Decode the prefix trees of many prompts side by side: one pass per step over the distinct prefixes still alive.
+
+Both decoders take the new nodes of each step as (parent in the last step, token) and give the logits after them. The
+rows decoder is the plain way: each node is a row with its own copy of the keys and values. The tree decoder packs a
+prompt's nodes into one row that reads the prompt's keys and values once, through an ancestor mask.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import nnsight
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from completions_lp.model.head import find_head, head_envoy
+from completions_lp.model.loading import Model
+from completions_lp.model.masks import TreeCache, make_masks
+from completions_lp.model.network import prefill, read_next
+
+CHUNK = 2**26
+"""Logits held at once, in numbers: 256 MiB in float32."""
+
+
+@runtime_checkable
+class Decoder(Protocol):
+    """Prompts that went through the network once, growing their completions a token at a time."""
+
+    def step(
+        self, prompt: Sequence[int], parent: Sequence[int], token: Sequence[int]
+    ) -> Iterator[tuple[slice, Float[Tensor, "node vocab"]]]:
+        """Logits after each new node, in pieces.
+
+        Args:
+            prompt: The prompt of each new node; nodes of a prompt stand together, prompts in order.
+            parent: The node of the last step that it follows (in the first step: ignored).
+            token: Its token.
+        """
+
+
+class RowDecoder:
+    """A row per node, with its own copy of the keys and values."""
+
+    def __init__(self, model: Model, prompts: Sequence[Sequence[int]]) -> None:
+        self.model = model
+        self.prefix = prefill(model, [prompt[:-1] for prompt in prompts])
+        self.first = True
+
+    def step(
+        self, prompt: Sequence[int], parent: Sequence[int], token: Sequence[int]
+    ) -> Iterator[tuple[slice, Float[Tensor, "node vocab"]]]:
+        """See ``Decoder``."""
+        rows = prompt if self.first else parent
+        self.first = False
+        device = self.model.device
+        prefix = self.prefix.select(torch.tensor(rows, device=device))
+        logits, self.prefix = read_next(self.model, prefix, torch.tensor(token, device=device)[:, None])
+        yield slice(0, len(token)), logits
+
+
+class TreeDecoder:
+    """A row per prompt: its new nodes see the prompt, their ancestors and themselves."""
+
+    def __init__(self, model: Model, prompts: Sequence[Sequence[int]]) -> None:
+        self.model = model
+        self.head = find_head(model)
+        past = [len(prompt) - 1 for prompt in prompts]
+        width = max(past)
+        self.cache = TreeCache(model, [prompt[:-1] for prompt in prompts], grows=True)
+        self.depth = np.array(past)
+        self.key_position = np.zeros((len(prompts), width), dtype=np.int64)
+        # What the nodes of the last step see; before the first step, one node per prompt that sees its prompt.
+        self.visible = np.zeros((len(prompts), 1, width), dtype=bool)
+        self.start = np.arange(len(prompts))
+        for i, n in enumerate(past):
+            self.key_position[i, width - n :] = np.arange(n)
+            self.visible[i, 0, width - n :] = True
+
+    def step(
+        self, prompt: Sequence[int], parent: Sequence[int], token: Sequence[int]
+    ) -> Iterator[tuple[slice, Float[Tensor, "node vocab"]]]:
+        """See ``Decoder``."""
+        row, column, visible = self._place(np.asarray(prompt), np.asarray(parent))
+        n, width = visible.shape[:2]
+        device = self.model.device
+        ids = np.zeros((n, width), dtype=np.int64)
+        ids[row, column] = token
+        position = np.broadcast_to(self.depth[:, None], (n, width))
+        self.key_position = np.concatenate([self.key_position, position], 1)
+        mask = make_masks(self.model, visible, position, self.key_position)
+        states = self._run(torch.from_numpy(ids).to(device), torch.from_numpy(position.copy()).to(device), mask)
+        states = states[torch.from_numpy(row).to(device), torch.from_numpy(column).to(device)]
+        self.visible, self.depth = visible, self.depth + 1
+        size = max(1, CHUNK // self.model.vocab_size)
+        for start in range(0, len(token), size):
+            piece = slice(start, min(start + size, len(token)))
+            yield piece, states[piece] if self.head is None else self.head.logits(states[piece])
+
+    def _place(
+        self, prompt: np.ndarray, parent: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, Bool[np.ndarray, "prompt node key"]]:
+        """Row and column of every new node, and what the columns see; an empty column sees itself."""
+        n = len(self.depth)
+        counts = np.bincount(prompt, minlength=n)
+        first = np.concatenate([[0], np.cumsum(counts)[:-1]])
+        column = np.arange(len(prompt)) - first[prompt]
+        width = int(counts.max())
+        old = self.visible.shape[2]
+        visible = np.zeros((n, width, old + width), dtype=bool)
+        visible[:, np.arange(width), old + np.arange(width)] = True
+        before = np.zeros(len(prompt), dtype=np.int64) if self.visible.shape[1] == 1 else parent - self.start[prompt]
+        visible[prompt, column, :old] = self.visible[prompt, before]
+        self.start = first
+        return prompt, column, visible
+
+    def _run(self, ids: Tensor, positions: Tensor, mask: Any) -> Tensor:
+        """Hidden states before the head, or logits where the head has no known form."""
+        network, output, exact = self.model.network, head_envoy(self.model), self.model.exact_dtype
+        inputs: dict[str, Any] = {"position_ids": positions, "attention_mask": mask, "use_cache": True}
+        inputs["past_key_values"] = self.cache
+        with torch.no_grad(), network.trace(input_ids=ids, **inputs):
+            if self.head is None:
+                states = nnsight.save(network.output.logits.to(exact))
+            else:
+                states = nnsight.save(output.input)
+                output.skip(states[:, :1, :1])
+        self.model.usage.tokens += ids.numel()
+        self.model.usage.passes += 1
+        return states

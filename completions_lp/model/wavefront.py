@@ -1,0 +1,178 @@
+"""The whole grid of conditions in one forward pass.
+
+Each prompt's packed prefix tree enters as one row. As the pass leaves layer l, the rows ``unsteered + m * v_l`` of that
+layer's conditions are appended to the batch. So lower layers never run again, the first rows are the unsteered model,
+and the cost of a condition is that of the layers above it. The prompt's keys and values are read, never written. Where
+steering acts on the prompt too, the prompt is the first chain of the tree.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import nnsight
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from completions_lp.model.head import Head, find_head, head_envoy
+from completions_lp.model.loading import Model
+from completions_lp.model.masks import TreeCache, make_masks
+from completions_lp.model.network import residual_stream
+from completions_lp.model.tree import build_tree
+from completions_lp.records import Condition, SteeringVector
+
+
+class Wavefront:
+    """Some prompts and their completions on the device, to be scored under any conditions.
+
+    Args:
+        model: The model.
+        prompts: Token ids of each prompt.
+        completions: Token ids of each completion, by prompt.
+        whole: Whether the prompt is part of the tree (steering at all positions) or a read-only prefix.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        prompts: Sequence[Sequence[int]],
+        completions: Sequence[Sequence[Sequence[int]]],
+        *,
+        whole: bool,
+    ) -> None:
+        self.model = model
+        self.head = find_head(model)
+        self.trees = [
+            build_tree(said, prompt if whole else prompt[-1:])
+            for prompt, said in zip(prompts, completions, strict=True)
+        ]
+        past = [() if whole else prompt[:-1] for prompt in prompts]
+        self.past = max(map(len, past))
+        self.prefix = TreeCache(model, past, grows=False) if self.past else None
+        self.width = max(len(tree.tokens) for tree in self.trees)
+        self.ids = self._pack("tokens", self.width)
+        depths = self._pack("depths", self.width)
+        self.positions = depths + torch.tensor([[len(p)] for p in past], device=model.device)
+        self.masks = self._make_masks([len(p) for p in past])
+        edges = max(len(tree.edge_node) for tree in self.trees)
+        self.edge_node, self.edge_token = self._pack("edge_node", edges), self._pack("edge_token", edges)
+
+    def score(
+        self, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]
+    ) -> list[Float[np.ndarray, "variant completion token"]]:
+        """Log probs in nats by prompt: unsteered, then under each condition. Past a completion's end they mean nothing.
+
+        Conditions may be of any layers, in any order; all have the positions that the wavefront was made for.
+        """
+        order = sorted(range(len(conditions)), key=lambda i: conditions[i].layer)
+        edges = self._run(vectors, [conditions[i] for i in order])
+        place = [0] * (1 + len(conditions))
+        for new, old in enumerate(order):
+            place[1 + old] = 1 + new
+        edges = edges[place]
+        return [edges[:, i, tree.paths] for i, tree in enumerate(self.trees)]
+
+    def _run(
+        self, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]
+    ) -> Float[np.ndarray, "variant prompt edge"]:
+        """One trace. Rows are variants x prompts, the unsteered ones first."""
+        model, head, n = self.model, self.head, len(self.trees)
+        network, blocks, output = model.network, model.blocks, head_envoy(model)
+        edge_node, edge_token = self.edge_node, self.edge_token
+        added = self._stack(vectors, conditions)
+        inputs = {"position_ids": self.positions, "attention_mask": self.masks, "use_cache": self.prefix is not None}
+        if self.prefix is not None:
+            inputs["past_key_values"] = self.prefix
+        with torch.no_grad(), network.trace(input_ids=self.ids, **inputs):
+            variants = 1
+            for layer, block in enumerate(blocks):
+                if variants > 1 and n > 1:
+                    block.inputs = _repeat_inputs(block.inputs, variants, n)
+                if layer in added:
+                    whole = block.output
+                    stream = residual_stream(whole)
+                    steered = stream[None, :n] + added[layer][:, None, None].to(stream)
+                    grown = torch.cat([stream, steered.flatten(0, 1)])
+                    block.output = (grown, *whole[1:]) if isinstance(whole, tuple) else grown
+                    variants += len(added[layer])
+            if head is None:
+                logits = network.output.logits.to(model.exact_dtype)
+                edges = nnsight.save(_read_logits(logits, edge_node, edge_token).cpu())
+            else:
+                hidden = output.input
+                output.skip(hidden[:, :1, :1])
+                edges = nnsight.save(_read_head(head, hidden, edge_node, edge_token).cpu())
+        model.usage.tokens += self.ids.numel() * (1 + len(conditions))
+        model.usage.passes += 1
+        return edges.view(1 + len(conditions), n, -1).numpy()
+
+    def _stack(
+        self, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]
+    ) -> dict[int, Float[Tensor, "condition d_model"]]:
+        """By layer, what each of its conditions adds, in the order of the (sorted) conditions."""
+        added: dict[int, list[np.ndarray]] = {}
+        for c in conditions:
+            direction = vectors[c.vector].directions[c.layer].astype(np.float64)
+            added.setdefault(c.layer, []).append(c.multiplier * direction)
+        device, exact = self.model.device, self.model.exact_dtype
+        return {layer: torch.from_numpy(np.stack(rows)).to(device, exact) for layer, rows in added.items()}
+
+    def _pack(self, name: str, width: int) -> Int[Tensor, "prompt {width}"]:
+        """One array of every tree, padded with 0 on the right."""
+        packed = np.zeros((len(self.trees), width), dtype=np.int64)
+        for row, tree in zip(packed, self.trees, strict=True):
+            row[: len(getattr(tree, name))] = getattr(tree, name)
+        return torch.from_numpy(packed).to(self.model.device)
+
+    def _make_masks(self, past: Sequence[int]) -> Any:
+        """A node sees its prompt, its ancestors and itself."""
+        n, width = len(self.trees), self.width
+        visible = np.zeros((n, width, self.past + width), dtype=bool)
+        keys = np.zeros((n, self.past + width), dtype=np.int64)
+        for i, (tree, length) in enumerate(zip(self.trees, past, strict=True)):
+            size = len(tree.tokens)
+            visible[i, :size, self.past - length : self.past] = True
+            visible[i, :size, self.past : self.past + size] = tree.ancestors
+            padding = np.arange(size, width)
+            visible[i, padding, self.past + padding] = True  # padding sees itself: no row may see nothing
+            keys[i, self.past - length : self.past] = np.arange(length)
+            keys[i, self.past : self.past + size] = length + tree.depths
+        return make_masks(self.model, visible, keys[:, self.past :], keys)
+
+
+def _repeat_inputs(inputs: tuple[tuple[Any, ...], dict[str, Any]], variants: int, n: int) -> Any:
+    """A block's inputs for a batch that has grown: whatever has the prompts as first axis is repeated per variant."""
+
+    def repeat(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.dim() >= 2 and value.shape[0] == n:
+            return value.repeat(variants, *[1] * (value.dim() - 1))
+        return tuple(repeat(item) for item in value) if isinstance(value, tuple) else value
+
+    args, kwargs = inputs
+    return (args[0], *(repeat(a) for a in args[1:])), {name: repeat(value) for name, value in kwargs.items()}
+
+
+def _read_head(
+    head: Head,
+    hidden: Float[Tensor, "row node d_model"],
+    nodes: Int[Tensor, "prompt edge"],
+    tokens: Int[Tensor, "prompt edge"],
+) -> Float[Tensor, "row edge"]:
+    """Log prob of every edge in every row; rows are variants x prompts."""
+    rows, width, _ = hidden.shape
+    flat = hidden.reshape(rows * width, -1)
+    repeats = rows // len(nodes)
+    places = (nodes.repeat(repeats, 1) + torch.arange(rows, device=nodes.device)[:, None] * width).reshape(-1)
+    logits = head.read(flat, places, tokens.repeat(repeats, 1).reshape(-1))
+    return (logits - head.logsumexp(flat)[places]).view(rows, -1)
+
+
+def _read_logits(
+    logits: Float[Tensor, "row node vocab"], nodes: Int[Tensor, "prompt edge"], tokens: Int[Tensor, "prompt edge"]
+) -> Float[Tensor, "row edge"]:
+    """The same from whole logits, for a model whose head has no known form."""
+    repeats = len(logits) // len(nodes)
+    nodes, tokens = nodes.repeat(repeats, 1), tokens.repeat(repeats, 1)
+    row = torch.arange(len(logits), device=logits.device)[:, None]
+    return logits[row, nodes, tokens] - logits.logsumexp(-1).gather(1, nodes)
