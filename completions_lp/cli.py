@@ -76,9 +76,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run_all(options: argparse.Namespace) -> int:
     """``completions-lp run``."""
-    from completions_lp.config import load_config
+    from completions_lp.config import EMBEDDED, load_config
 
-    config = load_config(options.config, options.overrides)
+    config = load_config(options.config or EMBEDDED, options.overrides)
     folder = Path(options.out) if options.out else _name_folder(options.config)
     if (folder / "run.json").exists() and not options.overwrite:
         raise InputError(f"{folder} already holds a run; give another --out, or --overwrite to replace it")
@@ -93,7 +93,7 @@ def run_all(options: argparse.Namespace) -> int:
 
 def run_stage(options: argparse.Namespace) -> int:
     """One stage, from and to a run directory."""
-    from completions_lp.config import dump_config, load_config, make_config
+    from completions_lp.config import EMBEDDED, dump_config, load_config, make_config
     from completions_lp.store import read_info
 
     folder = Path(options.folder)
@@ -101,7 +101,7 @@ def run_stage(options: argparse.Namespace) -> int:
         stored = make_config(read_info(folder)["config"])
         config = load_config(None, options.overrides, base=dump_config(stored))
     else:
-        config = load_config(options.config, options.overrides)
+        config = load_config(options.config or EMBEDDED, options.overrides)
     from completions_lp.run import Options, Run
 
     settings = Options(tokens=getattr(options, "tokens", False), progress=not options.quiet)

@@ -20,6 +20,8 @@ from completions_lp.records import InputError, Labelling, Positions, Rule, Sampl
 _PACKAGE = Path(__file__).resolve().parent
 DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent / "data"
 """The embedded model, prompts and pairs: inside an installed package, or beside it in a checkout."""
+EMBEDDED = DATA / "run.toml"
+"""The configuration of the embedded run."""
 LOCAL = (".json", ".jsonl", ".csv", ".parquet", ".safetensors")
 """Endings that no name on a hub has."""
 

@@ -133,17 +133,21 @@ class Run:
 
     def report(self) -> Report:
         """Stage 4: the numbers of the paper, from the stored tables alone; needs no model."""
-        completions = self._read_completions()
-        increases = store.read_increases(self.folder, completions)
-        choices = store.read_choices(self.folder, completions.prompts)
+        report = self.load_report()
         quality = next((v.quality for v in store.read_vectors(self.folder) if v.kind == "target"), {})
         with self._stage("report") as notes:
-            report = summarize(increases, choices, target=self.config.label.target)
             title = f"{Path(self.config.model.name).name}: {Path(self.config.prompts.path).stem}"
             store.write_report(self.folder, report, format_report(report, title=title, quality=quality))
             notes["checks"] = dict(report.checks)
             notes["warnings"] = list(report.warnings)
         return report
+
+    def load_report(self) -> Report:
+        """The report of what the directory holds; writes nothing."""
+        completions = self._read_completions()
+        increases = store.read_increases(self.folder, completions)
+        choices = store.read_choices(self.folder, completions.prompts)
+        return summarize(increases, choices, target=self.config.label.target)
 
     @cached_property
     def model(self) -> Model:
