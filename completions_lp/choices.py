@@ -26,8 +26,8 @@ from completions_lp.model import (
     read_next,
     run_wavefront,
 )
-from completions_lp.prompts import first_difference
-from completions_lp.records import Choices, Condition, InputError, Prompt, SteeringVector
+from completions_lp.prompts import first_difference, pick_letters
+from completions_lp.records import Choices, Condition, Prompt, SteeringVector
 
 
 def read_choices(
@@ -76,25 +76,6 @@ def read_choices(
     return Choices(tuple(prompts), letters, tuple(conditions), baseline, logprob)
 
 
-def pick_letters(prompts: Sequence[Prompt], target: str) -> tuple[tuple[str, str], ...]:
-    """By prompt: the target answer (``"matching"`` means each prompt's own) and the one it is compared with.
-
-    A prompt whose two answers do not include the target keeps its own two, the matching one first; what the report
-    says of the target leaves that prompt out.
-
-    Raises:
-        InputError: No prompt offers the target.
-    """
-    if target != "matching" and not any(target in (prompt.matching, prompt.not_matching) for prompt in prompts):
-        offered = sorted({letter for prompt in prompts for letter in (prompt.matching, prompt.not_matching)})
-        raise InputError(
-            f"target {target!r} is an answer of no prompt; theirs are {', '.join(offered)}. "
-            "Name one of them, or 'matching' for each prompt's own"
-        )
-    first = [prompt.not_matching if prompt.not_matching == target else prompt.matching for prompt in prompts]
-    return tuple((letter, prompt.other(letter)) for letter, prompt in zip(first, prompts, strict=True))
-
-
 _Pass = tuple[list[int], Sequence[int], Float[np.ndarray, "variant prompt 2"]]
 """Prompts, indices of the conditions, log probs of the two answers: unsteered, then steered."""
 
@@ -125,7 +106,7 @@ def _read_trees(
             for indices, values in run_wavefront(
                 model, [ids[i] for i in rows], part, vectors, picked, budget=budget, whole=whole
             ):
-                answers = np.stack([v[:, :, len(s[0]) - 1] for v, s in zip(values, part, strict=True)], 1)
+                answers = np.stack([v.logprob[:, :, len(s[0]) - 1] for v, s in zip(values, part, strict=True)], 1)
                 yield rows, [chosen[k] for k in indices], answers.astype(np.float64)
 
 

@@ -70,8 +70,8 @@ def check_model(model: Model, *, n_prompts: int = 4, seed: int = 0) -> list[Find
     findings.append(
         Finding("sampled log probs = scored log probs", _largest(scores.baseline - completions.logprob), limit)
     )
-    findings.append(Finding("end of sequence is known", float(not model.eos_ids), 0, "missing"))
-    findings.append(Finding("answers A and B can be told apart", _count_untold(model, prompts), 0, "prompts"))
+    findings.append(Finding("end of sequence is known", float(not model.eos_ids), 0.0, "missing"))
+    findings.append(Finding("answers A and B can be told apart", _count_untold(model, prompts), 0.0, "prompts"))
     return findings
 
 
@@ -85,7 +85,8 @@ def format_findings(model: Model, findings: Sequence[Finding]) -> str:
         mark = "ok  " if finding.passed else "FAIL"
         lines.append(f"{mark} {finding.name}: {finding.value:.1e} {finding.unit} (allowed {finding.limit:.0e})")
     failed = sum(not finding.passed for finding in findings)
-    lines.append("everything is computed right on this model" if not failed else f"{failed} checks failed")
+    verdict = f"{failed} check{'s' if failed > 1 else ''} failed"
+    lines.append(verdict if failed else "everything is computed right on this model")
     return "\n".join(lines)
 
 

@@ -6,7 +6,11 @@ decides. The label depends on no token past the window.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
+from typing import cast
+
+import numpy as np
+from jaxtyping import Int
 
 from completions_lp.records import InputError, Labelling, Tokenizer
 
@@ -33,6 +37,8 @@ class Labeller:
         self.labelling = labelling
         self._texts: dict[tuple[int, ...], str] = {(): ""}
         self._patterns: dict[str, re.Pattern[str]] = {}
+        self._vocabulary: list[str] = []
+        self._completing: dict[tuple[str, str], Int[np.ndarray, " token"]] = {}
 
     def label(self, token_ids: Sequence[int], *, letters: Sequence[str]) -> tuple[str, int]:
         """The first of ``letters`` that the completion gives, and the 0-based index of the token that completes it.
@@ -47,6 +53,34 @@ class Labeller:
             if found:
                 return min(found)[1], end - 1
         return NO_ANSWER, -1
+
+    def completing_tokens(self, said: Sequence[int], *, letter: str) -> Int[np.ndarray, " token"] | None:
+        """Every token that would complete the answer after ``said``, in which it has not been given yet.
+
+        A stand-alone letter at the end of a token counts, although the token after it may yet refute it. None for a
+        regular expression: what completes it is not known from single tokens.
+        """
+        if self.labelling.rule == "regex":
+            return None
+        tail = "" if self.labelling.rule == "token" else self._text(tuple(said))[-len(letter) - 1 :]
+        if (tail, letter) not in self._completing:
+            hits = [token for token, text in self._list_candidates(letter) if self._completes(tail, text, letter)]
+            self._completing[tail, letter] = np.array(hits, dtype=np.int64)
+        return self._completing[tail, letter]
+
+    def _completes(self, tail: str, text: str, letter: str) -> bool:
+        if self.labelling.rule == "token":
+            return text.strip() == letter
+        return any(match.end() > len(tail) for match in self._pattern(letter).finditer(tail + text))
+
+    def _list_candidates(self, letter: str) -> list[tuple[int, str]]:
+        """Tokens whose text holds the answer's last character, with that text as it stands inside a longer one."""
+        if not self._vocabulary:
+            before = list(self.tokenizer("x", add_special_tokens=False).input_ids)[-1:]
+            skip = len(str(self.tokenizer.decode(before)))
+            for token in range(len(cast(Sized, self.tokenizer))):
+                self._vocabulary.append(str(self.tokenizer.decode([*before, token], skip_special_tokens=True))[skip:])
+        return [(token, text) for token, text in enumerate(self._vocabulary) if letter[-1] in text]
 
     def _find(self, window: tuple[int, ...], end: int, letter: str) -> int | None:
         """Where in the text of ``window[:end]`` the answer stands, if token ``end - 1`` completes it."""

@@ -25,7 +25,7 @@ class InputError(ValueError):
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """The two doors of a transformers tokenizer that this package uses outside ``model``."""
+    """What this package uses of a transformers tokenizer outside ``model``."""
 
     def __call__(self, text: str, *, add_special_tokens: bool = True) -> Any:
         """Encode ``text``; the result's ``input_ids`` are its token ids."""
@@ -271,12 +271,27 @@ class Scores:
     baseline: Float[np.ndarray, "completion token"]
     """Unsteered, by the same code path as the steered rows; NaN past a completion's end."""
     logprob: Float[np.ndarray, "condition completion token"]
+    entropy: Float[np.ndarray, "completion token"] | None = None
+    """Entropy of the unsteered distribution of each token; with ``kl``."""
+    kl: Float[np.ndarray, "condition completion token"] | None = None
+    """KL(unsteered || steered) of each token's distribution; None where it was left out."""
+    kl_reverse: Float[np.ndarray, "condition completion token"] | None = None
+    """KL(steered || unsteered)."""
+    baseline_answers: Float[np.ndarray, "completion token 2"] | None = None
+    """Unsteered log prob that this token completes the target answer, and the other one; -inf where no token would."""
+    answers: Float[np.ndarray, "condition completion token 2"] | None = None
+    """The same under each condition; None where no target was given or no single token decides (a regex)."""
 
     def __post_init__(self) -> None:
-        _freeze(self, "baseline", "logprob")
-        want = (len(self.conditions), *self.completions.token_ids.shape)
-        _require(self.logprob.shape == want, f"scores: logprob has shape {self.logprob.shape}, needs {want}")
-        _require(self.baseline.shape == want[1:], f"scores: baseline has shape {self.baseline.shape}, needs {want[1:]}")
+        shape = self.completions.token_ids.shape
+        steered = (len(self.conditions), *shape)
+        want = {"logprob": steered, "kl": steered, "kl_reverse": steered, "answers": (*steered, 2)}
+        want |= {"baseline": shape, "entropy": shape, "baseline_answers": (*shape, 2)}
+        for name, needed in want.items():
+            if getattr(self, name) is not None:
+                _freeze(self, name)
+                got = getattr(self, name).shape
+                _require(got == needed, f"scores: {name} has shape {got}, needs {needed}")
         _require(len(set(self.conditions)) == len(self.conditions), "scores: a condition occurs twice")
 
     @property

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from completions_lp import store
-from completions_lp.choices import pick_letters, read_choices
+from completions_lp.choices import read_choices
 from completions_lp.config import Config, dump_config, make_config
 from completions_lp.model import Model, check_conditions, load_model
-from completions_lp.prompts import first_difference, load_pairs, load_prompts
+from completions_lp.prompts import first_difference, load_pairs, load_prompts, pick_letters
 from completions_lp.records import (
     Choices,
     Completions,
@@ -32,6 +32,7 @@ from completions_lp.scoring import make_conditions, score_completions
 from completions_lp.tables import format_report
 from completions_lp.vectors import (
     average_differences,
+    check_pairs,
     describe_source,
     draw_random_vectors,
     negate_vector,
@@ -81,15 +82,11 @@ class Run:
     def check(self) -> None:
         """Raise InputError for whatever is wrong with the input of any stage, before any work is done."""
         self._check_prompts(self.prompts)
-        self._list_layers()
-        if self.config.vector.path is None:
-            _ = self.pairs
-        else:
-            vectors = [self._read_target()]
-            check_conditions(self.model, vectors, self._make_conditions(vectors))
+        self._check_vector()
 
     def vector(self) -> tuple[SteeringVector, ...]:
         """Stage 1: the target vector and its controls."""
+        self._check_vector()
         with self._stage("vector") as notes:
             vectors = self._make_vectors()
             store.write_vectors(self.folder, vectors)
@@ -118,6 +115,7 @@ class Run:
         vectors = store.read_vectors(self.folder)
         conditions = self._make_conditions(vectors)
         check_conditions(self.model, vectors, conditions)
+        pick_letters(completions.prompts, self.config.label.target)
         common: dict[str, Any] = {"memory_budget": self.config.run.memory_budget, "progress": self.options.progress}
         with self._stage("score"):
             scores = score_completions(self.model, completions, vectors, conditions, **common)
@@ -184,6 +182,14 @@ class Run:
         letters = pick_letters(prompts, self.config.label.target)
         for prompt, pair in zip(prompts, letters, strict=True):
             first_difference(prompt, pair[0], self.model.tokenizer)
+
+    def _check_vector(self) -> None:
+        self._list_layers()
+        if self.config.vector.path is None:
+            check_pairs(self.model, self.pairs)
+        else:
+            vectors = [self._read_target()]
+            check_conditions(self.model, vectors, self._make_conditions(vectors))
 
     def _list_layers(self) -> tuple[int, ...] | None:
         """Layers that the configuration names, checked; None for all."""

@@ -7,16 +7,22 @@ plain rows, unsteered and steered side by side (``score_rows``), which is also t
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Int
 from tqdm import tqdm
 
+from completions_lp.labels import Labeller
 from completions_lp.model import (
     Engine,
     Model,
+    Reader,
+    Reduced,
     Variants,
+    Watch,
     check_conditions,
     count_rows,
     find_budget,
@@ -26,7 +32,9 @@ from completions_lp.model import (
     plan_wavefronts,
     run_wavefront,
     score_next,
+    stack_answers,
 )
+from completions_lp.prompts import pick_letters
 from completions_lp.records import Completions, Condition, Positions, Scores, SteeringVector
 
 
@@ -53,6 +61,8 @@ def score_completions(
     vectors: Sequence[SteeringVector],
     conditions: Sequence[Condition],
     *,
+    target: str | None = None,
+    kl: bool = False,
     memory_budget: float | None = None,
     batch_size: int | None = None,
     engine: Engine = "auto",
@@ -65,103 +75,138 @@ def score_completions(
         completions: What it said.
         vectors: The vectors that the conditions name.
         conditions: Which vector, at which layer, how strong, at which positions; see ``make_conditions``.
+        target: Also read, at each token, the log prob that it completes this answer (a letter, or ``"matching"``) and
+            the one it is compared with.
+        kl: Also read, at each token, the entropy of the unsteered distribution and its divergences from the steered
+            one, both ways; see the benchmark for what it costs.
         memory_budget: GiB that a pass may take; by default a quarter of the free memory.
         batch_size: Prompts per pass (completions per pass in plain rows), overriding the memory's choice.
         engine: How work is shared, see ``model.engine``; it changes the time, not the numbers.
         progress: Show a bar.
 
     Returns:
-        Per-token log probs in nats. A condition's are the unsteered ones plus the difference between its rows and the
-        unsteered rows *of the same pass*, so that what rounding the batch's shape brings cancels.
+        Per-token numbers in nats. A condition's log probs are the unsteered ones plus the difference between its rows
+        and the unsteered rows *of the same pass*, so that what rounding the batch's shape brings cancels.
 
     Raises:
-        InputError: A condition names an unknown vector or layer, or a vector does not fit the model.
+        InputError: A condition names an unknown vector or layer, a vector does not fit the model, or no prompt offers
+            the target.
     """
     check_conditions(model, vectors, conditions)
-    scores = _Table(completions, len(conditions), np.float64 if model.exact_dtype == torch.float64 else np.float32)
+    watch = None if target is None else _watch_answers(model, completions, target)
+    dtype = np.float64 if model.exact_dtype == torch.float64 else np.float32
+    table = _Table(completions.mask, len(conditions), dtype, answers=watch is not None, kl=kl)
     by_name = {vector.name: vector for vector in vectors}
+    job = _Job(model, completions, by_name, conditions, watch, kl, find_budget(model, memory_budget), batch_size)
     with tqdm(total=len(completions) * max(1, len(conditions)), desc="score", unit="row", disable=not progress) as bar:
-        run = _score_trees if pick_engine(model, engine) == "tree" else _score_rows
-        for rows, indices, unsteered, steered in run(
-            model, completions, by_name, conditions, find_budget(model, memory_budget), batch_size
-        ):
-            scores.add(rows, indices, unsteered, steered)
+        for rows, indices, found in _score_trees(job) if pick_engine(model, engine) == "tree" else _score_rows(job):
+            table.add(rows, indices, found)
             bar.update(len(rows) * max(1, len(indices)))
-    return Scores(completions, tuple(conditions), scores.baseline, scores.logprob)
+    return Scores(completions, tuple(conditions), **table.arrays)
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What a scoring pass needs to know."""
+
+    model: Model
+    completions: Completions
+    vectors: Mapping[str, SteeringVector]
+    conditions: Sequence[Condition]
+    watch: Sequence[Watch] | None
+    kl: bool
+    budget: int
+    batch_size: int | None
+
+
+_Pass = tuple[np.ndarray, Sequence[int], Reduced]
+"""Rows of the completions, indices of the conditions, and what the pass left of them."""
 
 
 class _Table:
-    """The scores as they come in."""
+    """The scores as they come in; NaN where nothing has come in, and past a completion's end."""
 
-    def __init__(self, completions: Completions, n_conditions: int, dtype: type) -> None:
-        self.mask = completions.mask
-        self.baseline = np.full(self.mask.shape, np.nan, dtype=dtype)
-        self.logprob = np.full((n_conditions, *self.mask.shape), np.nan, dtype=dtype)
+    def __init__(self, mask: Bool[np.ndarray, "row token"], n: int, dtype: type, *, answers: bool, kl: bool) -> None:
+        self.mask = mask
+        shapes: dict[str, tuple[int, ...]] = {"baseline": mask.shape, "logprob": (n, *mask.shape)}
+        if kl:
+            shapes |= {"entropy": mask.shape, "kl": (n, *mask.shape), "kl_reverse": (n, *mask.shape)}
+        if answers:
+            shapes |= {"baseline_answers": (*mask.shape, 2), "answers": (n, *mask.shape, 2)}
+        self.arrays: dict[str, Any] = {name: np.full(shape, np.nan, dtype=dtype) for name, shape in shapes.items()}
 
-    def add(
-        self,
-        rows: Int[np.ndarray, " row"],
-        indices: Sequence[int],
-        unsteered: Float[np.ndarray, "row token"],
-        steered: Float[np.ndarray, "condition row token"],
-    ) -> None:
+    def add(self, rows: Int[np.ndarray, " row"], indices: Sequence[int], found: Reduced) -> None:
         """One pass. The first one that holds a completion gives its baseline; differences are within the pass."""
-        width = unsteered.shape[-1]
+        width = found.logprob.shape[-1]
         mask = self.mask[rows, :width]
-        known = self.baseline[rows, :width]
-        known = np.where(np.isnan(known) & mask, unsteered, known)
-        self.baseline[rows, :width] = known
-        for index, values in zip(indices, steered, strict=True):
-            self.logprob[index, rows, :width] = known + np.where(mask, values - unsteered, np.nan)
+        known = self.arrays["baseline"][rows, :width]
+        known = np.where(np.isnan(known) & mask, found.logprob[0], known)
+        self.arrays["baseline"][rows, :width] = known
+        for place, index in enumerate(indices, start=1):
+            change = np.where(mask, found.logprob[place] - found.logprob[0], np.nan)
+            self.arrays["logprob"][index, rows, :width] = known + change
+            for name, values in (("kl", found.kl), ("kl_reverse", found.kl_reverse)):
+                if values is not None:  # a divergence is at least 0; what rounding leaves below is 0
+                    self.arrays[name][index, rows, :width] = np.where(mask, values[place].clip(min=0), np.nan)
+            if found.answers is not None:
+                self.arrays["answers"][index, rows, :width] = np.where(mask[..., None], found.answers[place], np.nan)
+        if found.entropy is not None:
+            self.arrays["entropy"][rows, :width] = np.where(mask, found.entropy, np.nan)
+        if found.answers is not None:
+            answers = np.where(mask[..., None], found.answers[0], np.nan)
+            self.arrays["baseline_answers"][rows, :width] = answers
 
 
-_Pass = tuple[np.ndarray, Sequence[int], np.ndarray, np.ndarray]
-"""Rows of the completions, indices of the conditions, unsteered and steered log probs."""
+def _watch_answers(model: Model, completions: Completions, target: str) -> list[Watch] | None:
+    """By prompt, which tokens complete the target and the other answer; None where the label's rule cannot tell."""
+    labeller = Labeller(model.tokenizer, completions.labelling)
+    pairs = pick_letters(completions.prompts, target)
+    if labeller.completing_tokens((), letter=pairs[0][0]) is None:
+        return None
+
+    def watch(pair: tuple[str, str]) -> Watch:
+        return lambda said: [labeller.completing_tokens(said, letter=letter) for letter in pair]
+
+    return [watch(pair) for pair in pairs]
 
 
-def _score_trees(
-    model: Model,
-    completions: Completions,
-    vectors: Mapping[str, SteeringVector],
-    conditions: Sequence[Condition],
-    budget: int,
-    batch_size: int | None,
-) -> Iterator[_Pass]:
+def _score_trees(job: _Job) -> Iterator[_Pass]:
     """Whole grids by prefix trees: batches of prompts, each with all conditions that fit."""
+    model, completions = job.model, job.completions
     rows_of = [np.flatnonzero(completions.prompt_index == i) for i in range(len(completions.prompts))]
     said = [[completions.token_ids[r, : completions.lengths[r]].tolist() for r in rows] for rows in rows_of]
     prompts = [prompt.token_ids for prompt in completions.prompts]
-    for positions in dict.fromkeys(c.positions for c in conditions) or ("completion",):
-        chosen = [i for i, c in enumerate(conditions) if c.positions == positions]
+    for positions in dict.fromkeys(c.positions for c in job.conditions) or ("completion",):
+        whole = positions == "all"
+        chosen = [i for i, c in enumerate(job.conditions) if c.positions == positions]
         plan = plan_wavefronts(
-            model, prompts, said, len(chosen), budget=budget, whole=positions == "all", batch_size=batch_size
+            model, prompts, said, len(chosen), budget=job.budget, whole=whole, batch_size=job.batch_size
         )
         for batch in plan:
-            picked = [conditions[i] for i in chosen]
-            part = [[said[i][k] for k in kept] for i, kept in batch]
-            used = [prompts[i] for i, _ in batch]
-            for indices, values in run_wavefront(
-                model, used, part, vectors, picked, budget=budget, whole=positions == "all"
-            ):
-                for (i, kept), value in zip(batch, values, strict=True):
-                    yield rows_of[i][kept], [chosen[k] for k in indices], value[0], value[1:]
+            passes = run_wavefront(
+                model,
+                [prompts[i] for i, _ in batch],
+                [[said[i][k] for k in kept] for i, kept in batch],
+                job.vectors,
+                [job.conditions[i] for i in chosen],
+                budget=job.budget,
+                whole=whole,
+                watch=None if job.watch is None else [job.watch[i] for i, _ in batch],
+                divergences=job.kl,
+            )
+            for indices, found in passes:
+                for (i, kept), reduced in zip(batch, found, strict=True):
+                    yield rows_of[i][kept], [chosen[k] for k in indices], reduced
 
 
-def _score_rows(
-    model: Model,
-    completions: Completions,
-    vectors: Mapping[str, SteeringVector],
-    conditions: Sequence[Condition],
-    budget: int,
-    batch_size: int | None,
-) -> Iterator[_Pass]:
+def _score_rows(job: _Job) -> Iterator[_Pass]:
     """Plain rows: batches of completions and, inside one, layer by layer, each with the unsteered rows beside it."""
-    passes = group_conditions(conditions)
-    for rows in _plan_rows(model, completions, max(map(len, passes), default=1), budget, batch_size):
-        batch = _Rows(model, completions, rows)
+    passes = group_conditions(job.conditions)
+    most = max(map(len, passes), default=1)
+    for rows in _plan_rows(job.model, job.completions, most, job.budget, job.batch_size):
+        batch = _Rows(job, rows)
         for indices in passes or [[]]:
-            unsteered, steered = batch.score(vectors, [conditions[i] for i in indices])
-            yield rows, indices, unsteered, steered
+            yield rows, indices, batch.score([job.conditions[i] for i in indices])
 
 
 def _plan_rows(
@@ -181,25 +226,31 @@ def _plan_rows(
 class _Rows:
     """Some completions on the device, with the prompts that they follow."""
 
-    def __init__(self, model: Model, completions: Completions, rows: Int[np.ndarray, " row"]) -> None:
+    def __init__(self, job: _Job, rows: Int[np.ndarray, " row"]) -> None:
+        model, completions = job.model, job.completions
         used, of_prompt = np.unique(completions.prompt_index[rows], return_inverse=True)
         prompts = [completions.prompts[i].token_ids for i in used]
         said = [completions.token_ids[row, : completions.lengths[row]].tolist() for row in rows]
-        self.model = model
+        self.job = job
         self.variants = Variants(model, prompts, torch.from_numpy(of_prompt))
-        self.targets, mask = pad_right(said, model.device)
-        self.shape = mask.shape
+        targets, _ = pad_right(said, model.device)
         last = torch.tensor([prompts[i][-1] for i in of_prompt], device=model.device)
-        self.tokens = torch.cat([last[:, None], self.targets[:, :-1]], 1)
+        self.tokens = torch.cat([last[:, None], targets[:, :-1]], 1)
+        n, width = self.tokens.shape
+        answers = None
+        if job.watch is not None:
+            watch = [job.watch[i] for i in completions.prompt_index[rows]]
+            prefixes = [[tuple(ids[:t]) for t in range(len(ids))] for ids in said]
+            answers = stack_answers(watch, prefixes, width, model.device)
+        nodes = torch.arange(width, device=model.device).repeat(n, 1)
+        self.reader = Reader(n, nodes, targets, answers, divergences=job.kl)
 
-    def score(
-        self, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]
-    ) -> tuple[Float[np.ndarray, "completion token"], Float[np.ndarray, "condition completion token"]]:
-        """Log probs of one pass: without steering, and under the conditions of a layer."""
+    def score(self, conditions: Sequence[Condition]) -> Reduced:
+        """One pass: without steering, and under the conditions of a layer."""
         variants = 1 + len(conditions)
-        prefix, steering = self.variants.steer(vectors, conditions)
-        logprob = score_next(
-            self.model, prefix, self.tokens.repeat(variants, 1), self.targets.repeat(variants, 1), steering=steering
-        )
-        values = logprob.view(variants, *self.shape).cpu().numpy()
-        return values[0], values[1:]
+        prefix, steering = self.variants.steer(self.job.vectors, conditions)
+        found = score_next(self.job.model, prefix, self.tokens.repeat(variants, 1), self.reader, steering=steering)
+        n = len(self.tokens)
+        arrays = {name: v.view(len(v) // n, n, *v.shape[1:]).numpy() for name, v in found.items()}
+        entropy = arrays["entropy"][0] if "entropy" in arrays else None
+        return Reduced(arrays["logprob"], arrays.get("answers"), entropy, arrays.get("kl"), arrays.get("kl_reverse"))

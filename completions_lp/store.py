@@ -59,8 +59,11 @@ SUMMARY = pa.schema(
 
 
 def start_run(folder: Path, info: Mapping[str, Any]) -> None:
-    """Make the run directory and its ``run.json``."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make the run directory and its ``run.json``; raises InputError where no directory can be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made a run directory: {error.strerror}") from None
     write_info(folder, info)
 
 

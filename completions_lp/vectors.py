@@ -53,7 +53,7 @@ def read_differences(
     """
     chosen = tuple(sorted(set(range(model.n_layers) if layers is None else layers)))
     model.check_layers(chosen)
-    _check_pairs(model, pairs)
+    check_pairs(model, pairs)
     order = sorted(range(len(pairs)), key=lambda i: -max(len(pairs[i].positive), len(pairs[i].negative)))
     longest = max(len(ids) for pair in pairs for ids in (pair.positive, pair.negative))
     fit = count_rows(model, find_budget(model, memory_budget), tokens=longest, logits=0)
@@ -185,7 +185,8 @@ def _rescale(
     return np.asarray(direction * (np.linalg.norm(like) / np.linalg.norm(direction)))
 
 
-def _check_pairs(model: Model, pairs: Sequence[ContrastPair]) -> None:
+def check_pairs(model: Model, pairs: Sequence[ContrastPair]) -> None:
+    """Raise InputError unless there are pairs and all fit in the model's context, naming the first that does not."""
     if not pairs:
         raise InputError("no contrast pairs; a vector needs at least one, and 50 or more to be known well")
     for number, pair in enumerate(pairs, start=1):

@@ -154,7 +154,8 @@ def test_inverse_cdf_equals_its_definition(vocab):
     u = np.concatenate([rng.random(497), [0.0, np.nextafter(1, 0), 0.5]])
     got = invert_cdf(torch.from_numpy(probs), torch.from_numpy(nodes), torch.from_numpy(u)).numpy()
     want = [
-        min(np.searchsorted(np.cumsum(probs[n]), x * probs[n].sum(), side="right"), vocab - 1) for n, x in zip(nodes, u)
+        min(np.searchsorted(np.cumsum(probs[n]), x * probs[n].sum(), side="right"), vocab - 1)
+        for n, x in zip(nodes, u, strict=True)
     ]
     assert (probs[nodes, got] > 0).all()
     assert (got[:-2] == want[:-2]).mean() == 1

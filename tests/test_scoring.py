@@ -146,3 +146,27 @@ def test_a_vector_of_the_wrong_size_is_refused(build_model):
         score_completions(
             model, random_completions(make_prompts()), [vector], make_conditions([vector]), progress=False
         )
+
+
+@pytest.mark.parametrize("positions", ["completion", "all"])
+def test_both_engines_read_the_same_answers_and_divergences(build_model, tokenizer, positions):
+    model = build_model("llama", dtype=torch.float64)
+    prompts = make_prompts()
+    a, b, s = (tokenizer(text, add_special_tokens=False).input_ids for text in (" (A)", "B", "s no"))
+    rows = [(0, a), (0, b + s), (1, b), (1, a + s), (2, s + b), (3, a)]
+    completions = make_completions(prompts, rows)
+    vector = make_vector(model)
+    conditions = make_conditions([vector], layers=[1], multipliers=(0.0, 1.0), positions=positions)
+    trees, plain = (
+        score_completions(
+            model, completions, [vector], conditions, target="matching", kl=True, engine=engine, progress=False
+        )
+        for engine in ("tree", "rows")
+    )
+    for name in ("baseline", "logprob", "entropy", "kl", "kl_reverse", "baseline_answers", "answers"):
+        np.testing.assert_allclose(getattr(trees, name), getattr(plain, name), atol=1e-9, err_msg=name)
+    assert np.nanmax(trees.kl[0]) < 1e-9 < 1e-4 < np.nanmin(trees.kl[1])
+    hit = completions.token_ids == b[0]  # "B" at the start of a completion: one of the tokens that complete B
+    own = np.where([p.matching == "B" for p in prompts], 0, 1)[completions.prompt_index]
+    for row, token in zip(*np.nonzero(hit & (np.arange(completions.token_ids.shape[1]) == 0)), strict=True):
+        assert trees.baseline_answers[row, token, own[row]] >= trees.baseline[row, token]

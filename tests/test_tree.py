@@ -37,22 +37,24 @@ def test_a_tree_holds_each_distinct_prefix_once(completions, root):
             assert tree.tokens[seen[node]].tolist() == root + completion[:t]  # what the node sees, in order
 
 
-def random_head(vocab, d_model, *, dtype=torch.float32, bias=False, finish=None, scale=1.0):
+def random_head(vocab, d_model, *, bias=False, cap=None):
     generator = torch.Generator().manual_seed(0)
-    weight = scale * torch.randn(vocab, d_model, generator=generator, dtype=dtype)
-    return Head(weight, torch.randn(vocab, generator=generator, dtype=dtype) if bias else None, finish, dtype)
+    return Head(torch.randn(vocab, d_model + bias, generator=generator), bias, cap, torch.float32)
 
 
 @pytest.mark.parametrize("vocab", [3, 1024, 2500])
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("finish", [None, lambda x: 5 * torch.tanh(x / 5)])
-def test_the_head_by_blocks_equals_whole_logits(vocab, bias, finish):
-    small = random_head(vocab, 16, bias=bias, finish=finish)
+@pytest.mark.parametrize("cap", [None, 5.0])
+def test_the_head_by_blocks_equals_whole_logits(vocab, bias, cap):
+    small = random_head(vocab, 16, bias=bias, cap=cap)
     hidden = torch.randn(head.ROWS + 7, 16, generator=torch.Generator().manual_seed(1))
-    logits = hidden.double() @ small.weight.double().T
-    logits = logits + small.bias.double() if bias else logits
-    logits = finish(logits) if finish else logits
-    np.testing.assert_allclose(small.logsumexp(hidden), logits.logsumexp(-1), rtol=1e-5, atol=1e-5)
+    weight = small.weight.double()
+    logits = hidden.double() @ weight[:, :16].T + (weight[:, 16] if bias else 0)
+    logits = cap * torch.tanh(logits / cap) if cap else logits
+    hidden = small.widen(hidden)
+    lse, mean = small.logsumexp(hidden, means=True)
+    np.testing.assert_allclose(lse, logits.logsumexp(-1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(mean, logits.softmax(-1) @ weight, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(small.logits(hidden), logits, rtol=1e-4, atol=1e-4)
     nodes, tokens = torch.tensor([0, 5, 5, 518]), torch.tensor([0, 2, 1, vocab - 1])
     np.testing.assert_allclose(small.read(hidden, nodes, tokens), logits[nodes, tokens], rtol=1e-4, atol=1e-4)
@@ -62,14 +64,16 @@ def test_a_late_large_logit_does_not_overflow():
     large = random_head(3000, 4)
     large.weight[2900] = torch.tensor([200.0, 0, 0, 0])
     hidden = torch.tensor([[1.0, 0, 0, 0], [-1.0, 0, 0, 0], [0.0, 1, 0, 0]])
-    want = (hidden.double() @ large.weight.double().T).logsumexp(-1)
-    np.testing.assert_allclose(large.logsumexp(hidden), want, rtol=1e-6)
+    logits = hidden.double() @ large.weight.double().T
+    lse, mean = large.logsumexp(hidden, means=True)
+    np.testing.assert_allclose(lse, logits.logsumexp(-1), rtol=1e-6)
+    np.testing.assert_allclose(mean, logits.softmax(-1) @ large.weight.double(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("architecture", "finished"), [("llama", False), ("gpt2", False), ("gemma2", True)])
 def test_the_head_is_verified_against_the_model(build_model, architecture, finished):
     found = find_head(build_model(architecture))
-    assert (found.finish is not None) == finished
+    assert (found.cap is not None) == finished
 
 
 def test_an_unknown_head_is_read_from_whole_logits(tokenizer, monkeypatch):
@@ -89,7 +93,7 @@ def test_an_unknown_head_is_read_from_whole_logits(tokenizer, monkeypatch):
     assert find_head(odd) is None
     got = Wavefront(odd, prompts, said, whole=False).score({}, [])
     assert compare_engines(odd)[0] < 1e-9
-    assert np.abs(got[0] - want[0]).max() > 0.1
+    assert np.abs(got[0].logprob - want[0].logprob).max() > 0.1
 
 
 def test_a_model_on_which_the_tree_is_wrong_takes_the_plain_rows_and_says_so(tokenizer, monkeypatch):
@@ -170,8 +174,8 @@ def test_running_out_of_memory_halves_the_conditions(build_model, monkeypatch):
     parts = list(planning.run_wavefront(*arguments, budget=2**30, whole=False))
     assert sizes == [12, 6, 3, 3, 3, 3]
     assert [i for indices, _ in parts for i in indices] == list(range(12))
-    got = np.concatenate([values[0][1:] for _, values in parts])
-    np.testing.assert_allclose(got, want[1][0][1:], atol=1e-11)
+    got = np.concatenate([values[0].logprob[1:] for _, values in parts])
+    np.testing.assert_allclose(got, want[1][0].logprob[1:], atol=1e-11)
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(build_model, monkeypatch):
@@ -181,3 +185,46 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(build_model, monkeypatc
     monkeypatch.setattr(Wavefront, "score", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         list(planning.run_wavefront(build_model(), [[5]], [[[1]]], {}, [], budget=2**30, whole=False))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.usefixtures("exact_softmax")
+def test_what_is_read_at_a_node_equals_its_definition(build_model, architecture, dtype, whole):
+    """Answers, entropy and divergences against whole distributions of one full forward per completion and condition."""
+    import reference
+    from conftest import make_vector
+
+    from completions_lp.records import Condition
+
+    model = build_model(architecture, dtype=dtype)
+    vector = make_vector(model)
+    positions = "all" if whole else "completion"
+    conditions = [Condition("v", "target", layer, m, positions) for layer, m in ((2, 1.0), (0, -2.0))]
+    prompts, said = [[5, 6, 7], [8, 9]], [[[1, 2, 3], [1, 2]], [[4, 4]]]
+
+    def watch(prefix):
+        return np.array([3, 7, 9]), np.array([1] if prefix else [], dtype=np.int64)
+
+    front = Wavefront(model, prompts, said, whole=whole, watch=[watch, watch], divergences=True)
+    atol = 1e-9 if dtype == torch.float64 else 2e-4
+    for prompt, completions, got in zip(prompts, said, front.score({"v": vector}, conditions), strict=True):
+        for row, ids in enumerate(completions):
+            dists = [reference.logits_of(model.module, [*prompt, *ids])]
+            for c in conditions:
+                added, start = c.multiplier * vector.directions[c.layer], 0 if whole else len(prompt) - 1
+                dists.append(
+                    reference.logits_of(model.module, [*prompt, *ids], layer=c.layer, added=added, start=start)
+                )
+            dists = [d[len(prompt) - 1 : -1].log_softmax(-1).numpy() for d in dists]
+            p, n = dists[0], len(ids)
+            np.testing.assert_allclose(got.entropy[row, :n], -(np.exp(p) * p).sum(-1), atol=atol)
+            for v, q in enumerate(dists):
+                np.testing.assert_allclose(got.kl[v, row, :n], (np.exp(p) * (p - q)).sum(-1), atol=atol)
+                np.testing.assert_allclose(got.kl_reverse[v, row, :n], (np.exp(q) * (q - p)).sum(-1), atol=atol)
+                first = np.log(np.exp(q[:, [3, 7, 9]]).sum(-1))
+                np.testing.assert_allclose(got.answers[v, row, :n, 0], first, atol=atol)
+                np.testing.assert_allclose(got.answers[v, row, 1:n, 1], q[1:, 1], atol=atol)
+                assert np.isneginf(got.answers[v, row, 0, 1])  # no token completes the second answer at the start
+            assert got.kl[1:, row, :n].min() > 1e-3

@@ -18,19 +18,22 @@ from completions_lp.model.network import (
     warp_logits,
 )
 from completions_lp.model.planning import plan_wavefronts, run_wavefront
+from completions_lp.model.reading import Reader, Watch, stack_answers
 from completions_lp.model.steering import Variants, check_conditions, group_conditions
-from completions_lp.model.wavefront import Wavefront
+from completions_lp.model.wavefront import Reduced
 
 __all__ = [
     "Decoder",
     "Engine",
     "Model",
     "Prefix",
+    "Reader",
+    "Reduced",
     "RowDecoder",
     "Steering",
     "TreeDecoder",
     "Variants",
-    "Wavefront",
+    "Watch",
     "check_conditions",
     "compare_engines",
     "count_rows",
@@ -45,6 +48,7 @@ __all__ = [
     "read_residuals",
     "run_wavefront",
     "score_next",
+    "stack_answers",
     "warp_logits",
     "wrap_model",
 ]

@@ -95,7 +95,7 @@ class TreeDecoder:
         size = max(1, CHUNK // self.model.vocab_size)
         for start in range(0, len(token), size):
             piece = slice(start, min(start + size, len(token)))
-            yield piece, states[piece] if self.head is None else self.head.logits(states[piece])
+            yield piece, states[piece] if self.head is None else self.head.logits(self.head.widen(states[piece]))
 
     def _place(
         self, prompt: np.ndarray, parent: np.ndarray
@@ -119,6 +119,7 @@ class TreeDecoder:
         network, output, exact = self.model.network, head_envoy(self.model), self.model.exact_dtype
         inputs: dict[str, Any] = {"position_ids": positions, "attention_mask": mask, "use_cache": True}
         inputs["past_key_values"] = self.cache
+        states: Tensor
         with torch.no_grad(), network.trace(input_ids=ids, **inputs):
             if self.head is None:
                 states = nnsight.save(network.output.logits.to(exact))

@@ -14,6 +14,7 @@ import torch
 from completions_lp.model.decoding import RowDecoder, TreeDecoder
 from completions_lp.model.loading import Model
 from completions_lp.model.network import pad_right, score_next
+from completions_lp.model.reading import Reader
 from completions_lp.model.steering import Variants
 from completions_lp.model.wavefront import Wavefront
 from completions_lp.records import Condition, Positions, SteeringVector
@@ -89,8 +90,10 @@ def _compare_scores(
         of_prompt = torch.zeros(len(completions), dtype=torch.long)
         for c, condition in enumerate(conditions):
             prefix, steering = Variants(model, [prompt], of_prompt).steer({vector.name: vector}, [condition])
-            rows = score_next(model, prefix, tokens.repeat(2, 1), targets.repeat(2, 1), steering=steering)
-            rows = rows.view(2, *mask.shape).masked_fill(~mask, 0.0).sum(-1).cpu().numpy()
-            ours = np.where(mask.cpu().numpy(), tree[[0, 1 + c]], 0.0).sum(-1)
-            worst = max(worst, float(np.abs(ours - rows).max()))
+            nodes = torch.arange(tokens.shape[1], device=model.device).repeat(len(tokens), 1)
+            reader = Reader(len(tokens), nodes, targets, None, divergences=False)
+            rows = score_next(model, prefix, tokens.repeat(2, 1), reader, steering=steering)["logprob"]
+            theirs = rows.view(2, *mask.shape).masked_fill(~mask.cpu(), 0.0).sum(-1).numpy()
+            ours = np.where(mask.cpu().numpy(), tree.logprob[[0, 1 + c]], 0.0).sum(-1)
+            worst = max(worst, float(np.abs(ours - theirs).max()))
     return worst

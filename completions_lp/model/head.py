@@ -1,6 +1,5 @@
 """The output head, run only where it is read and reduced at once: never a ``[row, token, vocab]`` array."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,70 +17,105 @@ ROWS, COLUMNS = 512, 1024
 
 @dataclass(frozen=True)
 class Head:
-    """What turns the last hidden state into logits: a matrix, perhaps a bias, perhaps a function of each logit."""
+    """What turns the last hidden state into logits: a matrix, perhaps a bias, perhaps a soft cap on each logit.
 
-    weight: Float[Tensor, "vocab d_model"]
-    bias: Float[Tensor, " vocab"] | None
-    finish: Callable[[Tensor], Tensor] | None
+    A factor on the logits is in the matrix already. All methods take hidden states as ``widen`` gives them.
+    """
+
+    weight: Float[Tensor, "vocab width"]
+    """The matrix; with a bias that is one more column, for which ``widen`` appends a 1 to the hidden states."""
+    has_bias: bool
+    cap: float | None
     exact: torch.dtype
 
+    def widen(self, hidden: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row width"]:
+        """Hidden states with a 1 for the bias, where there is one."""
+        return torch.nn.functional.pad(hidden, (0, 1), value=1.0) if self.has_bias else hidden
+
+    def logits(self, hidden: Float[Tensor, "row width"]) -> Float[Tensor, "row vocab"]:
+        """All logits of some rows: for a caller that draws from them; few rows at a time."""
+        return self.soften(hidden @ self.weight.T).to(self.exact)
+
     def read(
-        self, hidden: Float[Tensor, "row d_model"], nodes: Int[Tensor, " edge"], tokens: Int[Tensor, " edge"]
+        self, hidden: Float[Tensor, "row width"], nodes: Int[Tensor, " edge"], tokens: Int[Tensor, " edge"]
     ) -> Float[Tensor, " edge"]:
         """Logits of given tokens at given rows."""
-        logits = torch.einsum("ed,ed->e", hidden[nodes], self.weight[tokens])
-        if self.bias is not None:
-            logits = logits + self.bias[tokens]
-        return self._end(logits).to(self.exact)
+        return self.soften(torch.einsum("ed,ed->e", hidden[nodes], self.weight[tokens])).to(self.exact)
 
-    def logsumexp(self, hidden: Float[Tensor, "row d_model"]) -> Float[Tensor, " row"]:
-        """Log of the summed exponentials over the vocabulary, block by block.
+    def logsumexp(
+        self, hidden: Float[Tensor, "row width"], *, means: bool = False
+    ) -> tuple[Float[Tensor, " row"], Float[Tensor, "row width"] | None]:
+        """Log of the summed exponentials over the vocabulary and, on request, the mean row of the matrix.
 
-        Each row is shifted by the maximum of its first block. Should a later logit be so much larger (by 88 nats in
-        float32) that the sum overflows, the row is done again with a running maximum.
+        The mean is over the distribution of each row: ``hidden[j] @ mean[i]`` is the mean logit of row j under row i's
+        distribution (without a soft cap), from which entropies and divergences follow without another look at the
+        vocabulary. Each row is shifted by the maximum of its first block; should a later logit be so much larger (by
+        88 nats in float32) that the sum overflows, the row is done again with the maximum of all.
         """
-        sums = torch.empty(len(hidden), dtype=self.exact, device=hidden.device)
+        lse = torch.empty(len(hidden), dtype=self.exact, device=hidden.device)
+        mean = torch.empty(hidden.shape, dtype=self.exact, device=hidden.device) if means else None
         for start in range(0, len(hidden), ROWS):
-            sums[start : start + ROWS] = self._logsumexp_block(hidden[start : start + ROWS])
-        again = ~torch.isfinite(sums)
-        if bool(again.any()):
-            sums[again] = self._logsumexp_running(hidden[again])
-        return sums
+            rows = slice(start, start + ROWS)
+            self._reduce(hidden[rows], lse[rows], None if mean is None else mean[rows], None)
+        if bool((~torch.isfinite(lse)).any()):
+            again = ~torch.isfinite(lse)
+            shift = self._largest(hidden[again])
+            part, part_mean = lse[again], None if mean is None else mean[again]
+            self._reduce(hidden[again], part, part_mean, shift)
+            lse[again] = part
+            if mean is not None and part_mean is not None:
+                mean[again] = part_mean
+        return lse, mean
 
-    def _logsumexp_block(self, hidden: Float[Tensor, "row d_model"]) -> Float[Tensor, " row"]:
-        shift: Tensor | None = None
-        total = torch.zeros(len(hidden), dtype=self.exact, device=hidden.device)
+    def diverge(
+        self,
+        hidden: Float[Tensor, "row width"],
+        base: Float[Tensor, "row width"],
+        lse: Float[Tensor, " row"],
+        base_lse: Float[Tensor, " row"],
+    ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
+        """KL(base || row) and KL(row || base) by their definition, block by block: what a soft cap needs."""
+        forward, reverse = torch.zeros_like(lse), torch.zeros_like(lse)
+        for start in range(0, len(hidden), ROWS):
+            rows = slice(start, start + ROWS)
+            for at in range(0, len(self.weight), COLUMNS):
+                block = self.weight[at : at + COLUMNS].T
+                q = self.soften(hidden[rows] @ block).to(self.exact) - lse[rows, None]
+                p = self.soften(base[rows] @ block).to(self.exact) - base_lse[rows, None]
+                forward[rows] += (p.exp() * (p - q)).sum(-1)
+                reverse[rows] += (q.exp() * (q - p)).sum(-1)
+        return forward, reverse
+
+    def _reduce(self, hidden: Tensor, lse: Tensor, mean: Tensor | None, shift: Tensor | None) -> None:
+        """Fill ``lse`` (and ``mean``) for one block of rows."""
+        total = torch.zeros_like(lse)
         buffer = torch.empty(len(hidden), COLUMNS, dtype=hidden.dtype, device=hidden.device)
+        if mean is not None:
+            mean.zero_()
         for start in range(0, len(self.weight), COLUMNS):
-            logits = self._logits(hidden, start, buffer)
+            weight = self.weight[start : start + COLUMNS]
+            block = buffer if len(weight) == COLUMNS else buffer.new_empty(len(hidden), len(weight))
+            logits = self.soften(torch.mm(hidden, weight.T, out=block)).to(self.exact)
             if shift is None:
                 shift = logits.amax(-1, keepdim=True)
-            total += logits.sub_(shift).exp_().sum(-1)
-        return total.log_() + shift[:, 0] if shift is not None else total
+            logits.sub_(shift).exp_()
+            total += logits.sum(-1)
+            if mean is not None:
+                mean.addmm_(logits, weight.to(self.exact))
+        if mean is not None:
+            mean /= total[:, None]
+        lse.copy_(total.log_())
+        if shift is not None:
+            lse += shift[:, 0]
 
-    def _logsumexp_running(self, hidden: Float[Tensor, "row d_model"]) -> Float[Tensor, " row"]:
-        total = torch.full((len(hidden),), float("-inf"), dtype=self.exact, device=hidden.device)
-        buffer = torch.empty(len(hidden), COLUMNS, dtype=hidden.dtype, device=hidden.device)
-        for start in range(0, len(self.weight), COLUMNS):
-            total = torch.logaddexp(total, self._logits(hidden, start, buffer).logsumexp(-1))
-        return total
+    def _largest(self, hidden: Tensor) -> Tensor:
+        blocks = range(0, len(self.weight), COLUMNS)
+        largest = [self.soften(hidden @ self.weight[at : at + COLUMNS].T).amax(-1, keepdim=True) for at in blocks]
+        return torch.cat(largest, -1).amax(-1, keepdim=True).to(self.exact)
 
-    def logits(self, hidden: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
-        """All logits of some rows: for a caller that draws from them; few rows at a time."""
-        logits = torch.nn.functional.linear(hidden, self.weight, self.bias)
-        return self._end(logits).to(self.exact)
-
-    def _logits(self, hidden: Float[Tensor, "row d_model"], start: int, buffer: Tensor) -> Tensor:
-        """Logits of one block of the vocabulary, in ``buffer`` where the precision allows; free to be overwritten."""
-        weight = self.weight[start : start + COLUMNS]
-        out = buffer if len(weight) == COLUMNS else buffer.new_empty(len(hidden), len(weight))
-        torch.mm(hidden, weight.T, out=out)
-        if self.bias is not None:
-            out += self.bias[start : start + COLUMNS]
-        return self._end(out).to(self.exact)
-
-    def _end(self, logits: Tensor) -> Tensor:
-        return logits if self.finish is None else self.finish(logits)
+    def soften(self, logits: Tensor) -> Tensor:
+        """Logits under the soft cap, if there is one."""
+        return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap
 
 
 _FOUND: "WeakKeyDictionary[Model, Head | None]" = WeakKeyDictionary()
@@ -97,23 +131,24 @@ def find_head(model: Model) -> Head | None:
 def _verify_head(model: Model) -> Head | None:
     """The form of the head, verified against the model's own logits on a few tokens; None where no form fits.
 
-    The forms tried are a plain matrix with its bias, then the finishing functions that configurations name:
-    soft-capping, a factor, a divisor.
+    The forms tried are a plain matrix with its bias, then what configurations name: a soft cap, a factor, a divisor.
     """
     layer = model.module.get_output_embeddings()
     config = model.module.config.get_text_config()
-    cap, scale, divide = (
+    cap, factor, divisor = (
         getattr(config, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling")
     )
-    forms: list[Callable[[Tensor], Tensor] | None] = [None]
-    forms += [lambda x: torch.tanh(x / cap) * cap] if cap else []
-    forms += [lambda x: x * scale] if scale else []
-    forms += [lambda x: x / divide] if divide else []
-    bias = None if getattr(layer, "bias", None) is None else layer.bias.detach()
+    bias = getattr(layer, "bias", None)
+    weight = layer.weight.detach() if bias is None else torch.cat([layer.weight, bias[:, None]], 1).detach()
+    forms: list[tuple[float, float | None]] = [(1.0, None)]
+    forms += [(1.0, cap)] if cap else []
+    forms += [(float(factor), None)] if factor else []
+    forms += [(1 / float(divisor), None)] if divisor else []
     hidden, logits = _read_head(model)
-    for finish in forms:
-        head = Head(layer.weight.detach(), bias, finish, model.exact_dtype)
-        if torch.allclose(head.logits(hidden), logits, rtol=1e-4, atol=1e-4 * float(logits.abs().max())):
+    for scale, limit in forms:
+        head = Head(weight if scale == 1 else weight * scale, bias is not None, limit, model.exact_dtype)
+        ours = head.logits(head.widen(hidden))
+        if torch.allclose(ours, logits, rtol=1e-4, atol=1e-4 * float(logits.abs().max())):
             return head
     return None
 

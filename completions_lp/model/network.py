@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from completions_lp.model.loading import Model
+from completions_lp.model.reading import Reader
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,11 @@ def prefill(
         ),
     ):
         for layer, block in enumerate(blocks):
-            steered = steering is not None and layer == steering.layer
-            if steered or padding is not None:
+            here = steering if steering is not None and layer == steering.layer else None
+            if here is not None or padding is not None:
                 stream = residual_stream(block.output)
-                if steered:
-                    stream[:] += steering.added[:, None].to(stream)
+                if here is not None:
+                    stream[:] += here.added[:, None].to(stream)
                 if padding is not None:
                     stream.masked_fill_(padding, 0.0)
         cache = nnsight.save(network.output.past_key_values)
@@ -94,11 +95,11 @@ def score_next(
     model: Model,
     prefix: Prefix,
     tokens: Int[Tensor, "row token"],
-    targets: Int[Tensor, "row token"],
+    reader: Reader,
     *,
     steering: Steering | None = None,
-) -> Float[Tensor, "row token"]:
-    """Log prob, in nats, of ``targets[:, t]`` after the prefix and ``tokens[:, : t + 1]``.
+) -> dict[str, Tensor]:
+    """What ``reader`` reads after each of the tokens that follow the prefix.
 
     Rows are padded on the right with any id; what stands there is meaningless and for the caller to mask.
     """
@@ -108,10 +109,9 @@ def score_next(
         if steering is not None:
             stream = residual_stream(blocks[steering.layer].output)
             stream[:] += steering.added[:, None].to(stream)
-        logits = network.output.logits.to(exact)
-        logprob = nnsight.save(logits.gather(-1, targets[..., None])[..., 0] - logits.logsumexp(-1))
+        found = nnsight.save(reader.read_logits(network.output.logits.to(exact)))
     _count(model, tokens)
-    return logprob
+    return dict(found)
 
 
 def read_next(
@@ -166,7 +166,7 @@ def read_residuals(
         read = []
         for layer in sorted(layers):
             read.append(residual_stream(blocks[layer].output)[rows, columns].to(exact).cpu())
-        residuals = nnsight.save(torch.stack(read))
+        residuals: Tensor = nnsight.save(torch.stack(read))
         tracer.stop()
     _count(model, ids)
     return residuals
@@ -174,7 +174,8 @@ def read_residuals(
 
 def residual_stream(output: Any) -> Tensor:
     """The hidden states in a block's output, which some architectures return in a tuple."""
-    return output[0] if isinstance(output, tuple) else output
+    stream: Tensor = output[0] if isinstance(output, tuple) else output
+    return stream
 
 
 def warp_logits(

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
 
 from completions_lp.model.head import find_head
 from completions_lp.model.loading import Model
+from completions_lp.model.reading import Watch
 from completions_lp.model.tree import count_nodes
-from completions_lp.model.wavefront import Wavefront
+from completions_lp.model.wavefront import Reduced, Wavefront
 from completions_lp.records import Condition, SteeringVector
 
 CPU_TOKENS = 2048
@@ -30,7 +30,7 @@ def node_bytes(model: Model, *, past: int, nodes: int) -> int:
     attention = heads * (past + nodes) * (2 if eager else 0)
     keys = 4 * model.kv_bytes // model.n_layers * (past + nodes) // max(1, nodes)
     logits = 3 * model.vocab_size if find_head(model) is None else 0
-    return width * (3 * inner + 8 * model.d_model + attention + logits) + keys
+    return int(width * (3 * inner + 8 * model.d_model + attention + logits) + keys)
 
 
 def plan_wavefronts(
@@ -82,12 +82,15 @@ def run_wavefront(
     *,
     budget: int,
     whole: bool,
-) -> Iterator[tuple[list[int], list[Float[np.ndarray, "variant completion token"]]]]:
+    watch: Sequence[Watch] | None = None,
+    divergences: bool = False,
+) -> Iterator[tuple[list[int], list[Reduced]]]:
     """Score a batch under all conditions, in as few passes as memory allows.
 
-    Yields the indices of a pass's conditions and, by prompt, the log probs: unsteered first, then those conditions.
+    Yields the indices of a pass's conditions and, by prompt, what it left: unsteered first, then those conditions.
+    ``watch`` and ``divergences`` are those of ``Wavefront``.
     """
-    front = Wavefront(model, prompts, completions, whole=whole)
+    front = Wavefront(model, prompts, completions, whole=whole, watch=watch, divergences=divergences)
     row = len(prompts) * front.width * node_bytes(model, past=front.past, nodes=front.width)
     size = max(1, budget // row - 1)
     order = sorted(range(len(conditions)), key=lambda i: conditions[i].layer)

@@ -35,6 +35,13 @@ class Tree:
             seen[node, node] = True
         return seen
 
+    def prefixes(self, n_root: int) -> list[tuple[int, ...]]:
+        """What each node's completions have said so far; nothing yet at the ``n_root`` nodes of the prompt."""
+        said: list[tuple[int, ...]] = []
+        for node, parent in enumerate(self.parents.tolist()):
+            said.append(() if node < n_root else (*said[parent], int(self.tokens[node])))
+        return said
+
 
 def build_tree(completions: Sequence[Sequence[int]], root: Sequence[int]) -> Tree:
     """The tree of some completions below a chain of prompt tokens: the last one, or the whole prompt."""

@@ -7,6 +7,7 @@ steering acts on the prompt too, the prompt is the first chain of the tree.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import nnsight
@@ -15,12 +16,29 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from completions_lp.model.head import Head, find_head, head_envoy
+from completions_lp.model.head import find_head, head_envoy
 from completions_lp.model.loading import Model
 from completions_lp.model.masks import TreeCache, make_masks
 from completions_lp.model.network import residual_stream
+from completions_lp.model.reading import Reader, Watch, stack_answers
 from completions_lp.model.tree import build_tree
 from completions_lp.records import Condition, SteeringVector
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """What a pass leaves of one prompt, in nats; past a completion's end it means nothing."""
+
+    logprob: Float[np.ndarray, "variant completion token"]
+    """Log prob of each token, unsteered first."""
+    answers: Float[np.ndarray, "variant completion token 2"] | None
+    """Log prob that this token completes each of the two answers; None unless watched."""
+    entropy: Float[np.ndarray, "completion token"] | None
+    """Entropy of the unsteered distribution of this token; None without divergences."""
+    kl: Float[np.ndarray, "variant completion token"] | None
+    """KL(unsteered || variant) of this token's distribution; None unless asked for."""
+    kl_reverse: Float[np.ndarray, "variant completion token"] | None
+    """KL(variant || unsteered)."""
 
 
 class Wavefront:
@@ -31,6 +49,8 @@ class Wavefront:
         prompts: Token ids of each prompt.
         completions: Token ids of each completion, by prompt.
         whole: Whether the prompt is part of the tree (steering at all positions) or a read-only prefix.
+        watch: By prompt, which tokens would complete its answers; None to leave that out.
+        divergences: Whether to compare whole distributions: entropy and KL both ways.
     """
 
     def __init__(
@@ -40,8 +60,11 @@ class Wavefront:
         completions: Sequence[Sequence[Sequence[int]]],
         *,
         whole: bool,
+        watch: Sequence[Watch] | None = None,
+        divergences: bool = False,
     ) -> None:
         self.model = model
+        self.divergences = divergences
         self.head = find_head(model)
         self.trees = [
             build_tree(said, prompt if whole else prompt[-1:])
@@ -57,29 +80,42 @@ class Wavefront:
         self.masks = self._make_masks([len(p) for p in past])
         edges = max(len(tree.edge_node) for tree in self.trees)
         self.edge_node, self.edge_token = self._pack("edge_node", edges), self._pack("edge_token", edges)
+        self.answers = None
+        if watch is not None:
+            roots = [len(prompt) if whole else 1 for prompt in prompts]
+            said = [tree.prefixes(root) for tree, root in zip(self.trees, roots, strict=True)]
+            self.answers = stack_answers(watch, said, self.width, model.device)
 
-    def score(
-        self, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]
-    ) -> list[Float[np.ndarray, "variant completion token"]]:
-        """Log probs in nats by prompt: unsteered, then under each condition. Past a completion's end they mean nothing.
+    def score(self, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]) -> list[Reduced]:
+        """What the pass leaves, by prompt: unsteered, then under each condition.
 
         Conditions may be of any layers, in any order; all have the positions that the wavefront was made for.
         """
         order = sorted(range(len(conditions)), key=lambda i: conditions[i].layer)
-        edges = self._run(vectors, [conditions[i] for i in order])
-        place = [0] * (1 + len(conditions))
+        found = self._run(vectors, [conditions[i] for i in order])
+        variants = 1 + len(conditions)
+        place = [0] * variants
         for new, old in enumerate(order):
             place[1 + old] = 1 + new
-        edges = edges[place]
-        return [edges[:, i, tree.paths] for i, tree in enumerate(self.trees)]
+        n = len(self.trees)
+        at = {k: v.view(v.shape[0] // n, n, *v.shape[1:]).numpy() for k, v in found.items() if v.numel()}
 
-    def _run(
-        self, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]
-    ) -> Float[np.ndarray, "variant prompt edge"]:
+        def pick(name: str, i: int, where: np.ndarray) -> np.ndarray | None:
+            return at[name][place][:, i, where] if name in at else None
+
+        reduced = []
+        for i, tree in enumerate(self.trees):
+            nodes = tree.edge_node[tree.paths]
+            entropy = at["entropy"][0, i, nodes] if "entropy" in at else None
+            kept = [pick(name, i, nodes) for name in ("answers", "kl", "kl_reverse")]
+            reduced.append(Reduced(at["logprob"][place][:, i, tree.paths], kept[0], entropy, kept[1], kept[2]))
+        return reduced
+
+    def _run(self, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]) -> dict[str, Tensor]:
         """One trace. Rows are variants x prompts, the unsteered ones first."""
         model, head, n = self.model, self.head, len(self.trees)
         network, blocks, output = model.network, model.blocks, head_envoy(model)
-        edge_node, edge_token = self.edge_node, self.edge_token
+        reader = Reader(n, self.edge_node, self.edge_token, self.answers, self.divergences)
         added = self._stack(vectors, conditions)
         inputs = {"position_ids": self.positions, "attention_mask": self.masks, "use_cache": self.prefix is not None}
         if self.prefix is not None:
@@ -97,15 +133,14 @@ class Wavefront:
                     block.output = (grown, *whole[1:]) if isinstance(whole, tuple) else grown
                     variants += len(added[layer])
             if head is None:
-                logits = network.output.logits.to(model.exact_dtype)
-                edges = nnsight.save(_read_logits(logits, edge_node, edge_token).cpu())
+                found = nnsight.save(reader.read_logits(network.output.logits.to(model.exact_dtype)))
             else:
                 hidden = output.input
                 output.skip(hidden[:, :1, :1])
-                edges = nnsight.save(_read_head(head, hidden, edge_node, edge_token).cpu())
+                found = nnsight.save(reader.read_hidden(head, hidden))
         model.usage.tokens += self.ids.numel() * (1 + len(conditions))
         model.usage.passes += 1
-        return edges.view(1 + len(conditions), n, -1).numpy()
+        return dict(found)
 
     def _stack(
         self, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]
@@ -151,28 +186,3 @@ def _repeat_inputs(inputs: tuple[tuple[Any, ...], dict[str, Any]], variants: int
 
     args, kwargs = inputs
     return (args[0], *(repeat(a) for a in args[1:])), {name: repeat(value) for name, value in kwargs.items()}
-
-
-def _read_head(
-    head: Head,
-    hidden: Float[Tensor, "row node d_model"],
-    nodes: Int[Tensor, "prompt edge"],
-    tokens: Int[Tensor, "prompt edge"],
-) -> Float[Tensor, "row edge"]:
-    """Log prob of every edge in every row; rows are variants x prompts."""
-    rows, width, _ = hidden.shape
-    flat = hidden.reshape(rows * width, -1)
-    repeats = rows // len(nodes)
-    places = (nodes.repeat(repeats, 1) + torch.arange(rows, device=nodes.device)[:, None] * width).reshape(-1)
-    logits = head.read(flat, places, tokens.repeat(repeats, 1).reshape(-1))
-    return (logits - head.logsumexp(flat)[places]).view(rows, -1)
-
-
-def _read_logits(
-    logits: Float[Tensor, "row node vocab"], nodes: Int[Tensor, "prompt edge"], tokens: Int[Tensor, "prompt edge"]
-) -> Float[Tensor, "row edge"]:
-    """The same from whole logits, for a model whose head has no known form."""
-    repeats = len(logits) // len(nodes)
-    nodes, tokens = nodes.repeat(repeats, 1), tokens.repeat(repeats, 1)
-    row = torch.arange(len(logits), device=logits.device)[:, None]
-    return logits[row, nodes, tokens] - logits.logsumexp(-1).gather(1, nodes)

@@ -1,0 +1,124 @@
+"""Reduce the last hidden states of a wavefront, inside its trace, to the few numbers per token that are kept.
+
+Rows are variants x prompts, the unsteered ones first. Everything is in nats and in float32 or better; nothing that is
+kept has the vocabulary as an axis.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from completions_lp.model.head import Head
+
+Watch = Callable[[tuple[int, ...]], Sequence[Int[np.ndarray, " token"] | None]]
+"""For one prompt: what its completion has said so far -> the tokens that would complete each of two answers."""
+
+
+def stack_answers(
+    watch: Sequence[Watch], said: Sequence[Sequence[tuple[int, ...]]], width: int, device: torch.device
+) -> tuple[Int[Tensor, "prompt 2 candidate"], Bool[Tensor, "prompt node 2 candidate"]]:
+    """Tokens that complete an answer somewhere in a prompt's tree, and at which of its nodes they do.
+
+    ``said`` is what each node's completions have said so far. Padded with id 0, masked.
+    """
+    sets = [
+        [[() if ids is None else ids.tolist() for ids in look(prefix)] for prefix in nodes]
+        for look, nodes in zip(watch, said, strict=True)
+    ]
+    union = [[sorted({t for node in nodes for t in node[side]}) for side in (0, 1)] for nodes in sets]
+    candidates = max(1, max(len(ids) for pair in union for ids in pair))
+    tokens = np.zeros((len(sets), 2, candidates), dtype=np.int64)
+    allowed = np.zeros((len(sets), width, 2, candidates), dtype=bool)
+    for i, (nodes, pair) in enumerate(zip(sets, union, strict=True)):
+        for side, ids in enumerate(pair):
+            tokens[i, side, : len(ids)] = ids
+            column = {token: k for k, token in enumerate(ids)}
+            for node, both in enumerate(nodes):
+                allowed[i, node, side, [column[t] for t in both[side]]] = True
+    return torch.from_numpy(tokens).to(device), torch.from_numpy(allowed).to(device)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """What to read at the nodes of ``n`` prompts' trees."""
+
+    n: int
+    edge_node: Int[Tensor, "prompt edge"]
+    edge_token: Int[Tensor, "prompt edge"]
+    answers: tuple[Int[Tensor, "prompt 2 candidate"], Bool[Tensor, "prompt node 2 candidate"]] | None
+    divergences: bool
+
+    def read_hidden(self, head: Head, hidden: Float[Tensor, "row node d_model"]) -> dict[str, Tensor]:
+        """``logprob [row, edge]`` and, if asked for, ``answers [row, node, 2]``, ``entropy``, ``kl``, ``kl_reverse``.
+
+        With m the mean row of the head's matrix under a distribution p, the mean logit of hidden state h under p is
+        h·m. So H(p) = lse_p − h_p·m_p and KL(p || q) = (h_p − h_q)·m_p − lse_p + lse_q, without the vocabulary.
+        """
+        rows, width, _ = hidden.shape
+        flat = head.widen(hidden.reshape(rows * width, -1))
+        lse, mean = head.logsumexp(flat, means=self.divergences and head.cap is None)
+        repeats = rows // self.n
+        first = torch.arange(rows, device=flat.device)[:, None] * width
+        places = (self.edge_node.repeat(repeats, 1) + first).reshape(-1)
+        logits = head.read(flat, places, self.edge_token.repeat(repeats, 1).reshape(-1))
+        found = {"logprob": (logits - lse[places]).view(rows, -1)}
+        if self.answers is not None:
+            wide = flat.view(repeats, self.n, width, -1)
+            tokens, allowed = self.answers
+            logits = torch.einsum("vpnd,pscd->vpnsc", wide, head.weight[tokens])
+            logits = head.soften(logits).to(lse).masked_fill(~allowed, float("-inf"))
+            found["answers"] = (logits.logsumexp(-1) - lse.view(repeats, self.n, width, 1)).flatten(0, 1)
+        if self.divergences:
+            found |= self._diverge(head, flat.view(rows, width, -1), lse.view(rows, width), mean)
+        return {name: value.cpu() for name, value in found.items()}
+
+    def _diverge(
+        self, head: Head, hidden: Float[Tensor, "row node width"], lse: Float[Tensor, "row node"], mean: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Entropy of the unsteered rows; divergences of every row from the unsteered one of its prompt."""
+        rows, nodes, _ = hidden.shape
+        repeats = rows // self.n
+        if mean is None:
+            base, base_lse = hidden[: self.n].repeat(repeats, 1, 1), lse[: self.n].repeat(repeats, 1)
+            flat = [x.reshape(rows * nodes, *x.shape[2:]) for x in (hidden, base, lse, base_lse)]
+            kl, reverse = head.diverge(*flat)
+            uniform = torch.zeros_like(flat[1][: self.n * nodes])
+            level = torch.full_like(flat[3][: self.n * nodes], float(len(head.weight))).log()
+            # H(p) = log V − KL(p || uniform), and a hidden state of zeros is uniform where there is no bias.
+            entropy = level - head.diverge(uniform, flat[1][: self.n * nodes], level, flat[3][: self.n * nodes])[0]
+            return {
+                "entropy": entropy.view(self.n, nodes),
+                "kl": kl.view(rows, nodes),
+                "kl_reverse": reverse.view(rows, nodes),
+            }
+        mean, states = mean.view(hidden.shape), hidden.to(lse)
+        base, base_mean = states[: self.n].repeat(repeats, 1, 1), mean[: self.n].repeat(repeats, 1, 1)
+        change, base_lse = states - base, lse[: self.n].repeat(repeats, 1)
+        return {
+            "entropy": lse[: self.n] - (states[: self.n] * mean[: self.n]).sum(-1),
+            "kl": lse - base_lse - (change * base_mean).sum(-1),
+            "kl_reverse": base_lse - lse + (change * mean).sum(-1),
+        }
+
+    def read_logits(self, logits: Float[Tensor, "row node vocab"]) -> dict[str, Tensor]:
+        """The same from whole logits, for a model whose head has no known form, and as the plain definition."""
+        repeats = len(logits) // self.n
+        nodes, tokens = self.edge_node.repeat(repeats, 1), self.edge_token.repeat(repeats, 1)
+        row = torch.arange(len(logits), device=logits.device)[:, None]
+        logprob = logits - logits.logsumexp(-1, keepdim=True)
+        found = {"logprob": logprob[row, nodes, tokens]}
+        if self.answers is not None:
+            ids, allowed = self.answers
+            wide = logprob.view(repeats, self.n, *logprob.shape[1:])
+            picked = torch.stack([wide[:, i][..., ids[i]] for i in range(self.n)], 1)
+            found["answers"] = picked.masked_fill(~allowed, float("-inf")).logsumexp(-1).flatten(0, 1)
+        if self.divergences:
+            base = logprob[: self.n].repeat(repeats, 1, 1)
+            found["entropy"] = -(logprob[: self.n].exp() * logprob[: self.n]).sum(-1)
+            found["kl"] = (base.exp() * (base - logprob)).sum(-1)
+            found["kl_reverse"] = (logprob.exp() * (logprob - base)).sum(-1)
+        return {name: value.cpu() for name, value in found.items()}

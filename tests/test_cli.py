@@ -1,0 +1,302 @@
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import safetensors.numpy
+import tokenizers
+import transformers
+from conftest import make_module
+from test_prompts import ROW, write
+
+from completions_lp import cli, store
+from completions_lp.config import make_config
+
+TABLES = ("questions", "completions", "scores", "choices", "prompts", "summary")
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory, tokenizer):
+    """A tiny random model on disk, with its tokenizer."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    make_module("llama", num_hidden_layers=2).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def config(tmp_path, model_folder):
+    """A configuration of a small run, whose prompts and pairs lie beside it."""
+    rows = [{**ROW, "question": f"{word}?\n (A) x\n (B) y"} for word in ("Is it", "Or", "What now", "I", "So", "Yes")]
+    write(tmp_path, rows)
+    write(tmp_path, [{**row, "question": f"{row['question']}!"} for row in rows], "pairs.jsonl")
+    path = tmp_path / "config.toml"
+    path.write_text(
+        f'''
+        [model]
+        name = "{model_folder}"
+        [prompts]
+        path = "asked.jsonl"
+        [vector]
+        pairs = "pairs.jsonl"
+        [sampling]
+        n = 40
+        max_new_tokens = 4
+        [scoring]
+        multipliers = [-1, 1]
+        [label]
+        rule = "substring"
+        [controls]
+        random_directions = 1
+        shuffled_labels = 1
+        negated = true
+        '''
+    )
+    return path
+
+
+def run_python(code):
+    """What a fresh interpreter prints."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def is_heavy(module):
+    """Which of the slow packages a fresh interpreter has loaded after an import."""
+    names = "('torch', 'transformers', 'nnsight', 'datasets', 'matplotlib', 'scipy')"
+    return run_python(f"import sys, {module}; print(*[n for n in {names} if n in sys.modules])").split()
+
+
+def test_help_is_quick_and_names_every_command():
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "completions_lp", "--help"], capture_output=True, text=True, check=True
+    )
+    assert time.perf_counter() - start < 2
+    for command in ("run", "vector", "sample", "score", "report", "doctor"):
+        assert f"\n    {command} " in done.stdout
+    assert "Exit codes: 0 done, 2 the input is wrong, 1 anything else." in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_command_line_imports_no_network():
+    assert is_heavy("completions_lp.cli") == []
+    assert is_heavy("completions_lp") == []
+    assert is_heavy("completions_lp.model")[:3] == ["torch", "transformers", "nnsight"]  # a test of this test
+
+
+def test_a_run_writes_its_directory_and_prints_its_table(tmp_path, config, capsys):
+    out = tmp_path / "out"
+    assert cli.main(["run", str(config), "--out", str(out), "--quiet", "--tokens"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "to the answer" in printed.out
+    assert "Noise floor" in printed.out
+    assert f"Run directory: {out}" in printed.out
+    names = {path.name for path in out.iterdir()}
+    assert names >= {f"{name}.parquet" for name in TABLES} | {"tokens.parquet", "summary.csv", "report.md", "run.json"}
+    vectors = {path.stem for path in (out / "vectors").iterdir()}
+    assert vectors == {"pairs", "pairs-negated", "pairs-random-0", "pairs-shuffled-0"}
+    info = json.loads((out / "run.json").read_text())
+    assert make_config(info["config"]).sampling.n == 40
+    assert info["checks"]["noise_floor"] <= 1e-5
+    assert info["checks"]["sampler_gap"] <= 5e-4
+    assert set(info["timings"]) == {"vector", "sample", "score", "choices", "report"}
+    assert info["model"]["n_layers"] == 2
+    assert info["versions"]["torch"]
+    scores = pyarrow.parquet.read_table(out / "scores.parquet")
+    completions = pyarrow.parquet.read_table(out / "completions.parquet")
+    n_conditions = 1 + 4 * 2 * 2  # the noise floor, and vectors x layers x multipliers
+    assert scores.num_rows == n_conditions * completions.num_rows
+    assert sum(completions["count"].to_pylist()) == 6 * 40
+    changed = np.abs(scores["increase"].to_numpy())[completions.num_rows :]
+    assert np.median(changed) > 1e-3
+
+
+def test_stages_one_by_one_give_the_run(tmp_path, config, model_folder, capsys):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    own = tmp_path / "model"
+    shutil.copytree(model_folder, own)
+    change = ["--quiet", "--set", f"model.name={own}"]
+    assert cli.main(["run", str(config), "--out", str(whole), *change]) == 0
+    assert cli.main(["vector", str(parts), "--config", str(config), *change]) == 0
+    for stage in ("sample", "score"):
+        assert cli.main([stage, str(parts), "--quiet"]) == 0
+    shutil.rmtree(own)  # a report needs no model
+    capsys.readouterr()
+    assert cli.main(["report", str(parts), "--quiet"]) == 0
+    assert "to the answer" in capsys.readouterr().out
+    for name in TABLES:
+        one, two = (pyarrow.parquet.read_table(folder / f"{name}.parquet") for folder in (whole, parts))
+        assert one.equals(two, check_metadata=False) or str(one.to_pylist()) == str(two.to_pylist()), name
+    assert (whole / "summary.csv").read_bytes() == (parts / "summary.csv").read_bytes()
+    assert (whole / "report.md").read_text() == (parts / "report.md").read_text()
+    assert set(store.read_info(parts)["timings"]) == {"vector", "sample", "score", "choices", "report"}
+    assert not (parts / "tokens.parquet").exists()
+
+
+def test_a_stored_vector_is_used_again(tmp_path, config, capsys):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert cli.main(["vector", str(first), "--config", str(config), "--quiet"]) == 0
+    vector = first / "vectors" / "pairs.safetensors"
+    change = ["--set", f"vector.path={vector}", "--set", "controls.shuffled_labels=0"]
+    assert cli.main(["vector", str(second), "--config", str(config), "--quiet", *change]) == 0
+    one, two = (store.read_vectors(folder)[0] for folder in (first, second))
+    assert (two.name, two.kind, dict(two.provenance)) == ("pairs", "target", dict(one.provenance))
+    assert np.array_equal(one.directions[1], two.directions[1])
+
+
+def bad_line(tmp_path):
+    with (tmp_path / "asked.jsonl").open("a") as file:
+        file.write("{bad\n")
+
+
+def bad_row(tmp_path):
+    with (tmp_path / "asked.jsonl").open("a") as file:
+        file.write('{"question": "q", "answer_matching_behavior": "(A)"}\n')
+
+
+def bad_vector(tmp_path):
+    safetensors.numpy.save_file({"layer.0": np.ones(7, dtype=np.float32)}, tmp_path / "v.safetensors")
+
+
+def nothing(tmp_path):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("prepare", "change", "message"),
+    [
+        (lambda folder: (folder / "asked.jsonl").unlink(), [], "{folder}/asked.jsonl: no such file"),
+        (lambda folder: (folder / "asked.jsonl").write_text(""), [], "{folder}/asked.jsonl: the file is empty"),
+        (lambda folder: (folder / "pairs.jsonl").unlink(), [], "{folder}/pairs.jsonl: no such file"),
+        (bad_line, [], "{folder}/asked.jsonl, line 7: not valid JSON: Expecting property name enclosed in double"),
+        (bad_row, [], "{folder}/asked.jsonl, line 7: no field 'answer_not_matching_behavior' (an answer); its fields"),
+        (
+            nothing,
+            ["prompts.template={topic}"],
+            "{folder}/asked.jsonl, line 1: no field 'topic' (needed by the template",
+        ),
+        (nothing, ["prompts.letters=['C', 'D']"], "{folder}/asked.jsonl: no prompts with both answers among C, D"),
+        (nothing, ["label.target=C"], "target 'C' is an answer of no prompt"),
+        (
+            bad_vector,
+            ["vector.path={folder}/v.safetensors", "controls.shuffled_labels=0"],
+            "vector 'v' has size 7, but",
+        ),
+        (nothing, ["scoring.layers=[0, 2]"], "layer 2 is out of range: {model} has layers 0 to 1"),
+        (nothing, ["vector.layers=[-1]", "scoring.layers=[-1]"], "layer -1 is out of range"),
+        (nothing, ["sampling.temperature=-0.5"], "temperature is -0.5; it must be above 0"),
+        (nothing, ["sampling.temprature=1"], "unknown key of [sampling]: 'temprature'; the nearest is 'temperature'"),
+        (nothing, ["sampling.max_new_tokens=200"], "prompt '"),
+        (nothing, ["model.name={folder}/none"], "model '{folder}/none': no such folder"),
+        (nothing, ["model.device=abacus"], "device 'abacus' is none of auto, cpu, cuda, cuda:N, mps"),
+        (nothing, ["model.dtype=int3"], "dtype 'int3' is none of auto, float64, float32"),
+        (nothing, ["prompts.path=\x1b[31m.jsonl"], "\\x1b[31m.jsonl: no such file"),
+    ],
+)
+def test_wrong_input_gets_one_line_and_nothing_is_written(
+    tmp_path, config, model_folder, capfd, prepare, change, message
+):
+    prepare(tmp_path)
+    out = tmp_path / "out"
+    places = {"{folder}": str(tmp_path), "{model}": str(model_folder)}
+    for place, path in places.items():
+        change = [item.replace(place, path) for item in change]
+        message = message.replace(place, path)
+    arguments = [part for item in change for part in ("--set", item)]
+    assert cli.main(["run", str(config), "--out", str(out), "--quiet", *arguments]) == 2
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"completions-lp: {message}")
+    assert printed.err.count("\n") == 1
+    assert printed.err[:-1].isprintable()
+    assert not out.exists()
+
+
+def test_an_answer_that_the_tokenizer_cannot_express_is_wrong_input(tmp_path, config, model_folder, capfd):
+    words = {word: i for i, word in enumerate(["<unk>", "(", ")", "Answer", ":"])}
+    core = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+    core.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    mute = tmp_path / "mute"
+    shutil.copytree(model_folder, mute)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>").save_pretrained(mute)
+    out = tmp_path / "out"
+    assert cli.main(["run", str(config), "--out", str(out), "--quiet", "--set", f"model.name={mute}"]) == 2
+    printed = capfd.readouterr()
+    assert "the tokenizer cannot express the answer 'A' against 'B': their token ids are" in printed.err
+    assert printed.err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_run_is_not_overwritten_unless_asked(tmp_path, config, capsys):
+    out = tmp_path / "out"
+    store.start_run(out, {"config": {}})
+    assert cli.main(["run", str(config), "--out", str(out), "--quiet"]) == 2
+    assert capsys.readouterr().err == (
+        f"completions-lp: {out} already holds a run; give another --out, or --overwrite to replace it\n"
+    )
+    assert [path.name for path in out.iterdir()] == ["run.json"]
+    assert cli.main(["run", str(config), "--out", str(out), "--quiet", "--overwrite"]) == 0
+    assert (out / "summary.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [("score", "no questions.parquet; run the sample stage first"), ("report", "no questions.parquet; run the sample")],
+)
+def test_a_stage_without_the_one_before_says_so(tmp_path, config, capsys, stage, message):
+    assert cli.main([stage, str(tmp_path / "out"), "--config", str(config), "--quiet"]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "message"),
+    [
+        ("vector", "vector.pairs=none.jsonl", "none.jsonl: no such file"),
+        ("vector", "vector.path=none.safetensors", "none.safetensors: not a safetensors file of a steering vector"),
+        ("vector", "scoring.layers=[5]", "layer 5 is out of range"),
+        ("vector", "prompts.template={question} " + "x" * 200, "contrast pair 1 has 2"),
+        ("sample", "prompts.path=none.jsonl", "none.jsonl: no such file"),
+        ("sample", "label.target=C", "target 'C' is an answer of no prompt"),
+    ],
+)
+def test_a_stage_checks_before_it_writes(tmp_path, config, capfd, stage, change, message):
+    out = tmp_path / "out"
+    change = ["--set", change, "--set", "controls.shuffled_labels=0"]
+    assert cli.main([stage, str(out), "--config", str(config), "--quiet", *change]) == 2
+    assert capfd.readouterr().err.startswith(f"completions-lp: {message}")
+    assert not out.exists()
+
+
+def test_scoring_checks_before_it_drops_what_is_there(tmp_path, config, capfd):
+    out = tmp_path / "out"
+    assert cli.main(["run", str(config), "--out", str(out), "--quiet"]) == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()}
+    for change in ("label.target=C", "scoring.layers=[9]"):
+        assert cli.main(["score", str(out), "--quiet", "--set", change]) == 2
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.is_file()} == before
+
+
+def test_a_run_directory_that_cannot_be_is_wrong_input(tmp_path, config, capfd):
+    (tmp_path / "file").write_text("mine")
+    for out in ("file", "file/under"):
+        assert cli.main(["run", str(config), "--out", str(tmp_path / out), "--quiet"]) == 2
+        error = capfd.readouterr().err
+        assert error.startswith(f"completions-lp: {tmp_path / out}: cannot be made a run directory: ")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_command_that_does_not_exist_is_wrong_input(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["steer"])
+    assert ended.value.code == 2
+    assert "invalid choice: 'steer'" in capsys.readouterr().err
+
+
+def test_control_characters_become_visible():
+    assert cli.escape_text("a\x1b[31mb\r\x07\u202ec\nd é") == "a\\x1b[31mb\\r\\x07\\u202ec\nd é"

@@ -1,0 +1,201 @@
+import types
+
+import pytest
+
+from completions_lp.labels import Labeller
+from completions_lp.records import InputError, Labelling
+
+
+class Pieces:
+    """A tokenizer whose token i is a given text, so that a test says where tokens end; the empty text is special."""
+
+    def __init__(self, *texts):
+        self.texts = texts
+
+    def __call__(self, text, *, add_special_tokens=True):
+        return types.SimpleNamespace(input_ids=[self.texts.index(text)])
+
+    def decode(self, token_ids, *, skip_special_tokens=False):
+        joined = b"".join(self.encode(i, skip_special_tokens) for i in token_ids)
+        return joined.decode("utf-8", errors="replace")
+
+    def encode(self, i, skip):
+        text = self.texts[i]
+        if isinstance(text, str) and text.startswith("<|"):
+            return b"" if skip else text.encode()
+        return text if isinstance(text, bytes) else text.encode()
+
+
+def label(pieces, *, letters=("A", "B"), **options):
+    """Label of a completion whose tokens are these texts."""
+    return Labeller(Pieces(*pieces), Labelling(**options)).label(range(len(pieces)), letters=letters)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "want"),
+    [
+        (["A"], ("A", 0)),
+        ([" A"], ("A", 0)),
+        ([" (", "A", ")"], ("A", 1)),
+        ([" (A", ")"], ("A", 0)),
+        (["(A)."], ("A", 0)),
+        (["A)"], ("A", 0)),
+        (["The", " answer", " is", " (", "B", ")."], ("B", 4)),
+        (["\n", "B", "\n"], ("B", 1)),
+        (["*", "A", "*"], ("A", 1)),
+        (["A", ",", " not", " B"], ("A", 0)),
+        (["not", " B", ",", " A"], ("B", 1)),
+    ],
+)
+def test_an_answer_that_stands_alone_is_found_where_its_letter_is(pieces, want):
+    assert label(pieces) == want
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        ["As an", " AI"],
+        ["BA"],
+        ["Answer"],
+        ["Both", " Apples"],
+        ["a", " b"],
+        ["A_1"],
+        ["A1"],
+        ["1A"],
+        ["ÉA"],
+        ["Aé"],
+        ["АВ"],  # Cyrillic
+        [""],
+        ["1", "2"],
+    ],
+)
+def test_a_letter_in_a_word_is_no_answer(pieces):
+    assert label(pieces) == ("none", -1)
+
+
+def test_a_letter_at_a_tokens_end_waits_for_the_next_token():
+    assert label(["A", "s", " an", " AI"]) == ("none", -1)
+    assert label(["A", "s", " (", "B", ")"]) == ("B", 3)
+    assert label(["A", " dog"]) == ("A", 0)
+    assert label(["The", " A", "I", " says", " A", "."]) == ("A", 4)
+
+
+def test_a_letter_is_not_alone_before_a_character_spread_over_tokens():
+    first, second = (bytes([b]) for b in "é".encode())
+    assert label(["A", first, second, " x"]) == ("none", -1)
+    arrow = [bytes([b]) for b in "→".encode()]
+    assert label(["A", *arrow, " x"]) == ("A", 0)  # found at the letter, though the arrow comes three tokens later
+    assert label(["A", first]) == ("A", 0)  # the rest never comes
+
+
+def test_a_letter_before_any_other_character_is_alone():
+    for after in (" ", "\n", ".", ":", "→", "，", "'", "-"):
+        assert label(["A", after]) == ("A", 0), after
+
+
+def test_only_the_window_decides():
+    pieces = ["so", " I", " say", " A", "."]
+    assert label(pieces, within=4) == ("A", 3)
+    assert label(pieces, within=3) == ("none", -1)
+    # The label depends on no token past the window, not even on one that would refute the letter.
+    assert label(["I", " A", "s"], within=2) == ("A", 1)
+    assert label(["I", " A", "s"], within=3) == ("none", -1)
+
+
+def test_the_first_answer_decides():
+    assert label([" B", " or", " A"]) == ("B", 0)
+    assert label([" A", " or", " B"]) == ("A", 0)
+    assert label(["(B) or (A)"]) == ("B", 0)
+    assert label(["(B) or (A)"], letters=("B", "A")) == ("B", 0)
+    assert label([" C", " A"], letters=("A", "B", "C")) == ("C", 0)
+    assert label([" C", " A"], letters=("A", "B")) == ("A", 1)
+
+
+def test_special_tokens_spell_no_letters():
+    assert label(["<|A|>", " x"]) == ("none", -1)
+    assert label(["A", "<|end|>"]) == ("A", 0)
+    assert label(["x", "<|end|>", " A"]) == ("A", 2)
+
+
+def test_words_are_answers_too():
+    letters = ("No", "Yes")
+    assert label([" Yes"], letters=letters) == ("Yes", 0)
+    assert label([" Y", "es", "."], letters=letters) == ("Yes", 1)
+    assert label([" No", "ne"], letters=letters) == ("none", -1)
+    assert label([" No", "ne", ",", " Yes"], letters=letters) == ("Yes", 3)
+    assert label(["Yes", "terday"], letters=letters) == ("none", -1)
+
+
+def test_the_token_rule_takes_one_whole_token():
+    assert label([" A", "s"], rule="token") == ("A", 0)
+    assert label([" (", "A", ")"], rule="token") == ("A", 1)
+    assert label([" (A", ")"], rule="token") == ("none", -1)
+    assert label(["x", " B "], rule="token") == ("B", 1)
+
+
+def test_the_substring_rule_looks_inside_words():
+    assert label(["As", " an"], rule="substring") == ("A", 0)
+    assert label(["OR", "BA"], rule="substring") == ("B", 1)
+    assert label([" Y", "es"], rule="substring", letters=("Yes", "No")) == ("Yes", 1)
+
+
+def test_the_regex_rule_is_searched_in_the_text_so_far():
+    options = {"rule": "regex", "pattern": r"answer is \(?{letter}\b"}
+    assert label(["A", " B"], **options) == ("none", -1)
+    assert label(["My", " answer", " is", " (", "B", ")"], **options) == ("B", 4)
+    literal = {"rule": "regex", "pattern": "<{letter}>", "letters": ("A+", "B")}
+    assert label(["<", "A+", ">"], **literal) == ("A+", 2)
+    assert label(["<", "AA", ">"], **literal) == ("none", -1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"rule": "regex", "pattern": "({letter}"},
+            r"label pattern '\({letter}' is not a regular expression: missing \)",
+        ),
+        ({"rule": "regex", "pattern": "answer"}, r"does not say where the answer stands: write \{letter\} there"),
+        ({"rule": "regex"}, 'pattern goes with rule = "regex", and only with it'),
+        ({"pattern": "{letter}"}, 'pattern goes with rule = "regex", and only with it'),
+        ({"within": 0}, "label within is 0; at least 1 token is needed"),
+    ],
+)
+def test_impossible_rules_say_what_is_wrong(options, message):
+    with pytest.raises(InputError, match=message):
+        Labelling(**options)
+
+
+def test_a_pattern_that_one_letter_breaks_is_named():
+    with pytest.raises(
+        InputError, match=r"label pattern '\[\{letter\}-C\]' is not a regular expression: bad character"
+    ):
+        label(["x"], rule="regex", pattern="[{letter}-C]", letters=("A", "D"))
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        (" (A).", "A"),
+        (" B", "B"),
+        ("The answer is (A).", "A"),
+        ("As an AI, I", "none"),
+        ("As an AI, I choose (B).", "none"),  # past the window of 5 tokens
+    ],
+)
+def test_labels_of_a_real_tokenizer(tokenizer, text, want):
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    within = 5 if "choose" in text else 10
+    got, answer = Labeller(tokenizer, Labelling(within=within)).label([*ids, 0], letters=("A", "B"))
+    assert got == want
+    if got != "none":
+        before, through = (tokenizer.decode(ids[:n]) for n in (answer, answer + 1))
+        assert got not in before.replace("As an AI", "")
+        assert got in through
+
+
+def test_the_letter_is_found_at_its_own_byte_where_every_token_is_one(tokenizer):
+    text = "I say (A). As an AI"
+    byte_ids = [tokenizer(character, add_special_tokens=False).input_ids[0] for character in text]
+    labeller = Labeller(tokenizer, Labelling())
+    assert labeller.label(byte_ids, letters=("A", "B")) == ("A", text.index("A"))
