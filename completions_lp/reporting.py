@@ -191,10 +191,11 @@ def _measure_choices(
         raise InputError(
             "the two-choice read-out and the scores are of different prompts or conditions; make both anew"
         )
-    offered = np.array([pair[0] == letter for pair, letter in zip(choices.letters, wanted, strict=True)])
-    hide = np.where(offered, 0.0, np.nan)
-    before = np.broadcast_to(choices.baseline[:, 0] - choices.baseline[:, 1] + hide, choices.logprob.shape[:2])
-    after = choices.logprob[..., 0] - choices.logprob[..., 1] + hide
+    sides = [(letter == pair[0]) - (letter == pair[1]) for pair, letter in zip(choices.letters, wanted, strict=True)]
+    sign = np.where(np.array(sides) == 0, np.nan, sides)  # the target may be the second answer of the read-out
+    hide = sign * 0
+    before = np.broadcast_to((choices.baseline[:, 0] - choices.baseline[:, 1]) * sign, choices.logprob.shape[:2])
+    after = (choices.logprob[..., 0] - choices.logprob[..., 1]) * sign
     mass = np.broadcast_to(np.exp(choices.baseline).sum(-1) + hide, before.shape)
     return {
         "logit_diff": before,

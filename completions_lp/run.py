@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import json
 import platform
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from completions_lp.records import (
     Condition,
     ContrastPair,
     Increases,
+    InputError,
     Prompt,
     Report,
     SteeringVector,
@@ -40,6 +42,13 @@ from completions_lp.vectors import (
     shuffle_labels,
 )
 
+SETTLED = {
+    "score": ("model.name", "model.revision", "prompts", "vector", "controls", "sampling")
+    + ("label.rule", "label.within", "label.pattern"),
+    "report": ("model", "prompts", "vector", "controls", "sampling", "scoring")
+    + ("label.rule", "label.within", "label.pattern"),
+}
+"""What earlier stages have already done by the configuration that a run directory holds."""
 PACKAGES = ("completions-lp", "nnsight", "torch", "transformers", "datasets", "tokenizers", "numpy", "scipy")
 
 
@@ -63,8 +72,11 @@ class Run:
         self.folder = Path(folder)
         self.options = options or Options()
         self.info: dict[str, Any] = {"config": dump_config(config), "seed": config.sampling.seed}
+        self.stored: dict[str, Any] = {}
         if (self.folder / "run.json").is_file():
-            self.info = {**store.read_info(self.folder), **self.info}
+            before = store.read_info(self.folder)
+            self.stored = before["config"]
+            self.info = {**before, **self.info}
 
     @classmethod
     def open(cls, folder: str | Path, *, options: Options | None = None) -> "Run":
@@ -111,6 +123,7 @@ class Run:
 
     def score(self) -> tuple[Increases, Choices]:
         """Stage 3: the same token ids under every condition, and the two-choice read-out beside them."""
+        self._check_settled("score")
         completions = self._read_completions()
         vectors = store.read_vectors(self.folder)
         conditions = self._make_conditions(vectors)
@@ -131,6 +144,7 @@ class Run:
 
     def report(self) -> Report:
         """Stage 4: the numbers of the paper, from the stored tables alone; needs no model."""
+        self._check_settled("report")
         report = self.load_report()
         quality = next((v.quality for v in store.read_vectors(self.folder) if v.kind == "target"), {})
         with self._stage("report") as notes:
@@ -176,6 +190,20 @@ class Run:
             template=self.config.prompts.template,
             read_token=self.config.vector.read_token,
         )
+
+    def _check_settled(self, stage: str) -> None:
+        """Raise InputError if the configuration was changed where an earlier stage has followed it already."""
+        for name in SETTLED[stage]:
+            section, _, key = name.partition(".")
+            now, then = self.info["config"][section], self.stored.get(section)
+            if then is None:
+                continue
+            for k in [key] if key else now:
+                if json.dumps(now[k]) != json.dumps(then.get(k)):
+                    raise InputError(
+                        f"[{section}] {k} is {now[k]!r}, but {self.folder} was made with {then.get(k)!r}; "
+                        f"run the earlier stage again with the new value, or leave it as it was"
+                    )
 
     def _check_prompts(self, prompts: tuple[Prompt, ...]) -> None:
         check_context(self.model, prompts, self.config.sampling.max_new_tokens)

@@ -300,3 +300,30 @@ def test_a_command_that_does_not_exist_is_wrong_input(capsys):
 
 def test_control_characters_become_visible():
     assert cli.escape_text("a\x1b[31mb\r\x07\u202ec\nd é") == "a\\x1b[31mb\\r\\x07\\u202ec\nd é"
+
+
+@pytest.mark.parametrize(
+    ("stage", "change", "message"),
+    [
+        ("score", "sampling.n=7", "[sampling] n is 7, but"),
+        ("score", "label.within=2", "[label] within is 2, but"),
+        ("report", "scoring.multipliers=[3.0]", "[scoring] multipliers is"),
+    ],
+)
+def test_a_later_stage_does_not_pretend_that_an_earlier_one_was_another(
+    tmp_path, config, capsys, stage, change, message
+):
+    folder = tmp_path / "run"
+    assert cli.main(["run", str(config), "--out", str(folder), "--quiet"]) == 0
+    before = (folder / "run.json").read_bytes()
+    capsys.readouterr()
+    assert cli.main([stage, str(folder), "--quiet", "--set", change]) == 2
+    assert message in capsys.readouterr().err
+    assert (folder / "run.json").read_bytes() == before
+
+
+def test_the_report_may_be_for_another_target(tmp_path, config, capsys):
+    folder = tmp_path / "run"
+    assert cli.main(["run", str(config), "--out", str(folder), "--quiet"]) == 0
+    assert cli.main(["report", str(folder), "--quiet", "--set", "label.target=B"]) == 0
+    assert "Log prob of the 'B' completions" in capsys.readouterr().out
