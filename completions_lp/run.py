@@ -42,12 +42,8 @@ from completions_lp.vectors import (
     shuffle_labels,
 )
 
-SETTLED = {
-    "score": ("model.name", "model.revision", "prompts", "vector", "controls", "sampling")
-    + ("label.rule", "label.within", "label.pattern"),
-    "report": ("model", "prompts", "vector", "controls", "sampling", "scoring")
-    + ("label.rule", "label.within", "label.pattern"),
-}
+_MADE = ("prompts", "vector", "controls", "sampling", "label.rule", "label.within", "label.pattern")
+SETTLED = {"score": ("model.name", "model.revision", *_MADE), "report": ("model", "scoring", *_MADE)}
 """What earlier stages have already done by the configuration that a run directory holds."""
 PACKAGES = ("completions-lp", "nnsight", "torch", "transformers", "datasets", "tokenizers", "numpy", "scipy")
 

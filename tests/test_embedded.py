@@ -58,7 +58,7 @@ def test_completions_differ_and_some_answer_late(folder):
     assert 0.25 < shares["B"] < 0.5
     late = table[(table["label"] == "none") & table["text"].str.contains(r"\([AB]\)")]
     assert late["count"].sum() / table["count"].sum() > 0.1
-    assert table["answer_index"].max() == 9
+    assert 0 < table["answer_index"].max() < 10
 
 
 def read_rows(path):
