@@ -64,10 +64,12 @@ def sample_completions(
     """
     sampling, labelling = sampling or Sampling(), labelling or Labelling()
     check_context(model, prompts, sampling.max_new_tokens)
-    decoder = TreeDecoder if pick_engine(model, engine) == "tree" else RowDecoder
+    tree = pick_engine(model, engine) == "tree"
+    decoder = TreeDecoder if tree else RowDecoder
+    budget = find_budget(model, memory_budget)
     drawn: dict[int, list[_Draw]] = {}
     with tqdm(total=len(prompts), desc="sample", unit="prompt", disable=not progress) as bar:
-        for batch in _plan_batches(model, prompts, sampling, memory_budget, batch_size):
+        for batch in _plan_batches(model, prompts, sampling, budget, batch_size, tree=tree):
             chosen = [prompts[i] for i in batch]
             decoding = decoder(model, [prompt.token_ids for prompt in chosen])
             drawn.update(zip(batch, _sample_batch(decoding, chosen, sampling, model.eos_ids), strict=True))
@@ -95,16 +97,20 @@ def draw_uniforms(prompt_id: str, sampling: Sampling) -> Float[np.ndarray, "samp
 
 
 def invert_cdf(
-    probs: Float[Tensor, "node vocab"], nodes: Int[Tensor, " sample"], uniforms: Float[Tensor, " sample"]
-) -> Int[Tensor, " sample"]:
-    """The first token at which the cumulative probability of a sample's node exceeds its uniform number.
+    weights: Float[Tensor, "node vocab"], nodes: Int[Tensor, " sample"], uniforms: Float[Tensor, " sample"]
+) -> tuple[Int[Tensor, " sample"], Float[Tensor, " node"]]:
+    """The first token at which the cumulative weight of a sample's node exceeds its uniform number times the total.
 
-    In two levels, so that no ``[sample, vocab]`` array is made: the block of 256 tokens first, then the token in it.
-    Sums are in float64. A token of probability 0 is never drawn.
+    ``weights`` are probabilities up to a factor per node. In two levels, so that no ``[sample, vocab]`` array is made:
+    the block of 256 tokens first, then the token in it. Positions are in float64. A token of weight 0 is never drawn.
+
+    Returns:
+        The tokens, and the total weight of every node.
     """
-    n, vocab = probs.shape
-    padded = torch.nn.functional.pad(probs, (0, -vocab % CDF_BLOCK)).view(n, -1, CDF_BLOCK)
-    edges = padded.sum(-1, dtype=torch.float64).cumsum(-1)
+    n, vocab = weights.shape
+    padded = torch.nn.functional.pad(weights, (0, -vocab % CDF_BLOCK)) if vocab % CDF_BLOCK else weights
+    padded = padded.view(n, -1, CDF_BLOCK)
+    edges = padded.sum(-1).double().cumsum(-1)  # double after the sum: before it, all of the weights would be copied
     goal = uniforms.to(torch.float64) * edges[nodes, -1]
     block = (edges[nodes] <= goal[:, None]).sum(-1).clamp(max=edges.shape[1] - 1)
     rest = goal - torch.where(block > 0, edges[nodes, (block - 1).clamp(min=0)], 0.0)
@@ -112,7 +118,7 @@ def invert_cdf(
     place = (inside.cumsum(-1) <= rest[:, None]).sum(-1)
     # Rounding may leave nothing past the goal; the last token that can be drawn is then the answer.
     last = CDF_BLOCK - 1 - (inside.flip(-1) > 0).to(torch.int8).argmax(-1)
-    return block * CDF_BLOCK + torch.minimum(place, last)
+    return block * CDF_BLOCK + torch.minimum(place, last), edges[:, -1]
 
 
 @dataclass
@@ -139,13 +145,21 @@ class _Node:
 
 
 def _plan_batches(
-    model: Model, prompts: Sequence[Prompt], sampling: Sampling, memory_budget: float | None, batch_size: int | None
+    model: Model, prompts: Sequence[Prompt], sampling: Sampling, budget: int, batch_size: int | None, *, tree: bool
 ) -> Iterator[list[int]]:
-    """Prompts that go together, longest first, so that the padding is small and the first batch is the largest."""
+    """Prompts that go together, longest first, so that the padding is small and the first batch is the largest.
+
+    At worst no two draws share a token. A tree then holds every token of a prompt once, beside one prefix; plain rows
+    hold the prefix once per draw.
+    """
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].token_ids))
-    budget, past = find_budget(model, memory_budget), len(prompts[order[0]].token_ids) + sampling.max_new_tokens
-    fit = count_rows(model, budget, tokens=1, logits=2, past=past)
-    size = batch_size or max(1, fit // sampling.draws)
+    longest, draws = len(prompts[order[0]].token_ids), sampling.draws
+    if tree:
+        held = longest + draws * sampling.max_new_tokens
+        fit = count_rows(model, budget, tokens=draws, logits=0, past=held)
+    else:
+        fit = count_rows(model, budget, tokens=1, logits=2, past=longest + sampling.max_new_tokens) // draws
+    size = batch_size or max(1, fit)
     for start in range(0, len(order), size):
         yield order[start : start + size]
 
@@ -186,10 +200,17 @@ def _draw_tokens(
     rows = torch.from_numpy(of_sample).to(logits.device)
     if sampling.greedy:
         tokens = logits.argmax(-1)[rows]
-    else:
-        warped = warp_logits(logits, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
-        u = np.concatenate([uniforms[node.prompt, list(node.draw.samples)] for node in nodes])
-        tokens = invert_cdf(warped.softmax(-1), rows, torch.from_numpy(u).to(logits.device))
+        logprob = logits[rows, tokens] - logits.logsumexp(-1)[rows]
+        return tokens.tolist(), logprob.tolist()
+    u = np.concatenate([uniforms[node.prompt, list(node.draw.samples)] for node in nodes])
+    numbers = torch.from_numpy(u).to(logits.device)
+    if sampling.is_ancestral:  # one pass of exponentials gives the draw and its log prob
+        weights = logits.sub_(logits.amax(-1, keepdim=True)).exp_()
+        tokens, totals = invert_cdf(weights, rows, numbers)
+        logprob = weights[rows, tokens].log() - totals.to(weights)[rows].log()
+        return tokens.tolist(), logprob.tolist()
+    warped = warp_logits(logits, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
+    tokens, _ = invert_cdf(warped.softmax(-1), rows, numbers)
     logprob = logits[rows, tokens] - logits.logsumexp(-1)[rows]
     return tokens.tolist(), logprob.tolist()
 

@@ -152,7 +152,10 @@ def test_inverse_cdf_equals_its_definition(vocab):
     probs /= probs.sum(-1, keepdims=True)
     nodes = rng.integers(0, 4, size=500)
     u = np.concatenate([rng.random(497), [0.0, np.nextafter(1, 0), 0.5]])
-    got = invert_cdf(torch.from_numpy(probs), torch.from_numpy(nodes), torch.from_numpy(u)).numpy()
+    factor = np.array([[1.0], [7.0], [0.01], [1.0]])  # weights need not sum to 1
+    tokens, totals = invert_cdf(torch.from_numpy(factor * probs), torch.from_numpy(nodes), torch.from_numpy(u))
+    np.testing.assert_allclose(totals, factor[:, 0])
+    got = tokens.numpy()
     want = [
         min(np.searchsorted(np.cumsum(probs[n]), x * probs[n].sum(), side="right"), vocab - 1)
         for n, x in zip(nodes, u, strict=True)

@@ -19,8 +19,8 @@ from completions_lp.model.loading import Model
 from completions_lp.model.masks import TreeCache, make_masks
 from completions_lp.model.network import prefill, read_next
 
-CHUNK = 2**26
-"""Logits held at once, in numbers: 256 MiB in float32."""
+CHUNK = 2**23
+"""Logits held at once, in numbers: 32 MiB in float32."""
 
 
 @runtime_checkable

@@ -1,0 +1,67 @@
+"""What the visited texts prove about P(A within K), whatever was not visited; and when an estimate can be trusted."""
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from completions_lp.stats.steps import Steps
+from completions_lp.stats.survival import Survival
+
+CERTIFIED_WIDTH = 0.1
+"""Bounds as narrow as this settle the matter without any estimate."""
+MIN_ESS = 20.0
+"""Fewer effective draws than this at a step that matters, and the estimate is red."""
+MEAN_WEIGHT = (0.74, 1.35)
+"""A mean weight outside of this says that texts were missed, or seen too often, that steering makes likely."""
+MIN_SURVIVING = 0.05
+"""Steps that fewer texts than this reach cannot move P(A) by more, so they are not asked for a mean weight."""
+
+
+def bound_probability(
+    steps: Steps,
+    logprob: Float[np.ndarray, "condition completion token"],
+    log_hazard: Float[np.ndarray, "condition completion token"],
+) -> tuple[Float[np.ndarray, " condition"], Float[np.ndarray, " condition"]]:
+    """Bounds on P(A within K) that hold for certain, however the completions were chosen.
+
+    Σ_u q(u) h(u) over the distinct visited prefixes u without an answer ≤ P(A) ≤ 1 − Σ_x q(x) over the distinct texts
+    that came to a stop without A. An estimate is clipped into them. Source: STATISTICS §3.4, P4.
+
+    Args:
+        steps: The completions of one prompt.
+        logprob: Log prob of each token under the conditions, in nats.
+        log_hazard: Log prob, under the conditions, that the next token completes A, in nats.
+
+    Returns:
+        Lower and upper bounds.
+    """
+    before = steps.sum_before(logprob)
+    low = np.exp(before[:, steps.first] + log_hazard[:, steps.first]).sum(-1)
+    last = np.maximum(steps.open[steps.without].sum(-1) - 1, 0)
+    rows = np.flatnonzero(steps.without)
+    missed = np.exp(before[:, rows, last] + logprob[:, rows, last]).sum(-1)
+    low = np.clip(low, 0.0, 1.0)
+    return low, np.clip(1 - missed, low, 1.0)
+
+
+def grade_trust(
+    low: Float[np.ndarray, " condition"],
+    high: Float[np.ndarray, " condition"],
+    survival: Survival,
+    *,
+    certified_width: float = CERTIFIED_WIDTH,
+    min_ess: float = MIN_ESS,
+    mean_weight: tuple[float, float] = MEAN_WEIGHT,
+    min_surviving: float = MIN_SURVIVING,
+) -> Shaped[np.ndarray, " condition"]:
+    """How far the estimate of P(A within K) can be trusted: ``certified``, ``green`` or ``red``.
+
+    Certified: the bounds are at most ``certified_width`` apart. Green: at every step that more than ``min_surviving``
+    of the texts reach, at least ``min_ess`` effective draws and a mean weight within ``mean_weight``. Else red: draw
+    from the steered model. Source: STATISTICS §3.4; green is a little generous on peaked models (§13).
+    """
+    counts = survival.surviving > min_surviving
+    enough = ~counts | (survival.ess >= min_ess)
+    balanced = ~counts | ((survival.mean_weight >= mean_weight[0]) & (survival.mean_weight <= mean_weight[1]))
+    green = (enough & balanced).all(-1)
+    # An estimate from a single draw or of a step without draws is NaN or 0 here, so red.
+    return np.where(high - low <= certified_width, "certified", np.where(green, "green", "red"))

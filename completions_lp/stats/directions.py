@@ -1,0 +1,77 @@
+"""The steering vector against random directions: is it better than a vector that means nothing?
+
+A t-test over prompts cannot tell (STATISTICS §4: 13–53 % false positives when the vector is itself random); here the
+directions are the sample. Every function expects a large value to be the hypothesis: negate what should be small.
+"""
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats as scipy_stats
+
+from completions_lp.records import InputError
+
+MIN_DIRECTIONS = 19
+"""The fewest directions with which a one-sided p of .05 exists; 39 for a two-sided one, 99 for .01."""
+
+
+def rank_against_directions(
+    value: Float[np.ndarray, "*cell"], directions: Float[np.ndarray, "direction *cell"]
+) -> Float[np.ndarray, "*cell"]:
+    """One-sided p-value of the vector among the directions: (1 + #{directions ≥ value}) / (R + 1).
+
+    Args:
+        value: Estimate under the vector, per cell.
+        directions: The same estimate under each of the R random or shuffled directions, in the same cells.
+
+    Returns:
+        p-values; NaN where the value or any direction is undefined. For a whole sweep compare its maximum over cells
+        with the maximum of each direction. Source: STATISTICS §4, P9.
+
+    Raises:
+        InputError: Fewer than 19 directions.
+    """
+    n = _count(directions)
+    p = (1 + (directions >= value).sum(0)) / (n + 1)
+    return np.where(np.isfinite(value) & np.isfinite(directions).all(0), p, np.nan)
+
+
+def predict_from_directions(
+    value: Float[np.ndarray, "*cell"], directions: Float[np.ndarray, "direction *cell"]
+) -> tuple[Float[np.ndarray, "*cell"], Float[np.ndarray, "*cell"]]:
+    """The vector's estimate as if it were one more direction: t = (y − mean)/(sd √(1 + 1/R)), with R − 1 degrees.
+
+    Arguments as for ``rank_against_directions``.
+
+    Returns:
+        t and its one-sided p-value; NaN where undefined, or where all directions agree. Source: STATISTICS §4, P9.
+
+    Raises:
+        InputError: Fewer than 19 directions.
+    """
+    n = _count(directions)
+    sd = directions.std(0, ddof=1)
+    known = sd > n * np.finfo(np.float64).eps * np.abs(directions).max(0)  # else they agree but for rounding
+    t = np.divide(value - directions.mean(0), sd * np.sqrt(1 + 1 / n), out=np.full(sd.shape, np.nan), where=known)
+    return t, np.asarray(scipy_stats.t.sf(t, n - 1))
+
+
+def band_of_directions(
+    directions: Float[np.ndarray, "direction *cell"], *, level: float = 0.95
+) -> tuple[Float[np.ndarray, "*cell"], Float[np.ndarray, "*cell"]]:
+    """The central ``level`` of the directions in each cell, as lower and upper quantiles; NaN where one is undefined.
+
+    Raises:
+        InputError: Fewer than 19 directions.
+    """
+    _count(directions)
+    low, high = np.quantile(directions, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return np.asarray(low), np.asarray(high)
+
+
+def _count(directions: Float[np.ndarray, "direction *cell"]) -> int:
+    if len(directions) < MIN_DIRECTIONS:
+        raise InputError(
+            f"{len(directions)} directions; a p-value needs at least {MIN_DIRECTIONS}, since with R directions none is "
+            "below 1/(R + 1): set controls.random_directions (or shuffled_labels) to 19, better 39 or 99"
+        )
+    return len(directions)

@@ -1,0 +1,106 @@
+"""Log-prob increases and divergences of one prompt with the sampling of the next token averaged out.
+
+Each is the exact mean over the next token, given the tokens before it, in place of the one token that was drawn
+("Rao–Blackwell"): the same expectation, in practice with much less noise (STATISTICS §3.3; Amini, Vieira and Cotterell
+2025, arXiv 2504.10637). The noise of a sum over tokens can grow by it; STATISTICS O4 has the case.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from completions_lp.stats.steps import Steps
+
+
+def estimate_increase(
+    steps: Steps,
+    log_weight: Float[np.ndarray, "condition completion token"],
+    log_hazard: Float[np.ndarray, "completion token"],
+    log_hazard_steered: Float[np.ndarray, "condition completion token"],
+) -> Float[np.ndarray, " condition"]:
+    """Mean log-prob increase through the answer over the texts that give A, in nats, from every text's every prefix.
+
+    [Σ_t Ŝ_{t−1} mean(h_t (log W_t + log h^q_t − log h_t))] / P(A), means over the draws without A before t: defined for
+    a prompt none of whose completions gave A. The completing tokens count as one symbol, so it is at least the
+    token-level mean, and at most log(P_q(A)/P_p(A)). Source: STATISTICS P5.
+
+    Args:
+        steps: The completions of one prompt, drawn from the unsteered model.
+        log_weight: ``steps.sum_before(logq − logp)``, in nats.
+        log_hazard: Unsteered log prob that the next token completes A, in nats.
+        log_hazard_steered: The same under the conditions.
+
+    Returns:
+        In nats; NaN where the unsteered model never gives A.
+    """
+    hazard = steps.read_hazard(log_hazard)
+    alive = steps.counts[:, None] * steps.without_target
+    total = alive.sum(0)
+    share = np.divide(alive, total, out=np.zeros_like(hazard), where=total > 0) * hazard
+    surviving = np.cumprod(np.insert(1 - share.sum(0), 0, 1.0))
+    share *= surviving[:-1]
+    used = share > 0
+    with np.errstate(invalid="ignore"):
+        gain = log_weight[:, used] + log_hazard_steered[:, used] - log_hazard[used]
+        return np.asarray(gain @ share[used] / np.float64(1 - surviving[-1]))
+
+
+def estimate_kl(
+    counts: Int[np.ndarray, " completion"] | Float[np.ndarray, " completion"],
+    mask: Bool[np.ndarray, "completion token"],
+    kl: Float[np.ndarray, "condition completion token"],
+) -> Float[np.ndarray, " condition"]:
+    """KL(p‖q) of the unsteered from the steered distribution of texts, in nats: the mean of Σ_t KL(p_t‖q_t).
+
+    Args:
+        counts: Draws of each completion.
+        mask: The tokens that belong to the text: all of them, or those up to the answer.
+        kl: KL(p_t‖q_t) of the next-token distributions at each token, in nats.
+
+    Returns:
+        In nats per completion; divided by the mean number of tokens it is nats per token. Source: STATISTICS §3.3.
+    """
+    return np.asarray(np.einsum("cst,s->c", np.where(mask, kl, 0.0), counts) / counts.sum())
+
+
+def estimate_reverse_kl(
+    counts: Int[np.ndarray, " completion"] | Float[np.ndarray, " completion"],
+    mask: Bool[np.ndarray, "completion token"],
+    log_ratio: Float[np.ndarray, "condition completion token"],
+    kl_reverse: Float[np.ndarray, "condition completion token"],
+) -> Float[np.ndarray, " condition"]:
+    """KL(q‖p) of the steered from the unsteered distribution of texts, in nats: the mean of Σ_t W_t KL(q_t‖p_t).
+
+    Args:
+        counts: Draws of each completion.
+        mask: The tokens that belong to the text.
+        log_ratio: logq − logp of each token, in nats; W_t is the exponential of its sum over the tokens before t.
+        kl_reverse: KL(q_t‖p_t) at each token, in nats.
+
+    Returns:
+        In nats per completion. Unbiased, and noisy where steering is strong. Source: STATISTICS §3.3.
+    """
+    log_weight = np.zeros(log_ratio.shape)
+    np.cumsum(np.where(mask, log_ratio, 0.0)[..., :-1], axis=-1, out=log_weight[..., 1:])
+    top = log_weight.max(axis=(1, 2), keepdims=True)
+    weighted = np.exp(log_weight - top) * np.where(mask, kl_reverse, 0.0)
+    return np.asarray(np.exp(top[:, 0, 0]) * np.einsum("cst,s->c", weighted, counts) / counts.sum())
+
+
+def average_excess_surprisal(
+    counts: Int[np.ndarray, " completion"] | Float[np.ndarray, " completion"],
+    mask: Bool[np.ndarray, "completion token"],
+    logprob: Float[np.ndarray, "completion token"],
+    entropy: Float[np.ndarray, "completion token"],
+) -> float:
+    """Mean over the draws of Σ_t (−log p_t(x_t) − H(p_t)), in nats: the sampler test of one prompt.
+
+    Its expectation is 0 if the texts were drawn token by token from the very distribution that is scored; a
+    temperature, a nucleus or another tokenisation shows. Source: STATISTICS §2e, P12.
+
+    Args:
+        counts: Draws of each completion.
+        mask: The tokens that belong to the text.
+        logprob: Unsteered log prob of each token, in nats.
+        entropy: Entropy of the unsteered next-token distribution at each token, in nats.
+    """
+    return float(np.where(mask, -logprob - entropy, 0.0).sum(-1) @ counts / counts.sum())

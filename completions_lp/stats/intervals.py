@@ -1,0 +1,168 @@
+"""Prompt-level numbers -> means over prompts, with intervals and tests over clusters.
+
+The cluster is the unit of resampling everywhere, the prompt itself where no other is given. Prompts on which a number
+is undefined are left out of it.
+"""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import stats as scipy_stats
+
+from completions_lp.records import Estimate
+
+MIN_CLUSTERS = 6
+"""Below this a population interval promises what it cannot keep (no two-sided p < .05 exists by sign flips)."""
+EPS = float(np.finfo(np.float64).eps)
+
+
+def average_by_group(
+    values: Float[np.ndarray, "*lead item"],
+    weights: Float[np.ndarray, " item"] | Int[np.ndarray, " item"],
+    groups: Int[np.ndarray, " item"],
+    n_groups: int,
+    *,
+    where: Bool[np.ndarray, " item"] | None = None,
+) -> Float[np.ndarray, "*lead {n_groups}"]:
+    """Weighted mean of the items of each group; NaN for a group without items.
+
+    Sums are taken in float64. ``where`` restricts the mean to some items; a NaN among the remaining values makes its
+    group NaN.
+    """
+    keep = np.ones(len(groups), dtype=bool) if where is None else where
+    shape = (*values.shape[:-1], n_groups)
+    total = np.bincount(groups[keep], weights=weights[keep], minlength=n_groups)
+    flat = values[..., keep].reshape(-1, int(keep.sum())).astype(np.float64)
+    sums = np.zeros((len(flat), n_groups))
+    for i, row in enumerate(flat):
+        sums[i] = np.bincount(groups[keep], weights=row * weights[keep], minlength=n_groups)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (sums / total).reshape(shape)
+
+
+def sum_by_cluster(
+    values: Float[np.ndarray, "*lead prompt"], clusters: Int[np.ndarray, " prompt"]
+) -> tuple[Float[np.ndarray, "*lead cluster"], Float[np.ndarray, "*lead cluster"]]:
+    """Sum of the defined values of each cluster, and how many they are; the one place where prompts become clusters.
+
+    Args:
+        values: One number per prompt; NaN where it is undefined.
+        clusters: The cluster of each prompt, as an index.
+
+    Returns:
+        Sums and sizes, both 0 for a cluster without a defined value; clusters in the order of their index.
+    """
+    if values.shape[-1] == 0:
+        return np.zeros(values.shape), np.zeros(values.shape)
+    order = np.argsort(clusters, kind="stable")
+    starts = np.unique(clusters[order], return_index=True)[1]
+    known = np.isfinite(values)[..., order]
+    sums = np.add.reduceat(np.where(known, values[..., order], 0.0), starts, axis=-1, dtype=np.float64)
+    return sums, np.add.reduceat(known, starts, axis=-1, dtype=np.float64)
+
+
+def measure_spread(
+    values: Float[np.ndarray, "*lead prompt"], clusters: Int[np.ndarray, " prompt"]
+) -> tuple[Float[np.ndarray, "*lead"], Float[np.ndarray, "*lead"], Int[np.ndarray, "*lead"], Int[np.ndarray, "*lead"]]:
+    """Mean over prompts, its cluster-robust standard error, and the prompts and clusters behind them.
+
+    SE² = G/(G−1) Σ_g (Σ_{i∈g} (y_i − ȳ))² / N², which for singletons is sd²/N (Cameron, Gelbach and Miller 2008; Miller
+    2024, arXiv 2411.00640). The standard error is NaN with fewer than two clusters, and where all values are equal but
+    for rounding: no spread is known, which is not a spread of zero.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        known = np.isfinite(values)
+        n = known.sum(-1)
+        mean = np.where(known, values, 0.0).sum(-1, dtype=np.float64) / n
+        sums, sizes = sum_by_cluster(values - mean[..., None], clusters)
+        g = (sizes > 0).sum(-1)
+        se = np.sqrt(g / (g - 1) * (sums**2).sum(-1)) / n
+        rounding = EPS * np.abs(np.where(known, values, 0.0)).max(-1, initial=0.0)
+        return np.asarray(mean), np.where(se > rounding, se, np.nan), np.asarray(n), np.asarray(g)
+
+
+def mean_interval(
+    values: Float[np.ndarray, " prompt"],
+    clusters: Int[np.ndarray, " prompt"],
+    *,
+    unit: str,
+    level: float = 0.95,
+) -> Estimate:
+    """Mean over prompts with a t interval over clusters (prompts, where each prompt is its own cluster).
+
+    Args:
+        values: One number per prompt; NaN where it is undefined, which drops the prompt.
+        clusters: The cluster of each prompt, as an index.
+        unit: Unit of the values, for the record.
+        level: Coverage of the interval.
+
+    Returns:
+        The mean; its interval is ``None`` with fewer than 6 clusters. With one prompt per cluster this is the interval
+        of ``scipy.stats.ttest_1samp``; else the variance is the cluster-robust one of the mean with G/(G−1) and
+        t(G−1) (Cameron, Gelbach and Miller 2008; Miller 2024, arXiv 2411.00640).
+    """
+    mean, se, n, g = (x.item() for x in measure_spread(values, clusters))
+    method = "t" if g == n else "cluster t"
+    return bracket(mean, se, df=g - 1, level=level, unit=unit, n=n, g=g, method=method)
+
+
+def bracket(
+    value: float, se: float, *, df: float | int, level: float, unit: str, n: int, g: int, method: str
+) -> Estimate:
+    """An estimate with its t interval; without one where the standard error is undefined or the clusters are few."""
+    if g < MIN_CLUSTERS or not np.isfinite(se) or not np.isfinite(value):
+        return Estimate(value, None, None, level, unit, n, g, method)
+    half = float(scipy_stats.t.ppf(0.5 + level / 2, df)) * se
+    return Estimate(value, value - half, value + half, level, unit, n, g, method)
+
+
+def mean_t(
+    values: Float[np.ndarray, "*lead prompt"], clusters: Int[np.ndarray, " prompt"]
+) -> tuple[Float[np.ndarray, "*lead"], Float[np.ndarray, "*lead"]]:
+    """Student's t of the mean over prompts against 0, and its two-sided p-value with G − 1 degrees of freedom.
+
+    With one prompt per cluster this is ``scipy.stats.ttest_1samp``. NaN where the spread is unknown, and p also with
+    fewer than 6 clusters. Of the prompts' ``average_excess_surprisal`` it is the sampler test (STATISTICS P12).
+    """
+    mean, se, _, g = measure_spread(values, clusters)
+    t = mean / se
+    p = 2 * scipy_stats.t.sf(np.abs(t), np.maximum(g - 1, 1))
+    return np.asarray(t), np.where(g >= MIN_CLUSTERS, p, np.nan)
+
+
+def flip_signs(
+    values: Float[np.ndarray, " prompt"],
+    clusters: Int[np.ndarray, " prompt"],
+    *,
+    rng: np.random.Generator,
+    n_resamples: int = 9999,
+) -> float:
+    """Two-sided p-value of the mean against 0 by flipping the signs of whole clusters; exact where 2^G ≤ n_resamples.
+
+    ``scipy.stats.permutation_test`` on the clusters' sums. Valid for values symmetric about 0 (STATISTICS §4). NaN with
+    fewer than 6 clusters, where no p below .05 exists.
+    """
+    sums, sizes = sum_by_cluster(values, clusters)
+    sums = sums[sizes > 0]
+    if len(sums) < MIN_CLUSTERS:
+        return float("nan")
+    result = scipy_stats.permutation_test(
+        (sums,),
+        lambda x, axis: np.abs(x.mean(axis)),
+        permutation_type="samples",
+        vectorized=True,
+        alternative="greater",
+        n_resamples=n_resamples,
+        rng=rng,
+    )
+    return float(result.pvalue)
+
+
+def fixed_prompt_se(se: Float[np.ndarray, "*lead prompt"]) -> Float[np.ndarray, "*lead"]:
+    """Standard error of a mean over just these prompts, from each prompt's own sampling noise: √(Σ se_i²)/N.
+
+    It says how well the mean over the prompts at hand is known, not how it would fall on other prompts; prompts
+    without a standard error are left out. Source: STATISTICS §4.
+    """
+    known = np.isfinite(se)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.sqrt(np.where(known, se**2, 0.0).sum(-1)) / known.sum(-1))

@@ -1,0 +1,72 @@
+"""How much of the change of P(A) is in the answer itself, and how much in the text that leads to it.
+
+Two hybrids of the unsteered model p and the steered q split it: one takes the probability of answering A from q and all
+other tokens from p ("answer only"), the other the reverse ("reasoning only": the steered text, read by the unsteered
+model). Their prefix weights are exact, so the samples at hand tell their P(A), too (STATISTICS §3.5).
+"""
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import logit
+
+from completions_lp.stats.steps import Steps
+from completions_lp.stats.survival import estimate_probability
+
+
+def estimate_hybrids(
+    steps: Steps,
+    logprob: Float[np.ndarray, "completion token"],
+    logprob_steered: Float[np.ndarray, "condition completion token"],
+    log_hazard: Float[np.ndarray, "completion token"],
+    log_hazard_steered: Float[np.ndarray, "condition completion token"],
+) -> tuple[Float[np.ndarray, " condition"], Float[np.ndarray, " condition"]]:
+    """P(A within K) with only the answer steered, and with only the tokens before it steered.
+
+    A hybrid draws A with probability h^a and any other token v with (1 − h^a) b(v)/(1 − h^b); (a, b) is (q, p) for the
+    answer and (p, q) for the reasoning.
+
+    Args:
+        steps: The completions of one prompt, drawn from the unsteered model.
+        logprob: Unsteered log prob of each token, in nats.
+        logprob_steered: The same under the conditions.
+        log_hazard: Unsteered log prob that the next token completes A, in nats.
+        log_hazard_steered: The same under the conditions.
+
+    Returns:
+        Answer only and reasoning only, by the survival estimator with the hybrid's weights.
+    """
+    answer = steps.sum_before(_log_stay(logprob_steered, log_hazard_steered) - _log_stay(logprob, log_hazard))
+    reasoning = steps.sum_before(logprob_steered - logprob) - answer
+    unsteered = np.broadcast_to(log_hazard, log_hazard_steered.shape)
+    return (
+        estimate_probability(steps, answer, log_hazard_steered),
+        estimate_probability(steps, reasoning, unsteered),
+    )
+
+
+def _log_stay(
+    logprob: Float[np.ndarray, "*lead completion token"], log_hazard: Float[np.ndarray, "*lead completion token"]
+) -> Float[np.ndarray, "*lead completion token"]:
+    """Log prob, in float64, that the next token does not complete A, at tokens that did not."""
+    stay = -np.expm1(np.minimum(log_hazard, 0.0), dtype=np.float64)
+    # The token drawn is among those that do not, so 1 − h is at least its probability, whatever the rounding.
+    return np.asarray(np.log(np.maximum(stay, np.exp(logprob, dtype=np.float64))))
+
+
+def split_change(
+    unsteered: Float[np.ndarray, "*lead"],
+    answer_only: Float[np.ndarray, "*lead"],
+    reasoning_only: Float[np.ndarray, "*lead"],
+    steered: Float[np.ndarray, "*lead"],
+) -> tuple[Float[np.ndarray, "*lead"], Float[np.ndarray, "*lead"]]:
+    """The change of logit P(A) as the sum of an answer share and a reasoning share (Shapley values), in nats.
+
+    Answer: ½[(g_answer − g_unsteered) + (g_steered − g_reasoning)] with g = logit P(A); reasoning: the rest.
+
+    Returns:
+        Answer and reasoning share; NaN where a probability is 0 or 1. Source: STATISTICS §3.5.
+    """
+    inside = [np.where((p > 0) & (p < 1), p, np.nan) for p in (unsteered, answer_only, reasoning_only, steered)]
+    none, answer, reasoning, both = (logit(p) for p in inside)
+    share = np.asarray((answer - none + both - reasoning) / 2)
+    return share, np.asarray(both - none - share)

@@ -1,0 +1,144 @@
+"""The steps of one prompt's completions: at which tokens the answer was still to come, and with which weight.
+
+Everything about P(A within K) is a sum over these steps. ``A`` is the target answer, K the window; a text stops being
+open at its first answer, whichever it is, at its end, or at the window's.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.special import logsumexp
+
+from completions_lp.records import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """One prompt's distinct completions, token by token through their first answer; ``token`` runs over the window."""
+
+    counts: Int[np.ndarray, " completion"] | Float[np.ndarray, " completion"]
+    """Draws of each completion. Real numbers are welcome: with the exact probabilities, estimates are exact."""
+    open: Bool[np.ndarray, "completion token"]
+    """Whether this token was drawn with no answer and no end before it."""
+    target: Bool[np.ndarray, " completion"]
+    """Whether the last open token completes A."""
+    other: Bool[np.ndarray, " completion"]
+    """Whether the last open token completes B, the answer that A is compared with."""
+    first: Bool[np.ndarray, "completion token"]
+    """At open tokens: whether no earlier row has the same tokens before this one; each visited prefix counts once."""
+    without: Bool[np.ndarray, " completion"]
+    """Texts that came to a stop without A, each distinct one once: they rule A out, whatever would follow."""
+
+    @property
+    def draws(self) -> float:
+        """Draws behind the rows."""
+        return float(self.counts.sum())
+
+    @property
+    def without_target(self) -> Bool[np.ndarray, "completion token"]:
+        """Where A has not been completed before this token; a text that stopped otherwise stays, with hazard 0."""
+        return np.asarray(self.open | ~self.target[:, None])
+
+    @property
+    def without_either(self) -> Bool[np.ndarray, "completion token"]:
+        """Where neither A nor B has been completed before this token."""
+        return np.asarray(self.open | ~(self.target | self.other)[:, None])
+
+    def sum_before(
+        self, values: Float[np.ndarray, "*lead completion token"]
+    ) -> Float[np.ndarray, "*lead completion token"]:
+        """Sum of the values at the open tokens before each token; constant once the text has stopped. float64."""
+        sums = np.zeros(values.shape)
+        np.cumsum(np.where(self.open, values, 0.0)[..., :-1], axis=-1, out=sums[..., 1:])
+        return sums
+
+    def read_hazard(
+        self, log_hazard: Float[np.ndarray, "*lead completion token"]
+    ) -> Float[np.ndarray, "*lead completion token"]:
+        """Probability that the next token completes the answer; 0 once the text has stopped."""
+        return np.where(self.open, np.exp(np.minimum(log_hazard, 0.0)), 0.0)
+
+
+def follow_steps(
+    token_ids: Int[np.ndarray, "completion token"],
+    *,
+    lengths: Int[np.ndarray, " completion"],
+    counts: Int[np.ndarray, " completion"] | Float[np.ndarray, " completion"],
+    ended: Bool[np.ndarray, " completion"],
+    answer_index: Int[np.ndarray, " completion"],
+    target: Bool[np.ndarray, " completion"],
+    other: Bool[np.ndarray, " completion"],
+) -> Steps:
+    """Follow the completions of one prompt through the window (STATISTICS P1, first passage).
+
+    Args:
+        token_ids: The first K tokens of each distinct completion, padded with anything past its end.
+        lengths: Tokens of each completion; may exceed K.
+        counts: Draws of each completion.
+        ended: Whether the last token is an end-of-sequence token.
+        answer_index: 0-based index of the token that completes the first answer, or -1.
+        target: Whether that answer is A.
+        other: Whether that answer is B. An answer that is neither ends the text, too.
+
+    Raises:
+        InputError: An answer lies past the window or past its text, or an answer has no position.
+    """
+    width = token_ids.shape[1]
+    inside = np.minimum(lengths, width)
+    answered = answer_index >= 0
+    if bool((answer_index >= inside).any()) or bool(((target | other) & ~answered).any()):
+        raise InputError(
+            f"an answer must lie within its completion and within the window of {width} tokens: give the token ids of "
+            "the whole window (Labelling.within), and answer_index as Completions has it"
+        )
+    stop = np.where(answered, answer_index + 1, inside)
+    opened = np.arange(width) < stop[:, None]
+    first, last = np.zeros(opened.shape, dtype=bool), np.zeros(len(lengths), dtype=np.int64)
+    node = np.zeros(len(lengths), dtype=np.int64)  # names the prefix before token t, among those of equal length
+    for t in range(width):
+        rows = np.flatnonzero(opened[:, t])
+        first[rows[np.unique(node[rows], return_index=True)[1]], t] = True
+        pairs = np.stack([node[rows], token_ids[rows, t].astype(np.int64)], axis=1)
+        node[rows] = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
+        last[rows] = node[rows]
+    settled = ~target & (answered | (inside == width) | ended)
+    without = np.zeros(len(lengths), dtype=bool)
+    rows = np.flatnonzero(settled)
+    without[rows[np.unique(np.stack([stop[rows], last[rows]], axis=1), axis=0, return_index=True)[1]]] = True
+    return Steps(counts, opened, target, other, first, without)
+
+
+def pool_log_weight(
+    steps: Steps,
+    logprob: Float[np.ndarray, "condition completion token"],
+    samplers: Float[np.ndarray, "sampler completion token"],
+    draws: Int[np.ndarray, " sampler"] | Float[np.ndarray, " sampler"],
+) -> Float[np.ndarray, "condition completion token"]:
+    """Log weight of the tokens before each token, for completions pooled from several samplers.
+
+    The balance heuristic: log q(x_<t) − log Σ_j (n_j/n) s_j(x_<t). The marginal of a mixture over prefixes is the
+    mixture of the marginals, so a mean with these weights is unbiased at every step, and the survival estimator holds
+    as it stands. A weight is at most n/n_q where q itself was drawn n_q times; with the unsteered model as the only
+    sampler it is the ratio of plain importance sampling.
+
+    Args:
+        steps: The pooled distinct completions; ``counts`` adds the draws of all samplers.
+        logprob: Log prob of each token under the distributions asked about, in nats.
+        samplers: Log prob of each token under the distributions drawn from, in nats.
+        draws: Completions drawn from each sampler.
+
+    Returns:
+        Log weights; source: STATISTICS §13; Veach and Guibas 1995; Shirts and Chodera 2008 (MBAR).
+
+    Raises:
+        InputError: The draws of the samplers do not add up to the counts.
+    """
+    if not np.isclose(draws.sum(), steps.draws):
+        raise InputError(
+            f"{draws.sum():g} draws by sampler, but the completions have {steps.draws:g}: count every draw of the pool"
+        )
+    drawn = draws > 0
+    share = np.log(draws[drawn] / draws.sum())[:, None, None]
+    mixture = logsumexp(steps.sum_before(samplers[drawn]) + share, axis=0)
+    return steps.sum_before(logprob) - mixture

@@ -1,0 +1,137 @@
+"""P(A within K) under any condition, from the unsteered samples alone: hazards, weighted and multiplied up.
+
+At each step the mean probability that the next token completes A, over the texts still without A, each weighted by how
+much likelier steering made it so far. Neither the indicator of A nor the answer token's own ratio enters, which is why
+this beats importance sampling (STATISTICS §3.2).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from completions_lp.stats.steps import Steps
+
+
+@dataclass(frozen=True, eq=False)
+class Survival:
+    """An estimate of P(A within K), and by step what tells whether to believe it."""
+
+    probability: Float[np.ndarray, " condition"]
+    se: Float[np.ndarray, " condition"]
+    """Sampling noise of this prompt's estimate (influence function); too small where rare branches were not seen."""
+    surviving: Float[np.ndarray, "condition token"]
+    """Estimated probability of no A before this token."""
+    ess: Float[np.ndarray, "condition token"]
+    """Effective draws (ΣcW)²/ΣcW² among those without A before this token."""
+    mean_weight: Float[np.ndarray, "condition token"]
+    """Weight of the texts without A, over ``surviving``: 1 where nothing that matters went unseen."""
+
+
+def estimate_survival(
+    steps: Steps,
+    log_weight: Float[np.ndarray, "condition completion token"],
+    log_hazard: Float[np.ndarray, "condition completion token"],
+) -> Survival:
+    """P(A within K), the survival ("Kaplan–Meier") estimator.
+
+    ĥ_t = Σ c W_t h_t / Σ c W_t over the texts without A before t, and P(A) = 1 − Π_t (1 − ĥ_t). Bias is O(1/S).
+
+    Args:
+        steps: The completions of one prompt.
+        log_weight: log W_t of the tokens before each token, in nats: ``steps.sum_before(logq − logp)``, zeros for the
+            unsteered model, or ``pool_log_weight``.
+        log_hazard: Log prob, under the condition, that the next token completes A, in nats.
+
+    Returns:
+        The estimate with its standard error, sd(IF)/√S with
+        IF_s = (1 − P) Σ_t W_st (h_st − ĥ_t) / [mean(W_t) (1 − ĥ_t)]; NaN for a single draw. Source: STATISTICS P3.
+    """
+    weight, top = _scale(steps.without_target, log_weight)
+    hazard = steps.read_hazard(log_hazard)
+    total = np.einsum("cst,s->ct", weight, steps.counts)
+    rate = _average(weight, hazard, steps, total)
+    surviving = np.cumprod(np.insert(1 - rate, 0, 1.0, axis=-1), axis=-1)
+    squares = np.einsum("cst,cst,s->ct", weight, weight, steps.counts)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean_weight = np.exp(top + np.log(total / steps.draws) - np.log(surviving[:, :-1]))
+    return Survival(
+        probability=1 - surviving[:, -1],
+        se=_standard_error(weight, hazard, rate, total, steps),
+        surviving=surviving[:, :-1],
+        ess=np.divide(total**2, squares, out=np.zeros_like(total), where=squares > 0),
+        mean_weight=mean_weight,
+    )
+
+
+def estimate_probability(
+    steps: Steps,
+    log_weight: Float[np.ndarray, "condition completion token"],
+    log_hazard: Float[np.ndarray, "condition completion token"],
+) -> Float[np.ndarray, " condition"]:
+    """P(A within K) alone: ``estimate_survival(...).probability``, at a third of the cost."""
+    weight, _ = _scale(steps.without_target, log_weight)
+    total = np.einsum("cst,s->ct", weight, steps.counts)
+    rate = _average(weight, steps.read_hazard(log_hazard), steps, total)
+    return np.asarray(1 - np.prod(1 - rate, axis=-1))
+
+
+def estimate_incidence(
+    steps: Steps,
+    log_weight: Float[np.ndarray, "condition completion token"],
+    log_hazard: Float[np.ndarray, "condition completion token"],
+    log_hazard_other: Float[np.ndarray, "condition completion token"],
+) -> tuple[Float[np.ndarray, " condition"], Float[np.ndarray, " condition"]]:
+    """P(A first) and P(B first) within K as competing risks, the Aalen–Johansen estimator.
+
+    F_A = Σ_t Ŝ_{t−1} ĥ^A_t with Ŝ_t = Π (1 − ĥ^A − ĥ^B) over the texts with neither before t; likewise F_B.
+    Their sum is the mass on the two answers. Arguments as for ``estimate_survival``. Source: STATISTICS §3.2.
+    """
+    weight, _ = _scale(steps.without_either, log_weight)
+    total = np.einsum("cst,s->ct", weight, steps.counts)
+    rate = _average(weight, steps.read_hazard(log_hazard), steps, total)
+    rate_other = _average(weight, steps.read_hazard(log_hazard_other), steps, total)
+    left = np.maximum(1 - rate - rate_other, 0.0)
+    surviving = np.cumprod(np.insert(left, 0, 1.0, axis=-1), axis=-1)[:, :-1]
+    return (surviving * rate).sum(-1), (surviving * rate_other).sum(-1)
+
+
+def _scale(
+    alive: Bool[np.ndarray, "completion token"], log_weight: Float[np.ndarray, "condition completion token"]
+) -> tuple[Float[np.ndarray, "condition completion token"], Float[np.ndarray, "condition token"]]:
+    """Weights of the texts at risk, divided by the largest of their step, and the log of that largest."""
+    masked = np.where(alive, log_weight, -np.inf)
+    top = masked.max(axis=1)
+    top[~np.isfinite(top)] = 0.0  # nobody is left, or nobody whom the condition allows
+    masked -= top[:, None]
+    return np.exp(masked, out=masked), top
+
+
+def _average(
+    weight: Float[np.ndarray, "condition completion token"],
+    values: Float[np.ndarray, "condition completion token"],
+    steps: Steps,
+    total: Float[np.ndarray, "condition token"],
+) -> Float[np.ndarray, "condition token"]:
+    """Weighted mean over the draws at each step; 0 where none is left."""
+    sums = np.einsum("cst,cst,s->ct", weight, values, steps.counts)
+    return np.asarray(np.divide(sums, total, out=np.zeros_like(total), where=total > 0))
+
+
+def _standard_error(
+    weight: Float[np.ndarray, "condition completion token"],
+    hazard: Float[np.ndarray, "condition completion token"],
+    rate: Float[np.ndarray, "condition token"],
+    total: Float[np.ndarray, "condition token"],
+    steps: Steps,
+) -> Float[np.ndarray, " condition"]:
+    """Standard error by the influence function."""
+    if steps.draws <= 1:
+        return np.full(len(rate), np.nan)
+    # (1 − P)/(1 − ĥ_t) as the product of the other steps' factors: finite where ĥ_t is 1.
+    factors = np.insert(1 - rate, (0, rate.shape[1]), 1.0, axis=-1)
+    before, after = np.cumprod(factors, axis=-1), np.cumprod(factors[:, ::-1], axis=-1)[:, ::-1]
+    scale = np.divide(steps.draws, total, out=np.zeros_like(total), where=total > 0)
+    scale *= before[:, :-2] * after[:, 2:]
+    influence = np.einsum("cst,cst,ct->cs", weight, hazard, scale) - np.einsum("cst,ct->cs", weight, scale * rate)
+    return np.asarray(np.sqrt((influence**2 @ steps.counts) / (steps.draws * (steps.draws - 1))))

@@ -1,0 +1,204 @@
+"""Many cells at once: what still stands when a sweep over layers and multipliers has been looked at.
+
+A cell is a condition, its values one number per prompt. The best of 288 cells of pure noise looks significant 98 % of
+the time (STATISTICS §5); the band and the p-values here allow for that, and a best cell is reported on other prompts
+than those that chose it.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import stats as scipy_stats
+
+from completions_lp.records import Estimate
+from completions_lp.stats.intervals import MIN_CLUSTERS, mean_interval, measure_spread, sum_by_cluster
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """Simultaneous intervals and p-values; NaN in cells whose spread is unknown, such as multiplier 0."""
+
+    low: Float[np.ndarray, " cell"]
+    high: Float[np.ndarray, " cell"]
+    p: Float[np.ndarray, " cell"]
+    """Adjusted for all cells: the chance of one such |t| anywhere in the sweep if no cell had an effect."""
+    critical: float
+    """Half-width of the band in standard errors."""
+
+
+def max_t_band(
+    values: Float[np.ndarray, "cell prompt"],
+    clusters: Int[np.ndarray, " prompt"],
+    *,
+    rng: np.random.Generator,
+    level: float = 0.95,
+    n_resamples: int = 9999,
+) -> Band:
+    """A band that covers the means of all cells at once, and p-values for each, by flipping signs (max-T).
+
+    All cells of a cluster of prompts flip together, which keeps their correlation. The band's critical value is the
+    ``level`` quantile of max |t*| over cells of the centred values; the p-values compare |t| with max |t*| of the
+    values as they are, p = (1 + #{max |t*| ≥ |t|})/(B + 1), or exactly where 2^G ≤ n_resamples. Approximate:
+    5–7 % of sweeps without any effect have a p below .05. Source: STATISTICS §5, P8; Westfall and Young 1993.
+
+    Args:
+        values: One number per cell and prompt; NaN where it is undefined.
+        clusters: The cluster of each prompt, as an index.
+        rng: The stream of the signs.
+        level: Coverage of the whole band.
+        n_resamples: Sets of signs.
+    """
+    mean, se, _, g = measure_spread(values, clusters)
+    used = np.isfinite(se) & (g >= MIN_CLUSTERS)
+    undefined = np.full(len(values), np.nan)
+    if not used.any():
+        return Band(undefined, undefined, undefined, float("nan"))
+    signs, exact = _draw_signs(len(np.unique(clusters)), n_resamples, rng)
+    sums, sizes = sum_by_cluster(values[used], clusters)
+    centred, _ = sum_by_cluster(values[used] - mean[used, None], clusters)
+    critical = float(np.quantile(_max_t(signs, centred, sizes), level))
+    # The unflipped sample is among its own flips: what rounding puts below it is a tie.
+    observed = np.abs(mean[used] / se[used]) * (1 - 1e-9)
+    largest = np.sort(_max_t(signs, sums, sizes))
+    reached = len(largest) - np.searchsorted(largest, observed)
+    p = undefined.copy()
+    p[used] = reached / len(signs) if exact else (1 + reached) / (len(signs) + 1)
+    half = np.where(used, critical * se, np.nan)
+    return Band(mean - half, mean + half, p, critical)
+
+
+def _draw_signs(n: int, n_resamples: int, rng: np.random.Generator) -> tuple[Float[np.ndarray, "resample {n}"], bool]:
+    """Random signs, or all 2^n sets of them where those are fewer."""
+    if 2**n <= n_resamples:
+        bits = np.arange(2**n)[:, None] >> np.arange(n) & 1
+        return 1.0 - 2.0 * bits, True
+    return rng.choice(np.array([-1.0, 1.0]), size=(n_resamples, n)), False
+
+
+def _max_t(
+    signs: Float[np.ndarray, "resample cluster"],
+    sums: Float[np.ndarray, "cell cluster"],
+    sizes: Float[np.ndarray, "cell cluster"],
+) -> Float[np.ndarray, " resample"]:
+    """The largest |t| over cells of each sign-flipped sample, with the flipped sample's own standard error."""
+    n, g = sizes.sum(-1), (sizes > 0).sum(-1)
+    mean = signs @ sums.T / n
+    residual = (sums**2).sum(-1) - 2 * mean * (signs @ (sums * sizes).T) + mean**2 * (sizes**2).sum(-1)
+    # All values equal but for a flip that makes them all one sign: t is infinite, and the largest.
+    with np.errstate(divide="ignore"):
+        t = np.abs(mean) / (np.sqrt(g / (g - 1) * np.maximum(residual, 0.0)) / n)
+    return np.asarray(t.max(-1))
+
+
+def adjust_holm(p: Float[np.ndarray, "*cell"]) -> Float[np.ndarray, "*cell"]:
+    """Holm's (1979) p-values, for the chance of any false claim under any dependence. NaN stays, uncounted."""
+    known = np.isfinite(p)
+    order = np.argsort(p[known])
+    steps = (order.size - np.arange(order.size)) * p[known][order]
+    adjusted = np.empty(order.size)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    out = np.full(p.shape, np.nan)
+    out[known] = adjusted
+    return out
+
+
+def adjust_false_discovery(
+    p: Float[np.ndarray, "*cell"], *, method: Literal["bh", "by"] = "bh"
+) -> Float[np.ndarray, "*cell"]:
+    """p-values adjusted for the share of false claims, ``scipy.stats.false_discovery_control``. NaN stays, uncounted.
+
+    ``bh`` is Benjamini and Hochberg (1995), for a list to explore; ``by`` holds under any dependence.
+    """
+    known = np.isfinite(p)
+    out = np.full(p.shape, np.nan)
+    if known.any():
+        out[known] = scipy_stats.false_discovery_control(p[known], method=method)
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class BestCell:
+    """The cell with the largest mean on one half of the prompts, and its estimate on the other half."""
+
+    cell: int
+    estimate: Estimate
+    """On the prompts that had no say in the choice."""
+    chosen_by: Bool[np.ndarray, " prompt"]
+    """The half that chose."""
+    frequency: Float[np.ndarray, " cell"]
+    """How often each cell is the best when all clusters are resampled: how stable the choice is."""
+
+
+def report_best_cell(
+    values: Float[np.ndarray, "cell prompt"],
+    clusters: Int[np.ndarray, " prompt"],
+    *,
+    rng: np.random.Generator,
+    unit: str,
+    level: float = 0.95,
+    n_resamples: int = 200,
+) -> BestCell | None:
+    """Choose the cell with the largest mean on a random half of the clusters, and estimate it on the other half.
+
+    Clusters stay whole, so that the halves are independent. To choose the smallest, negate the values. ``None``
+    where no cell has a value on the half that chooses. Source: STATISTICS P10.
+
+    Args:
+        values: One number per cell and prompt; NaN where it is undefined.
+        clusters: The cluster of each prompt, as an index.
+        rng: The stream of the split and of the resamples.
+        unit: Unit of the values, for the record.
+        level: Coverage of the interval.
+        n_resamples: Resamples for the frequencies.
+    """
+    sums, sizes = sum_by_cluster(values, clusters)
+    n = sums.shape[-1]
+    half = np.zeros(n, dtype=bool)
+    half[rng.permutation(n)[: (n + 1) // 2]] = True
+    chosen_by = half[np.unique(clusters, return_inverse=True)[1]]
+    best = _find_largest(sums[:, half].sum(-1)[None], sizes[:, half].sum(-1)[None])
+    if not len(best):
+        return None
+    estimate = mean_interval(values[best[0], ~chosen_by], clusters[~chosen_by], unit=unit, level=level)
+    times = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples).astype(np.float64)
+    winners = np.bincount(_find_largest(times @ sums.T, times @ sizes.T), minlength=len(values))
+    return BestCell(int(best[0]), estimate, chosen_by, winners / max(winners.sum(), 1))
+
+
+def _find_largest(
+    sums: Float[np.ndarray, "resample cell"], sizes: Float[np.ndarray, "resample cell"]
+) -> Int[np.ndarray, " defined"]:
+    """The cell with the largest mean in each resample in which any cell has one."""
+    mean = np.divide(sums, sizes, out=np.full(sums.shape, -np.inf), where=sizes > 0)
+    return np.asarray(mean.argmax(-1)[(sizes > 0).any(-1)])
+
+
+def share_below_zero(values: Float[np.ndarray, " prompt"], se: Float[np.ndarray, " prompt"]) -> float:
+    """Share of the prompts that are truly steered the wrong way, after shrinking away their sampling noise.
+
+    Counting estimates below 0 counts noise, too. Here the prompts' true values are normal with the estimates' mean and
+    with their variance less the mean se²; the share is the mean posterior probability of a value below 0,
+    mean Φ(−μ̃_i/σ̃_i). Where noise explains all the spread, every prompt has the common mean. Source: STATISTICS §4; Tan
+    et al. 2024 (arXiv 2407.12404) for the quantity.
+
+    Args:
+        values: Estimate per prompt; NaN where it is undefined.
+        se: Its standard error, in the same unit; a prompt without one is left out.
+
+    Returns:
+        A share, NaN with fewer than two prompts.
+    """
+    keep = np.isfinite(values) & np.isfinite(se)
+    y, noise = values[keep].astype(np.float64), se[keep].astype(np.float64) ** 2
+    if len(y) < 2:
+        return float("nan")
+    between = max(float(y.var(ddof=1) - noise.mean()), 0.0)
+    spread = between + noise
+    trust = np.divide(between, spread, out=np.ones_like(y), where=spread > 0)
+    centre = y.mean() + trust * (y - y.mean())
+    sd = np.sqrt(trust * noise)
+    below = np.where(centre < 0, 1.0, np.where(centre > 0, 0.0, 0.5))
+    z = np.divide(-centre, sd, out=np.zeros_like(y), where=sd > 0)
+    return float(np.where(sd > 0, scipy_stats.norm.cdf(z), below).mean())
