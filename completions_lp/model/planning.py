@@ -18,6 +18,8 @@ from completions_lp.records import Condition, SteeringVector
 
 CPU_TOKENS = 2048
 """Row tokens that fill a CPU: past this, prompts side by side cost padding and gain nothing."""
+CPU_NODES = 320
+"""Nodes of one tree on a CPU: a larger one is cut, since its attention is dense and its arrays leave the cache."""
 
 
 def node_bytes(model: Model, *, past: int, nodes: int) -> int:
@@ -121,7 +123,8 @@ def _split_tree(
     pieces = 1
     while pieces < len(order):
         per_piece = root + (nodes - root) // pieces
-        if 2 * per_piece * node_bytes(model, past=past, nodes=per_piece) <= budget:
+        fits = 2 * per_piece * node_bytes(model, past=past, nodes=per_piece) <= budget
+        if fits and (model.device.type != "cpu" or per_piece - root <= CPU_NODES):
             break
         pieces *= 2
     for kept in np.array_split(np.array(order), min(pieces, len(order))):
