@@ -6,6 +6,8 @@ probs is their logit diff; their summed probability, the mass, says how much of 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,11 +66,10 @@ def read_choices(
     baseline = np.full((len(prompts), 2), np.nan)
     logprob = np.full((len(conditions), len(prompts), 2), np.nan)
     by_name = {vector.name: vector for vector in vectors}
-    budget = find_budget(model, memory_budget)
-    read = _read_trees if pick_engine(model, engine) == "tree" else _read_rows
+    job = _Job(model, prompts, letters, by_name, conditions, find_budget(model, memory_budget), batch_size)
     total = len(prompts) * max(1, len(conditions))
     with tqdm(total=total, desc="choices", unit="row", disable=not progress) as bar:
-        for rows, indices, values in read(model, prompts, letters, by_name, conditions, budget, batch_size):
+        for rows, indices, values in _read_trees(job) if pick_engine(model, engine) == "tree" else _read_rows(job):
             baseline[rows] = np.where(np.isnan(baseline[rows]), values[0], baseline[rows])
             for index, steered in zip(indices, values[1:], strict=True):
                 logprob[index, rows] = baseline[rows] + (steered - values[0])
@@ -80,56 +81,53 @@ _Pass = tuple[list[int], Sequence[int], Float[np.ndarray, "variant prompt 2"]]
 """Prompts, indices of the conditions, log probs of the two answers: unsteered, then steered."""
 
 
-def _read_trees(
-    model: Model,
-    prompts: Sequence[Prompt],
-    letters: Sequence[tuple[str, str]],
-    vectors: Mapping[str, SteeringVector],
-    conditions: Sequence[Condition],
-    budget: int,
-    batch_size: int | None,
-) -> Iterator[_Pass]:
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What a pass needs to know."""
+
+    model: Model
+    prompts: Sequence[Prompt]
+    letters: Sequence[tuple[str, str]]
+    vectors: Mapping[str, SteeringVector]
+    conditions: Sequence[Condition]
+    budget: int
+    batch_size: int | None
+
+
+def _read_trees(job: _Job) -> Iterator[_Pass]:
     """The two answers as two short completions of each prompt, under the whole grid in one pass."""
-    said = []
-    for prompt, pair in zip(prompts, letters, strict=True):
-        (first, second, shared) = first_difference(prompt, pair[0], model.tokenizer)
+    model, said = job.model, []
+    for prompt, pair in zip(job.prompts, job.letters, strict=True):
+        first, second, shared = first_difference(prompt, pair[0], model.tokenizer)
         said.append([[*shared, first], [*shared, second]])
-    ids = [prompt.token_ids for prompt in prompts]
-    for positions in dict.fromkeys(c.positions for c in conditions) or ("completion",):
-        chosen = [i for i, c in enumerate(conditions) if c.positions == positions]
-        picked, whole = [conditions[i] for i in chosen], positions == "all"
+    ids = [prompt.token_ids for prompt in job.prompts]
+    for positions in dict.fromkeys(c.positions for c in job.conditions) or ("completion",):
+        chosen = [i for i, c in enumerate(job.conditions) if c.positions == positions]
+        picked, whole = [job.conditions[i] for i in chosen], positions == "all"
+        common: dict[str, Any] = {"budget": job.budget, "whole": whole}
         for batch in plan_wavefronts(
-            model, ids, said, len(chosen), budget=budget, whole=whole, batch_size=batch_size, keep_together=True
+            model, ids, said, len(chosen), batch_size=job.batch_size, keep_together=True, **common
         ):
             rows = [i for i, _ in batch]
             part = [said[i] for i in rows]
-            for indices, values in run_wavefront(
-                model, [ids[i] for i in rows], part, vectors, picked, budget=budget, whole=whole
-            ):
-                answers = np.stack([v.logprob[:, :, len(s[0]) - 1] for v, s in zip(values, part, strict=True)], 1)
-                yield rows, [chosen[k] for k in indices], answers.astype(np.float64)
+            for indices, found in run_wavefront(model, [ids[i] for i in rows], part, job.vectors, picked, **common):
+                last = [v.logprob[:, :, len(s[0]) - 1] for v, s in zip(found, part, strict=True)]
+                yield rows, [chosen[k] for k in indices], np.stack(last, 1).astype(np.float64)
 
 
-def _read_rows(
-    model: Model,
-    prompts: Sequence[Prompt],
-    letters: Sequence[tuple[str, str]],
-    vectors: Mapping[str, SteeringVector],
-    conditions: Sequence[Condition],
-    budget: int,
-    batch_size: int | None,
-) -> Iterator[_Pass]:
+def _read_rows(job: _Job) -> Iterator[_Pass]:
     """Plain rows: batches of prompts and, inside one, layer by layer, each with the unsteered rows beside it."""
-    passes = group_conditions(conditions)
+    model, prompts = job.model, job.prompts
+    passes = group_conditions(job.conditions)
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].token_ids))
     past = len(prompts[order[0]].token_ids)
-    fit = count_rows(model, budget, tokens=past, logits=2, past=past)
-    size = batch_size or max(1, fit // (1 + max(map(len, passes), default=1)))
+    fit = count_rows(model, job.budget, tokens=past, logits=2, past=past)
+    size = job.batch_size or max(1, fit // (1 + max(map(len, passes), default=1)))
     for start in range(0, len(order), size):
         rows = order[start : start + size]
-        batch = _Rows(model, [prompts[i] for i in rows], [letters[i] for i in rows])
+        batch = _Rows(model, [prompts[i] for i in rows], [job.letters[i] for i in rows])
         for indices in passes or [[]]:
-            yield rows, indices, batch.read(vectors, [conditions[i] for i in indices])
+            yield rows, indices, batch.read(job.vectors, [job.conditions[i] for i in indices])
 
 
 class _Rows:

@@ -127,7 +127,8 @@ class Run:
         pick_letters(completions.prompts, self.config.label.target)
         common: dict[str, Any] = {"memory_budget": self.config.run.memory_budget, "progress": self.options.progress}
         with self._stage("score"):
-            scores = score_completions(self.model, completions, vectors, conditions, **common)
+            whole: dict[str, Any] = {"target": self.config.label.target, "kl": True} if self.options.tokens else {}
+            scores = score_completions(self.model, completions, vectors, conditions, **whole, **common)
             increases = sum_tokens(scores)
             store.write_increases(self.folder, increases)
             if self.options.tokens:

@@ -251,7 +251,11 @@ def read_increases(folder: Path, completions: Completions) -> Increases:
 
 
 def write_tokens(folder: Path, scores: Scores) -> None:
-    """Write ``tokens.parquet``: one row per token and condition."""
+    """Write ``tokens.parquet``: one row per token and condition, with whatever was read at each token.
+
+    ``answer_logprob`` and ``other_logprob`` are the steered log probs that the token completes the target answer and
+    the other one, ``answer_baseline`` and ``other_baseline`` the unsteered ones; ``entropy`` is the unsteered one.
+    """
     completions, conditions = scores.completions, scores.conditions
     row, token = np.nonzero(completions.mask)
     names = np.array([prompt.id for prompt in completions.prompts], dtype=object)
@@ -266,8 +270,24 @@ def write_tokens(folder: Path, scores: Scores) -> None:
             **_condition_columns(conditions, len(row)),
             "logprob": scores.logprob[:, row, token].reshape(-1),
             "increase": scores.increase[:, row, token].reshape(-1),
+            **_read_columns(scores, row, token),
         },
     )
+
+
+def _read_columns(scores: Scores, row: np.ndarray, token: np.ndarray) -> dict[str, np.ndarray]:
+    """What was read at each token beside its own log prob, where it was."""
+    repeat, columns = len(scores.conditions), {}
+    for name in ("kl", "kl_reverse"):
+        if getattr(scores, name) is not None:
+            columns[name] = getattr(scores, name)[:, row, token].reshape(-1)
+    if scores.entropy is not None:
+        columns["entropy"] = np.tile(scores.entropy[row, token], repeat)
+    if scores.answers is not None and scores.baseline_answers is not None:
+        for side, name in enumerate(("answer", "other")):
+            columns[f"{name}_logprob"] = scores.answers[:, row, token, side].reshape(-1)
+            columns[f"{name}_baseline"] = np.tile(scores.baseline_answers[row, token, side], repeat)
+    return columns
 
 
 def write_choices(folder: Path, choices: Choices) -> None:

@@ -114,6 +114,14 @@ def test_a_run_writes_its_directory_and_prints_its_table(tmp_path, config, capsy
     assert sum(completions["count"].to_pylist()) == 6 * 40
     changed = np.abs(scores["increase"].to_numpy())[completions.num_rows :]
     assert np.median(changed) > 1e-3
+    tokens = pyarrow.parquet.read_table(out / "tokens.parquet").to_pandas()
+    assert (tokens["kl"] >= 0).all()
+    assert (tokens["entropy"] > 0).all()
+    assert (tokens["answer_logprob"] < 0).all()  # -inf where no token would complete the answer
+    by = ["vector", "layer", "multiplier", "prompt_id", "completion_id"]
+    sums = tokens.groupby(by)["increase"].sum().sort_index()
+    whole = scores.to_pandas().set_index(by)["increase"].sort_index()
+    np.testing.assert_allclose(sums, whole, atol=1e-5)
 
 
 def test_stages_one_by_one_give_the_run(tmp_path, config, model_folder, capsys):

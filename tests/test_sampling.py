@@ -108,17 +108,18 @@ def test_a_texts_end_ends_it(build_model):
 
 
 @pytest.mark.parametrize("eos", [None, 0])
-def test_frequencies_match_the_exact_distribution(build_model, eos):
-    """A vocabulary of 6 and 3 new tokens can be enumerated: a chi-squared test of the draws against it."""
-    model = build_model("llama", vocab_size=6, scale=2.0)
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_frequencies_match_the_exact_distribution(build_model, architecture, eos):
+    """A vocabulary of 6 and 3 new tokens can be enumerated: a chi-squared test of 100,000 draws against it."""
+    model = build_model(architecture, vocab_size=6, scale=2.0)
     model = dataclasses.replace(model, eos_ids=frozenset() if eos is None else frozenset({eos}))
     (prompt,) = make_prompts((4,), vocab=6)
     exact = reference.enumerate_completions(model.module, prompt.token_ids, steps=3, eos_ids=model.eos_ids)
     assert sum(exact.values()) == pytest.approx(1)
-    completions = sample(model, [prompt], Sampling(n=20_000, max_new_tokens=3, seed=5))
+    completions = sample(model, [prompt], Sampling(n=100_000, max_new_tokens=3, seed=5))
     drawn = draws_of(completions, 0)
     assert set(drawn) <= set(exact)
-    expected = np.array([20_000 * p for p in exact.values()])
+    expected = np.array([100_000 * p for p in exact.values()])
     observed = np.array([drawn.get(ids, 0) for ids in exact])
     rare = expected < 5  # the chi-squared distribution needs cells of 5 and more: the rare ones are one cell
     observed = np.append(observed[~rare], observed[rare].sum())

@@ -170,3 +170,37 @@ def test_both_engines_read_the_same_answers_and_divergences(build_model, tokeniz
     own = np.where([p.matching == "B" for p in prompts], 0, 1)[completions.prompt_index]
     for row, token in zip(*np.nonzero(hit & (np.arange(completions.token_ids.shape[1]) == 0)), strict=True):
         assert trees.baseline_answers[row, token, own[row]] >= trees.baseline[row, token]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+def test_half_precision_agrees_within_its_noise(build_model, architecture):
+    """In bfloat16 both engines, and any batch, agree within the tolerance that the doctor allows; multiplier 0 is 0."""
+    model = build_model(architecture, dtype=torch.bfloat16)
+    completions = random_completions(make_prompts(), per_prompt=2)
+    vector = make_vector(model)
+    conditions = make_conditions([vector], layers=[0, 2], multipliers=(0.0, 1.0))
+    trees, rows, alone = (
+        fast_scores(model, completions, vector, conditions, **options)
+        for options in ({"engine": "tree"}, {"engine": "rows"}, {"engine": "tree", "batch_size": 1})
+    )
+    for other in (rows, alone):
+        np.testing.assert_allclose(trees, other, atol=model.tolerance)
+    zero = [1 + i for i, c in enumerate(conditions) if c.multiplier == 0]
+    np.testing.assert_allclose(trees[zero], trees[[0, 0]], atol=1e-6)  # same layout, so that the noise cancels
+    assert np.abs(trees[2] - trees[0]).max() > 0.3
+
+
+def test_the_tree_is_split_where_memory_is_short(build_model):
+    """Completions of one prompt in several pieces, and conditions in several passes: the same numbers."""
+    model = build_model("gpt2", dtype=torch.float64)
+    prompts = make_prompts((6,))
+    rng = np.random.default_rng(0)
+    completions = make_completions(prompts, [(0, rng.integers(0, 320, size=5).tolist()) for _ in range(90)])
+    vector = make_vector(model)
+    conditions = make_conditions([vector])
+    before = model.usage.passes
+    whole = score_completions(model, completions, [vector], conditions, progress=False)
+    few = model.usage.passes - before
+    split = score_completions(model, completions, [vector], conditions, progress=False, memory_budget=1e-3)
+    assert model.usage.passes - before - few > 3 * few
+    np.testing.assert_allclose(split.logprob, whole.logprob, atol=1e-10)

@@ -147,6 +147,7 @@ def load_model(name: str | Path, *, revision: str | None = None, dtype: str = "a
     finally:
         if bars:
             transformers.utils.logging.enable_progress_bar()
+    tokenizer.model_max_length = 10**9  # too long a text gets our own error, with its place; not a warning before it
     return wrap_model(module.to(place), tokenizer, name=where, revision=revision or _commit(module))
 
 
