@@ -131,7 +131,7 @@ def run_doctor(options: argparse.Namespace) -> int:
 
 def print_report(run: "Run", report: "Report") -> None:
     """The headline table on stdout, warnings before it."""
-    from completions_lp.tables import format_checks, format_sentence, format_table
+    from completions_lp.tables import format_checks, format_quality_line, format_sentence, format_table
 
     print(escape_text(f"{run.config.model.name} on {run.config.prompts.path}"))
     for warning in report.warnings:
@@ -140,6 +140,7 @@ def print_report(run: "Run", report: "Report") -> None:
     print(format_table(report))
     print()
     print(format_sentence(report))
+    print(format_quality_line(run.quality))
     print(format_checks(report))
 
 

@@ -285,8 +285,8 @@ class Scores:
     def __post_init__(self) -> None:
         shape = self.completions.token_ids.shape
         steered = (len(self.conditions), *shape)
-        want = {"logprob": steered, "kl": steered, "kl_reverse": steered, "answers": (*steered, 2)}
-        want |= {"baseline": shape, "entropy": shape, "baseline_answers": (*shape, 2)}
+        want = {"baseline": shape, "entropy": shape, "baseline_answers": (*shape, 2)}
+        want |= {"logprob": steered, "kl": steered, "kl_reverse": steered, "answers": (*steered, 2)}
         for name, needed in want.items():
             if getattr(self, name) is not None:
                 _freeze(self, name)

@@ -27,6 +27,7 @@ from completions_lp.records import (
     Prompt,
     Report,
     SteeringVector,
+    VectorQuality,
 )
 from completions_lp.reporting import sum_tokens, summarize
 from completions_lp.sampling import check_context, sample_completions
@@ -143,10 +144,9 @@ class Run:
         """Stage 4: the numbers of the paper, from the stored tables alone; needs no model."""
         self._check_settled("report")
         report = self.load_report()
-        quality = next((v.quality for v in store.read_vectors(self.folder) if v.kind == "target"), {})
         with self._stage("report") as notes:
             title = f"{Path(self.config.model.name).name}: {Path(self.config.prompts.path).stem}"
-            store.write_report(self.folder, report, format_report(report, title=title, quality=quality))
+            store.write_report(self.folder, report, format_report(report, title=title, quality=self.quality))
             notes["checks"] = dict(report.checks)
             notes["warnings"] = list(report.warnings)
         return report
@@ -157,6 +157,11 @@ class Run:
         increases = store.read_increases(self.folder, completions)
         choices = store.read_choices(self.folder, completions.prompts)
         return summarize(increases, choices, target=self.config.label.target)
+
+    @property
+    def quality(self) -> Mapping[int, VectorQuality]:
+        """How well the stored target vector is known, by layer; empty where its file does not say."""
+        return next((v.quality for v in store.read_vectors(self.folder) if v.kind == "target"), {})
 
     @cached_property
     def model(self) -> Model:

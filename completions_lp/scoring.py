@@ -42,7 +42,7 @@ def make_conditions(
     vectors: Sequence[SteeringVector],
     *,
     layers: Sequence[int] | None = None,
-    multipliers: Sequence[float] = (-2.0, -1.0, 1.0, 2.0),
+    multipliers: Sequence[int | float] = (-2.0, -1.0, 1.0, 2.0),
     positions: Positions = "completion",
 ) -> tuple[Condition, ...]:
     """The grid of vectors x layers x multipliers, layer by layer; ``layers=None`` takes those that a vector has."""

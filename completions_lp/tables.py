@@ -78,6 +78,18 @@ def format_quality(quality: Mapping[int, VectorQuality]) -> str:
     return _align(lines)
 
 
+def format_quality_line(quality: Mapping[int, VectorQuality]) -> str:
+    """The same in one line: the weakest layer speaks for all."""
+    if not quality:
+        return "Vector: read from a file that does not say how well it is known."
+    cosine, layer = min((q.split_half_cosine, layer) for layer, q in quality.items())
+    worst, at = max((q.norm_se / q.norm if q.norm else np.nan, layer) for layer, q in quality.items())
+    return (
+        f"Vector: split-half cosine at least {cosine:.3f} (layer {layer}); standard error of its norm at most "
+        f"{worst:.1%} (layer {at})."
+    )
+
+
 def format_report(report: Report, *, title: str, quality: Mapping[int, VectorQuality]) -> str:
     """The whole of ``report.md``."""
     warnings = [f"- {warning}" for warning in report.warnings]

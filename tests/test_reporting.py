@@ -251,10 +251,19 @@ def test_the_two_choice_read_out_stands_beside_the_scores():
         summarize(scores, others)
 
 
-def test_the_logit_diff_of_another_answer_is_undefined():
+def test_the_logit_diff_is_for_the_target_whichever_answer_was_read_first():
     scores = make_scores()
-    report = summarize(scores, make_choices(scores), target="B")
-    row = next(r for r in report.rows if r.quantity == "logit_diff_change")
+    choices = make_choices(scores)  # read for A against B
+    for quantity in ("logit_diff", "logit_diff_steered", "logit_diff_change"):
+        a, b = (summarize(scores, choices, target=t).table(quantity)[-1].estimate for t in "AB")
+        assert b.value == pytest.approx(-a.value)
+        assert b.value != 0
+
+
+def test_the_logit_diff_of_an_answer_that_was_not_read_is_undefined():
+    scores = make_scores()
+    choices = dataclasses.replace(make_choices(scores), letters=(("C", "D"),) * 9)
+    row = summarize(scores, choices, target="B").table("logit_diff_change")[0]
     assert np.isnan(row.estimate.value)
     assert row.n_dropped == 9
 

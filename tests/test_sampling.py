@@ -7,6 +7,7 @@ import scipy.stats
 import torch
 from conftest import ARCHITECTURES, make_prompts
 
+from completions_lp.model import RowDecoder, TreeDecoder
 from completions_lp.records import InputError, Sampling
 from completions_lp.sampling import draw_uniforms, invert_cdf, sample_completions
 
@@ -186,3 +187,23 @@ def test_a_prompt_that_does_not_fit_is_named(build_model):
 def test_impossible_settings_say_what_is_wrong(options, message):
     with pytest.raises(InputError, match=message):
         Sampling(**options)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "mistral"])
+def test_both_decoders_give_the_same_logits_while_prompts_branch_and_end(build_model, architecture):
+    """One prompt branches widely, one hardly, one ends early: whatever the rows hold, no logit changes."""
+    model = build_model(architecture, dtype=torch.float64)
+    prompts = [p.token_ids for p in make_prompts((7, 3, 1))]
+    tree, rows = TreeDecoder(model, prompts), RowDecoder(model, prompts)
+    rng = np.random.default_rng(0)
+    prompt, parent, token = [0, 1, 2], [0, 0, 0], [ids[-1] for ids in prompts]
+    for step, branches in enumerate((6, 3, 1, 2)):
+        one, two = (torch.cat([logits for _, logits in d.step(prompt, parent, token)]) for d in (tree, rows))
+        np.testing.assert_allclose(one, two, atol=1e-9)
+        children = [
+            (prompt[node], node, int(rng.integers(2, 320)))
+            for node in range(len(token))
+            for _ in range({0: branches, 1: 1, 2: 0 if step == 1 else 1}[prompt[node]])
+        ]
+        prompt, parent, token = (list(values) for values in zip(*children, strict=True))
+    assert len(token) == 36 + 1
