@@ -12,14 +12,11 @@ import torch
 from jaxtyping import Float
 
 from completions_lp.config import PromptsSection
-from completions_lp.model import Model, read_residuals
+from completions_lp.model import Model, compare_engines, read_residuals
 from completions_lp.prompts import first_difference, load_prompts
 from completions_lp.records import Completions, InputError, Positions, Prompt, Sampling, Scores, SteeringVector
 from completions_lp.sampling import sample_completions
 from completions_lp.scoring import make_conditions, score_completions
-
-TOLERANCES = {torch.float64: 1e-6, torch.float32: 5e-4, torch.float16: 0.1, torch.bfloat16: 0.5}
-"""Nats per completion. Half precision rounds each token's log prob by about this much whatever is done with it."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ def check_model(model: Model, *, n_prompts: int = 4, seed: int = 0) -> list[Find
     """
     section = PromptsSection()
     prompts = load_prompts(section.path, model.tokenizer, template=section.template, limit=n_prompts)
-    limit = TOLERANCES[model.dtype]
+    limit = model.tolerance
     sampling = Sampling(n=3, max_new_tokens=8, seed=seed)
     completions = sample_completions(model, prompts, sampling=sampling, progress=False)
     vector = _draw_vector(model, prompts, seed)
@@ -81,6 +78,11 @@ def format_findings(model: Model, findings: Sequence[Finding]) -> str:
         f"{model.name}: {type(model.module).__name__}, {model.n_layers} layers, d_model {model.d_model}, "
         f"vocabulary {model.vocab_size}, {str(model.dtype).removeprefix('torch.')} on {model.device}"
     ]
+    deviation, reason = compare_engines(model)
+    if deviation <= model.tolerance:
+        lines.append(f"engine: shared prefix trees, {deviation:.1e} nats from plain rows")
+    else:
+        lines.append(f"engine: plain rows, which are slower: {reason}")
     for finding in findings:
         mark = "ok  " if finding.passed else "FAIL"
         lines.append(f"{mark} {finding.name}: {finding.value:.1e} {finding.unit} (allowed {finding.limit:.0e})")
