@@ -60,12 +60,18 @@ def check_model(model: Model, *, n_prompts: int = 4, seed: int = 0) -> list[Find
                 f"scores = one full forward per sequence ({positions})", _compare_slow(model, scores, vector), limit
             ),
             Finding(
-                f"scores do not depend on the batch ({positions})", _largest(scores.logprob - alone.logprob), limit
+                f"scores do not depend on the batch ({positions})",
+                _largest(scores.logprob - alone.logprob, completions),
+                limit,
             ),
-            Finding(f"multiplier 0 changes nothing ({positions})", _largest(scores.increase[zero]), limit / 50),
+            Finding(
+                f"multiplier 0 changes nothing ({positions})", _largest(scores.increase[zero], completions), limit / 50
+            ),
         ]
     findings.append(
-        Finding("sampled log probs = scored log probs", _largest(scores.baseline - completions.logprob), limit)
+        Finding(
+            "sampled log probs = scored log probs", _largest(scores.baseline - completions.logprob, completions), limit
+        )
     )
     findings.append(Finding("end of sequence is known", float(not model.eos_ids), 0.0, "missing"))
     findings.append(Finding("answers A and B can be told apart", _count_untold(model, prompts), 0.0, "prompts"))
@@ -114,8 +120,8 @@ def _check_site(model: Model, prompts: Sequence[Prompt], limit: float) -> Findin
             output = model.module(torch.tensor([sequence], device=model.device), output_hidden_states=True)
         for layer in layers:
             theirs = output.hidden_states[layer + 1][0, -1].to(ours)
-            worst = max(worst, float((ours[layer, row] - theirs).norm() / theirs.norm()))
-    return Finding("vectors are read at hidden_states[layer + 1]", worst, limit, "relative")
+            worst = np.maximum(worst, float((ours[layer, row] - theirs).norm() / theirs.norm()))
+    return Finding("vectors are read at hidden_states[layer + 1]", float(worst), limit, "relative")
 
 
 def _compare_slow(model: Model, scores: Scores, vector: SteeringVector) -> float:
@@ -125,12 +131,12 @@ def _compare_slow(model: Model, scores: Scores, vector: SteeringVector) -> float
     for row in range(len(completions)):
         n = completions.lengths[row]
         slow = _score_slowly(model, completions, row)
-        worst = max(worst, abs(float((scores.baseline[row, :n] - slow).sum())))
+        worst = np.maximum(worst, abs(float((scores.baseline[row, :n] - slow).sum())))
         for c, condition in enumerate(scores.conditions):
             added = condition.multiplier * vector.directions[condition.layer]
             slow = _score_slowly(model, completions, row, condition.layer, added, condition.positions)
-            worst = max(worst, abs(float((scores.logprob[c, row, :n] - slow).sum())))
-    return worst
+            worst = np.maximum(worst, abs(float((scores.logprob[c, row, :n] - slow).sum())))
+    return float(worst)
 
 
 def _score_slowly(
@@ -161,9 +167,10 @@ def _score_slowly(
     return np.asarray(logprob.gather(-1, torch.tensor(said, device=logprob.device)[:, None])[:, 0].cpu())
 
 
-def _largest(difference: Float[np.ndarray, "... token"]) -> float:
-    """Largest |sum over tokens|; NaN past a completion's end counts nothing."""
-    return float(np.abs(np.nansum(difference, -1, dtype=np.float64)).max(initial=0.0))
+def _largest(difference: Float[np.ndarray, "... completion token"], completions: Completions) -> float:
+    """Largest |sum over a completion's tokens|; NaN if any of those is, whereas past the end nothing counts."""
+    sums = np.where(completions.mask, difference, 0.0).sum(-1, dtype=np.float64)
+    return float(np.abs(sums).max(initial=0.0))
 
 
 def _count_untold(model: Model, prompts: Sequence[Prompt]) -> float:

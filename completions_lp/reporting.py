@@ -112,7 +112,7 @@ def sum_tokens(scores: Scores) -> Increases:
     return Increases(
         completions=completions,
         conditions=scores.conditions,
-        baseline=np.asarray(np.nansum(scores.baseline, -1, dtype=np.float64)),
+        baseline=np.where(completions.mask, scores.baseline, 0.0).sum(-1, dtype=np.float64),
         increase=delta.sum(-1),
         increase_to_answer=total(token <= last),
         before_answer=total(token < answer) + undefined,
@@ -175,7 +175,8 @@ def check_increases(increases: Increases) -> dict[str, float]:
     scored. Both are rounding where the instrument works.
     """
     zero = [i for i, condition in enumerate(increases.conditions) if condition.multiplier == 0]
-    gap = increases.baseline - np.nansum(increases.completions.logprob, -1, dtype=np.float64)
+    completions = increases.completions
+    gap = increases.baseline - np.where(completions.mask, completions.logprob, 0.0).sum(-1, dtype=np.float64)
     return {
         "noise_floor": float(np.abs(increases.increase[zero]).max(initial=0.0)) if zero else float("nan"),
         "sampler_gap": float(np.abs(gap).max(initial=0.0)),

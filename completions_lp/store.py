@@ -174,7 +174,7 @@ def write_completions(folder: Path, completions: Completions) -> None:
             "ended": completions.ended,
             "label": completions.label.tolist(),
             "answer_index": completions.answer_index,
-            "logprob": np.nansum(completions.logprob, -1, dtype=np.float64),
+            "logprob": np.where(completions.mask, completions.logprob, 0.0).sum(-1, dtype=np.float64),
             "token_logprob": [completions.logprob[i, : lengths[i]].tolist() for i in rows],
         },
     )

@@ -152,3 +152,20 @@ def test_an_undefined_deviation_does_not_pass():
     assert not doctor.Finding("x", float("nan"), 1.0).passed
     assert doctor.Finding("x", 1.0, 1.0).passed
     assert not doctor.Finding("x", 1.1, 1.0).passed
+
+
+def test_scores_that_are_no_numbers_fail(build_model, monkeypatch):
+    score = doctor.score_completions
+
+    def spoil(*args, **options):
+        scores = score(*args, **options)
+        logprob = scores.logprob.copy()
+        logprob[:, 0, 0] = np.nan
+        return dataclasses.replace(scores, logprob=logprob)
+
+    monkeypatch.setattr(doctor, "score_completions", spoil)
+    names = failed(doctor.check_model(build_model("llama")))
+    for positions in ("completion", "all"):
+        assert f"scores = one full forward per sequence ({positions})" in names
+        assert f"scores do not depend on the batch ({positions})" in names
+        assert f"multiplier 0 changes nothing ({positions})" in names

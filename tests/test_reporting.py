@@ -329,3 +329,14 @@ def test_draws_from_another_distribution_are_warned_of(changes):
     warnings = summarize(Scores(completions, CONDITIONS, scores.baseline, scores.logprob)).warnings
     assert any("increase_all is not −KL" in warning for warning in warnings)
     assert not any("few prompts" in warning for warning in warnings)
+
+
+def test_a_score_that_is_no_number_shows_in_the_checks_and_sums():
+    scores = make_scores()
+    baseline = scores.baseline.copy()
+    baseline[0, 0] = np.nan
+    increases = sum_tokens(dataclasses.replace(scores, baseline=baseline))
+    assert np.isnan(increases.baseline[0])
+    assert np.isfinite(increases.baseline[1:]).all()
+    assert np.isnan(increases.increase[:, 0]).all()
+    assert np.isnan(check_increases(increases)["sampler_gap"])

@@ -228,3 +228,16 @@ def test_what_is_read_at_a_node_equals_its_definition(build_model, architecture,
                 np.testing.assert_allclose(got.answers[v, row, 1:n, 1], q[1:, 1], atol=atol)
                 assert np.isneginf(got.answers[v, row, 0, 1])  # no token completes the second answer at the start
             assert got.kl[1:, row, :n].min() > 1e-3
+
+
+def test_a_tree_that_gives_no_number_is_not_taken_for_exact(tokenizer, monkeypatch):
+    model = wrap_model(make_module("llama"), tokenizer, name="odd")
+    read = head.Head.logsumexp
+
+    def spoil(self, hidden, *, means=False):
+        lse, mean = read(self, hidden, means=means)
+        return lse * float("nan"), mean
+
+    monkeypatch.setattr(head.Head, "logsumexp", spoil)
+    with pytest.warns(UserWarning, match="odd takes the plain path"):
+        assert pick_engine(model) == "rows"

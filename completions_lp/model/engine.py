@@ -53,7 +53,7 @@ def compare_engines(model: Model, *, seed: int = 0) -> tuple[float, str]:
         worst = _compare_decoding(model, prompts)
         for positions in ("completion", "all"):
             conditions = [Condition("check", "random", layer, 1.0, positions) for layer in layers]
-            worst = max(worst, _compare_scores(model, prompts, said, vector, conditions, positions))
+            worst = _larger(worst, _compare_scores(model, prompts, said, vector, conditions, positions))
     except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError, NotImplementedError) as error:
         first = str(error).splitlines()[0] if str(error) else ""
         return float("inf"), f"the shared tree does not run on it ({type(error).__name__}: {first})"
@@ -69,7 +69,7 @@ def _compare_decoding(model: Model, prompts: list[list[int]]) -> float:
             torch.cat([logits for _, logits in decoder.step(*step)]).log_softmax(-1).clamp(min=-30)
             for decoder in decoders
         )
-        worst = max(worst, float((tree - rows).abs().max()))
+        worst = _larger(worst, float((tree - rows).abs().max()))
     return worst
 
 
@@ -95,5 +95,10 @@ def _compare_scores(
             rows = score_next(model, prefix, tokens.repeat(2, 1), reader, steering=steering)["logprob"]
             theirs = rows.view(2, *mask.shape).masked_fill(~mask.cpu(), 0.0).sum(-1).numpy()
             ours = np.where(mask.cpu().numpy(), tree.logprob[[0, 1 + c]], 0.0).sum(-1)
-            worst = max(worst, float(np.abs(ours - theirs).max()))
+            worst = _larger(worst, float(np.abs(ours - theirs).max()))
     return worst
+
+
+def _larger(one: float, other: float) -> float:
+    """The larger of two deviations; NaN if either is, which ``max`` would drop."""
+    return float(np.maximum(one, other))
