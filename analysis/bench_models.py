@@ -72,9 +72,17 @@ class NumberTokenizer:
     eos_token_id = None
     unk_token_id = None
 
+    def __init__(self, vocab: int) -> None:
+        self.vocab = vocab
+
+    def __len__(self) -> int:
+        return self.vocab
+
     def __call__(self, text: str, *, add_special_tokens: bool = True) -> Any:
-        """Token ids of a text of numbers."""
-        return transformers.BatchEncoding({"input_ids": [int(word) for word in text.split()]})
+        """Token ids of a text of numbers; any other word is token 0."""
+        return transformers.BatchEncoding(
+            {"input_ids": [int(word) if word.isdecimal() else 0 for word in text.split()]}
+        )
 
     def decode(self, token_ids: Any, *, skip_special_tokens: bool = False) -> str:
         """The numbers, with spaces between them."""
@@ -119,7 +127,7 @@ def make_case(setting: Setting, *, device: str = "cpu", dtype: str = "float32", 
         prompts = load_prompts(DATA / "prompts" / "cautious.jsonl", model.tokenizer, limit=setting.prompts)
     else:
         plain = make_module(setting, seed=seed).to(device, getattr(torch, dtype))
-        model = wrap_model(share_weights(plain), NumberTokenizer(), name=setting.name)
+        model = wrap_model(share_weights(plain), NumberTokenizer(setting.vocab), name=setting.name)
         prompts = make_prompts(setting, seed=seed)
     rng = np.random.default_rng(seed)
     size = float(plain.get_input_embeddings().weight.detach().std())

@@ -40,6 +40,11 @@ from completions_lp.scoring import score_completions
 
 NAIVE = "naive HF loop"
 STAGES = "sampling", "grid", "choices"
+EXTRAS: dict[str, dict[str, Any]] = {
+    "with answers": {"target": "matching"},
+    "with answers, KL": {"target": "matching", "kl": True},
+}
+"""What a run reads beside the log probs: the hazard of both answers at each token, the divergences both ways."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +72,10 @@ class Spent:
     gflop: float
 
 
-def run_scoring(case: Case, completions: Completions, engine: Engine = "tree") -> Scores:
-    """Our scoring of the whole grid."""
-    return score_completions(case.model, completions, [case.vector], case.conditions, engine=engine, progress=False)
+def run_scoring(case: Case, completions: Completions, engine: Engine = "tree", **read: Any) -> Scores:
+    """Our scoring of the whole grid; ``read`` says what to read beside the log probs."""
+    conditions = case.conditions
+    return score_completions(case.model, completions, [case.vector], conditions, engine=engine, progress=False, **read)
 
 
 def keep_prompts(completions: Completions, prompts: Sequence[int]) -> Completions:
@@ -99,6 +105,8 @@ def our_actions(case: Case, part: Completions, *, rows: bool) -> Iterator[Action
     together = f"{len(case.prompts)} prompts in a call"
     yield Action("sampling", "ours", lambda: run_sampling(case), 1 / len(case.prompts), together)
     yield Action("grid", "ours", lambda: run_scoring(case, part), each, f"{len(chosen)} prompts in a call")
+    for who, read in EXTRAS.items():
+        yield Action("grid", who, lambda read=read: run_scoring(case, part, **read), each, "what the statistics read")
     yield Action("choices", "ours", choose, each, "all conditions")
     if rows:
         yield Action("grid", "ours, plain rows", lambda: run_scoring(case, part, "rows"), each, "the slow twin")
