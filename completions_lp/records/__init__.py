@@ -1,0 +1,43 @@
+"""The immutable records that flow through the package, and the checks that make them valid.
+
+Every record is a frozen dataclass on the CPU; its arrays are read-only numpy arrays. Axes are always in the order
+``condition, prompt, completion, token``. Log probs are in nats. NaN marks what is undefined or masked, so that a
+forgotten mask shows; undefined is never zero. A missing interval is ``None``, never one of zero width.
+"""
+
+from completions_lp.records.base import PARTIAL, InputError, Kind, Positions, Rule, Tokenizer
+from completions_lp.records.completions import Completions, Labelling, Sampling
+from completions_lp.records.measures import Measures, Profile
+from completions_lp.records.prompts import ContrastPair, Prompt
+from completions_lp.records.report import Estimate, Inference, ProfileRow, Report, ReportRow, Slope
+from completions_lp.records.scores import Choices, Increases, Scores
+from completions_lp.records.steering import BASELINE, Condition, SteeringVector, VectorQuality
+
+__all__ = [
+    "BASELINE",
+    "PARTIAL",
+    "Choices",
+    "Completions",
+    "Condition",
+    "ContrastPair",
+    "Estimate",
+    "Increases",
+    "Inference",
+    "InputError",
+    "Kind",
+    "Labelling",
+    "Measures",
+    "Positions",
+    "Profile",
+    "ProfileRow",
+    "Prompt",
+    "Report",
+    "ReportRow",
+    "Rule",
+    "Sampling",
+    "Scores",
+    "Slope",
+    "SteeringVector",
+    "Tokenizer",
+    "VectorQuality",
+]

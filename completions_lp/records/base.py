@@ -1,0 +1,41 @@
+"""What all records share: the error for wrong input, the options that have names, and read-only arrays."""
+
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+Kind = Literal["baseline", "target", "negated", "random", "shuffled", "orthogonal"]
+Positions = Literal["completion", "all"]
+Rule = Literal["letter", "token", "substring", "regex"]
+
+PARTIAL = "\ufffd"
+"""What decoders write for the bytes of a character that is not whole yet."""
+
+
+class InputError(ValueError):
+    """The input is wrong: the message says what was got, what was needed and what to do. Exit code 2."""
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """What this package uses of a transformers tokenizer outside ``model``."""
+
+    def __call__(self, text: str, *, add_special_tokens: bool = True) -> Any:
+        """Encode ``text``; the result's ``input_ids`` are its token ids."""
+
+    def decode(self, token_ids: Any, *, skip_special_tokens: bool = False) -> Any:
+        """The text of one sequence of token ids."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise InputError with this message unless the condition holds."""
+    if not condition:
+        raise InputError(message)
+
+
+def freeze(record: object, *names: str) -> None:
+    """Make the named arrays of a record read-only, as views: the caller's own arrays stay as they were."""
+    for name in names:
+        view = np.asarray(getattr(record, name)).view()
+        view.flags.writeable = False
+        object.__setattr__(record, name, view)

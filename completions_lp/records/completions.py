@@ -1,0 +1,155 @@
+"""What was said, how it was drawn, and when it counts as an answer."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from completions_lp.records.base import InputError, Rule, freeze, require
+from completions_lp.records.prompts import Prompt
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn. The defaults are plain ancestral sampling, whatever the checkpoint's own settings."""
+
+    n: int = 100
+    """Draws per prompt; greedy decoding makes one."""
+    max_new_tokens: int = 24
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 keeps every token."""
+    greedy: bool = False
+    seed: int = 0
+    top_up: int = 0
+    """Draws of the steered model, per prompt, where the unsteered ones do not suffice for P(A); 0 turns it off."""
+
+    def __post_init__(self) -> None:
+        require(self.n >= 1, f"sampling n is {self.n}; at least 1 completion per prompt is needed")
+        require(self.max_new_tokens >= 1, f"max_new_tokens is {self.max_new_tokens}; at least 1 is needed")
+        require(
+            0 < self.temperature < np.inf,
+            f"temperature is {self.temperature}; it must be above 0 (for the most likely token use greedy = true)",
+        )
+        require(0 < self.top_p <= 1, f"top_p is {self.top_p}; it must be above 0 and at most 1 (1 turns it off)")
+        require(self.top_k >= 0, f"top_k is {self.top_k}; it must be at least 0 (0 turns it off)")
+        require(self.seed >= 0, f"seed is {self.seed}; it must be at least 0")
+        require(self.top_up >= 0, f"top_up is {self.top_up}; it must be at least 0 (0 turns it off)")
+        require(
+            not self.top_up or self.is_ancestral,
+            f"top_up is {self.top_up}: draws of the steered model are pooled with plain samples only; leave "
+            "temperature, top_p and top_k at 1, 1 and 0 and greedy off, or top_up at 0",
+        )
+
+    @property
+    def draws(self) -> int:
+        """Completions drawn per prompt."""
+        return 1 if self.greedy else self.n
+
+    @property
+    def is_ancestral(self) -> bool:
+        """Whether draws come from the very distribution that is scored."""
+        return not self.greedy and self.temperature == 1 and self.top_p == 1 and self.top_k == 0
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """When a completion counts as having given an answer; see ``labels``."""
+
+    rule: Rule = "letter"
+    within: int = 10
+    """Only the first ``within`` tokens decide."""
+    pattern: str = ""
+    """For ``rule = "regex"``: a regular expression in which ``{letter}`` stands for the answer."""
+
+    def __post_init__(self) -> None:
+        require(self.rule in get_args(Rule), f"label rule {self.rule!r} is none of {', '.join(get_args(Rule))}")
+        require(self.within >= 1, f"label within is {self.within}; at least 1 token is needed")
+        require(
+            (self.rule == "regex") == bool(self.pattern),
+            "label pattern goes with rule = \"regex\", and only with it; for example '(?i)answer is \\(?{letter}\\b'",
+        )
+        require(
+            not self.pattern or "{letter}" in self.pattern,
+            f"label pattern {self.pattern!r} does not say where the answer stands: write {{letter}} there",
+        )
+        try:
+            re.compile(self.pattern.replace("{letter}", "A"))
+        except re.error as error:
+            raise InputError(f"label pattern {self.pattern!r} is not a regular expression: {error}") from None
+
+
+@dataclass(frozen=True, eq=False)
+class Completions:
+    """Distinct completions of a model, unsteered unless said, as exact token ids with counts, grouped by prompt."""
+
+    prompts: tuple[Prompt, ...]
+    prompt_index: Int[np.ndarray, " completion"]
+    token_ids: Int[np.ndarray, "completion token"]
+    """Padded with -1."""
+    lengths: Int[np.ndarray, " completion"]
+    counts: Int[np.ndarray, " completion"]
+    ended: Bool[np.ndarray, " completion"]
+    """Whether the last id is an end-of-sequence token that was generated (and is scored)."""
+    label: Any
+    """[completion] strings: the letter, or ``"none"``."""
+    answer_index: Int[np.ndarray, " completion"]
+    """0-based index of the token that completes the answer, or -1."""
+    logprob: Float[np.ndarray, "completion token"]
+    """Log prob of each token at temperature 1 under the model that said it, from the pass that drew it, in nats; NaN
+    past the end."""
+    text: tuple[str, ...]
+    """For people only; never tokenised again."""
+    pieces: tuple[tuple[str, ...], ...]
+    """The part of the text that each token wrote; together they are the text."""
+    sampling: Sampling
+    labelling: Labelling
+
+    def __post_init__(self) -> None:
+        freeze(self, "prompt_index", "token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob")
+        n = len(self.prompt_index)
+        for name in ("token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob", "text", "pieces"):
+            got = len(getattr(self, name))
+            require(got == n, f"completions: {name} has {got} rows where prompt_index has {n}")
+        ids = [p.id for p in self.prompts]
+        repeated = sorted({i for i in ids if ids.count(i) > 1}) if len(set(ids)) < len(ids) else []
+        require(not repeated, f"prompt ids must be unique; repeated: {', '.join(repeated[:5])}")
+        require(n == 0 or int(self.lengths.min()) >= 1, "completions: every completion needs at least one token")
+        require(n == 0 or int(self.counts.min()) >= 1, "completions: every count must be at least 1")
+        index = self.prompt_index
+        require(
+            n == 0 or bool(index.min() >= 0 and index.max() < len(self.prompts)),
+            "completions: prompt_index out of range",
+        )
+
+    def __len__(self) -> int:
+        return len(self.prompt_index)
+
+    def rows_of(self, prompt: int) -> Int[np.ndarray, " row"]:
+        """The rows of one prompt, by its index."""
+        return np.flatnonzero(self.prompt_index == prompt)
+
+    def select(self, prompts: Sequence[int]) -> "Completions":
+        """Those of some prompts, in the order in which they are named."""
+        order = np.argsort(self.prompt_index, kind="stable")
+        ends = np.searchsorted(self.prompt_index[order], np.arange(len(self.prompts) + 1))
+        found = [order[ends[i] : ends[i + 1]] for i in prompts]
+        rows, sizes = np.concatenate([order[:0], *found]), [len(some) for some in found]
+        arrays = ("token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob")
+        return replace(
+            self,
+            prompts=tuple(self.prompts[i] for i in prompts),
+            prompt_index=np.repeat(np.arange(len(prompts), dtype=np.int32), sizes),
+            text=tuple(self.text[i] for i in rows),
+            pieces=tuple(self.pieces[i] for i in rows),
+            **{name: getattr(self, name)[rows] for name in arrays},
+        )
+
+    @property
+    def mask(self) -> Bool[np.ndarray, "completion token"]:
+        """True at the tokens that are there."""
+        return np.asarray(np.arange(self.token_ids.shape[1]) < self.lengths[:, None])

@@ -1,0 +1,49 @@
+"""What is asked, and the contrast pairs that a vector is made of."""
+
+from dataclasses import dataclass
+
+from completions_lp.records.base import require
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One two-choice question as the model is asked it."""
+
+    id: str
+    """Names the prompt and its random stream: the file's own ``id``, or a hash of the text."""
+    text: str
+    token_ids: tuple[int, ...]
+    letters: tuple[str, ...]
+    """The answers on offer, as a model writes them: ``("A", "B")``, or ``("No", "Yes")``."""
+    matching: str
+    """The letter that goes with the behaviour."""
+    not_matching: str
+    cluster: str
+    """The unit of resampling: the prompt itself unless the file has a ``cluster`` field."""
+    answer_format: str = " ({letter})"
+    """How the file writes an answer after the text; where the two-choice read-out finds the answer's token."""
+
+    def __post_init__(self) -> None:
+        where = f"prompt {self.id!r}"
+        require(len(self.token_ids) > 0, f"{where}: no tokens; a prompt needs at least one")
+        for letter in (self.matching, self.not_matching):
+            require(letter in self.letters, f"{where}: answer {letter!r} is not one of its letters {self.letters}")
+        require(self.matching != self.not_matching, f"{where}: both answers are {self.matching!r}")
+
+    def other(self, letter: str) -> str:
+        """The answer that ``letter`` is compared with in the two-choice read-out."""
+        return self.not_matching if letter == self.matching else self.matching
+
+    def compares(self, target: str) -> bool:
+        """Whether the target is one of its two answers; ``"matching"``, each prompt's own, always is."""
+        return target in ("matching", self.matching, self.not_matching)
+
+
+@dataclass(frozen=True)
+class ContrastPair:
+    """Two texts that differ in the behaviour, each with the index of the token at which it is read."""
+
+    positive: tuple[int, ...]
+    negative: tuple[int, ...]
+    positive_index: int
+    negative_index: int

@@ -1,0 +1,144 @@
+"""What follows: estimates with their uncertainty."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from completions_lp.records.base import InputError, Kind, Positions
+from completions_lp.records.scores import Increases
+from completions_lp.records.steering import Condition
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its uncertainty. ``low`` and ``high`` are both ``None`` where no interval exists."""
+
+    value: float
+    low: float | None
+    high: float | None
+    level: float
+    unit: str
+    n: int
+    """Prompts behind the number."""
+    n_clusters: int
+    method: str
+    se: float = NAN
+    """Standard error over clusters, in the same unit."""
+    df: float = NAN
+    """Degrees of freedom of the interval."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Further intervals and p-values of one number; NaN where they were not asked for, or do not exist."""
+
+    fixed_se: float = NAN
+    """Standard error for just these prompts: sampling noise alone."""
+    boot_low: float = NAN
+    boot_high: float = NAN
+    """Bootstrap-t interval."""
+    band_low: float = NAN
+    band_high: float = NAN
+    """Simultaneous (max-T) band over the cells of the sweep."""
+    p_t: float = NAN
+    """Two-sided, Student's t over clusters, of this cell alone."""
+    p_signflip: float = NAN
+    """Two-sided, signs of clusters flipped, of this cell alone."""
+    p_holm: float = NAN
+    """``p_t`` after Holm, over the cells of the sweep."""
+    p_bh: float = NAN
+    """``p_t`` after Benjamini and Hochberg, over the cells of the sweep."""
+    p_max_t: float = NAN
+    """Adjusted for all cells of the sweep by max-T."""
+    p_rank: float = NAN
+    """One-sided rank among the random directions, towards the effect that the multiplier's sign promises."""
+    p_predictive: float = NAN
+    """One-sided predictive t against the random directions."""
+    random_low: float = NAN
+    random_high: float = NAN
+    """Between them lie the central 95 % of the random directions."""
+    random_mean: float = NAN
+    random_sd: float = NAN
+    p_rank_shuffled: float = NAN
+    """As ``p_rank``, among the vectors from shuffled labels."""
+    selection_frequency: float = NAN
+    """How often this cell is the best of the sweep when clusters are resampled."""
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """One number of the paper."""
+
+    condition: Condition
+    quantity: str
+    weighting: str
+    """``macro``: mean over prompts; ``micro``: pooled over completions; ``marginal``: change of a mean over prompts."""
+    estimate: Estimate
+    n_dropped: int
+    """Prompts for which the quantity is undefined."""
+    inference: Inference = Inference()
+    split: Literal["all", "report"] = "all"
+    """``report``: the sweep's best cell, chosen on one half of the clusters and estimated here on the other half."""
+
+
+@dataclass(frozen=True)
+class ProfileRow:
+    """Mean increase of the tokens at one place relative to the answer's token, over the completions with the answer."""
+
+    condition: Condition
+    offset: int
+    """0 is the answer's token, -1 the one before it."""
+    estimate: Estimate
+    """In nats, macro over the prompts that have such a token."""
+    n_completions: int
+    """Draws that have a token there."""
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Dose and response at one layer: least squares per prompt over the multipliers, then over prompts."""
+
+    vector: str
+    kind: Kind
+    layer: int
+    positions: Positions
+    quantity: str
+    """What responds; the slope is in its unit per unit of multiplier."""
+    estimate: Estimate
+    below_zero: float
+    """Share of the prompts that the vector truly steers the wrong way, sampling noise shrunken away."""
+    multipliers: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What follows from the scores: ``rows`` are the numbers of the paper, ``prompts`` what they are means of."""
+
+    target: str
+    rows: tuple[ReportRow, ...]
+    prompts: Mapping[str, Any]
+    """Columns of the per-prompt table, each ``[condition * prompt]``."""
+    checks: Mapping[str, float]
+    warnings: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+    """Instrument checks that failed, each with its likely cause: the numbers are not to be believed."""
+    profile: tuple[ProfileRow, ...] = ()
+    slopes: tuple[Slope, ...] = ()
+    increases: Increases | None = None
+    """The completions behind the rows, with their increases; for distributions."""
+
+    def estimate(self, quantity: str, condition: Condition, *, weighting: str = "macro") -> Estimate:
+        """The estimate of one quantity in one condition."""
+        for row in self.rows:
+            same = row.quantity == quantity and row.condition == condition and row.weighting == weighting
+            if same and row.split == "all":
+                return row.estimate
+        known = sorted({row.quantity for row in self.rows})
+        raise InputError(f"no {weighting} estimate of {quantity!r} for {condition}; quantities: {', '.join(known)}")
+
+    def table(self, quantity: str, *, kind: Kind | None = "target", weighting: str = "macro") -> Sequence[ReportRow]:
+        """All rows of one quantity, for one kind of vector or (``None``) all."""
+        chosen = [r for r in self.rows if r.quantity == quantity and r.weighting == weighting and r.split == "all"]
+        return [r for r in chosen if kind in (None, r.condition.kind)]

@@ -1,0 +1,131 @@
+"""How likely it was, per token, summed, and as the two-choice read-out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from completions_lp.records.base import freeze, require
+from completions_lp.records.completions import Completions
+from completions_lp.records.prompts import Prompt
+from completions_lp.records.steering import Condition
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Log prob of every token of every completion, unsteered and under every condition, in nats."""
+
+    completions: Completions
+    conditions: tuple[Condition, ...]
+    baseline: Float[np.ndarray, "completion token"]
+    """Unsteered, by the same code path as the steered rows; NaN past a completion's end."""
+    logprob: Float[np.ndarray, "condition completion token"]
+    entropy: Float[np.ndarray, "completion token"] | None = None
+    """Entropy of the unsteered distribution of each token; with ``kl``."""
+    kl: Float[np.ndarray, "condition completion token"] | None = None
+    """KL(unsteered || steered) of each token's distribution; None where it was left out."""
+    kl_reverse: Float[np.ndarray, "condition completion token"] | None = None
+    """KL(steered || unsteered)."""
+    baseline_answers: Float[np.ndarray, "completion token 2"] | None = None
+    """Unsteered log prob that this token completes the target answer, and the other one; -inf where no token would."""
+    answers: Float[np.ndarray, "condition completion token 2"] | None = None
+    """The same under each condition; None where no target was given or no single token decides (a regex)."""
+
+    def __post_init__(self) -> None:
+        shape = self.completions.token_ids.shape
+        steered = (len(self.conditions), *shape)
+        want = {"baseline": shape, "entropy": shape, "baseline_answers": (*shape, 2)}
+        want |= {"logprob": steered, "kl": steered, "kl_reverse": steered, "answers": (*steered, 2)}
+        for name, needed in want.items():
+            if getattr(self, name) is not None:
+                freeze(self, name)
+                got = getattr(self, name).shape
+                require(got == needed, f"scores: {name} has shape {got}, needs {needed}")
+        require(len(set(self.conditions)) == len(self.conditions), "scores: a condition occurs twice")
+
+    def select(self, conditions: Sequence[int]) -> "Scores":
+        """Those of some conditions, by their indices."""
+        steered: dict[str, Any] = {
+            name: None if getattr(self, name) is None else getattr(self, name)[list(conditions)]
+            for name in ("logprob", "kl", "kl_reverse", "answers")
+        }
+        return replace(self, conditions=tuple(self.conditions[c] for c in conditions), **steered)
+
+    @property
+    def increase(self) -> Float[np.ndarray, "condition completion token"]:
+        """Steered minus unsteered log prob of each token, in nats."""
+        return np.asarray(self.logprob - self.baseline)
+
+
+@dataclass(frozen=True, eq=False)
+class Increases:
+    """Scores summed over tokens: the log-prob increase of every completion, whole and in parts, in nats, float64."""
+
+    completions: Completions
+    conditions: tuple[Condition, ...]
+    baseline: Float[np.ndarray, " completion"]
+    """Unsteered log prob of the whole completion."""
+    increase: Float[np.ndarray, "condition completion"]
+    """Steered minus unsteered, over all tokens, an end-of-sequence token included."""
+    increase_to_answer: Float[np.ndarray, "condition completion"]
+    """Through the token that completes the answer; without an answer, through the end of the window or the text."""
+    before_answer: Float[np.ndarray, "condition completion"]
+    at_answer: Float[np.ndarray, "condition completion"]
+    after_answer: Float[np.ndarray, "condition completion"]
+    """Before, at and after the answer's token: they sum to ``increase``, and are NaN without an answer."""
+
+    PARTS = ("increase", "increase_to_answer", "before_answer", "at_answer", "after_answer")
+
+    def __post_init__(self) -> None:
+        freeze(self, "baseline", *self.PARTS)
+        want = (len(self.conditions), len(self.completions))
+        for name in self.PARTS:
+            got = getattr(self, name).shape
+            require(got == want, f"increases: {name} has shape {got}, needs {want}")
+        require(self.baseline.shape == want[1:], f"increases: baseline has shape {self.baseline.shape}")
+
+    @classmethod
+    def join(cls, completions: Completions, parts: Sequence["Increases"]) -> "Increases":
+        """Increases of several sets of prompts, one after the other, as those of all their ``completions``."""
+        first = parts[0]
+        require(all(p.conditions == first.conditions for p in parts), "increases of different conditions do not join")
+        starts = np.cumsum([0, *(len(part.completions.prompts) for part in parts)])
+        index = np.concatenate([part.completions.prompt_index + k for part, k in zip(parts, starts[:-1], strict=True)])
+        require(
+            np.array_equal(np.sort(index), np.sort(completions.prompt_index)),
+            "increases of other completions do not join",
+        )
+        # The rows of a prompt come in the same order in both; prompts may be mingled in the whole.
+        rows = np.empty(len(index), dtype=np.int64)
+        rows[np.argsort(completions.prompt_index, kind="stable")] = np.argsort(index, kind="stable")
+        return cls(
+            completions,
+            first.conditions,
+            np.concatenate([part.baseline for part in parts])[rows],
+            **{name: np.concatenate([getattr(part, name) for part in parts], axis=1)[:, rows] for name in cls.PARTS},
+        )
+
+    @property
+    def logprob(self) -> Float[np.ndarray, "condition completion"]:
+        """Steered log prob of the whole completion."""
+        return np.asarray(self.baseline + self.increase)
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """The two-choice read-out: log probs of the two answers at the first answer position, without ``generate``."""
+
+    prompts: tuple[Prompt, ...]
+    letters: tuple[tuple[str, str], ...]
+    """By prompt: the target answer and the one it is compared with."""
+    conditions: tuple[Condition, ...]
+    baseline: Float[np.ndarray, "prompt 2"]
+    logprob: Float[np.ndarray, "condition prompt 2"]
+
+    def __post_init__(self) -> None:
+        freeze(self, "baseline", "logprob")
+        want = (len(self.conditions), len(self.prompts), 2)
+        require(self.logprob.shape == want, f"choices: logprob has shape {self.logprob.shape}, needs {want}")
+        require(self.baseline.shape == want[1:], f"choices: baseline has shape {self.baseline.shape}, needs {want[1:]}")

@@ -1,0 +1,74 @@
+"""What is done to the model: a direction per layer, and where and how strongly it is added."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import get_args
+
+import numpy as np
+from jaxtyping import Float
+
+from completions_lp.records.base import Kind, Positions, require
+
+
+@dataclass(frozen=True)
+class VectorQuality:
+    """How well a mean over n pairs is known, at one layer."""
+
+    norm: float
+    norm_se: float
+    """Standard error of the norm (delta method); NaN for a single pair."""
+    split_half_cosine: float
+    """Mean cosine between the means of two random halves of the pairs; NaN for a single pair."""
+
+
+@dataclass(frozen=True, eq=False)
+class SteeringVector:
+    """One direction per layer; layer L is the 0-based block to whose *output* the vector is added."""
+
+    name: str
+    kind: Kind
+    directions: Mapping[int, Float[np.ndarray, " d_model"]]
+    quality: Mapping[int, VectorQuality] = field(default_factory=dict)
+    provenance: Mapping[str, str | int | float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(self.name != "", "a steering vector needs a name")
+        require(len(self.directions) > 0, f"vector {self.name!r} has no layers")
+        frozen = {}
+        for layer, direction in sorted(self.directions.items()):
+            where = f"vector {self.name!r}, layer {layer}"
+            require(direction.ndim == 1, f"{where}: needs one axis (d_model), got shape {direction.shape}")
+            require(bool(np.isfinite(direction).all()), f"{where}: has values that are not finite")
+            frozen[layer] = direction.view()
+            frozen[layer].flags.writeable = False
+        sizes = {d.shape[0] for d in frozen.values()}
+        require(len(sizes) == 1, f"vector {self.name!r}: layers of different sizes {sorted(sizes)}")
+        object.__setattr__(self, "directions", MappingProxyType(frozen))
+
+    @property
+    def d_model(self) -> int:
+        """Size of the residual stream that the vector fits."""
+        return int(next(iter(self.directions.values())).shape[0])
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What is done to the model: ``multiplier`` times a vector added at the output of block ``layer``."""
+
+    vector: str
+    kind: Kind
+    layer: int
+    multiplier: float
+    positions: Positions = "completion"
+
+    def __post_init__(self) -> None:
+        require(bool(np.isfinite(self.multiplier)), f"multiplier {self.multiplier} is not a finite number")
+        require(
+            self.positions in get_args(Positions),
+            f"positions {self.positions!r} is none of {', '.join(get_args(Positions))}",
+        )
+
+
+BASELINE = Condition(vector="", kind="baseline", layer=-1, multiplier=0.0)
+"""The unsteered model."""

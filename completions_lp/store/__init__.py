@@ -1,0 +1,57 @@
+"""Records <-> the run directory. The only writer of files.
+
+Every file is written under another name and moved into place once it is whole. Other programs read these tables: names
+and meanings change only with ``SCHEMA_VERSION``. Beside the tables that make the paper, ``questions.parquet`` holds the
+prompts as they were asked, so that a later stage needs nothing but the directory.
+"""
+
+from completions_lp.store.completions import completion_ids, read_completions, write_completions, write_steered
+from completions_lp.store.directory import SCHEMA_VERSION, STAGES, drop_stale, read_info, start_run, write_info
+from completions_lp.store.files import write_rows
+from completions_lp.store.reports import PROFILE, SLOPES, SUMMARY, read_profile, write_profile, write_report
+from completions_lp.store.scores import (
+    CONDITION,
+    open_tokens,
+    read_choices,
+    read_increases,
+    read_measures,
+    write_choices,
+    write_increases,
+    write_measures,
+)
+from completions_lp.store.validation import read_validation, write_validation
+from completions_lp.store.vectors import read_vector, read_vectors, write_vector, write_vectors
+
+__all__ = [
+    "CONDITION",
+    "PROFILE",
+    "SCHEMA_VERSION",
+    "SLOPES",
+    "STAGES",
+    "SUMMARY",
+    "completion_ids",
+    "drop_stale",
+    "open_tokens",
+    "read_choices",
+    "read_completions",
+    "read_increases",
+    "read_info",
+    "read_measures",
+    "read_profile",
+    "read_validation",
+    "read_vector",
+    "read_vectors",
+    "start_run",
+    "write_choices",
+    "write_completions",
+    "write_increases",
+    "write_info",
+    "write_measures",
+    "write_profile",
+    "write_report",
+    "write_rows",
+    "write_steered",
+    "write_validation",
+    "write_vector",
+    "write_vectors",
+]

@@ -1,0 +1,64 @@
+"""The run directory: ``run.json``, and which stage writes which file."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from completions_lp.records import InputError
+from completions_lp.store.files import replace_file, to_plain
+
+SCHEMA_VERSION = 1
+
+
+STAGES = {
+    "vector": ("vectors",),
+    "sample": ("questions.parquet", "completions.parquet"),
+    "score": (
+        *("scores.parquet", "measures.parquet", "profile.parquet"),
+        *("tokens.parquet", "steered.parquet", "choices.parquet", "validation.parquet"),
+    ),
+    "report": ("prompts.parquet", "summary.parquet", "summary.csv", "slopes.parquet", "slopes.csv", "report.md"),
+}
+"""What each stage writes; made anew, it makes what later stages wrote stale."""
+
+
+def start_run(folder: Path, info: Mapping[str, Any]) -> None:
+    """Make the run directory and its ``run.json``; raises InputError where no directory can be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made a run directory: {error.strerror}") from None
+    write_info(folder, info)
+
+
+def write_info(folder: Path, info: Mapping[str, Any]) -> None:
+    """Write ``run.json``; NaN, which JSON does not know, becomes null."""
+    text = json.dumps(
+        {"schema_version": SCHEMA_VERSION, **to_plain(info)}, indent=2, ensure_ascii=False, allow_nan=False
+    )
+    replace_file(folder / "run.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """Read ``run.json``; raises InputError where there is none, or one of another schema."""
+    path = folder / "run.json"
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{folder}: not a run directory (no run.json)") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid JSON: {error}") from None
+    version = info.get("schema_version") if isinstance(info, dict) else None
+    if version != SCHEMA_VERSION:
+        raise InputError(f"{path}: schema version {version}; this version of completions_lp reads {SCHEMA_VERSION}")
+    return dict(info)
+
+
+def drop_stale(folder: Path, stage: str) -> None:
+    """Remove what this stage and later ones made before it runs anew, so that no stale table is ever read."""
+    names = list(STAGES)
+    # Completions are the unsteered model's own: a new vector leaves them as they are.
+    for name in names[names.index("score" if stage == "vector" else stage) :]:
+        for file in STAGES[name]:
+            (folder / file).unlink(missing_ok=True)

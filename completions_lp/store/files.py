@@ -1,0 +1,92 @@
+"""Whole files or none: everything is written under another name and moved into place once it is there."""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from completions_lp.records import InputError
+
+
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` make a file under another name, then move it into place in one step."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        write(partial)
+        os.replace(partial, path)  # noqa: PTH105  atomic, also over an existing file
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_table(path: Path, columns: Mapping[str, Any] | pa.Table) -> None:
+    """Write columns as a Parquet file."""
+    table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
+    replace_file(path, lambda partial: pa.parquet.write_table(table, partial, compression="zstd"))
+
+
+@contextmanager
+def append_table(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Write columns as a Parquet file in parts; the file is there once all are written, and not at all if one fails."""
+    partial = path.with_name(f".{path.name}.partial")
+    writer: Any = None
+
+    def append(columns: Mapping[str, Any]) -> None:
+        nonlocal writer
+        table = pa.table(dict(columns))
+        if writer is None:
+            writer = pa.parquet.ParquetWriter(partial, table.schema, compression="zstd")
+        writer.write_table(table)
+
+    try:
+        try:
+            yield append
+        finally:
+            if writer is not None:
+                writer.close()
+        if writer is not None:
+            os.replace(partial, path)  # noqa: PTH105  atomic, also over an existing file
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_csv(path: Path, table: pa.Table) -> None:
+    """Write a table as a CSV file; what is missing or NaN is empty."""
+    replace_file(path, lambda partial: pa.csv.write_csv(table, partial))
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as a CSV file; raises InputError where it cannot be written."""
+    try:
+        write_csv(path, pa.Table.from_pylist([dict(row) for row in rows]))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def read_table(path: Path, stage: str) -> pa.Table:
+    """Read a Parquet file; raises InputError where it is missing, naming the stage that makes it, or unreadable."""
+    if not path.is_file():
+        raise InputError(f"{path.parent}: no {path.name}; run the {stage} stage first")
+    try:
+        return pa.parquet.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: not a Parquet file: {error}") from None
+
+
+def to_plain(value: Any) -> Any:
+    """A value as JSON can hold it."""
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return to_plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

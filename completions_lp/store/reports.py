@@ -1,0 +1,104 @@
+"""Report -> the numbers of the paper."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from completions_lp.records import Condition, Estimate, Inference, ProfileRow, Report
+from completions_lp.store.files import read_table, replace_file, write_csv, write_table
+
+_TEXT, _REAL, _WHOLE = pa.string(), pa.float64(), pa.int64()
+_CONDITION = {"vector": _TEXT, "kind": _TEXT, "layer": _WHOLE, "multiplier": _REAL}
+_VALUE = {"value": _REAL, "low": _REAL, "high": _REAL, "level": _REAL, "unit": _TEXT, "method": _TEXT}
+_BEHIND = {"n_clusters": _WHOLE, "positions": _TEXT, "se": _REAL, "df": _REAL}
+SUMMARY = pa.schema(
+    {
+        **_CONDITION,
+        **{"quantity": _TEXT, "weighting": _TEXT},
+        **_VALUE,
+        **{"n_prompts": _WHOLE, "n_dropped": _WHOLE},
+        **_BEHIND,
+        "split": _TEXT,
+        **{field.name: _REAL for field in fields(Inference)},
+    }
+)
+"""Columns of the summary; declared, since a column of missing intervals has no type of its own."""
+PROFILE = pa.schema({**_CONDITION, "offset": _WHOLE, **_VALUE, "n_prompts": _WHOLE, "n_completions": _WHOLE, **_BEHIND})
+_SLOPE = {"vector": _TEXT, "kind": _TEXT, "layer": _WHOLE, "quantity": _TEXT}
+SLOPES = pa.schema(
+    {**_SLOPE, **_VALUE, "below_zero": _REAL, "n_prompts": _WHOLE, **_BEHIND, "multipliers": pa.list_(_REAL)}
+)
+
+
+def write_report(folder: Path, report: Report, text: str) -> None:
+    """Write ``prompts.parquet``, ``summary.parquet``, ``summary.csv``, the slopes and ``report.md``."""
+    write_table(folder / "prompts.parquet", dict(report.prompts))
+    rows = [
+        {
+            **asdict(row.condition),
+            **{"quantity": row.quantity, "weighting": row.weighting, "n_dropped": row.n_dropped, "split": row.split},
+            **_flatten(row.estimate),
+            **_drop_nan(asdict(row.inference)),
+        }
+        for row in report.rows
+    ]
+    _write_both(folder, "summary", pa.Table.from_pylist(rows, schema=SUMMARY))
+    slopes = [{**asdict(slope), **_flatten(slope.estimate)} for slope in report.slopes]
+    _write_both(folder, "slopes", pa.Table.from_pylist(slopes, schema=SLOPES))
+    replace_file(folder / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def write_profile(folder: Path, profile: Sequence[ProfileRow]) -> None:
+    """Write ``profile.parquet``: the mean increase of the tokens by their place relative to the answer's."""
+    rows = [
+        {
+            **asdict(row.condition),
+            **{"offset": row.offset, "n_completions": row.n_completions},
+            **_flatten(row.estimate),
+        }
+        for row in profile
+    ]
+    write_table(folder / "profile.parquet", pa.Table.from_pylist(rows, schema=PROFILE))
+
+
+def read_profile(folder: Path) -> tuple[ProfileRow, ...]:
+    """Read ``profile.parquet``."""
+    rows = read_table(folder / "profile.parquet", "score").to_pylist()
+    names = ("vector", "kind", "layer", "multiplier", "positions")
+    return tuple(
+        ProfileRow(
+            Condition(**{name: row[name] for name in names}), row["offset"], _unflatten(row), row["n_completions"]
+        )
+        for row in rows
+    )
+
+
+def _flatten(estimate: Estimate) -> dict[str, Any]:
+    columns = _drop_nan(asdict(estimate))
+    return {"n_prompts" if name == "n" else name: value for name, value in columns.items()}
+
+
+def _unflatten(row: Mapping[str, Any]) -> Estimate:
+    names = [field.name for field in fields(Estimate)]
+    values = {name: row["n_prompts" if name == "n" else name] for name in names}
+    for name in ("value", "se", "df"):
+        values[name] = math.nan if values[name] is None else values[name]
+    return Estimate(**values)
+
+
+def _drop_nan(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What is undefined becomes missing, except for a value itself, which stays NaN."""
+    return {
+        name: None if name != "value" and isinstance(value, float) and math.isnan(value) else value
+        for name, value in values.items()
+    }
+
+
+def _write_both(folder: Path, name: str, table: pa.Table) -> None:
+    write_table(folder / f"{name}.parquet", table)
+    flat = table.drop_columns([f.name for f in table.schema if pa.types.is_list(f.type)])
+    write_csv(folder / f"{name}.csv", flat)

@@ -1,0 +1,68 @@
+"""SteeringVector <-> ``vectors/NAME.safetensors``."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from completions_lp.records import InputError, SteeringVector, VectorQuality
+from completions_lp.store.files import replace_file, to_plain
+
+
+def write_vectors(folder: Path, vectors: Sequence[SteeringVector]) -> None:
+    """Write all vectors of a run; others, of an earlier state of the run, are removed once these are there."""
+    written = {write_vector(folder, vector) for vector in vectors}
+    for path in (folder / "vectors").glob("*.safetensors"):
+        if path not in written:
+            path.unlink()
+
+
+def write_vector(folder: Path, vector: SteeringVector) -> Path:
+    """Write ``vectors/NAME.safetensors``: keys ``layer.<L>``, and what the vector is in the metadata."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in vector.name)
+    quality = {str(layer): to_plain(asdict(q)) for layer, q in vector.quality.items()}
+    metadata = {
+        "format": "completions_lp/1",
+        "name": vector.name,
+        "kind": vector.kind,
+        "quality": json.dumps(quality),
+        **{key: str(value) for key, value in vector.provenance.items()},
+    }
+    tensors = {f"layer.{layer}": np.ascontiguousarray(d, dtype=np.float32) for layer, d in vector.directions.items()}
+    path = folder / "vectors" / f"{safe}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, lambda partial: safetensors.numpy.save_file(tensors, partial, metadata=metadata))
+    return path
+
+
+def read_vector(path: Path) -> SteeringVector:
+    """Read a vector file; raises InputError where it is missing or of another format."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dictionary
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"{path}: not a safetensors file of a steering vector: {error}") from None
+    if not tensors or not all(k.startswith("layer.") and k[6:].isdecimal() for k in tensors):
+        raise InputError(f"{path}: needs keys 'layer.0', 'layer.1', …; it has {', '.join(sorted(tensors)[:5])}")
+    kind = metadata.pop("kind", "target")
+    quality = {
+        int(layer): VectorQuality(**{k: math.nan if v is None else v for k, v in values.items()})
+        for layer, values in json.loads(metadata.pop("quality", "{}")).items()
+    }
+    name = metadata.pop("name", path.stem)
+    directions = {int(key[6:]): tensor.astype(np.float64) for key, tensor in tensors.items()}
+    return SteeringVector(name, kind, directions, quality, metadata)
+
+
+def read_vectors(folder: Path) -> tuple[SteeringVector, ...]:
+    """All vectors of a run, the target first."""
+    files = sorted((folder / "vectors").glob("*.safetensors"))
+    if not files:
+        raise InputError(f"{folder}: no vectors; run the vector stage first")
+    return tuple(sorted((read_vector(file) for file in files), key=lambda v: (v.kind != "target", v.name)))
