@@ -1,12 +1,14 @@
-"""Prompts -> Completions: what the unsteered model says, drawn many times, the prompt run once.
+"""Prompts -> Completions: what the model says, unsteered or steered, drawn many times, the prompt run once.
 
 The draws of a prompt share their beginnings, so only distinct prefixes go through the network: the samples that have
-said the same so far are one row. Every prompt has its own stream of uniform random numbers, named by the seed and the
-prompt's id, and every sample its own number per step; a token is drawn by inverting the distribution function at that
-number. So a completion does not depend on the batch, on the other prompts or on how many draws are made.
+said the same so far are one row. Every prompt has its own stream of uniform random numbers, named by the seed, the
+prompt's id and, where the model is steered, the condition, and every sample its own number per step; a token is drawn
+by inverting the distribution function at that number. So a completion does not depend on the batch, on the other
+prompts or on how many draws are made, and draws under different conditions are independent.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -22,13 +24,25 @@ from completions_lp.model import (
     Engine,
     Model,
     RowDecoder,
+    Steering,
     TreeDecoder,
+    check_conditions,
     count_rows,
     find_budget,
     pick_engine,
     warp_logits,
 )
-from completions_lp.records import Completions, InputError, Labelling, Prompt, Sampling
+from completions_lp.pieces import Cutter
+from completions_lp.records import (
+    BASELINE,
+    Completions,
+    Condition,
+    InputError,
+    Labelling,
+    Prompt,
+    Sampling,
+    SteeringVector,
+)
 
 CDF_BLOCK = 256
 
@@ -39,31 +53,45 @@ def sample_completions(
     *,
     sampling: Sampling | None = None,
     labelling: Labelling | None = None,
+    vectors: Sequence[SteeringVector] = (),
+    condition: Condition | None = None,
     memory_budget: float | None = None,
     batch_size: int | None = None,
     engine: Engine = "auto",
     progress: bool = True,
 ) -> Completions:
-    """Draw completions of every prompt from the unsteered model and label them.
+    """Draw completions of every prompt from the model, unsteered or under one condition, and label them.
 
     Args:
         model: The model.
         prompts: What is asked.
         sampling: How to draw; by default 100 draws of plain ancestral sampling with seed 0.
         labelling: When a completion counts as an answer; by default a stand-alone letter within 10 tokens.
+        vectors: Where the condition's vector is.
+        condition: What is done to the model while it speaks, exactly as ``score_completions`` does it: ``multiplier``
+            times the vector's direction ``[d_model]`` added at the output of block ``layer``, from the last prompt
+            token on (``positions = "completion"``) or at the tokens before it too (``"all"``). None or ``BASELINE``:
+            nothing. The draws of every condition have random numbers of their own.
         memory_budget: GiB that a pass may take; by default a quarter of the free memory.
         batch_size: Prompts per batch, overriding the memory's choice.
         engine: How prefixes are shared, see ``model.engine``; it changes the time, not the draws.
         progress: Show a bar.
 
     Returns:
-        Distinct completions with counts, grouped by prompt, in the order in which they were first drawn.
+        Distinct completions with counts, grouped by prompt, in the order in which they were first drawn. ``logprob``,
+        ``[completion, token]`` in nats, is that of the model that said them: unsteered, or under the condition, as
+        ``score_completions`` gives it; at temperature 1 whatever the sampling.
 
     Raises:
-        InputError: A prompt does not fit in the model's context.
+        InputError: A prompt does not fit in the model's context, the condition names an unknown vector or layer, or a
+            vector does not fit the model.
     """
-    sampling, labelling = sampling or Sampling(), labelling or Labelling()
+    sampling, labelling, condition = sampling or Sampling(), labelling or Labelling(), condition or BASELINE
     check_context(model, prompts, sampling.max_new_tokens)
+    conditions = [] if condition == BASELINE else [condition]
+    check_conditions(model, vectors, conditions)
+    by_name = {vector.name: vector for vector in vectors}
+    steering = Steering.under(model, by_name, conditions) if conditions else None
     tree = pick_engine(model, engine) == "tree"
     decoder = TreeDecoder if tree else RowDecoder
     budget = find_budget(model, memory_budget)
@@ -71,8 +99,9 @@ def sample_completions(
     with tqdm(total=len(prompts), desc="sample", unit="prompt", disable=not progress) as bar:
         for batch in _plan_batches(model, prompts, sampling, budget, batch_size, tree=tree):
             chosen = [prompts[i] for i in batch]
-            decoding = decoder(model, [prompt.token_ids for prompt in chosen])
-            drawn.update(zip(batch, _sample_batch(decoding, chosen, sampling, model.eos_ids), strict=True))
+            decoding = decoder(model, [prompt.token_ids for prompt in chosen], steering=steering)
+            uniforms = np.stack([draw_uniforms(prompt.id, sampling, condition) for prompt in chosen])
+            drawn.update(zip(batch, _sample_batch(decoding, chosen, sampling, uniforms, model.eos_ids), strict=True))
             bar.update(len(batch))
     return _collect(model, prompts, [drawn[i] for i in range(len(prompts))], sampling, labelling)
 
@@ -89,10 +118,20 @@ def check_context(model: Model, prompts: Sequence[Prompt], max_new_tokens: int) 
         )
 
 
-def draw_uniforms(prompt_id: str, sampling: Sampling) -> Float[np.ndarray, "sample step"]:
-    """The uniform random numbers of one prompt: a stream of its own, from the seed and the prompt's id."""
-    words = np.frombuffer(hashlib.sha256(prompt_id.encode()).digest(), dtype=np.uint32)
-    rng = np.random.default_rng(np.random.SeedSequence([sampling.seed, *map(int, words)]))
+def draw_uniforms(
+    prompt_id: str, sampling: Sampling, condition: Condition = BASELINE
+) -> Float[np.ndarray, "sample step"]:
+    """The uniform random numbers, in [0, 1), of one prompt: a stream of its own.
+
+    It is named by the seed and the prompt's id and, under a condition, by the vector's name, the layer, the multiplier
+    and the positions; numbers of different names are independent. Fewer draws are the first of more.
+    """
+    names = [prompt_id]
+    if condition != BASELINE:
+        multiplier = float(condition.multiplier) + 0.0  # -0.0 is the same condition as 0.0
+        names.append(json.dumps([condition.vector, int(condition.layer), multiplier, condition.positions]))
+    words = [np.frombuffer(hashlib.sha256(name.encode()).digest(), dtype=np.uint32) for name in names]
+    rng = np.random.default_rng(np.random.SeedSequence([sampling.seed, *map(int, np.concatenate(words))]))
     return rng.random((sampling.draws, sampling.max_new_tokens))
 
 
@@ -165,10 +204,13 @@ def _plan_batches(
 
 
 def _sample_batch(
-    decoder: Decoder, prompts: Sequence[Prompt], sampling: Sampling, eos_ids: frozenset[int]
+    decoder: Decoder,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    uniforms: Float[np.ndarray, "prompt sample step"],
+    eos_ids: frozenset[int],
 ) -> list[list[_Draw]]:
     """Distinct completions of each prompt of a batch, in the order in which they were first drawn."""
-    uniforms = np.stack([draw_uniforms(prompt.id, sampling) for prompt in prompts])
     nodes = [
         _Node(i, 0, prompt.token_ids[-1], _Draw(samples=range(sampling.draws))) for i, prompt in enumerate(prompts)
     ]
@@ -238,7 +280,8 @@ def _collect(
     exact = np.float64 if model.exact_dtype == torch.float64 else np.float32
     logprob = np.full((len(flat), width), np.nan, dtype=exact)
     labeller = Labeller(model.tokenizer, labelling)
-    labels, answers, texts = [], [], []
+    cutter = Cutter(model.tokenizer)
+    labels, answers, texts, pieces = [], [], [], []
     for row, (i, draw) in enumerate(flat):
         token_ids[row, : len(draw.token_ids)] = draw.token_ids
         logprob[row, : len(draw.token_ids)] = draw.logprob
@@ -246,6 +289,7 @@ def _collect(
         labels.append(label)
         answers.append(answer)
         texts.append(str(model.tokenizer.decode(draw.token_ids, skip_special_tokens=True)))
+        pieces.append(cutter.cut(draw.token_ids, texts[-1]))
     return Completions(
         prompts=tuple(prompts),
         prompt_index=np.array([i for i, _ in flat], dtype=np.int32),
@@ -257,6 +301,7 @@ def _collect(
         answer_index=np.array(answers, dtype=np.int32),
         logprob=logprob,
         text=tuple(texts),
+        pieces=tuple(pieces),
         sampling=sampling,
         labelling=labelling,
     )

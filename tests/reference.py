@@ -45,11 +45,13 @@ def score(module, prompt, completion, *, layer=None, added=None, positions="comp
     return np.array([float(logprob[len(prompt) - 1 + t, token]) for t, token in enumerate(completion)])
 
 
-def sample(module, prompt, uniforms, *, eos_ids=(), temperature=1.0):
+def sample(module, prompt, uniforms, *, eos_ids=(), temperature=1.0, layer=None, added=None, positions="completion"):
     """One completion, a full forward per token: the first token whose cumulative probability exceeds the number."""
     completion = []
+    start = len(prompt) - 1 if positions == "completion" else 0
     for u in uniforms:
-        probs = (logits_of(module, [*prompt, *completion])[-1] / temperature).softmax(-1).numpy()
+        logits = logits_of(module, [*prompt, *completion], layer=layer, added=added, start=start)[-1]
+        probs = (logits / temperature).softmax(-1).numpy()
         token = int(np.searchsorted(np.cumsum(probs), u * probs.sum(), side="right"))
         completion.append(token)
         if token in eos_ids:
@@ -85,10 +87,10 @@ def mean_difference(module, pairs, layer):
     )
 
 
-def enumerate_completions(module, prompt, *, steps, eos_ids=(), **steering):
+def enumerate_completions(module, prompt, *, steps, eos_ids=(), positions="completion", **steering):
     """Every completion of at most ``steps`` tokens with its exact probability: {ids: probability}."""
     exact = {}
-    start = len(prompt) - 1
+    start = len(prompt) - 1 if positions == "completion" else 0
 
     def walk(completion, logprob):
         if len(completion) == steps or (completion and completion[-1] in eos_ids):

@@ -3,6 +3,9 @@
 Both decoders take the new nodes of each step as (parent in the last step, token) and give the logits after them. The
 rows decoder is the plain way: each node is a row with its own copy of the keys and values. The tree decoder packs a
 prompt's nodes into one row that reads the prompt's keys and values once, through an ancestor mask.
+
+Both grow the completions of the steered model where they are given a ``Steering`` of one direction: it is added at
+every new node, the prompt's last token being the first, and to the tokens before it where it acts at all positions.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +20,7 @@ from torch import Tensor
 from completions_lp.model.head import find_head, head_envoy
 from completions_lp.model.loading import Model
 from completions_lp.model.masks import TreeCache, make_masks
-from completions_lp.model.network import prefill, read_next
+from completions_lp.model.network import Steering, prefill, read_next
 
 CHUNK = 2**23
 """Logits held at once, in numbers: 32 MiB in float32."""
@@ -42,9 +45,10 @@ class Decoder(Protocol):
 class RowDecoder:
     """A row per node, with its own copy of the keys and values."""
 
-    def __init__(self, model: Model, prompts: Sequence[Sequence[int]]) -> None:
+    def __init__(self, model: Model, prompts: Sequence[Sequence[int]], *, steering: Steering | None = None) -> None:
         self.model = model
-        self.prefix = prefill(model, [prompt[:-1] for prompt in prompts])
+        self.steering = steering
+        self.prefix = prefill(model, [prompt[:-1] for prompt in prompts], steering=steering)
         self.first = True
 
     def step(
@@ -55,19 +59,21 @@ class RowDecoder:
         self.first = False
         device = self.model.device
         prefix = self.prefix.select(torch.tensor(rows, device=device))
-        logits, self.prefix = read_next(self.model, prefix, torch.tensor(token, device=device)[:, None])
+        ids = torch.tensor(token, device=device)[:, None]
+        logits, self.prefix = read_next(self.model, prefix, ids, steering=self.steering)
         yield slice(0, len(token)), logits
 
 
 class TreeDecoder:
     """A row per prompt: its new nodes see the prompt, their ancestors and themselves."""
 
-    def __init__(self, model: Model, prompts: Sequence[Sequence[int]]) -> None:
+    def __init__(self, model: Model, prompts: Sequence[Sequence[int]], *, steering: Steering | None = None) -> None:
         self.model = model
+        self.steering = steering
         self.head = find_head(model)
         past = [len(prompt) - 1 for prompt in prompts]
         width = max(past)
-        self.cache = TreeCache(model, [prompt[:-1] for prompt in prompts], grows=True)
+        self.cache = TreeCache(model, [prompt[:-1] for prompt in prompts], grows=True, steering=steering)
         self.depth = np.array(past)
         self.key_position = np.zeros((len(prompts), width), dtype=np.int64)
         # What the nodes of the last step see; before the first step, one node per prompt that sees its prompt.
@@ -117,10 +123,13 @@ class TreeDecoder:
     def _run(self, ids: Tensor, positions: Tensor, mask: Any) -> Tensor:
         """Hidden states before the head, or logits where the head has no known form."""
         network, output, exact = self.model.network, head_envoy(self.model), self.model.exact_dtype
+        blocks, steering = self.model.blocks, self.steering
         inputs: dict[str, Any] = {"position_ids": positions, "attention_mask": mask, "use_cache": True}
         inputs["past_key_values"] = self.cache
         states: Tensor
         with torch.no_grad(), network.trace(input_ids=ids, **inputs):
+            if steering is not None:
+                steering.add_to(blocks[steering.layer].output)
             if self.head is None:
                 states = nnsight.save(network.output.logits.to(exact))
             else:

@@ -9,20 +9,23 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from completions_lp.model.loading import Model
-from completions_lp.model.network import prefill
+from completions_lp.model.network import Steering, prefill
 
 
 class TreeCache:
     """Keys and values of prompts, ``[prompt, head, token, d_head]`` a layer, which packed trees read.
 
     With ``grows`` new keys and values are kept (decoding); else they are joined and forgotten, so the prompts' own are
-    read by any number of passes, repeated to the rows that ask.
+    read by any number of passes, repeated to the rows that ask. ``steering`` acts on the prompts where it acts at all
+    positions.
     """
 
     is_compileable = False
 
-    def __init__(self, model: Model, past: Sequence[Sequence[int]], *, grows: bool) -> None:
-        prefix = prefill(model, past, keep_all=True)
+    def __init__(
+        self, model: Model, past: Sequence[Sequence[int]], *, grows: bool, steering: Steering | None = None
+    ) -> None:
+        prefix = prefill(model, past, steering=steering, keep_all=True)
         layers = [] if prefix.cache is None else prefix.cache.layers
         self.keys = {i: layer.keys for i, layer in enumerate(layers)}
         self.values = {i: layer.values for i, layer in enumerate(layers)}

@@ -6,11 +6,12 @@ explicitly. Only the numbers that a caller asked for leave a trace; logits never
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import nnsight
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -18,14 +19,30 @@ from transformers import DynamicCache
 
 from completions_lp.model.loading import Model
 from completions_lp.model.reading import Reader
+from completions_lp.records import Condition, Positions, SteeringVector
 
 
 @dataclass(frozen=True)
 class Steering:
-    """What is added to the residual stream at the output of one block: one direction (zero for none) per row."""
+    """What is added to the residual stream at the output of one block."""
 
     layer: int
     added: Float[Tensor, "row d_model"]
+    """One direction per row of the batch (zero for none), or a single one for all of them."""
+    positions: Positions = "completion"
+    """``completion``: whatever follows a prefix is steered; ``all``: the prefix too."""
+
+    @classmethod
+    def under(cls, model: Model, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]) -> "Steering":
+        """What conditions of the same layer and positions add: one row for each, the direction times the multiplier."""
+        added = [c.multiplier * vectors[c.vector].directions[c.layer].astype(np.float64) for c in conditions]
+        rows = torch.from_numpy(np.stack(added)).to(model.device, model.exact_dtype)
+        return cls(conditions[0].layer, rows, conditions[0].positions)
+
+    def add_to(self, output: Any) -> None:
+        """Add it, in place, to what its block puts out."""
+        stream = residual_stream(output)
+        stream[:] += self.added[:, None].to(stream)
 
 
 @dataclass(frozen=True)
@@ -57,8 +74,10 @@ def prefill(
 ) -> Prefix:
     """Run sequences through the network once and keep their keys and values.
 
-    Layers with a sliding window keep what their window needs, or, with ``keep_all``, every token.
+    They are steered only where ``steering`` acts at all positions. Layers with a sliding window keep what their window
+    needs, or, with ``keep_all``, every token.
     """
+    whole = steering if steering is not None and steering.positions == "all" else None
     width = max(map(len, sequences))
     ids = torch.zeros(len(sequences), width, dtype=torch.long, device=model.device)
     mask = torch.zeros_like(ids)
@@ -79,13 +98,13 @@ def prefill(
         ),
     ):
         for layer, block in enumerate(blocks):
-            here = steering if steering is not None and layer == steering.layer else None
+            here = whole if whole is not None and layer == whole.layer else None
             if here is not None or padding is not None:
-                stream = residual_stream(block.output)
+                output = block.output
                 if here is not None:
-                    stream[:] += here.added[:, None].to(stream)
+                    here.add_to(output)
                 if padding is not None:
-                    stream.masked_fill_(padding, 0.0)
+                    residual_stream(output).masked_fill_(padding, 0.0)
         cache = nnsight.save(network.output.past_key_values)
     _count(model, ids)
     return Prefix(cache, mask)
@@ -107,8 +126,7 @@ def score_next(
     network, blocks, exact = model.network, model.blocks, model.exact_dtype
     with torch.no_grad(), network.trace(input_ids=tokens, use_cache=True, **inputs):
         if steering is not None:
-            stream = residual_stream(blocks[steering.layer].output)
-            stream[:] += steering.added[:, None].to(stream)
+            steering.add_to(blocks[steering.layer].output)
         found = nnsight.save(reader.read_logits(network.output.logits.to(exact)))
     _count(model, tokens)
     return dict(found)
@@ -135,8 +153,7 @@ def read_next(
     place = torch.zeros_like(last) if lengths is None else last - 1
     with torch.no_grad(), network.trace(input_ids=tokens, use_cache=True, logits_to_keep=kept, **inputs):
         if steering is not None:
-            stream = residual_stream(blocks[steering.layer].output)
-            stream[:] += steering.added[:, None].to(stream)
+            steering.add_to(blocks[steering.layer].output)
         cache = nnsight.save(network.output.past_key_values)
         logits = nnsight.save(network.output.logits[rows, place].to(exact))
     _count(model, tokens)

@@ -4,9 +4,9 @@ Rows are ordered by *variant*: the whole batch without steering, then the whole 
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 
-import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -66,17 +66,14 @@ class Variants:
         """
         if not conditions:
             return self.unsteered.select(self.of_prompt), None
-        device, exact = self.model.device, self.model.exact_dtype
-        added = [c.multiplier * vectors[c.vector].directions[c.layer].astype(np.float64) for c in conditions]
-        variants = torch.from_numpy(np.stack([np.zeros(self.model.d_model), *added])).to(device, exact)
-        layer, n = conditions[0].layer, len(self.of_prompt)
-        steering = Steering(layer, variants.repeat_interleave(n, 0))
-        if conditions[0].positions == "completion":
+        each = Steering.under(self.model, vectors, conditions)
+        variants = torch.cat([torch.zeros_like(each.added[:1]), each.added])
+        steering = replace(each, added=variants.repeat_interleave(len(self.of_prompt), 0))
+        if each.positions == "completion":
             return self.unsteered.select(self.of_prompt.repeat(len(variants))), steering
+        n = len(self.past)
         steered = prefill(
-            self.model,
-            self.past * len(variants),
-            steering=Steering(layer, variants.repeat_interleave(len(self.past), 0)),
+            self.model, self.past * len(variants), steering=replace(each, added=variants.repeat_interleave(n, 0))
         )
-        offsets = torch.arange(len(variants), device=device)[:, None] * len(self.past)
+        offsets = torch.arange(len(variants), device=self.model.device)[:, None] * n
         return steered.select((self.of_prompt[None] + offsets).reshape(-1)), steering
