@@ -12,11 +12,9 @@ from typing import cast
 import numpy as np
 from jaxtyping import Int
 
-from completions_lp.records import InputError, Labelling, Tokenizer
+from completions_lp.records import PARTIAL, InputError, Labelling, Tokenizer
 
 NO_ANSWER = "none"
-PARTIAL = "\ufffd"
-"""How a character of which some bytes are still to come is decoded."""
 
 
 class Labeller:

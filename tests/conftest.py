@@ -133,6 +133,7 @@ def make_completions(prompts, rows, *, labels=None, answers=None, counts=None, w
         answer_index=np.array(answers or [-1] * len(rows), dtype=np.int32),
         logprob=np.where(token_ids >= 0, 0.0, np.nan),
         text=("",) * len(rows),
+        pieces=(("",),) * len(rows),
         sampling=Sampling(n=max(1, len(rows)), max_new_tokens=width),
         labelling=Labelling(within=within),
     )

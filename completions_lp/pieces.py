@@ -1,0 +1,48 @@
+"""Token ids -> the text of each token, so that a text can be shown with a number under every token of it.
+
+For people only. Nothing is ever tokenised again from these.
+"""
+
+from collections.abc import Sequence
+
+from completions_lp.records import PARTIAL, Tokenizer
+
+
+class Cutter:
+    """Cuts decoded texts into the pieces that their tokens wrote, and remembers pairs of tokens that it has seen."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self._pairs: dict[tuple[int, int], str] = {}
+
+    def cut(self, token_ids: Sequence[int], text: str) -> tuple[str, ...]:
+        """One piece per token; together they are ``text``, the decoding of the tokens without special ones.
+
+        A token of which nothing is seen (a special one, or the first bytes of a character) has an empty piece; the
+        token that completes a character has all of it.
+        """
+        ids = list(token_ids)
+        quick = tuple(self._follow(before, token) for before, token in zip([-1, *ids], ids, strict=False))
+        if "".join(quick) == text:
+            return quick
+        return self._cut_slowly(ids, text)
+
+    def _follow(self, before: int, token: int) -> str:
+        """What a token adds after another one; most tokenizers write a token alike after any."""
+        if (before, token) not in self._pairs:
+            context = [] if before < 0 else [before]
+            start, whole = self._decode(context), self._decode([*context, token])
+            self._pairs[before, token] = whole[len(start) :]
+        return self._pairs[before, token]
+
+    def _cut_slowly(self, ids: list[int], text: str) -> tuple[str, ...]:
+        """Prefix by prefix: what is seen after each token, as far as it is the beginning of the whole text."""
+        ends: list[int] = []
+        for n in range(1, len(ids) + 1):
+            seen = self._decode(ids[:n]).rstrip(PARTIAL)
+            ends.append(max(ends[-1] if ends else 0, len(seen)) if text.startswith(seen) else ends[-1] if ends else 0)
+        ends[-1] = len(text)
+        return tuple(text[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True))
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)) if ids else ""
