@@ -76,6 +76,8 @@ class ScoringSection:
     layers: Literal["all"] | tuple[int, ...] = "all"
     multipliers: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)
     positions: Positions = "completion"
+    kl: bool = True
+    """Read entropies and divergences, too; without them there is no KL and no sampler test."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class ControlsSection:
     random_directions: int = 0
     shuffled_labels: int = 0
     negated: bool = False
+    orthogonal_to: tuple[str, ...] = ()
+    """Vector files; the target without its part along these, at its own norm, is a control of kind orthogonal."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +201,11 @@ def _read_toml(path: Path) -> dict[str, Any]:
         given = values.get(section, {}).get(key) if isinstance(values.get(section), dict) else None
         if isinstance(given, str):
             values[section][key] = _resolve(given, path.parent)
+    controls = values.get("controls")
+    if isinstance(controls, dict) and isinstance(controls.get("orthogonal_to"), list):
+        controls["orthogonal_to"] = [
+            _resolve(given, path.parent) if isinstance(given, str) else given for given in controls["orthogonal_to"]
+        ]
     return values
 
 

@@ -179,6 +179,33 @@ def shuffle_labels(
     return tuple(drawn)
 
 
+def remove_direction(vector: SteeringVector, other: SteeringVector) -> SteeringVector:
+    """The vector without its part along another one, at its own norm: what is left when a confound is taken out.
+
+    Raises:
+        InputError: The other vector lacks a layer of this one, has another size, is zero or is parallel to it.
+    """
+    directions = {}
+    for layer, direction in vector.directions.items():
+        if layer not in other.directions or other.d_model != vector.d_model:
+            raise InputError(
+                f"vector {other.name!r} has size {other.d_model} and layers {list(other.directions)}; to make "
+                f"{vector.name!r} orthogonal to it, it needs size {vector.d_model} and layer {layer}"
+            )
+        length = np.linalg.norm(other.directions[layer])
+        if length == 0:
+            raise InputError(f"vector {other.name!r} is zero at layer {layer}: nothing can be made orthogonal to it")
+        along = other.directions[layer] / length
+        rest = direction - (direction @ along) * along
+        if not np.linalg.norm(rest) > 1e-6 * np.linalg.norm(direction):
+            raise InputError(
+                f"vectors {vector.name!r} and {other.name!r} are parallel at layer {layer}: nothing is left"
+            )
+        directions[layer] = _rescale(rest, direction)
+    name = f"{vector.name}-without-{other.name}"
+    return SteeringVector(name, "orthogonal", directions, provenance={"removed": other.name})
+
+
 def _rescale(
     direction: Float[np.ndarray, " d_model"], like: Float[np.ndarray, " d_model"]
 ) -> Float[np.ndarray, " d_model"]:

@@ -3,7 +3,7 @@ import pytest
 import toys
 from toys import A, B, C, D
 
-from completions_lp.stats import bound_probability, estimate_survival, grade_trust
+from completions_lp.stats import bound_by_texts, bound_probability, estimate_survival, grade_trust
 from completions_lp.stats.survival import Survival
 
 K = 4
@@ -62,6 +62,34 @@ def test_the_other_answer_rules_the_target_out(text):
     low, high = bound_probability(seen.steps, seen.logq, seen.lqA)
     assert low[0] == pytest.approx(np.exp(p(())[A]))
     assert high[0] == pytest.approx(1 - np.exp(p(())[B]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bounds_from_whole_texts_equal_sums_over_sets_and_bracket_the_truth(seed):
+    p, q = toys.random_law(seed), toys.random_law(seed, multiplier=1.5)
+    texts, counts = toys.sample_texts(p, K + 1, 60, seed)  # longer than the window: some differ only past it
+    seen = toys.observe(p, [p, q], texts, counts, within=K)
+    low, high = bound_by_texts(seen.steps, seen.logq[..., :K])
+    reached = set()
+    for text in texts:
+        answer, where = toys.first_answer(text, K)
+        if answer == 0:
+            reached.add(text[: where + 1])
+    assert seen.steps.reached.sum() == len(reached) < sum(toys.first_answer(x, K)[0] == 0 for x in texts)
+    for c, law in enumerate((p, q)):
+        want = sum(np.exp(toys.logprob_of(law, x)) for x in reached)
+        assert low[c] == pytest.approx(want, abs=1e-12)
+        assert low[c] <= toys.probability_of(law, K) <= high[c]
+    by_steps = bound_probability(seen.steps, seen.logq[..., :K], seen.lqA)
+    np.testing.assert_allclose(high, by_steps[1], rtol=0, atol=1e-12)
+    assert (low <= by_steps[0] + 1e-12).all()  # single tokens prove more
+
+
+def test_all_texts_pin_the_probability_down_without_single_tokens():
+    p, q = toys.random_law(3), toys.random_law(3, multiplier=-2.0)
+    seen = toys.observe(p, [q], toys.enumerate_texts(p, K), within=K)
+    want = toys.probability_of(q, K)
+    np.testing.assert_allclose(bound_by_texts(seen.steps, seen.logq), [[want], [want]], rtol=0, atol=1e-10)
 
 
 def make_survival(surviving, ess, mean_weight):

@@ -24,6 +24,7 @@ layers = [1, 2]
 [sampling]
 n = 7
 temperature = 1
+top_up = 25
 
 [label]
 rule = "regex"
@@ -31,12 +32,14 @@ pattern = "answer is {letter}"
 target = "matching"
 
 [scoring]
+kl = false
 layers = [2]
 multipliers = [1, -0.5]
 positions = "all"
 
 [controls]
 negated = true
+orthogonal_to = ["sub/length.safetensors", "../shared/tone.safetensors"]
 
 [run]
 memory_budget = 2
@@ -59,6 +62,7 @@ def test_a_file_is_read_and_what_it_does_not_say_is_the_default(tmp_path):
     assert (config.scoring.layers, config.scoring.multipliers) == ((2,), (1.0, -0.5))
     assert (config.controls.negated, config.controls.random_directions) == (True, 0)
     assert config.run.memory_budget == 2.0
+    assert (config.scoring.kl, config.sampling.top_up) == (False, 25)
     assert isinstance(config.sampling.temperature, float)
 
 
@@ -70,6 +74,7 @@ def test_without_a_file_it_is_the_embedded_model():
     assert config.vector.pairs == str(DATA / "pairs" / "cautious.jsonl")
     assert (config.sampling.n, config.label.within, config.label.target) == (100, 10, "A")
     assert config.scoring.multipliers == (-2.0, -1.0, 1.0, 2.0)
+    assert (config.scoring.kl, config.sampling.top_up, config.controls.orthogonal_to) == (True, 0, ())
 
 
 def test_paths_in_a_file_are_relative_to_it(tmp_path, monkeypatch):
@@ -82,6 +87,8 @@ def test_paths_in_a_file_are_relative_to_it(tmp_path, monkeypatch):
     assert config.prompts.path == str(tmp_path / "asked.jsonl")
     assert config.vector.pairs == str(tmp_path / "sub" / "pairs.csv")
     assert config.vector.path == str(tmp_path / "v.safetensors")
+    others = (tmp_path / "sub" / "length.safetensors", tmp_path.parent / "shared" / "tone.safetensors")
+    assert config.controls.orthogonal_to == tuple(map(str, others))
     up = load_config(write(tmp_path, '[model]\nname = "../no-such-model"'))
     assert up.model.name == str(tmp_path.parent / "no-such-model")
     hub = load_config(write(tmp_path, '[prompts]\npath = "owner/data-set"'))
@@ -100,6 +107,9 @@ def test_overrides_beat_the_file(tmp_path):
         "prompts.template={question}=",
         "prompts.path=here.jsonl",
         "vector.read_token=last",
+        "sampling.top_up=0",
+        "scoring.kl=true",
+        "controls.orthogonal_to=['here.safetensors']",
     ]
     config = load_config(write(tmp_path), overrides)
     assert (config.sampling.n, config.sampling.greedy, config.scoring.layers) == (4, True, (1, 2))
@@ -107,6 +117,7 @@ def test_overrides_beat_the_file(tmp_path):
     assert (config.prompts.template, config.prompts.path) == ("{question}=", "here.jsonl")
     assert config.vector.read_token == "last"
     assert config.prompts.limit == 5
+    assert (config.scoring.kl, config.controls.orthogonal_to) == (True, ("here.safetensors",))
 
 
 @pytest.mark.parametrize("override", ["n=3", "sampling", "sampling.n", ".n=3", "sampling.=3"])
@@ -149,6 +160,14 @@ def test_an_override_must_name_a_key(override):
         ("prompts.limit=0", r"^\[prompts\] limit is 0; at least 1 is needed$"),
         ("controls.random_directions=-1", r"^\[controls\] random_directions and shuffled_labels count vectors"),
         ("controls.shuffled_labels=-1", r"^\[controls\] random_directions and shuffled_labels count vectors"),
+        (
+            "controls.orthogonal_to=v.safetensors",
+            r"^\[controls\] orthogonal_to is 'v.safetensors'; it needs a list of t",
+        ),
+        ("controls.orthogonal_to=[1]", r"^\[controls\] orthogonal_to is \[1\]; it needs a list of texts$"),
+        ("scoring.kl=1", r"^\[scoring\] kl is 1; it needs true or false$"),
+        ("sampling.top_up=-1", r"^top_up is -1; it must be at least 0 \(0 turns it off\)$"),
+        ("sampling.top_up=2.5", r"^\[sampling\] top_up is 2.5; it needs an integer$"),
         ("run.memory_budget=0", r"^\[run\] memory_budget is 0.0 GiB; it must be above 0$"),
         ("run.workers=2", r"^\[run\] workers is 2; this version runs in one process: leave it at 1$"),
         ("model.remote=true", r"^\[model\] remote = true: this version runs models on this machine only"),
@@ -163,6 +182,13 @@ def test_a_wrong_value_says_what_is_needed(override, message):
     ("overrides", "message"),
     [
         (["vector.path=v.safetensors", "controls.shuffled_labels=2"], "shuffled_labels needs contrast pairs"),
+        (["sampling.top_up=5", "sampling.temperature=0.7"], "^top_up is 5: draws of the steered model are pooled with"),
+        (
+            ["sampling.top_up=5", "sampling.top_p=0.9"],
+            "leave temperature, top_p and top_k at 1, 1 and 0",
+        ),
+        (["sampling.top_up=5", "sampling.top_k=40"], "or top_up at 0$"),
+        (["sampling.top_up=5", "sampling.greedy=true"], "^top_up is 5"),
         (
             ["vector.layers=[1, 2]", "scoring.layers=[2, 3]"],
             r"^\[scoring\] layers has layer 3, for which no vector is made: \[vector\] layers is \[1, 2\]$",
@@ -187,6 +213,7 @@ def test_a_finished_vectors_layers_are_its_own():
         ("[model\n", "config.toml: not a TOML file: .*line 1"),
         ("model = 3", r"^\[model\] must be a section with keys, got 3$"),
         ("[[prompts]]\npath = 'x'", r"^\[prompts\] must be a section with keys, got \[\{"),
+        ("[controls]\northogonal_to = [1]", r"^\[controls\] orthogonal_to is \[1\]; it needs a list of texts$"),
         ("[modle]\nname = 'x'", "^unknown section: 'modle'; the nearest is 'model'"),
     ],
 )

@@ -1,4 +1,3 @@
-import itertools
 import os
 
 import numpy as np
@@ -8,13 +7,14 @@ from scipy.special import logit
 
 from completions_lp.stats import (
     bootstrap_t_intervals,
-    contrast_interval,
+    contrast_intervals,
     fixed_prompt_se,
-    flip_signs,
     mean_interval,
+    mean_intervals,
     mean_t,
     measure_spread,
-    ratio_interval,
+    ratio_intervals,
+    resampling,
 )
 
 FULL = os.environ.get("FULL") == "1"
@@ -39,6 +39,18 @@ def test_the_spread_of_many_cells_is_that_of_each():
     np.testing.assert_array_equal(np.isnan(se), [False, False, True, True])
 
 
+def test_an_estimate_knows_its_standard_error_and_degrees_of_freedom():
+    x = draw(12, cells=2)
+    x[1, 5:] = np.nan
+    full, few = mean_intervals(x, alone(x), unit="nats")
+    want = scipy.stats.ttest_1samp(x[0], 0)
+    assert (full.se, full.df) == (pytest.approx(scipy.stats.sem(x[0])), want.df)
+    low, high = want.confidence_interval()
+    assert (full.low, full.high) == (pytest.approx(low), pytest.approx(high))
+    assert (few.n, few.low, few.high) == (5, None, None)
+    assert np.isnan([few.se, few.df]).all()  # points only
+
+
 def test_t_is_that_of_scipy():
     x = draw(12, cells=3)
     t, p = mean_t(x, alone(x))
@@ -55,28 +67,20 @@ def test_t_over_few_clusters_has_no_p_value():
     assert np.isnan([t, p]).all()
 
 
-@pytest.mark.parametrize("n", [6, 9, 12])
-def test_sign_flips_are_exact_for_few_clusters(n):
-    x = draw(n, seed=n)
-    means = [abs(np.mean(x * signs)) for signs in itertools.product([1, -1], repeat=n)]
-    want = np.mean(np.array(means) >= abs(x.mean()) - 1e-12)
-    assert flip_signs(x, alone(x), rng=np.random.default_rng(0)) == pytest.approx(want, abs=1e-12)
-
-
-def test_sign_flips_move_whole_clusters_and_leave_undefined_prompts_out():
-    x, clusters = draw(9), np.array([5, 5, 1, 2, 3, 3, 4, 9, 7])
-    by_cluster = np.array([x[clusters == name].sum() for name in (1, 2, 3, 4, 5, 7, 9)])
-    want = flip_signs(by_cluster, np.arange(7), rng=np.random.default_rng(0))
-    assert flip_signs(x, clusters, rng=np.random.default_rng(0)) == want
-    with_nan, more = np.append(x, np.nan), np.append(clusters, 8)
-    assert flip_signs(with_nan, more, rng=np.random.default_rng(0)) == want
-    assert np.isnan(flip_signs(x[:5], np.arange(5), rng=np.random.default_rng(0)))
-
-
 def test_the_standard_error_for_just_these_prompts():
     assert fixed_prompt_se(np.array([0.3, 0.4])) == pytest.approx(0.25)
     assert fixed_prompt_se(np.array([0.3, np.nan, 0.4])) == pytest.approx(0.25)
     assert np.isnan(fixed_prompt_se(np.array([np.nan])))
+
+
+def ratio(s, n, clusters):
+    (one,) = ratio_intervals(s[None], n[None], clusters, unit="nats")
+    return one
+
+
+def contrast(before, after, clusters, scale):
+    (one,) = contrast_intervals(before[None], after[None], clusters, scale=scale, unit="nats")
+    return one
 
 
 def leave_one_out(statistic, parts, clusters):
@@ -89,7 +93,7 @@ def leave_one_out(statistic, parts, clusters):
 @pytest.mark.parametrize("clusters", [np.arange(12), np.array([0, 0, 0, 1, 2, 3, 4, 4, 5, 6, 7, 7])])
 def test_the_pooled_ratio_has_the_jackknife_of_the_formula(clusters):
     s, n = draw(12), np.random.default_rng(2).integers(1, 40, size=12).astype(float)
-    got = ratio_interval(s * n, n, clusters, unit="nats")
+    got = ratio(s * n, n, clusters)
     pooled = np.array([n[clusters == name].sum() for name in sorted(set(clusters.tolist()))])
     se = leave_one_out(lambda a, b: a.sum() / b.sum(), (s * n, n), clusters)
     half = scipy.stats.t.ppf(0.975, pooled.sum() ** 2 / (pooled**2).sum() - 1) * se
@@ -100,11 +104,11 @@ def test_the_pooled_ratio_has_the_jackknife_of_the_formula(clusters):
 
 def test_prompts_without_completions_leave_the_pooled_ratio_alone():
     s, n = draw(10), np.arange(1.0, 11.0)
-    want = ratio_interval(s, n, alone(s), unit="nats")
-    more = ratio_interval(np.append(s, [0.0, np.nan]), np.append(n, [0.0, 3.0]), np.arange(12), unit="nats")
+    want = ratio(s, n, alone(s))
+    more = ratio(np.append(s, [0.0, np.nan]), np.append(n, [0.0, 3.0]), np.arange(12))
     assert (more.value, more.low, more.high, more.n) == (want.value, want.low, want.high, 10)
-    assert ratio_interval(s[:5], n[:5], np.arange(5), unit="nats").low is None
-    nothing = ratio_interval(np.zeros(8), np.zeros(8), np.arange(8), unit="nats")
+    assert ratio(s[:5], n[:5], np.arange(5)).low is None
+    nothing = ratio(np.zeros(8), np.zeros(8), np.arange(8))
     assert np.isnan(nothing.value)
     assert (nothing.low, nothing.n) == (None, 0)
 
@@ -113,28 +117,55 @@ def test_prompts_without_completions_leave_the_pooled_ratio_alone():
 def test_a_contrast_of_marginals_has_the_jackknife_of_the_formula(scale):
     rng, clusters = np.random.default_rng(0), np.array([0, 0, 1, 2, 3, 4, 4, 4, 5, 6])
     before, after = rng.uniform(0.1, 0.5, size=(2, 10)) + np.array([[0.0], [0.3]])
-    got = contrast_interval(before, after, clusters, scale=scale, unit="nats")
+    got = contrast(before, after, clusters, scale)
 
-    def contrast(x, y):
+    def change(x, y):
         return scale(y.mean()) - scale(x.mean())
 
-    half = scipy.stats.t.ppf(0.975, 6) * leave_one_out(contrast, (before, after), clusters)
-    want = contrast(before, after)
+    half = scipy.stats.t.ppf(0.975, 6) * leave_one_out(change, (before, after), clusters)
+    want = change(before, after)
     np.testing.assert_allclose((got.value, got.low, got.high), (want, want - half, want + half), rtol=1e-10)
     assert (got.n, got.n_clusters, got.method) == (10, 7, "jackknife t")
-    back = contrast_interval(after, before, clusters, scale=scale, unit="nats")
+    back = contrast(after, before, clusters, scale)
     np.testing.assert_allclose((back.value, back.low, back.high), (-got.value, -got.high, -got.low), rtol=1e-10)
 
 
 def test_a_contrast_that_is_infinite_or_without_spread_has_no_interval():
     x = np.linspace(0.1, 0.5, 8)
-    infinite = contrast_interval(np.zeros(8), x, alone(x), scale=np.log, unit="nats")
+    infinite = contrast(np.zeros(8), x, alone(x), np.log)
     assert np.isnan(infinite.value)
     assert infinite.low is None
-    same = contrast_interval(x, x, alone(x), scale=np.log, unit="nats")
+    same = contrast(x, x, alone(x), np.log)
     assert (same.value, same.low, same.high) == (0, None, None)
-    missing = contrast_interval(np.append(x, np.nan), np.append(x, 0.5) ** 2, np.arange(9), scale=np.log, unit="nats")
+    missing = contrast(np.append(x, np.nan), np.append(x, 0.5) ** 2, np.arange(9), np.log)
     assert missing.n == 8
+
+
+def test_many_cells_are_the_cells_one_by_one():
+    rng, clusters = np.random.default_rng(3), np.array([0, 0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 8])
+    x, weights = rng.normal(size=(5, 12)), rng.integers(0, 9, size=(5, 12)).astype(float)
+    before, after = rng.uniform(0.1, 0.4, size=(5, 12)), rng.uniform(0.2, 0.8, size=(5, 12))
+    for values in (x, before, after):
+        values[1, :3], values[2, 4:], values[3] = np.nan, np.nan, np.nan
+    before[4] = after[4] = 0.0
+    alone_of = {
+        mean_intervals: lambda c: mean_interval(x[c], clusters, unit="nats"),
+        ratio_intervals: lambda c: ratio(x[c], weights[c], clusters),
+        contrast_intervals: lambda c: contrast(before[c], after[c], clusters, np.log),
+    }
+    together = {
+        mean_intervals: mean_intervals(x, clusters, unit="nats"),
+        ratio_intervals: ratio_intervals(x, weights, clusters, unit="nats"),
+        contrast_intervals: contrast_intervals(before, after, clusters, scale=np.log, unit="nats"),
+    }
+    for kind, estimates in together.items():
+        assert len(estimates) == 5
+        for c, got in enumerate(estimates):
+            want = alone_of[kind](c)
+            assert (got.low is None) == (want.low is None)
+            assert (got.n, got.n_clusters, got.method) == (want.n, want.n_clusters, want.method)
+            numbers = [[np.nan if v is None else v for v in (e.value, e.low, e.high, e.se, e.df)] for e in (got, want)]
+            np.testing.assert_allclose(*numbers, rtol=1e-12)
 
 
 def bootstrap_t(x, clusters, rng, n_resamples):
@@ -164,6 +195,22 @@ def test_bootstrap_t_equals_a_loop_over_resamples(clusters):
         want = bootstrap_t(x[c], clusters, np.random.default_rng(5), 300)
         np.testing.assert_allclose((got[c].value, got[c].low, got[c].high), want, rtol=1e-9)
         assert (got[c].n, got[c].n_clusters, got[c].method) == (12, len(set(clusters.tolist())), "bootstrap t")
+        assert got[c].se == pytest.approx(measure_spread(x[c], clusters)[1])
+
+
+def test_bootstrap_t_takes_any_number_of_cells_with_any_prompts_missing(monkeypatch):
+    """In one go, in pieces, and with prompts missing in some cells, each cell is what it is alone."""
+    x, clusters = np.exp(draw(20, cells=7)), np.array([*range(14), *range(6)])
+    whole = bootstrap_t_intervals(x, clusters, rng=np.random.default_rng(5), unit="nats", n_resamples=200)
+    holes = x.copy()
+    holes[2, ::5], holes[4, 3:] = np.nan, np.nan
+    monkeypatch.setattr(resampling, "CELLS", 3)
+    pieces = bootstrap_t_intervals(holes, clusters, rng=np.random.default_rng(5), unit="nats", n_resamples=200)
+    for c in (0, 1, 3, 5, 6):
+        np.testing.assert_allclose((pieces[c].low, pieces[c].high), (whole[c].low, whole[c].high), rtol=1e-9)
+    (alone_2,) = bootstrap_t_intervals(holes[2:3], clusters, rng=np.random.default_rng(5), unit="nats", n_resamples=200)
+    np.testing.assert_allclose((pieces[2].low, pieces[2].high), (alone_2.low, alone_2.high), rtol=1e-9)
+    assert pieces[4].low is None
 
 
 def test_bootstrap_t_leaves_undefined_prompts_out_and_knows_when_it_knows_nothing():
@@ -181,7 +228,7 @@ def test_bootstrap_t_leaves_undefined_prompts_out_and_knows_when_it_knows_nothin
 def test_bootstrap_t_is_the_same_for_the_same_stream_and_leans_towards_the_tail():
     x = np.exp(draw(15, cells=1))
     first, again = (bootstrap_t_intervals(x, alone(x), rng=np.random.default_rng(7), unit="nats") for _ in range(2))
-    assert first == again
+    assert repr(first) == repr(again)
     assert first[0].high - first[0].value > first[0].value - first[0].low
     bca = scipy.stats.bootstrap((x[0],), np.mean, method="BCa", rng=np.random.default_rng(0)).confidence_interval
     assert first[0].high > bca.high  # BCa is known to be too short at this size

@@ -11,17 +11,39 @@ import safetensors.numpy
 from test_reporting import CONDITIONS, make_choices, make_scores
 
 from completions_lp import store
-from completions_lp.records import InputError, Labelling, Sampling, SteeringVector, VectorQuality
+from completions_lp.measuring import measure_completions
+from completions_lp.profiling import profile_tokens, summarize_profile
+from completions_lp.records import Condition, InputError, Labelling, Measures, Sampling, SteeringVector, VectorQuality
 from completions_lp.reporting import sum_tokens, summarize
 
 SUMMARY = ["vector", "kind", "layer", "multiplier", "quantity", "weighting", "value", "low", "high", "level", "unit"]
 SUMMARY += ["method", "n_prompts", "n_dropped", "n_clusters"]
+FILES = {"questions.parquet", "completions.parquet", "scores.parquet", "measures.parquet", "profile.parquet"}
+FILES |= {"tokens.parquet", "steered.parquet", "choices.parquet", "prompts.parquet", "summary.parquet", "summary.csv"}
+FILES |= {"slopes.parquet", "slopes.csv", "report.md"}
+SCORED = FILES - {"prompts.parquet", "summary.parquet", "summary.csv", "slopes.parquet", "slopes.csv", "report.md"}
 QUALITY = {1: VectorQuality(2.0, 0.5, 0.75), 3: VectorQuality(1.0, math.nan, math.nan)}
 
 
 @pytest.fixture
 def scores():
-    return make_scores()
+    return make_whole_scores()
+
+
+def make_whole_scores(n_prompts=9):
+    """Scores with all that can be read at a token."""
+    scores, rng = make_scores(n_prompts), np.random.default_rng(5)
+    shape, hide = scores.logprob.shape, scores.baseline * 0
+    plain = np.log(rng.uniform(0.01, 0.2, size=(*shape[1:], 2))) + hide[..., None]
+    plain[rng.random(plain.shape) < 0.2] = -np.inf  # no token would complete the answer
+    return dataclasses.replace(
+        scores,
+        entropy=rng.random(shape[1:]) + hide,
+        kl=rng.random(shape) + hide,
+        kl_reverse=rng.random(shape) + hide,
+        baseline_answers=plain,
+        answers=plain + rng.normal(scale=0.1, size=(*shape, 2)),
+    )
 
 
 @pytest.fixture
@@ -34,10 +56,16 @@ def vector():
 def write_all(folder, scores):
     store.start_run(folder, {"config": {}})
     store.write_completions(folder, scores.completions)
-    store.write_increases(folder, sum_tokens(scores))
+    increases, measures = sum_tokens(scores), measure_completions(scores)
+    store.write_increases(folder, increases)
+    store.write_measures(folder, measures)
+    profile = summarize_profile(profile_tokens(scores))
+    store.write_profile(folder, profile)
     store.write_choices(folder, make_choices(scores))
-    store.write_tokens(folder, scores)
-    report = summarize(scores, make_choices(scores))
+    store.write_steered(folder, {scores.conditions[1]: scores.completions})
+    with store.open_tokens(folder) as keep:
+        keep(scores)
+    report = summarize(increases, make_choices(scores), measures, profile=profile)
     store.write_report(folder, report, "# text\n")
     return report
 
@@ -49,12 +77,17 @@ def same(one, two):
         if isinstance(a, np.ndarray):
             np.testing.assert_array_equal(a, b, err_msg=item.name)
             assert a.dtype.kind == b.dtype.kind
+        elif hasattr(a, "items"):
+            assert set(a) == set(b)
+            for name in a:
+                np.testing.assert_array_equal(a[name], b[name], err_msg=name)
         else:
             assert a == b, item.name
 
 
 def test_completions_come_back_as_they_were(tmp_path, scores):
-    made = dataclasses.replace(scores.completions, text=tuple(f"é\n{i}" for i in range(54)))
+    text, pieces = tuple(f"é\n{i}" for i in range(54)), tuple(("é", "\n", str(i)) for i in range(54))
+    made = dataclasses.replace(scores.completions, text=text, pieces=pieces)
     store.write_completions(tmp_path, made)
     same(made, store.read_completions(tmp_path, sampling=made.sampling, labelling=made.labelling))
     other = store.read_completions(tmp_path, sampling=Sampling(n=3), labelling=Labelling(within=2))
@@ -77,14 +110,139 @@ def test_choices_come_back_as_they_were(tmp_path, scores):
     same(made, store.read_choices(tmp_path, scores.completions.prompts))
 
 
+def test_measures_come_back_as_they_were(tmp_path, scores):
+    made = measure_completions(scores)
+    assert set(made.trust.ravel()) > {"red"}
+    store.write_measures(tmp_path, made)
+    same(made, store.read_measures(tmp_path, scores.completions.prompts))
+    hidden = dataclasses.replace(made, trust=np.full(made.trust.shape, ""))  # the target is not on offer anywhere
+    store.write_measures(tmp_path, hidden)
+    same(hidden, store.read_measures(tmp_path, scores.completions.prompts))
+    table = pyarrow.parquet.read_table(tmp_path / "measures.parquet")
+    columns = ["prompt_id", *store.CONDITION, *Measures.UNSTEERED, *Measures.STEERED, "trust"]
+    assert table.column_names == columns
+    assert table.num_rows == 3 * 9
+
+
+def test_profiles_come_back_as_they_were(tmp_path, scores):
+    made = summarize_profile(profile_tokens(scores))
+    assert {row.estimate.low is None for row in made} == {True, False}
+    store.write_profile(tmp_path, made)
+    back = store.read_profile(tmp_path)
+    assert [repr(row) for row in back] == [repr(row) for row in made]
+    store.write_profile(tmp_path, ())
+    assert store.read_profile(tmp_path) == ()
+    with pytest.raises(InputError, match=r": no measures\.parquet; run the score stage first$"):
+        store.read_measures(tmp_path, scores.completions.prompts)
+
+
 def test_a_report_from_the_stored_tables_is_the_report(tmp_path, scores):
     report = write_all(tmp_path, scores)
     completions = store.read_completions(
         tmp_path, sampling=scores.completions.sampling, labelling=scores.completions.labelling
     )
-    again = summarize(store.read_increases(tmp_path, completions), store.read_choices(tmp_path, completions.prompts))
+    again = summarize(
+        store.read_increases(tmp_path, completions),
+        store.read_choices(tmp_path, completions.prompts),
+        store.read_measures(tmp_path, completions.prompts),
+        profile=store.read_profile(tmp_path),
+    )
+    assert len(report.rows) > 100
     assert [repr(row) for row in again.rows] == [repr(row) for row in report.rows]
     assert again.warnings == report.warnings
+    assert repr(again.profile) == repr(report.profile)
+
+
+def test_tokens_written_in_parts_are_those_of_one_part(tmp_path, scores):
+    """Every number at its place: prompt, completion, token and condition; and nothing is there until all of it is."""
+    path, completions = tmp_path / "tokens.parquet", scores.completions
+    with store.open_tokens(tmp_path) as keep:
+        for prompts in ([0, 1, 2], [3], [4, 5, 6, 7, 8]):
+            rows = np.concatenate([completions.rows_of(i) for i in prompts])
+            part = {name: getattr(scores, name)[:, rows] for name in ("logprob", "kl", "kl_reverse", "answers")}
+            part |= {name: getattr(scores, name)[rows] for name in ("baseline", "entropy", "baseline_answers")}
+            keep(dataclasses.replace(scores, completions=completions.select(prompts), **part))
+            assert not path.exists()
+    rows = pyarrow.parquet.read_table(path).to_pylist()
+    assert len(rows) == 3 * int(completions.lengths.sum())
+    ids = store.completion_ids(completions)
+    names = [completions.prompts[p].id for p in completions.prompt_index]
+    place = {key: i for i, key in enumerate(zip(names, ids.tolist(), strict=True))}
+    for row in rows:
+        c = CONDITIONS.index(Condition(**{name: row[name] for name in store.CONDITION}))
+        i, t = place[row["prompt_id"], row["completion_id"]], row["token"]
+        want = {
+            "token_id": completions.token_ids[i, t],
+            "logprob": scores.logprob[c, i, t],
+            "increase": scores.logprob[c, i, t] - scores.baseline[i, t],
+            "kl": scores.kl[c, i, t],
+            "kl_reverse": scores.kl_reverse[c, i, t],
+            "entropy": scores.entropy[i, t],
+            "answer_logprob": scores.answers[c, i, t, 0],
+            "other_logprob": scores.answers[c, i, t, 1],
+            "answer_baseline": scores.baseline_answers[i, t, 0],
+            "other_baseline": scores.baseline_answers[i, t, 1],
+        }
+        assert want == {name: row[name] for name in want}
+    keys = {tuple(row[name] for name in ("prompt_id", "completion_id", "token", *store.CONDITION)) for row in rows}
+    assert len(keys) == len(rows)
+
+
+def test_tokens_of_which_little_was_read_have_fewer_columns(tmp_path, scores):
+    left_out = dict.fromkeys(("entropy", "kl", "kl_reverse", "answers", "baseline_answers"))
+    with store.open_tokens(tmp_path) as keep:
+        keep(dataclasses.replace(scores, **left_out))
+    names = pyarrow.parquet.read_schema(tmp_path / "tokens.parquet").names
+    assert names == ["prompt_id", "completion_id", "token", "token_id", *store.CONDITION, "logprob", "increase"]
+
+
+def test_tokens_are_whole_or_not_there(tmp_path, scores):
+    with store.open_tokens(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with store.open_tokens(tmp_path) as keep:
+        keep(scores)
+    (path,) = tmp_path.iterdir()
+    before = path.read_bytes()
+
+    def keep_some(*parts, error=None):
+        with store.open_tokens(tmp_path) as keep:
+            for part in parts:
+                keep(part)
+            if error:
+                raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        keep_some(scores.select([0]), error=KeyboardInterrupt())
+    with pytest.raises(ValueError, match="does not match"):
+        keep_some(scores, dataclasses.replace(scores, kl=None))
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_bytes() == before
+
+
+def test_steered_draws_are_written_by_condition(tmp_path, scores):
+    completions = scores.completions
+    drawn = {CONDITIONS[2]: completions, CONDITIONS[1]: completions.select([8, 2])}
+    store.write_steered(tmp_path, drawn)
+    rows = pyarrow.parquet.read_table(tmp_path / "steered.parquet").to_pylist()
+    want = []
+    for condition, made in drawn.items():
+        for i, n in enumerate(made.lengths):
+            want.append(
+                {
+                    "prompt_id": made.prompts[made.prompt_index[i]].id,
+                    **dataclasses.asdict(condition),
+                    "count": made.counts[i],
+                    "token_ids": made.token_ids[i, :n].tolist(),
+                    "text": made.text[i],
+                    "ended": made.ended[i],
+                    "label": made.label[i],
+                    "answer_index": made.answer_index[i],
+                    "logprob": pytest.approx(np.nansum(made.logprob[i])),
+                }
+            )
+    assert rows == want
+    assert {row["prompt_id"] for row in rows[54:]} == {"p8", "p2"}
 
 
 def test_vectors_come_back_with_quality_and_provenance(tmp_path, vector):
@@ -141,12 +299,15 @@ def test_the_summary_has_the_columns_of_the_contract(tmp_path, scores):
     assert list(rows[0])[: len(SUMMARY)] == SUMMARY
     assert len(rows) == len(report.rows)
     for written, row in zip(rows, report.rows, strict=True):
-        assert (written["vector"], written["quantity"], written["weighting"]) == (
+        assert (written["vector"], written["quantity"], written["weighting"], written["split"]) == (
             row.condition.vector,
             row.quantity,
-            "macro",
+            row.weighting,
+            row.split,
         )
-        assert float(written["value"]) == row.estimate.value
+        np.testing.assert_equal(float(written["value"] or "nan"), row.estimate.value)
+        for name, value in {**dataclasses.asdict(row.inference), "se": row.estimate.se, "df": row.estimate.df}.items():
+            np.testing.assert_equal(float(written[name] or "nan"), value, err_msg=name)
         assert (written["low"] == "") == (row.estimate.low is None)
         assert int(written["n_dropped"]) == row.n_dropped
         assert int(written["n_prompts"]) == row.estimate.n
@@ -155,8 +316,24 @@ def test_the_summary_has_the_columns_of_the_contract(tmp_path, scores):
     assert table["low"].to_pylist() == [row.estimate.low for row in report.rows]
 
 
+def test_the_slopes_have_the_columns_of_the_contract(tmp_path, scores):
+    report = write_all(tmp_path, scores)
+    rows = pyarrow.parquet.read_table(tmp_path / "slopes.parquet").to_pylist()
+    assert len(rows) == len(report.slopes) > 0
+    for written, slope in zip(rows, report.slopes, strict=True):
+        for name in ("vector", "kind", "layer", "positions", "quantity"):
+            assert written[name] == getattr(slope, name)
+        assert written["multipliers"] == list(slope.multipliers)
+        ends = [written[name] for name in ("value", "low", "high", "n_prompts", "below_zero")]
+        e = slope.estimate
+        np.testing.assert_equal(ends, [e.value, e.low, e.high, e.n, slope.below_zero])
+    with (tmp_path / "slopes.csv").open(encoding="utf-8", newline="") as file:
+        flat = list(csv.DictReader(file))
+    assert [row["quantity"] for row in flat] == [slope.quantity for slope in report.slopes]
+
+
 def test_columns_have_their_type_where_no_interval_exists(tmp_path):
-    write_all(tmp_path, make_scores(3))
+    write_all(tmp_path, make_whole_scores(3))
     table = pyarrow.parquet.read_table(tmp_path / "summary.parquet")
     assert table["low"].null_count == table.num_rows
     assert str(table["low"].type) == "double"
@@ -168,12 +345,18 @@ def test_tables_have_the_columns_of_the_contract(tmp_path, scores):
     parts = ["increase", "increase_to_answer", "before_answer", "at_answer", "after_answer"]
     said = ["text", "ended", "label", "answer_index", "logprob"]
     letters = ["logit_diff", "logprob_A", "logprob_B", "mass", "letter_1", "letter_2"]
+    measured = ["p_A", "p_A_low", "p_A_steered", "p_A_steered_low", "p_A_steered_high", "kl", "trust", "share_A"]
+    grown = ["increase_A", "increase_to_answer_A", "increase_not_A", "increase_all", "delta_p_A", "log_ratio_A"]
+    read = ["token", "logprob", "increase", "kl", "kl_reverse", "entropy", "answer_logprob", "other_baseline"]
     for name, rows, columns in (
         ("completions", 54, ["prompt_id", "cluster", "completion_id", "count", "token_ids", *said]),
         ("scores", 3 * 54, ["prompt_id", "completion_id", *condition, "positions", "logprob", *parts]),
         ("choices", 4 * 9, ["prompt_id", *condition, *letters]),
-        ("prompts", 3 * 9, ["prompt_id", "cluster", *condition, "n", "n_unique", "n_A", "increase_A", "increase_all"]),
-        ("tokens", 3 * int(scores.completions.lengths.sum()), ["prompt_id", "token_id", *condition, "increase"]),
+        ("prompts", 3 * 9, ["prompt_id", "cluster", *condition, "n", "n_unique", "n_A", *grown, *measured]),
+        ("tokens", 3 * int(scores.completions.lengths.sum()), ["prompt_id", "token_id", *condition, *read]),
+        ("measures", 3 * 9, ["prompt_id", *condition, "positions", *measured[:-1], "n_steered"]),
+        ("steered", 54, ["prompt_id", *condition, "positions", "count", "token_ids", *said]),
+        ("questions", 9, ["prompt_id", "text", "token_ids", "letters", "matching", "not_matching", "cluster"]),
     ):
         table = pyarrow.parquet.read_table(tmp_path / f"{name}.parquet")
         assert table.num_rows == rows, name
@@ -205,7 +388,7 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, scores, vector, 
     write_all(tmp_path, scores)
     store.write_vectors(tmp_path, [vector])
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert len(before) == 11
+    assert {path.name for path in before} == FILES | {"run.json", "cautious.safetensors"}
     with pytest.raises(TypeError, match="not JSON serializable"):
         store.write_info(tmp_path, {"a": object()})
 
@@ -219,6 +402,10 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, scores, vector, 
     choices = make_choices(scores)
     for write in (
         lambda: store.write_completions(tmp_path, scores.completions),
+        lambda: store.write_increases(tmp_path, sum_tokens(scores)),
+        lambda: store.write_measures(tmp_path, measure_completions(scores)),
+        lambda: store.write_profile(tmp_path, ()),
+        lambda: store.write_steered(tmp_path, {CONDITIONS[0]: scores.completions}),
         lambda: store.write_choices(tmp_path, choices),
         lambda: store.write_report(tmp_path, summarize(scores, choices), "# other\n"),
         lambda: store.write_vectors(tmp_path, [vector]),
@@ -263,7 +450,7 @@ def test_missing_and_broken_tables_say_which_stage_makes_them(tmp_path, scores):
         ("vector", {"questions.parquet", "completions.parquet"}),
         ("sample", set()),
         ("score", {"questions.parquet", "completions.parquet"}),
-        ("report", {"questions.parquet", "completions.parquet", "scores.parquet", "tokens.parquet", "choices.parquet"}),
+        ("report", SCORED),
     ],
 )
 def test_a_stage_run_anew_drops_what_it_makes_stale(tmp_path, scores, vector, stage, kept):

@@ -9,16 +9,19 @@ from toys import A, B, C, D
 from completions_lp.records import InputError
 from completions_lp.stats import (
     average_excess_surprisal,
+    estimate_change_error,
     estimate_hybrids,
     estimate_incidence,
     estimate_increase,
     estimate_kl,
     estimate_probability,
     estimate_reverse_kl,
+    estimate_share,
     estimate_survival,
     follow_steps,
     pool_log_weight,
     split_change,
+    weigh_texts,
 )
 
 K = 4
@@ -260,6 +263,102 @@ def test_one_sampler_pools_to_plain_importance_weights_and_unused_ones_do_not_co
     )
     with pytest.raises(InputError, match="count every draw of the pool"):
         pool_log_weight(seen.steps, seen.logq, samplers, np.array([n, 1]))
+
+
+def weigh(seen):
+    """Weights of the whole texts through their answer, from the unsteered draws alone."""
+    return weigh_texts(seen.steps, seen.logq[..., :K], seen.logp[None, :, :K], np.array([seen.counts.sum()]))
+
+
+def test_a_text_weighs_as_much_as_steering_made_it_likelier_through_its_answer():
+    p, laws, texts, seen = sample()
+    for c, q in enumerate(laws):
+        for s, text in enumerate(texts):
+            _, where = toys.first_answer(text, K, TWO_WAYS)
+            stopped = text[: where + 1] if where >= 0 else text[:K]
+            want = toys.logprob_of(q, stopped) - toys.logprob_of(p, stopped)
+            assert weigh(seen)[c, s] == pytest.approx(want, abs=1e-12)
+            assert seen.steps.sum_open(seen.logp[:, :K])[s] == pytest.approx(toys.logprob_of(p, stopped), abs=1e-12)
+
+
+def test_infinitely_many_draws_give_the_exact_share_under_every_condition(world):
+    p, conditions, _, seen = world
+    got = estimate_share(seen.steps, weigh(seen))
+    np.testing.assert_allclose(
+        got.probability, [toys.probability_of(q, K, answers=TWO_WAYS) for q in conditions], **EXACT
+    )
+    np.testing.assert_allclose(got.mean_weight, 1, **EXACT)
+    np.testing.assert_array_equal(got.surviving, 1)
+    unsteered = estimate_share(seen.steps, np.zeros((1, len(seen.counts))))
+    assert unsteered.probability[0] == pytest.approx(toys.probability_of(p, K, answers=TWO_WAYS), abs=1e-10)
+
+
+def test_the_weighted_sum_behind_the_share_is_unbiased_draw_by_draw(world):
+    """Through the stop: E[w] = 1 and E[w 1_A] = P(A) for each single draw (STATISTICS I3)."""
+    p, conditions, texts, seen = world
+    total, hits = np.zeros(len(conditions)), np.zeros(len(conditions))
+    for s, text in enumerate(texts):
+        one = toys.observe(p, conditions, [text], within=K, answers=TWO_WAYS)
+        weight = estimate_share(one.steps, weigh(one)).mean_weight[:, 0]
+        total += seen.counts[s] * weight
+        hits += seen.counts[s] * weight * one.steps.target[0]
+    np.testing.assert_allclose(total, 1, **EXACT)
+    np.testing.assert_allclose(hits, [toys.probability_of(q, K, answers=TWO_WAYS) for q in conditions], **EXACT)
+
+
+def test_a_share_of_a_finite_sample_equals_a_loop_over_every_draw():
+    _, _, _, seen = sample(seed=5)
+    got = estimate_share(seen.steps, weigh(seen))
+    draws = np.repeat(np.arange(len(seen.counts)), seen.counts)
+    for c in range(2):
+        w, hit = np.exp(weigh(seen)[c])[draws], seen.steps.target[draws]
+        rho = w[hit].sum() / w.sum()
+        ratio = w * (hit - rho) / w.mean()
+        want = (rho, ratio.std(ddof=1) / np.sqrt(len(w)), w.sum() ** 2 / (w**2).sum(), w.mean())
+        found = (got.probability[c], got.se[c], got.ess[c, 0], got.mean_weight[c, 0])
+        np.testing.assert_allclose(found, want, rtol=1e-10)
+
+
+def test_shares_at_the_edge():
+    _, _, _, seen = sample()
+    far = estimate_share(seen.steps, weigh(seen) + 5000)  # weights that overflow are scaled first
+    np.testing.assert_allclose(far.probability, estimate_share(seen.steps, weigh(seen)).probability, rtol=1e-9)
+    nobody = estimate_share(seen.steps, np.full((1, len(seen.counts)), -np.inf))
+    assert np.isnan(nobody.probability[0])
+    assert nobody.mean_weight[0, 0] == 0
+    p = toys.random_law(0)
+    alone = toys.observe(p, [p], [(C, D, A)], within=3)
+    one = estimate_share(alone.steps, np.zeros((1, 1)))
+    assert one.probability[0] == 1
+    assert np.isnan(one.se[0])
+
+
+def test_the_error_of_a_change_leaves_out_what_moves_both():
+    p, _, texts, seen = sample(seed=3)
+    n, step = seen.counts.sum(), 1e-6
+    none = estimate_survival(seen.steps, seen.none, seen.lpA[None])
+    steered = estimate_survival(seen.steps, seen.logw, seen.lqA)
+    np.testing.assert_allclose(estimate_change_error(seen.steps, none, none), 0, atol=1e-15)
+
+    def change(counts):
+        steps = dataclasses.replace(seen.steps, counts=counts)
+        before = estimate_probability(steps, seen.none, seen.lpA[None])
+        return estimate_probability(steps, seen.logw, seen.lqA) - before
+
+    influence = []
+    for s in range(len(texts)):
+        one = np.arange(len(texts)) == s
+        towards = [change((1 - e) * seen.counts / n + e * one) for e in (step, -step)]
+        influence.append((towards[0] - towards[1]) / (2 * step))
+    want = np.sqrt(seen.counts @ np.square(influence) / (n * (n - 1)))
+    got = estimate_change_error(seen.steps, none, steered)
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    assert (got < np.hypot(none.se, steered.se)).all()
+    alone = toys.observe(p, [p], [(C, D, A)], within=3)
+    single = estimate_survival(alone.steps, alone.none, alone.lpA[None])
+    assert np.isnan(estimate_change_error(alone.steps, single, single)).all()
+    unknown = dataclasses.replace(none, influence=None)
+    assert np.isnan(estimate_change_error(seen.steps, unknown, steered)).all()
 
 
 def quantities(seen):

@@ -10,12 +10,13 @@ from completions_lp.stats import (
     adjust_false_discovery,
     adjust_holm,
     band_of_directions,
+    choose_best_cell,
     max_t_band,
     mean_interval,
     predict_from_directions,
     rank_against_directions,
-    report_best_cell,
     share_below_zero,
+    sweeps,
 )
 
 
@@ -61,13 +62,47 @@ def test_the_band_equals_a_loop_over_all_signs(clusters):
         assert got.p[c] == pytest.approx(np.mean(largest(0.0) >= abs(mean / se) * (1 - 1e-9)), abs=1e-12)
 
 
+def flip_signs(x):
+    """The exact two-sided p-value of scipy."""
+    test = scipy.stats.permutation_test(
+        (x,), lambda x, axis: abs(x.mean(axis)), permutation_type="samples", vectorized=True, alternative="greater"
+    )
+    return test.pvalue
+
+
 @pytest.mark.parametrize("n", [6, 9, 12])
 def test_one_cell_has_the_exact_sign_flip_p_value_of_scipy(n):
     x = draw(1, n, seed=n, effect=0.4)
-    want = scipy.stats.permutation_test(
-        (x[0],), lambda x, axis: abs(x.mean(axis)), permutation_type="samples", vectorized=True, alternative="greater"
-    )
-    assert band(x).p[0] == pytest.approx(want.pvalue, abs=1e-12)
+    assert band(x).p[0] == pytest.approx(flip_signs(x[0]), abs=1e-12)
+    assert band(x).p_alone[0] == band(x).p[0]
+
+
+def test_every_cell_of_a_sweep_has_its_own_sign_flip_p_value():
+    values = draw(5, 11, effect=0.6)
+    values[3, :2] = np.nan
+    got = band(values)
+    want = [flip_signs(x[np.isfinite(x)]) for x in values]
+    np.testing.assert_allclose(got.p_alone, want, atol=1e-12)
+    assert (got.p_alone <= got.p).all()
+    assert (got.p_alone < got.p).any()
+
+
+def test_signs_of_whole_clusters_flip():
+    """Clusters of one size with equal values within are as many prompts."""
+    x = draw(2, 8, effect=0.5)
+    twice = band(np.repeat(x, 3, axis=1), np.repeat(np.arange(8), 3))
+    np.testing.assert_allclose(twice.p_alone, band(x).p_alone, atol=1e-12)
+    np.testing.assert_allclose(twice.p, band(x).p, atol=1e-12)
+    assert np.isnan(band(x[:, :5]).p_alone).all()  # fewer than 6 clusters
+
+
+def test_flips_in_pieces_are_the_flips(monkeypatch):
+    values = draw(3, 14, effect=0.4)
+    whole = band(values, n_resamples=700)
+    monkeypatch.setattr(sweeps, "FLIPS", 64)
+    pieces = band(values, n_resamples=700)
+    for name in ("low", "high", "p", "p_alone"):
+        np.testing.assert_allclose(getattr(pieces, name), getattr(whole, name), rtol=1e-12)
 
 
 def test_the_band_is_wider_than_pointwise_intervals_and_grows_with_cells():
@@ -94,12 +129,12 @@ def test_cells_without_spread_or_prompts_stay_out():
     values[1], values[2, 5:], values[3] = 0.0, np.nan, np.nan
     got, alone = band(values), band(values[[0, 4]])
     undefined = np.array([False, True, True, True, False])
-    for x in (got.low, got.high, got.p):
+    for x in (got.low, got.high, got.p, got.p_alone):
         np.testing.assert_array_equal(np.isnan(x), undefined)
     np.testing.assert_allclose(got.p[[0, 4]], alone.p)
     assert got.critical == alone.critical
     nothing = band(np.zeros((2, 8)))
-    assert np.isnan([*nothing.low, *nothing.high, *nothing.p, nothing.critical]).all()
+    assert np.isnan([*nothing.low, *nothing.high, *nothing.p, *nothing.p_alone, nothing.critical]).all()
 
 
 def test_cells_that_are_equal_count_as_one():
@@ -132,36 +167,34 @@ def test_false_discovery_is_that_of_scipy_without_the_undefined(method):
 
 def best(values, clusters=None, seed=0):
     clusters = np.arange(values.shape[1]) if clusters is None else clusters
-    return report_best_cell(values, clusters, rng=np.random.default_rng(seed), unit="nats")
+    return choose_best_cell(values, clusters, rng=np.random.default_rng(seed))
 
 
-def test_the_best_cell_is_chosen_by_one_half_and_reported_on_the_other():
+def test_the_best_cell_is_chosen_by_one_half():
     values = draw(6, 40)
     for seed in range(5):
         got = best(values, seed=seed)
         assert got.chosen_by.sum() == 20
         assert got.cell == values[:, got.chosen_by].mean(1).argmax()
-        rest = values[got.cell, ~got.chosen_by]
-        assert got.estimate.value == pytest.approx(rest.mean())
-        want = scipy.stats.ttest_1samp(rest, 0).confidence_interval()
-        np.testing.assert_allclose((got.estimate.low, got.estimate.high), want, rtol=1e-10)
     assert len({tuple(best(values, seed=seed).chosen_by) for seed in range(5)}) == 5
 
 
-def test_what_chose_does_not_touch_what_is_reported():
-    """However far the choosing half is pushed, the estimate on the other half stays."""
+def test_the_half_that_reports_has_no_say():
+    """However far the other half is pushed, the choice stays."""
     values = draw(6, 40)
     got = best(values)
     pushed = values.copy()
-    pushed[np.ix_([got.cell], got.chosen_by)] += 100.0
-    assert best(pushed).estimate == got.estimate
+    pushed[np.ix_([(got.cell + 1) % 6], ~got.chosen_by)] += 100.0
+    again = best(pushed)
+    assert again.cell == got.cell
+    np.testing.assert_array_equal(again.chosen_by, got.chosen_by)
 
 
 def test_clusters_choose_or_report_as_a_whole():
     clusters = np.repeat(np.arange(15), 3)[np.random.default_rng(0).permutation(45)]
     got = best(draw(4, 45), clusters)
     assert not set(clusters[got.chosen_by]) & set(clusters[~got.chosen_by])
-    assert got.estimate.n_clusters == 7
+    assert len(set(clusters[~got.chosen_by])) == 7
 
 
 def test_the_selection_frequency_says_how_stable_the_choice_is():

@@ -4,7 +4,7 @@ import reference
 import torch
 from conftest import ARCHITECTURES, make_vector
 
-from completions_lp.records import ContrastPair, InputError
+from completions_lp.records import ContrastPair, InputError, SteeringVector
 from completions_lp.vectors import (
     average_differences,
     draw_random_vectors,
@@ -12,6 +12,7 @@ from completions_lp.vectors import (
     measure_quality,
     negate_vector,
     read_differences,
+    remove_direction,
     shuffle_labels,
 )
 
@@ -160,6 +161,56 @@ def test_a_negated_vector_points_the_other_way(build_model):
     assert (negated.name, negated.kind) == ("v-negated", "negated")
     for layer, direction in vector.directions.items():
         assert np.array_equal(negated.directions[layer], -direction)
+
+
+def test_what_is_left_without_another_direction_is_orthogonal_to_it_and_as_long(build_model):
+    vector, other = make_vector(build_model()), make_vector(build_model(), name="tone", seed=1, size=0.1)
+    rest = remove_direction(vector, other)
+    assert (rest.name, rest.kind, dict(rest.provenance)) == ("v-without-tone", "orthogonal", {"removed": "tone"})
+    assert list(rest.directions) == [0, 1, 2]
+    for layer, direction in vector.directions.items():
+        away = other.directions[layer]
+        got = rest.directions[layer]
+        assert got @ away == pytest.approx(0, abs=1e-10)
+        assert np.linalg.norm(got) == pytest.approx(np.linalg.norm(direction), rel=1e-12)
+        # Least squares: what no multiple of the other direction explains.
+        coefficient = np.linalg.lstsq(away[:, None], direction, rcond=None)[0]
+        left = direction - away * coefficient
+        np.testing.assert_allclose(got / np.linalg.norm(got), left / np.linalg.norm(left), atol=1e-10)
+        turned = remove_direction(vector, negate_vector(other)).directions[layer]
+        np.testing.assert_allclose(turned, got, atol=1e-12)
+    again = remove_direction(rest, other)
+    np.testing.assert_allclose(again.directions[1], rest.directions[1], atol=1e-10)
+
+
+def test_a_vector_of_fewer_layers_needs_only_those_of_the_other():
+    directions = {0: np.array([3.0, 4.0]), 1: np.array([1.0, 0.0])}
+    other = SteeringVector("o", "target", {0: np.array([5.0, 0.0]), 1: np.array([1.0, 1.0]), 2: np.zeros(2)})
+    rest = remove_direction(SteeringVector("v", "target", directions), other)
+    np.testing.assert_allclose(rest.directions[0], [0, 5], atol=1e-12)
+    np.testing.assert_allclose(rest.directions[1], [np.sqrt(0.5), -np.sqrt(0.5)], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({0: np.ones(2)}, r"vector 'o' has size 2 and layers \[0\]; to make 'v' orthogonal to it, it needs size 3 and"),
+        ({0: np.array([0.0, 1, 0])}, r"has size 3 and layers \[0\]; .* it needs size 3 and layer 1$"),
+        (
+            {0: np.array([0.0, 1, 0]), 1: np.array([-1.0, -2, -3])},
+            "vectors 'v' and 'o' are parallel at layer 1: nothing is left",
+        ),
+        (
+            {0: np.array([0.0, 1, 0]), 1: np.array([1.0, 2, 3 + 1e-9])},
+            "vectors 'v' and 'o' are parallel at layer 1: nothing is left",
+        ),
+        ({0: np.array([0.0, 1, 0]), 1: np.zeros(3)}, "vector 'o' is zero at layer 1: nothing can be made orthogonal"),
+    ],
+)
+def test_directions_that_cannot_be_removed_say_why(other, message):
+    vector = SteeringVector("v", "target", {0: np.array([1.0, 0, 0]), 1: np.array([1.0, 2, 3])})
+    with pytest.raises(InputError, match=message):
+        remove_direction(vector, SteeringVector("o", "target", other))
 
 
 @pytest.mark.parametrize(

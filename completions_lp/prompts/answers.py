@@ -65,5 +65,10 @@ def pick_letters(prompts: Sequence[Prompt], target: str) -> tuple[tuple[str, str
             f"target {target!r} is an answer of no prompt; theirs are {', '.join(offered)}. "
             "Name one of them, or 'matching' for each prompt's own"
         )
-    first = [prompt.not_matching if prompt.not_matching == target else prompt.matching for prompt in prompts]
-    return tuple((letter, prompt.other(letter)) for letter, prompt in zip(first, prompts, strict=True))
+    return tuple(compare_letters(prompt, target) for prompt in prompts)
+
+
+def compare_letters(prompt: Prompt, target: str) -> tuple[str, str]:
+    """What ``pick_letters`` gives for one prompt, the target on offer (``prompt.compares(target)``) or not."""
+    letter = prompt.not_matching if prompt.not_matching == target else prompt.matching
+    return letter, prompt.other(letter)

@@ -5,7 +5,7 @@ Within a prompt: ``steps`` (where the answer was still to come), ``survival`` (P
 reasoning). Over prompts: ``intervals``, ``resampling``. Over conditions: ``sweeps``, ``directions``.
 """
 
-from completions_lp.stats.bounds import bound_probability, grade_trust
+from completions_lp.stats.bounds import MIN_SURVIVING, bound_by_texts, bound_probability, grade_trust
 from completions_lp.stats.directions import (
     MIN_DIRECTIONS,
     band_of_directions,
@@ -21,29 +21,38 @@ from completions_lp.stats.increases import (
 from completions_lp.stats.intervals import (
     MIN_CLUSTERS,
     average_by_group,
+    difference_interval,
     fixed_prompt_se,
-    flip_signs,
     mean_interval,
+    mean_intervals,
     mean_t,
     measure_spread,
 )
 from completions_lp.stats.mediation import estimate_hybrids, split_change
-from completions_lp.stats.resampling import bootstrap_t_intervals, contrast_interval, ratio_interval
-from completions_lp.stats.steps import Steps, follow_steps, pool_log_weight
-from completions_lp.stats.survival import Survival, estimate_incidence, estimate_probability, estimate_survival
+from completions_lp.stats.resampling import bootstrap_t_intervals, contrast_intervals, ratio_intervals
+from completions_lp.stats.steps import Steps, follow_steps, pool_log_weight, weigh_texts
+from completions_lp.stats.survival import (
+    Survival,
+    estimate_change_error,
+    estimate_incidence,
+    estimate_probability,
+    estimate_share,
+    estimate_survival,
+)
 from completions_lp.stats.sweeps import (
     Band,
     BestCell,
     adjust_false_discovery,
     adjust_holm,
+    choose_best_cell,
     max_t_band,
-    report_best_cell,
     share_below_zero,
 )
 
 __all__ = [
     "MIN_CLUSTERS",
     "MIN_DIRECTIONS",
+    "MIN_SURVIVING",
     "Band",
     "BestCell",
     "Steps",
@@ -54,28 +63,33 @@ __all__ = [
     "average_excess_surprisal",
     "band_of_directions",
     "bootstrap_t_intervals",
+    "bound_by_texts",
     "bound_probability",
-    "contrast_interval",
+    "choose_best_cell",
+    "contrast_intervals",
+    "difference_interval",
+    "estimate_change_error",
     "estimate_hybrids",
     "estimate_incidence",
     "estimate_increase",
     "estimate_kl",
     "estimate_probability",
     "estimate_reverse_kl",
+    "estimate_share",
     "estimate_survival",
     "fixed_prompt_se",
-    "flip_signs",
     "follow_steps",
     "grade_trust",
     "max_t_band",
     "mean_interval",
+    "mean_intervals",
     "mean_t",
     "measure_spread",
     "pool_log_weight",
     "predict_from_directions",
     "rank_against_directions",
-    "ratio_interval",
-    "report_best_cell",
+    "ratio_intervals",
     "share_below_zero",
     "split_change",
+    "weigh_texts",
 ]

@@ -36,9 +36,24 @@ def bound_probability(
     """
     before = steps.sum_before(logprob)
     low = np.exp(before[:, steps.first] + log_hazard[:, steps.first]).sum(-1)
-    last = np.maximum(steps.open[steps.without].sum(-1) - 1, 0)
-    rows = np.flatnonzero(steps.without)
-    missed = np.exp(before[:, rows, last] + logprob[:, rows, last]).sum(-1)
+    return _close(steps, logprob, low)
+
+
+def bound_by_texts(
+    steps: Steps, logprob: Float[np.ndarray, "condition completion token"]
+) -> tuple[Float[np.ndarray, " condition"], Float[np.ndarray, " condition"]]:
+    """Bounds from whole texts alone, for answers that no single token decides: Σ_x q(x) over the visited texts with A.
+
+    The upper bound is that of ``bound_probability``, the lower one at most as high. Source: STATISTICS §12.
+    """
+    return _close(steps, logprob, np.exp(steps.sum_open(logprob)[:, steps.reached]).sum(-1))
+
+
+def _close(
+    steps: Steps, logprob: Float[np.ndarray, "condition completion token"], low: Float[np.ndarray, " condition"]
+) -> tuple[Float[np.ndarray, " condition"], Float[np.ndarray, " condition"]]:
+    """The lower bound and 1 less the probability of the texts that came to a stop without A, in order."""
+    missed = np.exp(steps.sum_open(logprob)[:, steps.without]).sum(-1)
     low = np.clip(low, 0.0, 1.0)
     return low, np.clip(1 - missed, low, 1.0)
 

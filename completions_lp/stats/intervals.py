@@ -4,6 +4,9 @@ The cluster is the unit of resampling everywhere, the prompt itself where no oth
 is undefined are left out of it.
 """
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats as scipy_stats
@@ -31,7 +34,7 @@ def average_by_group(
     keep = np.ones(len(groups), dtype=bool) if where is None else where
     shape = (*values.shape[:-1], n_groups)
     total = np.bincount(groups[keep], weights=weights[keep], minlength=n_groups)
-    flat = values[..., keep].reshape(-1, int(keep.sum())).astype(np.float64)
+    flat = values[..., keep].reshape(math.prod(shape[:-1]), int(keep.sum())).astype(np.float64)
     sums = np.zeros((len(flat), n_groups))
     for i, row in enumerate(flat):
         sums[i] = np.bincount(groups[keep], weights=row * weights[keep], minlength=n_groups)
@@ -80,6 +83,31 @@ def measure_spread(
         return np.asarray(mean), np.where(se > rounding, se, np.nan), np.asarray(n), np.asarray(g)
 
 
+def mean_intervals(
+    values: Float[np.ndarray, "cell prompt"],
+    clusters: Int[np.ndarray, " prompt"],
+    *,
+    unit: str,
+    level: float = 0.95,
+) -> tuple[Estimate, ...]:
+    """Means over prompts, cell by cell, with t intervals over clusters (prompts, where each is its own cluster).
+
+    Args:
+        values: One number per cell and prompt; NaN where it is undefined, which drops the prompt from that mean.
+        clusters: The cluster of each prompt, as an index.
+        unit: Unit of the values, for the record.
+        level: Coverage of the intervals.
+
+    Returns:
+        The means; an interval is ``None`` with fewer than 6 clusters. With one prompt per cluster it is that of
+        ``scipy.stats.ttest_1samp``; else the variance is the cluster-robust one of the mean with G/(G−1) and
+        t(G−1) (Cameron, Gelbach and Miller 2008; Miller 2024, arXiv 2411.00640).
+    """
+    mean, se, n, g = measure_spread(values, clusters)
+    method = np.where(g == n, "t", "cluster t").tolist()
+    return bracket(mean, se, df=(g - 1).astype(np.float64), level=level, unit=unit, n=n, g=g, method=method)
+
+
 def mean_interval(
     values: Float[np.ndarray, " prompt"],
     clusters: Int[np.ndarray, " prompt"],
@@ -87,32 +115,31 @@ def mean_interval(
     unit: str,
     level: float = 0.95,
 ) -> Estimate:
-    """Mean over prompts with a t interval over clusters (prompts, where each prompt is its own cluster).
-
-    Args:
-        values: One number per prompt; NaN where it is undefined, which drops the prompt.
-        clusters: The cluster of each prompt, as an index.
-        unit: Unit of the values, for the record.
-        level: Coverage of the interval.
-
-    Returns:
-        The mean; its interval is ``None`` with fewer than 6 clusters. With one prompt per cluster this is the interval
-        of ``scipy.stats.ttest_1samp``; else the variance is the cluster-robust one of the mean with G/(G−1) and
-        t(G−1) (Cameron, Gelbach and Miller 2008; Miller 2024, arXiv 2411.00640).
-    """
-    mean, se, n, g = (x.item() for x in measure_spread(values, clusters))
-    method = "t" if g == n else "cluster t"
-    return bracket(mean, se, df=g - 1, level=level, unit=unit, n=n, g=g, method=method)
+    """``mean_intervals`` of a single cell."""
+    return mean_intervals(values[None], clusters, unit=unit, level=level)[0]
 
 
 def bracket(
-    value: float, se: float, *, df: float | int, level: float, unit: str, n: int, g: int, method: str
-) -> Estimate:
-    """An estimate with its t interval; without one where the standard error is undefined or the clusters are few."""
-    if g < MIN_CLUSTERS or not np.isfinite(se) or not np.isfinite(value):
-        return Estimate(value, None, None, level, unit, n, g, method)
-    half = float(scipy_stats.t.ppf(0.5 + level / 2, df)) * se
-    return Estimate(value, value - half, value + half, level, unit, n, g, method)
+    value: Float[np.ndarray, " cell"],
+    se: Float[np.ndarray, " cell"],
+    *,
+    df: Float[np.ndarray, " cell"],
+    level: float,
+    unit: str,
+    n: Int[np.ndarray, " cell"],
+    g: Int[np.ndarray, " cell"],
+    method: Sequence[str],
+) -> tuple[Estimate, ...]:
+    """Estimates with their t intervals; bare points where the standard error is undefined or the clusters are few."""
+    known = (g >= MIN_CLUSTERS) & np.isfinite(se) & np.isfinite(value)
+    half = scipy_stats.t.ppf(0.5 + level / 2, np.where(known, df, 1.0)) * np.where(known, se, np.nan)
+    columns = (x.tolist() for x in (known, value, value - half, value + half, n, g, se, df))
+    return tuple(
+        Estimate(v, low, high, level, unit, n, g, name, s, d)
+        if known
+        else Estimate(v, None, None, level, unit, n, g, name)
+        for known, v, low, high, n, g, s, d, name in zip(*columns, method, strict=True)
+    )
 
 
 def mean_t(
@@ -129,34 +156,6 @@ def mean_t(
     return np.asarray(t), np.where(g >= MIN_CLUSTERS, p, np.nan)
 
 
-def flip_signs(
-    values: Float[np.ndarray, " prompt"],
-    clusters: Int[np.ndarray, " prompt"],
-    *,
-    rng: np.random.Generator,
-    n_resamples: int = 9999,
-) -> float:
-    """Two-sided p-value of the mean against 0 by flipping the signs of whole clusters; exact where 2^G ≤ n_resamples.
-
-    ``scipy.stats.permutation_test`` on the clusters' sums. Valid for values symmetric about 0 (STATISTICS §4). NaN with
-    fewer than 6 clusters, where no p below .05 exists.
-    """
-    sums, sizes = sum_by_cluster(values, clusters)
-    sums = sums[sizes > 0]
-    if len(sums) < MIN_CLUSTERS:
-        return float("nan")
-    result = scipy_stats.permutation_test(
-        (sums,),
-        lambda x, axis: np.abs(x.mean(axis)),
-        permutation_type="samples",
-        vectorized=True,
-        alternative="greater",
-        n_resamples=n_resamples,
-        rng=rng,
-    )
-    return float(result.pvalue)
-
-
 def fixed_prompt_se(se: Float[np.ndarray, "*lead prompt"]) -> Float[np.ndarray, "*lead"]:
     """Standard error of a mean over just these prompts, from each prompt's own sampling noise: √(Σ se_i²)/N.
 
@@ -166,3 +165,26 @@ def fixed_prompt_se(se: Float[np.ndarray, "*lead prompt"]) -> Float[np.ndarray, 
     known = np.isfinite(se)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.sqrt(np.where(known, se**2, 0.0).sum(-1)) / known.sum(-1))
+
+
+def difference_interval(
+    first: Float[np.ndarray, " prompt1"],
+    second: Float[np.ndarray, " prompt2"],
+    clusters1: Int[np.ndarray, " prompt1"],
+    clusters2: Int[np.ndarray, " prompt2"],
+    *,
+    unit: str,
+    level: float = 0.95,
+) -> Estimate:
+    """Mean of the second set of prompts less that of the first, two independent samples: Welch's t over clusters.
+
+    With one prompt per cluster this is ``scipy.stats.ttest_ind(equal_var=False)``. No interval where either has fewer
+    than 6 clusters; ``n`` and ``n_clusters`` add both. Source: Welch 1947.
+    """
+    (mean1, se1, n1, g1), (mean2, se2, n2, g2) = measure_spread(first, clusters1), measure_spread(second, clusters2)
+    se = np.sqrt(se1**2 + se2**2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        df = se**4 / (se1**4 / (g1 - 1) + se2**4 / (g2 - 1))
+    enough = np.where(np.minimum(g1, g2) >= MIN_CLUSTERS, se, np.nan)
+    one = [np.atleast_1d(x) for x in (mean2 - mean1, enough, df, n1 + n2, g1 + g2)]
+    return bracket(one[0], one[1], df=one[2], level=level, unit=unit, n=one[3], g=one[4], method=["Welch t"])[0]

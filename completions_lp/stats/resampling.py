@@ -3,91 +3,108 @@
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from completions_lp.records import Estimate
 from completions_lp.stats.intervals import EPS, MIN_CLUSTERS, bracket, measure_spread, sum_by_cluster
 
+CELLS = 64
+"""Cells that are resampled at once, which bounds the memory that it takes."""
 
-def ratio_interval(
-    numerators: Float[np.ndarray, " prompt"],
-    denominators: Float[np.ndarray, " prompt"],
+
+def ratio_intervals(
+    numerators: Float[np.ndarray, "cell prompt"],
+    denominators: Float[np.ndarray, "cell prompt"],
     clusters: Int[np.ndarray, " prompt"],
     *,
     unit: str,
     level: float = 0.95,
-) -> Estimate:
+) -> tuple[Estimate, ...]:
     """The pooled ("micro") ratio Σs/Σn over prompts: delete-one-cluster jackknife, t with G* − 1 degrees of freedom.
 
     G* = (Σn)²/Σn² over clusters is how many equal clusters the unequal ones are worth. Source: STATISTICS §4, §9.4.
 
     Args:
-        numerators: Sum over the completions concerned, per prompt.
+        numerators: Sum over the completions concerned, per cell and prompt.
         denominators: How many completions those are; a prompt with none is left out.
         clusters: The cluster of each prompt, as an index.
         unit: Unit of the ratio, for the record.
-        level: Coverage of the interval.
+        level: Coverage of the intervals.
     """
     keep = np.isfinite(numerators) & (denominators > 0)
-    parts = np.stack([numerators, denominators])[:, keep]
-    sums, _ = sum_by_cluster(parts, clusters[keep])
-    weights = sums[1]
-    effective = float(weights.sum() ** 2 / np.sum(weights**2)) if len(weights) else 0.0
-    value, se = _jackknife(sums, lambda total: total[0] / total[1])
-    n, g = int(keep.sum()), len(weights)
-    return bracket(value, se, df=effective - 1, level=level, unit=unit, n=n, g=g, method="jackknife t(G*-1)")
+    sums, present = _sum_parts((numerators, denominators), keep, clusters)
+    weights = np.where(present, sums[1], 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        effective = weights.sum(-1) ** 2 / (weights**2).sum(-1)
+    value, se = _jackknife(sums, present, lambda total: total[0] / total[1])
+    n, g = keep.sum(-1), present.sum(-1)
+    names = ["jackknife t(G*-1)"] * len(value)
+    return bracket(value, se, df=effective - 1, level=level, unit=unit, n=n, g=g, method=names)
 
 
-def contrast_interval(
-    before: Float[np.ndarray, " prompt"],
-    after: Float[np.ndarray, " prompt"],
+def contrast_intervals(
+    before: Float[np.ndarray, "cell prompt"],
+    after: Float[np.ndarray, "cell prompt"],
     clusters: Int[np.ndarray, " prompt"],
     *,
     scale: Callable[[np.ndarray], np.ndarray],
     unit: str,
     level: float = 0.95,
-) -> Estimate:
+) -> tuple[Estimate, ...]:
     """Change of a mean over prompts on another scale, g(mean of after) − g(mean of before): jackknife, t(G − 1).
 
     With ``np.log`` this is the log ratio of the marginal probabilities, with ``scipy.special.logit`` their Δlogit; it
     says something else than the mean of the prompts' own log ratios (STATISTICS I7). Source: STATISTICS §4.
 
     Args:
-        before: Probability of A without steering, per prompt.
+        before: Probability of A without steering, per cell and prompt.
         after: Probability of A under the condition; a prompt for which either is NaN is left out.
         clusters: The cluster of each prompt, as an index.
         scale: The scale g.
         unit: Unit of the change, for the record.
-        level: Coverage of the interval.
+        level: Coverage of the intervals.
 
     Returns:
-        The change, NaN where g is infinite at either mean.
+        The changes, NaN where g is infinite at either mean.
     """
     keep = np.isfinite(before) & np.isfinite(after)
-    parts = np.stack([before, after, np.ones_like(before)])[:, keep]
-    sums, _ = sum_by_cluster(parts, clusters[keep])
-    value, se = _jackknife(sums, lambda total: scale(total[1] / total[2]) - scale(total[0] / total[2]))
-    n, g = int(keep.sum()), sums.shape[-1]
-    return bracket(value, se, df=g - 1, level=level, unit=unit, n=n, g=g, method="jackknife t")
+    sums, present = _sum_parts((before, after, np.ones_like(before)), keep, clusters)
+    value, se = _jackknife(sums, present, lambda total: scale(total[1] / total[2]) - scale(total[0] / total[2]))
+    n, g = keep.sum(-1), present.sum(-1)
+    df = (g - 1).astype(np.float64)
+    return bracket(value, se, df=df, level=level, unit=unit, n=n, g=g, method=["jackknife t"] * len(value))
+
+
+def _sum_parts(
+    parts: tuple[Float[np.ndarray, "cell prompt"], ...],
+    keep: Bool[np.ndarray, "cell prompt"],
+    clusters: Int[np.ndarray, " prompt"],
+) -> tuple[Float[np.ndarray, "part cell cluster"], Bool[np.ndarray, "cell cluster"]]:
+    """Sums over the prompts of each cluster that are kept, and which clusters have any."""
+    sums, sizes = sum_by_cluster(np.where(keep, np.stack(parts), np.nan), clusters)
+    return sums, sizes[0] > 0
 
 
 def _jackknife(
-    sums: Float[np.ndarray, "part cluster"], statistic: Callable[[np.ndarray], np.ndarray]
-) -> tuple[float, float]:
+    sums: Float[np.ndarray, "part cell cluster"],
+    present: Bool[np.ndarray, "cell cluster"],
+    statistic: Callable[[np.ndarray], np.ndarray],
+) -> tuple[Float[np.ndarray, " cell"], Float[np.ndarray, " cell"]]:
     """A function of sums over clusters, and its delete-one-cluster standard error: SE² = (G−1)/G Σ (θ_(g) − θ̄)²."""
-    g = sums.shape[-1]
+    g = present.sum(-1)
     total = sums.sum(-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        value = float(statistic(total))
-        if not np.isfinite(value) or g < 2:
-            return (value if np.isfinite(value) else float("nan")), float("nan")
-        without = np.asarray(statistic(total[:, None] - sums))
-        se = float(np.sqrt((g - 1) / g * np.sum((without - without.mean()) ** 2)))
-    return value, se if se > g * EPS * max(abs(value), 1.0) else float("nan")
+        value = np.asarray(statistic(total))
+        value = np.where(np.isfinite(value), value, np.nan)
+        without = np.where(present, statistic(total[..., None] - sums), 0.0)
+        apart = np.where(present, without - (without.sum(-1) / g)[:, None], 0.0)
+        se = np.sqrt((g - 1) / g * (apart**2).sum(-1))
+        known = (g >= 2) & (se > g * EPS * np.maximum(np.abs(value), 1.0))
+    return value, np.where(known, se, np.nan)
 
 
 def bootstrap_t_intervals(
-    values: Float[np.ndarray, "condition prompt"],
+    values: Float[np.ndarray, "cell prompt"],
     clusters: Int[np.ndarray, " prompt"],
     *,
     rng: np.random.Generator,
@@ -97,41 +114,52 @@ def bootstrap_t_intervals(
 ) -> tuple[Estimate, ...]:
     """Means over prompts with bootstrap-t intervals, for skewed quantities such as KL; one set of resamples for all.
 
-    Clusters are drawn with replacement, the same ones in every condition; T = (mean* − mean)/se* with the
-    cluster-robust se* of the resample, and the interval is [mean − Q(1−α/2) se, mean − Q(α/2) se]. Resamples without
-    spread are left out. Source: STATISTICS P7.
+    Clusters are drawn with replacement, the same ones in every cell; T = (mean* − mean)/se* with the cluster-robust
+    se* of the resample, and the interval is [mean − Q(1−α/2) se, mean − Q(α/2) se]. Resamples without spread are left
+    out. Source: STATISTICS P7.
 
     Args:
-        values: One number per condition and prompt; NaN where it is undefined.
+        values: One number per cell and prompt; NaN where it is undefined.
         clusters: The cluster of each prompt, as an index.
         rng: The stream of the resamples.
         unit: Unit of the values, for the record.
         level: Coverage of the intervals.
         n_resamples: Resamples, of all clusters each.
+
+    Returns:
+        The means; an interval is ``None`` with fewer than 6 clusters. It has a standard error, no degrees of freedom.
     """
     mean, se, n, g = measure_spread(values, clusters)
     sums, sizes = sum_by_cluster(values - mean[:, None], clusters)  # centred: T does not change, cancellation does
-    total = sums.shape[-1]
-    times = rng.multinomial(total, np.full(total, 1 / total), size=n_resamples).astype(np.float64) if total else None
-    estimates = []
-    for c in range(len(values)):
-        low, high = None, None
-        if times is not None and g[c] >= MIN_CLUSTERS and np.isfinite(se[c]):
-            drawn = _studentize(times, sums[c], sizes[c])
-            upper, lower = np.nanquantile(drawn, [0.5 + level / 2, 0.5 - level / 2])
-            low, high = float(mean[c] - upper * se[c]), float(mean[c] - lower * se[c])
-        estimates.append(Estimate(float(mean[c]), low, high, level, unit, int(n[c]), int(g[c]), "bootstrap t"))
-    return tuple(estimates)
+    known = (g >= MIN_CLUSTERS) & np.isfinite(se)
+    limits = np.full((2, len(values)), np.nan)
+    used = np.flatnonzero(known)
+    if len(used):
+        total = sums.shape[-1]
+        times = rng.multinomial(total, np.full(total, 1 / total), size=n_resamples).astype(np.float64)
+        for some in np.split(used, range(CELLS, len(used), CELLS)):
+            drawn = _studentize(times, sums[some], sizes[some])
+            quantiles = np.nanquantile(drawn, [0.5 + level / 2, 0.5 - level / 2], axis=0)
+            limits[:, some] = mean[some] - quantiles * se[some]
+    columns = (x.tolist() for x in (known, mean, *limits, n, g, se))
+    return tuple(
+        Estimate(v, low, high, level, unit, n, g, "bootstrap t", s)
+        if known
+        else Estimate(v, None, None, level, unit, n, g, "bootstrap t")
+        for known, v, low, high, n, g, s in zip(*columns, strict=True)
+    )
 
 
 def _studentize(
     times: Float[np.ndarray, "resample cluster"],
-    sums: Float[np.ndarray, " cluster"],
-    sizes: Float[np.ndarray, " cluster"],
-) -> Float[np.ndarray, " resample"]:
+    sums: Float[np.ndarray, "cell cluster"],
+    sizes: Float[np.ndarray, "cell cluster"],
+) -> Float[np.ndarray, "resample cell"]:
     """Student's t of each resample; NaN where it has no spread. ``times`` says how often each cluster was drawn."""
-    parts = np.stack([sums, sizes, sizes > 0, sums**2, sums * sizes, sizes**2])
-    s, n, g, ss, sn, nn = (times @ parts.T).T
+    if (sizes == sizes[:1]).all():
+        sizes = sizes[:1]  # as a rule all cells have the same prompts: what is about these alone is needed once
+    s, ss, sn = (times @ part.T for part in (sums, sums**2, sums * sizes))
+    n, g, nn = (times @ part.T for part in (sizes, (sizes > 0).astype(np.float64), sizes**2))
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = s / n
         residual = ss - 2 * mean * sn + mean**2 * nn

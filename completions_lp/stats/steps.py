@@ -29,6 +29,8 @@ class Steps:
     """At open tokens: whether no earlier row has the same tokens before this one; each visited prefix counts once."""
     without: Bool[np.ndarray, " completion"]
     """Texts that came to a stop without A, each distinct one once: they rule A out, whatever would follow."""
+    reached: Bool[np.ndarray, " completion"]
+    """Texts that gave A, each one that is distinct through A once."""
 
     @property
     def draws(self) -> float:
@@ -52,6 +54,10 @@ class Steps:
         sums = np.zeros(values.shape)
         np.cumsum(np.where(self.open, values, 0.0)[..., :-1], axis=-1, out=sums[..., 1:])
         return sums
+
+    def sum_open(self, values: Float[np.ndarray, "*lead completion token"]) -> Float[np.ndarray, "*lead completion"]:
+        """Sum of the values at all open tokens, the one that completes an answer included. float64."""
+        return np.asarray(np.where(self.open, values, 0.0).sum(-1, dtype=np.float64))
 
     def read_hazard(
         self, log_hazard: Float[np.ndarray, "*lead completion token"]
@@ -103,10 +109,11 @@ def follow_steps(
         node[rows] = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
         last[rows] = node[rows]
     settled = ~target & (answered | (inside == width) | ended)
-    without = np.zeros(len(lengths), dtype=bool)
-    rows = np.flatnonzero(settled)
-    without[rows[np.unique(np.stack([stop[rows], last[rows]], axis=1), axis=0, return_index=True)[1]]] = True
-    return Steps(counts, opened, target, other, first, without)
+    without, reached = np.zeros((2, len(lengths)), dtype=bool)
+    for distinct, rows in ((without, np.flatnonzero(settled)), (reached, np.flatnonzero(target))):
+        texts = np.stack([stop[rows], last[rows]], axis=1)
+        distinct[rows[np.unique(texts, axis=0, return_index=True)[1]]] = True
+    return Steps(counts, opened, target, other, first, without, reached)
 
 
 def pool_log_weight(
@@ -134,11 +141,29 @@ def pool_log_weight(
     Raises:
         InputError: The draws of the samplers do not add up to the counts.
     """
+    return np.asarray(steps.sum_before(logprob) - _mix(steps, steps.sum_before(samplers), draws))
+
+
+def weigh_texts(
+    steps: Steps,
+    logprob: Float[np.ndarray, "condition completion token"],
+    samplers: Float[np.ndarray, "sampler completion token"],
+    draws: Int[np.ndarray, " sampler"] | Float[np.ndarray, " sampler"],
+) -> Float[np.ndarray, "condition completion"]:
+    """Log weight of each text through its last open token, its answer included; otherwise as ``pool_log_weight``."""
+    return np.asarray(steps.sum_open(logprob) - _mix(steps, steps.sum_open(samplers), draws))
+
+
+def _mix(
+    steps: Steps,
+    sums: Float[np.ndarray, "sampler *text"],
+    draws: Int[np.ndarray, " sampler"] | Float[np.ndarray, " sampler"],
+) -> Float[np.ndarray, "*text"]:
+    """Log prob under the mixture of the samplers, each with the share of the draws that it made."""
     if not np.isclose(draws.sum(), steps.draws):
         raise InputError(
             f"{draws.sum():g} draws by sampler, but the completions have {steps.draws:g}: count every draw of the pool"
         )
     drawn = draws > 0
-    share = np.log(draws[drawn] / draws.sum())[:, None, None]
-    mixture = logsumexp(steps.sum_before(samplers[drawn]) + share, axis=0)
-    return steps.sum_before(logprob) - mixture
+    share = np.log(draws[drawn] / draws.sum()).reshape(-1, *(1,) * (sums.ndim - 1))
+    return np.asarray(logsumexp(sums[drawn] + share, axis=0))

@@ -26,6 +26,8 @@ class Survival:
     """Effective draws (ΣcW)²/ΣcW² among those without A before this token."""
     mean_weight: Float[np.ndarray, "condition token"]
     """Weight of the texts without A, over ``surviving``: 1 where nothing that matters went unseen."""
+    influence: Float[np.ndarray, "condition completion"] | None = None
+    """What a draw of each completion moves ``probability`` by, times the number of draws."""
 
 
 def estimate_survival(
@@ -51,17 +53,35 @@ def estimate_survival(
     hazard = steps.read_hazard(log_hazard)
     total = np.einsum("cst,s->ct", weight, steps.counts)
     rate = _average(weight, hazard, steps, total)
+    influence = _find_influence(weight, hazard, rate, total, steps)
     surviving = np.cumprod(np.insert(1 - rate, 0, 1.0, axis=-1), axis=-1)
     squares = np.einsum("cst,cst,s->ct", weight, weight, steps.counts)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean_weight = np.exp(top + np.log(total / steps.draws) - np.log(surviving[:, :-1]))
     return Survival(
         probability=1 - surviving[:, -1],
-        se=_standard_error(weight, hazard, rate, total, steps),
+        se=_spread(influence, steps),
         surviving=surviving[:, :-1],
         ess=np.divide(total**2, squares, out=np.zeros_like(total), where=squares > 0),
         mean_weight=mean_weight,
+        influence=influence,
     )
+
+
+def estimate_change_error(steps: Steps, before: Survival, after: Survival) -> Float[np.ndarray, " condition"]:
+    """Standard error of the change of P(A) between two estimates from the same draws.
+
+    sd(IF_after − IF_before)/√S: what moves both alike cancels, so that it is as a rule much smaller than the two errors
+    added up.
+
+    Args:
+        steps: The completions that both are of.
+        before: Of a single condition, such as the unsteered model.
+        after: Of any conditions.
+    """
+    if before.influence is None or after.influence is None:
+        return np.full(len(after.probability), np.nan)
+    return _spread(after.influence - before.influence, steps)
 
 
 def estimate_probability(
@@ -96,6 +116,32 @@ def estimate_incidence(
     return (surviving * rate).sum(-1), (surviving * rate_other).sum(-1)
 
 
+def estimate_share(steps: Steps, log_weight: Float[np.ndarray, "condition completion"]) -> Survival:
+    """P(A within K) where no single token's probability of completing A is known: self-normalised importance sampling.
+
+    Σ c w 1_A / Σ c w with the weights of the texts through their stop. Use ``estimate_survival`` wherever it can be
+    had: this is several times noisier (STATISTICS §3.1, §3.2).
+
+    Args:
+        steps: The completions of one prompt.
+        log_weight: Log weight of each text through its last open token, in nats: ``weigh_texts``.
+
+    Returns:
+        The estimate with its standard error (delta method); ESS and mean weight of the one step that there is.
+    """
+    top = log_weight.max(-1, keepdims=True)
+    top[~np.isfinite(top)] = 0.0
+    weight = np.exp(log_weight - top)
+    total = weight @ steps.counts
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = (weight @ (steps.counts * steps.target)) / total
+        influence = weight * (steps.target - share[:, None]) * (steps.draws / total)[:, None]
+        ess = total**2 / (weight**2 @ steps.counts)
+        mean_weight = np.exp(top[:, 0] + np.log(total / steps.draws))
+    surviving = np.ones((len(total), 1))
+    return Survival(share, _spread(influence, steps), surviving, ess[:, None], mean_weight[:, None], influence)
+
+
 def _scale(
     alive: Bool[np.ndarray, "completion token"], log_weight: Float[np.ndarray, "condition completion token"]
 ) -> tuple[Float[np.ndarray, "condition completion token"], Float[np.ndarray, "condition token"]]:
@@ -118,20 +164,25 @@ def _average(
     return np.asarray(np.divide(sums, total, out=np.zeros_like(total), where=total > 0))
 
 
-def _standard_error(
+def _find_influence(
     weight: Float[np.ndarray, "condition completion token"],
     hazard: Float[np.ndarray, "condition completion token"],
     rate: Float[np.ndarray, "condition token"],
     total: Float[np.ndarray, "condition token"],
     steps: Steps,
-) -> Float[np.ndarray, " condition"]:
-    """Standard error by the influence function."""
-    if steps.draws <= 1:
-        return np.full(len(rate), np.nan)
+) -> Float[np.ndarray, "condition completion"]:
+    """Influence of a draw of each completion on P(A)."""
     # (1 − P)/(1 − ĥ_t) as the product of the other steps' factors: finite where ĥ_t is 1.
     factors = np.insert(1 - rate, (0, rate.shape[1]), 1.0, axis=-1)
     before, after = np.cumprod(factors, axis=-1), np.cumprod(factors[:, ::-1], axis=-1)[:, ::-1]
     scale = np.divide(steps.draws, total, out=np.zeros_like(total), where=total > 0)
     scale *= before[:, :-2] * after[:, 2:]
-    influence = np.einsum("cst,cst,ct->cs", weight, hazard, scale) - np.einsum("cst,ct->cs", weight, scale * rate)
+    whole = np.einsum("cst,cst,ct->cs", weight, hazard, scale)
+    return np.asarray(whole - np.einsum("cst,ct->cs", weight, scale * rate))
+
+
+def _spread(influence: Float[np.ndarray, "condition completion"], steps: Steps) -> Float[np.ndarray, " condition"]:
+    """Standard error by the influence function, sd(IF)/√S; NaN for a single draw."""
+    if steps.draws <= 1:
+        return np.full(len(influence), np.nan)
     return np.asarray(np.sqrt((influence**2 @ steps.counts) / (steps.draws * (steps.draws - 1))))

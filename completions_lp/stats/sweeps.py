@@ -12,8 +12,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats as scipy_stats
 
-from completions_lp.records import Estimate
-from completions_lp.stats.intervals import MIN_CLUSTERS, mean_interval, measure_spread, sum_by_cluster
+from completions_lp.stats.intervals import MIN_CLUSTERS, measure_spread, sum_by_cluster
+
+FLIPS = 1000
+"""Sets of signs at once, which bounds the memory that they take."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +26,8 @@ class Band:
     high: Float[np.ndarray, " cell"]
     p: Float[np.ndarray, " cell"]
     """Adjusted for all cells: the chance of one such |t| anywhere in the sweep if no cell had an effect."""
+    p_alone: Float[np.ndarray, " cell"]
+    """Of each cell alone, by the same flips."""
     critical: float
     """Half-width of the band in standard errors."""
 
@@ -52,44 +56,51 @@ def max_t_band(
     """
     mean, se, _, g = measure_spread(values, clusters)
     used = np.isfinite(se) & (g >= MIN_CLUSTERS)
-    undefined = np.full(len(values), np.nan)
+    p, p_alone = np.full((2, len(values)), np.nan)
     if not used.any():
-        return Band(undefined, undefined, undefined, float("nan"))
+        return Band(p, p, p, p_alone, float("nan"))
     signs, exact = _draw_signs(len(np.unique(clusters)), n_resamples, rng)
     sums, sizes = sum_by_cluster(values[used], clusters)
     centred, _ = sum_by_cluster(values[used] - mean[used, None], clusters)
-    critical = float(np.quantile(_max_t(signs, centred, sizes), level))
     # The unflipped sample is among its own flips: what rounding puts below it is a tie.
     observed = np.abs(mean[used] / se[used]) * (1 - 1e-9)
-    largest = np.sort(_max_t(signs, sums, sizes))
-    reached = len(largest) - np.searchsorted(largest, observed)
-    p = undefined.copy()
-    p[used] = reached / len(signs) if exact else (1 + reached) / (len(signs) + 1)
+    largest, largest_centred, alone = [], [], np.zeros(len(sums))
+    for some in np.split(signs, range(FLIPS, len(signs), FLIPS)):
+        t = _flip_signs(some, sums, sizes)
+        alone += (t >= observed).sum(0)
+        largest.append(t.max(-1))
+        largest_centred.append(_flip_signs(some, centred, sizes).max(-1))
+    critical = float(np.quantile(np.concatenate(largest_centred), level))
+    reached = len(signs) - np.searchsorted(np.sort(np.concatenate(largest)), observed)
+    extra = 0 if exact else 1
+    p[used], p_alone[used] = ((extra + count) / (len(signs) + extra) for count in (reached, alone))
     half = np.where(used, critical * se, np.nan)
-    return Band(mean - half, mean + half, p, critical)
+    return Band(mean - half, mean + half, p, p_alone, critical)
 
 
-def _draw_signs(n: int, n_resamples: int, rng: np.random.Generator) -> tuple[Float[np.ndarray, "resample {n}"], bool]:
+def _draw_signs(n: int, n_resamples: int, rng: np.random.Generator) -> tuple[Int[np.ndarray, "resample {n}"], bool]:
     """Random signs, or all 2^n sets of them where those are fewer."""
     if 2**n <= n_resamples:
         bits = np.arange(2**n)[:, None] >> np.arange(n) & 1
-        return 1.0 - 2.0 * bits, True
-    return rng.choice(np.array([-1.0, 1.0]), size=(n_resamples, n)), False
+        return 1 - 2 * bits, True
+    return 1 - 2 * rng.integers(0, 2, size=(n_resamples, n), dtype=np.int8), False
 
 
-def _max_t(
-    signs: Float[np.ndarray, "resample cluster"],
+def _flip_signs(
+    signs: Int[np.ndarray, "resample cluster"],
     sums: Float[np.ndarray, "cell cluster"],
     sizes: Float[np.ndarray, "cell cluster"],
-) -> Float[np.ndarray, " resample"]:
-    """The largest |t| over cells of each sign-flipped sample, with the flipped sample's own standard error."""
+) -> Float[np.ndarray, "resample cell"]:
+    """|t| of each cell in each sign-flipped sample, with the flipped sample's own standard error."""
+    flips = signs.astype(np.float64)
     n, g = sizes.sum(-1), (sizes > 0).sum(-1)
-    mean = signs @ sums.T / n
-    residual = (sums**2).sum(-1) - 2 * mean * (signs @ (sums * sizes).T) + mean**2 * (sizes**2).sum(-1)
+    total = flips @ sums.T
+    mean = total / n
+    weighted = total if sizes.max() <= 1 else flips @ (sums * sizes).T
+    residual = (sums**2).sum(-1) - 2 * mean * weighted + mean**2 * (sizes**2).sum(-1)
     # All values equal but for a flip that makes them all one sign: t is infinite, and the largest.
     with np.errstate(divide="ignore"):
-        t = np.abs(mean) / (np.sqrt(g / (g - 1) * np.maximum(residual, 0.0)) / n)
-    return np.asarray(t.max(-1))
+        return np.asarray(np.abs(mean) / (np.sqrt(g / (g - 1) * np.maximum(residual, 0.0)) / n))
 
 
 def adjust_holm(p: Float[np.ndarray, "*cell"]) -> Float[np.ndarray, "*cell"]:
@@ -120,27 +131,23 @@ def adjust_false_discovery(
 
 @dataclass(frozen=True, eq=False)
 class BestCell:
-    """The cell with the largest mean on one half of the prompts, and its estimate on the other half."""
+    """The cell with the largest mean on one half of the prompts; what it does is to be reported on the other half."""
 
     cell: int
-    estimate: Estimate
-    """On the prompts that had no say in the choice."""
     chosen_by: Bool[np.ndarray, " prompt"]
-    """The half that chose."""
+    """The half that chose; the other prompts had no say."""
     frequency: Float[np.ndarray, " cell"]
     """How often each cell is the best when all clusters are resampled: how stable the choice is."""
 
 
-def report_best_cell(
+def choose_best_cell(
     values: Float[np.ndarray, "cell prompt"],
     clusters: Int[np.ndarray, " prompt"],
     *,
     rng: np.random.Generator,
-    unit: str,
-    level: float = 0.95,
     n_resamples: int = 200,
 ) -> BestCell | None:
-    """Choose the cell with the largest mean on a random half of the clusters, and estimate it on the other half.
+    """Choose the cell with the largest mean on a random half of the clusters, to be reported on the other half.
 
     Clusters stay whole, so that the halves are independent. To choose the smallest, negate the values. ``None``
     where no cell has a value on the half that chooses. Source: STATISTICS P10.
@@ -149,8 +156,6 @@ def report_best_cell(
         values: One number per cell and prompt; NaN where it is undefined.
         clusters: The cluster of each prompt, as an index.
         rng: The stream of the split and of the resamples.
-        unit: Unit of the values, for the record.
-        level: Coverage of the interval.
         n_resamples: Resamples for the frequencies.
     """
     sums, sizes = sum_by_cluster(values, clusters)
@@ -161,10 +166,9 @@ def report_best_cell(
     best = _find_largest(sums[:, half].sum(-1)[None], sizes[:, half].sum(-1)[None])
     if not len(best):
         return None
-    estimate = mean_interval(values[best[0], ~chosen_by], clusters[~chosen_by], unit=unit, level=level)
     times = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples).astype(np.float64)
     winners = np.bincount(_find_largest(times @ sums.T, times @ sizes.T), minlength=len(values))
-    return BestCell(int(best[0]), estimate, chosen_by, winners / max(winners.sum(), 1))
+    return BestCell(int(best[0]), chosen_by, winners / max(winners.sum(), 1))
 
 
 def _find_largest(

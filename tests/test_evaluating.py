@@ -1,0 +1,258 @@
+"""Scoring in parts: the same numbers as in one, and the tokens of the chosen conditions on the way."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+from conftest import make_completions, make_prompts, make_vector
+from scored import make_scores, make_world
+
+from completions_lp import evaluating, store
+from completions_lp.evaluating import choose_conditions, evaluate_completions
+from completions_lp.measuring import measure_completions
+from completions_lp.profiling import profile_tokens
+from completions_lp.records import Condition, Increases, InputError
+from completions_lp.reporting import sum_tokens
+from completions_lp.scoring import make_conditions, score_completions
+
+MULTIPLIERS = (1.0, -2.0)
+STEERED = ("logprob", "kl", "kl_reverse", "answers")
+PLAIN = ("baseline", "entropy", "baseline_answers")
+
+
+def list_worlds():
+    """Five prompts; the third and the last do not offer A."""
+    other = {"letters": ("C", "D"), "matching": "C", "not_matching": "D"}
+    return [make_world(seed, MULTIPLIERS, steps=2, **(other if seed in (2, 4) else {})) for seed in range(5)]
+
+
+class Scorer:
+    """Stands in for the network: cuts each part out of scores that are known, and remembers what it was asked."""
+
+    def __init__(self, scores, fail_at=None):
+        self.scores, self.fail_at, self.asked, self.parts = scores, fail_at, [], []
+
+    def __call__(self, model, part, vectors, conditions, *, target, kl, memory_budget, progress):
+        if len(self.parts) == self.fail_at:
+            raise MemoryError("no more")
+        self.asked.append(target)
+        self.parts.append([prompt.id for prompt in part.prompts])
+        if part is self.scores.completions:
+            return self.scores
+        places = {prompt.id: i for i, prompt in enumerate(self.scores.completions.prompts)}
+        rows = np.concatenate([self.scores.completions.rows_of(places[prompt.id]) for prompt in part.prompts])
+        steered = {name: getattr(self.scores, name)[:, rows] for name in STEERED}
+        plain = {name: getattr(self.scores, name)[rows] for name in PLAIN}
+        return dataclasses.replace(self.scores, completions=part, **steered, **plain)
+
+
+@pytest.fixture
+def evaluate(monkeypatch, build_model):
+    """A function that evaluates known scores; it gives what was made of them, and the scorer that gave them."""
+
+    def run(scores, *, part=2**27, fail_at=None, progress=False, **options):
+        scorer = Scorer(scores, fail_at)
+        monkeypatch.setattr(evaluating, "score_completions", scorer)
+        monkeypatch.setattr(evaluating, "PART", part)
+        arguments = (build_model(), scores.completions, [], scores.conditions)
+        return evaluate_completions(*arguments, progress=progress, **options), scorer
+
+    return run
+
+
+def same(one, two):
+    """Whether two evaluations are equal to the last bit."""
+    for name in ("baseline", *Increases.PARTS):
+        np.testing.assert_array_equal(getattr(one.increases, name), getattr(two.increases, name), err_msg=name)
+    for part in ("unsteered", "steered"):
+        for name, values in getattr(one.measures, part).items():
+            np.testing.assert_array_equal(values, getattr(two.measures, part)[name], err_msg=name)
+    np.testing.assert_array_equal(one.measures.trust, two.measures.trust)
+    for name in ("offsets", "increase", "n"):
+        np.testing.assert_array_equal(getattr(one.profile, name), getattr(two.profile, name))
+    assert one.measures.prompts == two.measures.prompts == one.profile.prompts == two.profile.prompts
+    assert one.measures.conditions == two.measures.conditions == one.profile.conditions
+
+
+def test_parts_give_exactly_what_one_part_gives(evaluate):
+    scores = make_scores(list_worlds(), within=2)
+    whole, scorer = evaluate(scores)
+    assert scorer.parts == [["p0", "p1", "p2", "p3", "p4"]]
+    assert whole.increases.completions is scores.completions
+    for size, want in ((1, 5), (2 * 21 * 2 * 2 * 5, 3)):  # a prompt has 21 texts of 2 tokens, and there are 5 arrays
+        parts, scorer = evaluate(scores, part=size)
+        assert len(scorer.parts) == want
+        assert [name for names in scorer.parts for name in names] == [f"p{i}" for i in range(5)]
+        same(parts, whole)
+    wholly = (sum_tokens(scores), measure_completions(scores), profile_tokens(scores))
+    same(evaluating.Evaluation(*wholly), whole)
+
+
+def test_a_part_without_the_target_is_read_for_its_own_answers(evaluate):
+    scores = make_scores(list_worlds(), within=2)
+    found, scorer = evaluate(scores, part=1)
+    assert scorer.asked == ["A", "A", "matching", "A", "matching"]
+    assert np.isnan(found.measures.steered["p_A_steered"][:, [2, 4]]).all()
+    assert np.isfinite(found.measures.steered["p_A_steered"][:, [0, 1, 3]]).all()
+    assert found.profile.n[[2, 4]].sum() == 0
+
+
+def test_completions_that_are_not_in_the_order_of_their_prompts_keep_their_places(evaluate):
+    scores = make_scores(list_worlds(), within=2)
+    order = np.random.default_rng(0).permutation(len(scores.completions))
+    completions = scores.completions
+    names = ("prompt_index", "token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob")
+    moved = dataclasses.replace(
+        completions,
+        text=tuple(completions.text[i] for i in order),
+        pieces=tuple(completions.pieces[i] for i in order),
+        **{name: getattr(completions, name)[order] for name in names},
+    )
+    arrays = {name: getattr(scores, name)[:, order] for name in STEERED}
+    arrays |= {name: getattr(scores, name)[order] for name in PLAIN}
+    mingled = dataclasses.replace(scores, completions=moved, **arrays)
+    want = sum_tokens(mingled)
+    for size in (1, 2**27):
+        found, _ = evaluate(mingled, part=size)
+        for name in ("baseline", *Increases.PARTS):
+            np.testing.assert_array_equal(getattr(found.increases, name), getattr(want, name), err_msg=name)
+
+
+def test_parts_are_as_large_as_fits_and_never_empty(evaluate):
+    worlds = [make_world(seed, MULTIPLIERS, steps=2) for seed in range(6)]
+    worlds[0] = dataclasses.replace(worlds[0], texts=[], counts=[])
+    worlds[3] = dataclasses.replace(worlds[3], texts=worlds[3].texts[:4], counts=worlds[3].counts[:4])
+    worlds[5] = dataclasses.replace(worlds[5], texts=[], counts=[])
+    scores = make_scores(worlds, within=2)
+    numbers = 21 * 2 * 2 * 5  # texts x tokens x conditions x arrays of a prompt
+    for part, kl, want in (
+        (1, True, [["p0", "p1"], ["p2"], ["p3"], ["p4", "p5"]]),
+        (numbers * 5 // 4, True, [["p0", "p1"], ["p2", "p3"], ["p4", "p5"]]),
+        (numbers * 2, True, [["p0", "p1", "p2"], ["p3", "p4", "p5"]]),
+        (numbers * 6 // 5, True, [["p0", "p1"], ["p2", "p3"], ["p4", "p5"]]),
+        (numbers * 6 // 5, False, [["p0", "p1", "p2"], ["p3", "p4", "p5"]]),
+    ):
+        _, scorer = evaluate(scores, part=part, kl=kl)
+        assert scorer.parts == want
+
+
+def test_a_target_that_nobody_offers_is_refused_before_any_work(evaluate):
+    scores = make_scores(list_worlds(), within=2)
+    with pytest.raises(InputError, match="target 'E' is an answer of no prompt"):
+        evaluate(scores, target="E", fail_at=0)
+
+
+def test_the_tokens_of_a_few_conditions_are_kept_and_the_same_ones_in_every_part(evaluate):
+    scores = make_scores(list_worlds(), within=2)
+    chosen = choose_conditions(sum_tokens(scores))
+    assert chosen == [1]  # both are at layers of their own, and the second moves more
+    for size, keep_all in ((1, False), (2**27, False), (1, True)):
+        kept = []
+        evaluate(scores, part=size, keep=kept.append, keep_all=keep_all)
+        want = scores if keep_all else scores.select(chosen)
+        assert [p.id for part in kept for p in part.completions.prompts] == [f"p{i}" for i in range(5)]
+        for name in STEERED:
+            got = np.concatenate([getattr(part, name) for part in kept], axis=1)
+            np.testing.assert_array_equal(got, getattr(want, name))
+        assert all(part.conditions == want.conditions for part in kept)
+
+
+def list_grid(names=("v",), layers=(0, 1), multipliers=(-1.0, 0.0, 1.0), kind="target", positions="completion"):
+    return [Condition(v, kind, layer, m, positions) for v in names for layer in layers for m in multipliers]
+
+
+def make_increases(conditions, moved, counts=(1, 3)):
+    """Two completions under every condition, moved as told."""
+    completions = make_completions(make_prompts((2,)), [(0, [5]), (0, [6])], counts=list(counts))
+    values = np.array(moved, dtype=np.float64)
+    return Increases(completions, tuple(conditions), np.zeros(2), values, values, *[np.full(values.shape, np.nan)] * 3)
+
+
+def test_the_layer_that_moves_the_draws_most_is_chosen():
+    conditions = list_grid()
+    moved = [[0, 0], [9, 9], [0.5, 0.5], [1, 1], [9, 9], [0, -0.9]]
+    assert choose_conditions(make_increases(conditions, moved)) == [3, 5]  # never multiplier 0
+    moved[2] = [4.5, 0]  # more for one text, but less for the draws: 4.5 of 4 draws against 4
+    assert choose_conditions(make_increases(conditions, moved, counts=(1, 3))) == [0, 2]
+    moved[2] = [3.9, 0]
+    assert choose_conditions(make_increases(conditions, moved)) == [3, 5]
+
+
+def test_at_most_eight_are_chosen_and_those_nearest_to_nothing():
+    multipliers = (-6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+    conditions = list_grid(layers=(3,), multipliers=multipliers)
+    moved = [[c.multiplier] * 2 for c in conditions]
+    assert [conditions[c].multiplier for c in choose_conditions(make_increases(conditions, moved))] == [
+        *(-4.0, -3.0, -2.0, -1.0, 1.0, 2.0, 3.0, 4.0)
+    ]
+
+
+def test_only_one_target_vector_at_one_place_is_chosen():
+    conditions = [
+        *list_grid(("r",), kind="random"),
+        *list_grid(("v", "w"), multipliers=(1.0, 2.0)),
+        *list_grid(("v",), multipliers=(1.0, 2.0), positions="all"),
+    ]
+    moved = [[9 if c.kind == "random" else c.vector == "v" and c.positions == "all"] * 2 for c in conditions]
+    assert [conditions[c] for c in choose_conditions(make_increases(conditions, moved))] == [
+        Condition("v", "target", 0, 1.0, "all"),
+        Condition("v", "target", 0, 2.0, "all"),
+    ]
+    controls = conditions[:6]
+    assert choose_conditions(make_increases(controls * 1, [[1, 1]] * 6)) == [0, 1, 2, 3, 4, 5]
+    many = list_grid(("r",), layers=range(5), kind="random")
+    assert choose_conditions(make_increases(many, [[1, 1]] * 15)) == list(range(8))
+
+
+def test_a_failure_on_the_way_leaves_no_tokens(evaluate, tmp_path):
+    scores = make_scores(list_worlds(), within=2)
+    with pytest.raises(MemoryError, match="no more"), store.open_tokens(tmp_path) as keep:
+        evaluate(scores, part=1, fail_at=3, keep=keep)
+    assert list(tmp_path.iterdir()) == []
+    with store.open_tokens(tmp_path) as keep:
+        evaluate(scores, part=1, keep=keep, keep_all=True)
+    parts = pyarrow.parquet.read_table(tmp_path / "tokens.parquet").to_pandas()
+    with store.open_tokens(tmp_path) as keep:
+        evaluate(scores, keep=keep, keep_all=True)
+    whole = pyarrow.parquet.read_table(tmp_path / "tokens.parquet").to_pandas()
+    assert len(whole) == 2 * int(scores.completions.lengths.sum())
+    by = ["multiplier", "prompt_id", "completion_id", "token"]
+    parts, whole = (table.sort_values(by).reset_index(drop=True) for table in (parts, whole))
+    assert parts.equals(whole)
+
+
+def test_a_bar_counts_the_parts_where_there_are_several(evaluate, capsys):
+    scores = make_scores(list_worlds(), within=2)
+    evaluate(scores, progress=True)
+    assert capsys.readouterr().err == ""  # one part leaves the bar to the scorer
+    evaluate(scores, progress=True, part=1)
+    assert "5/5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kl", [True, False])
+def test_with_a_model_parts_and_one_part_agree_with_its_scores(build_model, tokenizer, monkeypatch, kl):
+    model = build_model("llama", dtype=torch.float64)
+    prompts = make_prompts()
+    a, b, s = (tokenizer(text, add_special_tokens=False).input_ids for text in (" (A)", "B", "s no"))
+    rows = [(0, a), (0, b + s), (1, b), (1, s + b), (2, s), (3, a), (3, s + a)]
+    labels, answers = ["A", "B", "B", "B", "none", "A", "A"], [1, 0, 0, len(s), -1, 1, len(s) + 1]
+    completions = make_completions(prompts, rows, labels=labels, answers=answers, counts=[4, 6, 3, 7, 10, 5, 5])
+    vector = make_vector(model)
+    conditions = make_conditions([vector], layers=[0, 2], multipliers=(-1.0, 1.0))
+    options = {"kl": kl, "progress": False}
+    whole = evaluate_completions(model, completions, [vector], conditions, **options)
+    scores = score_completions(model, completions, [vector], conditions, target="A", **options)
+    same(whole, evaluating.Evaluation(sum_tokens(scores), measure_completions(scores), profile_tokens(scores)))
+    assert np.isfinite(whole.measures.steered["kl"]).all() == kl
+    monkeypatch.setattr(evaluating, "PART", 1)
+    parts = evaluate_completions(model, completions, [vector], conditions, **options)
+    for name in ("baseline", *Increases.PARTS):
+        np.testing.assert_allclose(getattr(parts.increases, name), getattr(whole.increases, name), atol=1e-9)
+    for part in ("unsteered", "steered"):
+        for name, values in getattr(parts.measures, part).items():
+            want = getattr(whole.measures, part)[name]
+            np.testing.assert_allclose(values, want, rtol=1e-7, atol=1e-9, err_msg=name)
+    np.testing.assert_allclose(parts.profile.increase, whole.profile.increase, atol=1e-9)
+    np.testing.assert_array_equal(parts.measures.trust, whole.measures.trust)
