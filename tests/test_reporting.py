@@ -117,7 +117,7 @@ def test_a_prompt_without_the_answer_is_undefined_left_out_and_counted():
     assert np.isfinite(columns["increase_to_answer_A"][:, 1:]).all()
     assert np.isnan(columns["increase_not_A"][:, 1]).all()
     for row in report.rows:
-        if row.quantity in columns:
+        if row.quantity in columns and row.weighting == "macro" and row.split == "all":
             values = columns[row.quantity][CONDITIONS.index(row.condition)]
             kept = values[np.isfinite(values)]
             assert (row.n_dropped, row.estimate.n) == (9 - len(kept), len(kept))
@@ -130,7 +130,7 @@ def test_a_prompt_without_the_answer_is_undefined_left_out_and_counted():
     assert report.warnings[0].startswith("1 of 9 prompts have no completion with the target answer")
     assert {r.n_dropped for r in report.table("increase_to_answer_A")} == {1}
     assert {r.n_dropped for r in report.table("difference_A_not_A")} == {2}
-    assert report.estimate("p_A", BASELINE).n == 9  # a share of 0 is a number
+    assert report.estimate("share_A", BASELINE).n == 9  # a share of 0 is a number
     assert np.isnan(report.prompts["increase_A"].reshape(3, 9)[:, 0]).all()
 
 
@@ -142,8 +142,8 @@ def test_answers_are_counted_by_draws():
         draws = np.repeat(completions.label[rows], completions.counts[rows])
         assert (counts["n"][prompt], counts["n_unique"][prompt]) == (len(draws), rows.sum())
         assert counts["n_A"][prompt] == (draws == "A").sum()
-        assert counts["p_A"][prompt] == pytest.approx((draws == "A").mean())
-    assert (counts["p_A"][0], counts["p_A"][1]) == (0, 1)
+        assert counts["share_A"][prompt] == pytest.approx((draws == "A").mean())
+    assert (counts["share_A"][0], counts["share_A"][1]) == (0, 1)
 
 
 def test_a_prompt_that_does_not_offer_the_target_is_left_out_of_everything():
@@ -156,7 +156,7 @@ def test_a_prompt_that_does_not_offer_the_target_is_left_out_of_everything():
     for values in columns.values():
         assert np.isnan(values[:, 4]).all()
         assert np.isfinite(values[:, 5]).all()
-    assert np.isnan(count_answers(completions)["p_A"][4])
+    assert np.isnan(count_answers(completions)["share_A"][4])
     with pytest.raises(
         InputError, match="target 'C' is an answer of no prompt; they offer A, B, No, Yes, or 'matching'"
     ):
@@ -193,7 +193,7 @@ def test_exact_frequencies_give_the_conditional_increase_and_minus_kl():
         assert columns["increase_A"][0, i] == pytest.approx(conditional, abs=1e-9)
         assert columns["increase_to_answer_A"][0, i] == pytest.approx(conditional, abs=1e-9)
         assert kl > 0
-        assert count_answers(completions)["p_A"][i] == pytest.approx(mass)
+        assert count_answers(completions)["share_A"][i] == pytest.approx(mass)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
@@ -293,7 +293,9 @@ def test_order_changes_nothing():
         ),
     )
     for row in summarize(scores, choices).rows:
-        got = again.estimate(row.quantity, row.condition)
+        if row.split != "all":
+            continue
+        got = again.estimate(row.quantity, row.condition, weighting=row.weighting)
         want = row.estimate
         numbers = [np.nan if x is None else x for x in (got.value, got.low, got.high, want.value, want.low, want.high)]
         np.testing.assert_allclose(numbers[:3], numbers[3:], atol=1e-12)

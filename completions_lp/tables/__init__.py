@@ -1,0 +1,23 @@
+"""Report -> text: the table and the sentence for the terminal, and ``report.md``."""
+
+from completions_lp.tables.blocks import format_quality, format_quality_line, format_table, list_conditions
+from completions_lp.tables.comparison import format_comparison, tabulate_comparison
+from completions_lp.tables.plan import format_plan, format_validation
+from completions_lp.tables.report import format_checks, format_report
+from completions_lp.tables.sentence import format_sentence
+from completions_lp.tables.text import format_estimate
+
+__all__ = [
+    "format_checks",
+    "format_comparison",
+    "format_estimate",
+    "format_plan",
+    "format_quality",
+    "format_quality_line",
+    "format_report",
+    "format_sentence",
+    "format_table",
+    "format_validation",
+    "list_conditions",
+    "tabulate_comparison",
+]
