@@ -5,6 +5,7 @@ used, so that ``import completions_lp`` needs no torch.
 """
 
 import importlib
+import sys
 from typing import Any
 
 _HOMES = {
@@ -40,3 +41,7 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+if "IPython" in sys.modules:  # a notebook shows reports, completions and scores as they should be seen
+    importlib.import_module("completions_lp.notebook").register()

@@ -1,0 +1,128 @@
+"""Runs side by side."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+from synthetic import make_study
+
+from completions_lp.comparing import compare_reports, pick_best
+from completions_lp.records import InputError
+from completions_lp.stats import difference_interval
+from completions_lp.tables import format_comparison, tabulate_comparison
+
+
+def shift(report, by, *, quantity="delta_p_A", rename=None):
+    """The same report with a quantity moved, and its prompts renamed."""
+    table = dict(report.prompts)
+    table[quantity] = table[quantity] + by
+    if rename:
+        table["prompt_id"] = np.array([rename + i for i in table["prompt_id"]], dtype=object)
+        table["cluster"] = np.array([rename + i for i in table["cluster"]], dtype=object)
+    return replace(report, prompts=table)
+
+
+@pytest.fixture(scope="module")
+def study():
+    report = make_study(n_prompts=14, n_random=0)
+    clusters = np.array([f"c{i[1:]}" for i in report.prompts["prompt_id"]], dtype=object)
+    positions = np.full(len(clusters), "completion", dtype=object)
+    return replace(report, prompts={**report.prompts, "cluster": clusters, "positions": positions})
+
+
+def values_of(report, condition, quantity):
+    table = report.prompts
+    here = (table["vector"] == condition.vector) & (table["layer"] == condition.layer)
+    return table[quantity][here & (table["multiplier"] == condition.multiplier)]
+
+
+def test_shared_prompts_are_compared_one_by_one(study):
+    noise = np.random.default_rng(0).normal(0, 0.1, len(study.prompts["delta_p_A"]))
+    other = shift(study, 3.0 + noise)
+    found = compare_reports({"one": study, "two": other}, quantities=["delta_p_A"])
+    cells = {d.cells[0] for d in found}
+    assert len(cells) == 3 * 4  # all cells of the target vector
+    for d in found[1:]:  # the first is best against best
+        change = values_of(other, d.cells[1], "delta_p_A") - values_of(study, d.cells[0], "delta_p_A")
+        want = stats.ttest_1samp(change, 0).confidence_interval()
+        assert d.paired
+        assert d.difference.value == pytest.approx(change.mean())
+        assert (d.difference.low, d.difference.high) == pytest.approx(tuple(want))
+        own = stats.ttest_1samp(values_of(study, d.cells[0], "delta_p_A"), 0).confidence_interval()
+        assert (d.values[0].low, d.values[0].high) == pytest.approx(tuple(own))
+        assert d.difference.high - d.difference.low < 0.5 * (d.values[0].high - d.values[0].low)
+
+
+def test_other_prompts_are_an_independent_sample(study):
+    other = shift(make_like(study, seed=1), 3.0, rename="x")
+    for d in compare_reports({"one": study, "two": other}, quantities=["delta_p_A", "kl_per_token"])[2:]:
+        one, two = (values_of(r, c, d.quantity) for r, c in zip((study, other), d.cells, strict=True))
+        want = stats.ttest_ind(two, one, equal_var=False)
+        assert not d.paired
+        assert d.difference.value == pytest.approx(two.mean() - one.mean())
+        assert (d.difference.low, d.difference.high) == pytest.approx(tuple(want.confidence_interval()))
+        assert d.difference.unit == {"delta_p_A": "pp", "kl_per_token": "nats/token"}[d.quantity]
+
+
+def make_like(study, *, seed):
+    other = make_study(n_prompts=14, n_random=0, seed=seed)
+    columns = ("cluster", "positions")
+    return replace(other, prompts={**other.prompts, **{name: study.prompts[name] for name in columns}})
+
+
+def test_the_best_cell_of_each_run_comes_first(study):
+    first = compare_reports({"one": study, "two": study}, quantities=["delta_p_A"])[0]
+    assert first.cells == (pick_best(study), pick_best(study))
+    assert first.difference.value == 0
+    assert first.difference.low is None  # all differences are the same: no spread is known
+
+
+def test_few_shared_prompts_have_no_interval_of_their_own(study):
+    few = np.isin(study.prompts["prompt_id"], [f"p{i}" for i in range(5)])
+    part = replace(study, prompts={name: values[few] for name, values in study.prompts.items()})
+    for d in compare_reports({"one": study, "few": part}, quantities=["delta_p_A"]):
+        assert not d.paired
+        assert d.difference.low is None
+        assert d.values[1].low is None
+
+
+def test_what_cannot_be_compared_is_said(study):
+    with pytest.raises(InputError, match="at least two"):
+        compare_reports({"one": study})
+    with pytest.raises(InputError, match="shares no quantity and no cell"):
+        compare_reports({"one": study, "two": study}, quantities=["no_such_quantity"])
+
+
+def test_the_table_and_the_rows_have_the_same_numbers(study):
+    found = compare_reports({"one": study, "two\x1b[31m": shift(study, 1.0)}, quantities=["delta_p_A"])
+    text = format_comparison(found)
+    rows = tabulate_comparison(found)
+    assert "\x1b" not in text
+    assert len(text.splitlines()) == 1 + len(rows) == 1 + len(found)
+    for line, row, d in zip(text.splitlines()[1:], rows, found, strict=True):
+        assert f"{row['difference_value']:+.2f}" in line
+        assert row["first_value"] == d.values[0].value
+        assert (row["first_layer"], row["second_multiplier"]) == (d.cells[0].layer, d.cells[1].multiplier)
+        assert (row["paired"], row["unit"]) == (True, "pp")
+
+
+@pytest.mark.parametrize("sizes", [(8, 30), (12, 12), (40, 7)])
+def test_the_difference_of_independent_samples_is_welch(sizes):
+    rng = np.random.default_rng(3)
+    one, two = rng.normal(0, 1, sizes[0]), rng.normal(1, 3, sizes[1])
+    got = difference_interval(one, two, *(np.arange(n) for n in sizes), unit="nats", level=0.9)
+    want = stats.ttest_ind(two, one, equal_var=False)
+    assert (got.low, got.high) == pytest.approx(tuple(want.confidence_interval(0.9)))
+    assert got.df == pytest.approx(want.df)
+    assert (got.n, got.n_clusters, got.method) == (sum(sizes), sum(sizes), "Welch t")
+
+
+def test_clusters_count_once_in_the_difference():
+    rng = np.random.default_rng(4)
+    one, two = rng.normal(0, 1, 8), rng.normal(1, 1, 9)
+    doubled = difference_interval(
+        np.repeat(one, 2), np.repeat(two, 2), np.repeat(np.arange(8), 2), np.repeat(np.arange(9), 2), unit="nats"
+    )
+    single = difference_interval(one, two, np.arange(8), np.arange(9), unit="nats")
+    assert (doubled.low, doubled.high) == pytest.approx((single.low, single.high))
