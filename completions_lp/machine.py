@@ -1,0 +1,46 @@
+"""The machine that a run is on: what it is, and how much of its memory a stage took."""
+
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def describe_machine() -> dict[str, Any]:
+    """Processor, cores that this process may use, system."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"processor": _name_processor(), "cores": cores, "system": f"{platform.system()} {platform.machine()}"}
+
+
+def reset_peak() -> None:
+    """Count the peak anew from here, where the system allows it (Linux); elsewhere it stays that of the process."""
+    try:
+        _RESET.write_text("5")
+    except OSError:
+        return
+
+
+def read_peak() -> float | None:
+    """Peak memory of this process on the host, in GiB, since ``reset_peak``; None on a system that does not tell."""
+    try:
+        lines = _STATUS.read_text().splitlines()
+        return next(int(line.split()[1]) / 2**20 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak / (2**30 if sys.platform == "darwin" else 2**20))
+
+
+def _name_processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown"
