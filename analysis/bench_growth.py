@@ -212,6 +212,7 @@ def _score_random(case: Case, *, samples: int, prompts: int) -> None:
         answer_index=np.full(n, -1, dtype=np.int32),
         logprob=np.zeros(shape, dtype=np.float32),
         text=("",) * n,
+        pieces=((),) * n,
         sampling=case.sampling,
         labelling=Labelling(),
     )

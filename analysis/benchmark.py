@@ -3,6 +3,7 @@
     python analysis/benchmark.py                      the peers, our stages and their floors: 15M, 125M, embedded
     python analysis/benchmark.py --large              also 500M parameters
     python analysis/benchmark.py --growth --memory    also how time and memory grow
+    python analysis/benchmark.py --extras             also what reading answers and divergences at each token costs
     python analysis/benchmark.py --quick              toy sizes: shows that it runs, measures nothing
 
 Prints one table and writes it as JSON beside it (``--out``). Everything is measured in one process, in turns (peer,
@@ -78,22 +79,8 @@ def run_scoring(case: Case, completions: Completions, engine: Engine = "tree", *
     return score_completions(case.model, completions, [case.vector], conditions, engine=engine, progress=False, **read)
 
 
-def keep_prompts(completions: Completions, prompts: Sequence[int]) -> Completions:
-    """The completions of some prompts only."""
-    rows = np.flatnonzero(np.isin(completions.prompt_index, prompts))
-    names = "token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob"
-    return Completions(
-        prompts=tuple(completions.prompts[i] for i in prompts),
-        prompt_index=np.searchsorted(prompts, completions.prompt_index[rows]).astype(np.int32),
-        text=tuple(completions.text[i] for i in rows),
-        sampling=completions.sampling,
-        labelling=completions.labelling,
-        **{name: getattr(completions, name)[rows] for name in names},
-    )
-
-
-def our_actions(case: Case, part: Completions, *, rows: bool) -> Iterator[Action]:
-    """Our three stages, and the grid by plain rows if asked for."""
+def our_actions(case: Case, part: Completions, *, rows: bool, extras: bool) -> Iterator[Action]:
+    """Our three stages; if asked for, the grid by plain rows, and with what the statistics read."""
     chosen = [case.prompts[i] for i in case.scored]
     vectors, each = [case.vector], 1 / len(chosen)
 
@@ -105,7 +92,7 @@ def our_actions(case: Case, part: Completions, *, rows: bool) -> Iterator[Action
     together = f"{len(case.prompts)} prompts in a call"
     yield Action("sampling", "ours", lambda: run_sampling(case), 1 / len(case.prompts), together)
     yield Action("grid", "ours", lambda: run_scoring(case, part), each, f"{len(chosen)} prompts in a call")
-    for who, read in EXTRAS.items():
+    for who, read in EXTRAS.items() if extras else ():
         yield Action("grid", who, lambda read=read: run_scoring(case, part, **read), each, "what the statistics read")
     yield Action("choices", "ours", choose, each, "all conditions")
     if rows:
@@ -157,13 +144,13 @@ def count_spent(case: Case, action: Action) -> tuple[Any, Spent]:
     return result, Spent(*(number * action.scale for number in spent))
 
 
-def measure_case(case: Case, machine: Machine, *, repeats: int, rows: bool) -> list[Row]:
+def measure_case(case: Case, machine: Machine, *, repeats: int, **also: bool) -> list[Row]:
     """All rows of one model at one entropy."""
     completions = run_sampling(case)
     nats = -float(np.nansum(completions.logprob * completions.counts[:, None]))
     nats /= float((completions.lengths * completions.counts).sum())
     with ExitStack() as stack:
-        ours = list(our_actions(case, keep_prompts(completions, case.scored), rows=rows))
+        ours = list(our_actions(case, completions.select(case.scored), **also))
         others = list(peer_actions(case, completions, stack))
         counted = {action.name: count_spent(case, action) for action in ours}
         worst = check_peers(case, completions, counted["grid/ours"][0], others)
@@ -239,10 +226,10 @@ def measure_models(args: argparse.Namespace) -> tuple[list[Row], dict[str, float
         machine = Machine(case)
         for _ in range(5):
             machine.probe()
-        for entropy in setting.entropies:
+        for entropy in (name != EMBEDDED and args.entropies) or setting.entropies:
             if name != EMBEDDED:
                 sharpen(case, entropy)
-            table += measure_case(case, machine, repeats=args.repeats, rows=args.rows)
+            table += measure_case(case, machine, repeats=args.repeats, rows=args.rows, extras=args.extras)
         rates[name] = machine.flops_per_second / 1e9
     return table, rates
 
@@ -254,6 +241,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--large", action="store_true", help="add the model of 500M parameters")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rows", action="store_true", help="also our plain rows (slow)")
+    parser.add_argument(
+        "--extras", action="store_true", help="also scoring with what the statistics read at each token"
+    )
+    parser.add_argument("--entropies", type=float, nargs="+", help="nats per token of the random models (default: all)")
     parser.add_argument("--growth", action="store_true", help="time against one variable at a time")
     parser.add_argument("--memory", action="store_true", help="peak memory, a process per setting (Linux)")
     parser.add_argument("--quick", action="store_true", help="toy sizes, 2 repeats")

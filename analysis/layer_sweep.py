@@ -1,31 +1,12 @@
-"""The layer sweep: average log-prob increase of the target completions by layer, one line per multiplier.
+"""The layer sweep: how much more often the answer is given, by the layer at which the vector is added.
 
-    python analysis/layer_sweep.py RUN_DIR [--quantity increase_to_answer_A] [--out analysis/figures/layer_sweep]
+A panel per multiplier, with the interval over prompts, the simultaneous band over the whole sweep, and the band that
+random directions of the same norm stay in.
 
-Writes a PDF for the paper and a PNG for the screen, from the stored tables alone.
+    python analysis/layer_sweep.py RUN_DIR [RUN_DIR ...] [--quantity delta_p_A] [--out DIR]
 """
 
-import argparse
-from pathlib import Path
-
-from completions_lp.figures import plot_layers
-from completions_lp.reporting import HEADLINE
-from completions_lp.run import Run
-
-
-def main() -> None:
-    """Draw one run directory."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--quantity", default=HEADLINE)
-    parser.add_argument("--out", type=Path, default=Path("analysis/figures/layer_sweep"))
-    options = parser.parse_args()
-    figure = plot_layers(Run.open(options.run).load_report(), quantity=options.quantity)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    for suffix in (".pdf", ".png"):
-        figure.savefig(options.out.with_suffix(suffix))
-        print(options.out.with_suffix(suffix))
-
+from drawing import draw
 
 if __name__ == "__main__":
-    main()
+    draw("layer_sweep", __doc__, "quantity")

@@ -1,120 +1,174 @@
+"""What holds of every figure: whose axes and settings it uses, what it says when there is nothing to draw."""
+
+import re
+import zlib
+
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
+from synthetic import make_study
 
-from completions_lp.figures import plot_layers
-from completions_lp.records import Condition, Estimate, Report, ReportRow
+from completions_lp.figures import GALLERY, caption, tabulate
+from completions_lp.figures.page import COLUMN, WIDE
+from completions_lp.records import InputError, Report
 
-
-def make_report(layers=(2, 0, 1), multipliers=(1.0, -1.0, 0.0), *, interval=True, unit="nats", kind="target"):
-    rows = []
-    for layer in layers:
-        for m in multipliers:
-            value = 10 * layer + m
-            low, high = (value - 0.5, value + 0.25) if interval else (None, None)
-            estimate = Estimate(value, low, high, 0.95, unit, 9, 9, "t")
-            for quantity in ("increase_to_answer_A", "mass_steered"):
-                rows.append(ReportRow(Condition("v", kind, layer, m), quantity, "macro", estimate, 0))
-    return Report("A", tuple(rows), {}, {})
+PANELS = {"token_profile": 2, "steerability": 2, "diagnostics": 6, "distributions": 4}
+"""Axes that a figure asks for, where it is not one."""
+NAMES = sorted(GALLERY)
 
 
-def lines_of(axes):
-    """{label: (x, y)} of the lines that stand in the legend."""
-    return {
-        line.get_label(): (line.get_xdata(), line.get_ydata())
-        for line in axes.get_lines()
-        if not line.get_label().startswith("_")
-    }
+@pytest.fixture(scope="module")
+def study():
+    return make_study()
 
 
-def test_a_line_is_drawn_for_every_multiplier_over_the_layers():
-    (axes,) = plot_layers(make_report()).axes
-    lines = lines_of(axes)
-    assert list(lines) == ["-1", "+1"]  # multiplier 0 is no steering
-    for label, (x, y) in lines.items():
-        assert list(x) == [0, 1, 2]
-        assert list(y) == [10 * layer + float(label) for layer in range(3)]
-    legend = axes.get_legend()
-    assert [text.get_text() for text in legend.get_texts()] == ["-1", "+1"]
-    assert legend.get_title().get_text() == "multiplier"
+@pytest.fixture(scope="module")
+def single():
+    return make_study(n_prompts=1)
 
 
-def test_the_band_ends_where_the_interval_ends():
-    (axes,) = plot_layers(make_report()).axes
-    assert len(axes.collections) == 2
-    for band, m in zip(axes.collections, (-1.0, 1.0), strict=True):
-        corners = band.get_paths()[0].vertices
-        for layer in range(3):
-            ends = corners[corners[:, 0] == layer, 1]
-            assert (ends.min(), ends.max()) == (10 * layer + m - 0.5, 10 * layer + m + 0.25)
+def texts_of(figure):
+    """Everything that is written in a figure."""
+    found = [text.get_text() for text in figure.findobj(mpl.text.Text)]
+    return [text for text in found if text]
 
 
-def test_an_interval_that_does_not_exist_is_not_drawn():
-    (axes,) = plot_layers(make_report(interval=False)).axes
-    assert len(axes.collections) == 0
-    assert list(lines_of(axes)) == ["-1", "+1"]
+@pytest.mark.parametrize("name", NAMES)
+def test_a_new_page_fits_a_column_and_can_be_saved(name, study, tmp_path):
+    figure = GALLERY[name].plot(study)
+    assert figure.get_figwidth() in (COLUMN, WIDE)
+    for suffix in ("pdf", "png"):
+        figure.savefig(tmp_path / f"figure.{suffix}")
+    assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
+    assert (tmp_path / "figure.png").stat().st_size > 2000
 
 
-def test_labels_say_what_is_drawn_in_which_unit():
-    (axes,) = plot_layers(make_report()).axes
-    assert axes.get_ylabel() == "log-prob increase of A-completions,\nto the answer\n(nats)"
-    assert axes.get_xlabel() == "layer at whose output the vector is added"
-    (axes,) = plot_layers(make_report(unit="probability"), quantity="mass_steered").axes
-    assert axes.get_ylabel() == "mass_steered\n(probability)"
+@pytest.mark.parametrize("name", NAMES)
+def test_axes_of_the_user_are_drawn_into(name, study):
+    mine = Figure()
+    home = mine.subfigures(1, 2)[1]
+    panels = home.subplots(1, PANELS.get(name, 1) + 1)
+    chosen, spare = panels[:-1], panels[-1]
+    assert GALLERY[name].plot(study, axes=chosen if len(chosen) > 1 else chosen[0]) is mine
+    assert all(panel.has_data() for panel in chosen if name != "diagnostics")
+    assert not spare.has_data()
 
 
-def test_lines_differ_in_more_than_colour():
-    (axes,) = plot_layers(make_report(multipliers=(-2.0, -1.0, 1.0, 2.0))).axes
-    drawn = [line for line in axes.get_lines() if line.get_label() in lines_of(axes)]
-    assert len({line.get_marker() for line in drawn}) == 4
-    greys = sorted(float(np.dot(mpl.colors.to_rgb(line.get_color()), [0.3, 0.6, 0.1])) for line in drawn)
-    assert min(np.diff(greys)) > 0.1
+@pytest.mark.parametrize("name", sorted(PANELS))
+def test_too_few_axes_are_an_error(name, study):
+    with pytest.raises(InputError, match=rf"this figure has {PANELS[name]} panels and got 1 axes"):
+        GALLERY[name].plot(study, axes=Figure().subplots())
 
 
-def test_an_empty_report_says_so():
-    for report in (make_report(layers=()), make_report(kind="random")):
-        (axes,) = plot_layers(report).axes
-        assert lines_of(axes) == {}
-        assert [text.get_text() for text in axes.texts] == ["no conditions to draw"]
-        assert axes.get_legend() is None
-    (axes,) = plot_layers(make_report(kind="random"), kind="random").axes
-    assert list(lines_of(axes)) == ["-1", "+1"]
-
-
-def test_an_undefined_value_is_a_gap():
-    estimate = Estimate(float("nan"), None, None, 0.95, "nats", 0, 0, "t")
-    rows = list(make_report().rows)
-    rows = [
-        ReportRow(row.condition, row.quantity, "macro", estimate, 9) if row.condition.layer == 1 else row
-        for row in rows
-    ]
-    (axes,) = plot_layers(Report("A", tuple(rows), {}, {})).axes
-    assert np.isnan(lines_of(axes)["+1"][1]).tolist() == [False, True, False]
-
-
-def test_settings_of_the_user_survive():
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_of_the_user_survive(name, study):
     before = dict(mpl.rcParams)
-    with mpl.rc_context({"font.size": 17, "axes.spines.top": True}):
+    with mpl.rc_context({"font.size": 17, "axes.spines.top": True, "text.parse_math": True}):
         inside = dict(mpl.rcParams)
-        plot_layers(make_report())
+        GALLERY[name].plot(study)
         assert dict(mpl.rcParams) == inside
     assert dict(mpl.rcParams) == before
 
 
-@pytest.mark.parametrize("nested", [False, True])
-def test_axes_of_the_user_are_drawn_into(nested):
-    figure = Figure()
-    home = figure.subfigures(1, 2)[1] if nested else figure
-    left, right = home.subplots(1, 2)
-    assert plot_layers(make_report(), axes=right) is figure
-    assert list(lines_of(right)) == ["-1", "+1"]
-    assert lines_of(left) == {}
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_run_says_so(name):
+    for report in (Report("A", (), {}, {}), make_study(layers=(), n_prompts=0)):
+        figure = GALLERY[name].plot(report)
+        figure.draw_without_rendering()
+        assert any(re.match("no ", text) for text in texts_of(figure)), texts_of(figure)
+        assert not figure.legends
+        assert tabulate(report, name) == []
+        assert "to draw" in caption(report, name) or name == "diagnostics"
 
 
-def test_a_figure_can_be_saved(tmp_path):
-    figure = plot_layers(make_report())
-    figure.savefig(tmp_path / "layers.pdf")
-    figure.savefig(tmp_path / "layers.png")
-    assert (tmp_path / "layers.pdf").read_bytes().startswith(b"%PDF")
-    assert figure.get_figwidth() == 3.4
+def widths_of(figure):
+    """Extents of whatever is drawn as an interval: ribbons up and down, bars along their length."""
+    for artist in figure.findobj(PolyCollection):
+        for path in artist.get_paths():
+            yield float(np.ptp(path.vertices[:, 1]))
+    for artist in figure.findobj(LineCollection):
+        if artist.get_label() != "prompts":
+            for segment in artist.get_segments():
+                yield float(np.ptp(segment, axis=0).max())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_of_one_prompt_says_so_and_has_no_interval(name, single):
+    figure = GALLERY[name].plot(single)
+    figure.draw_without_rendering()
+    assert all(width > 0 for width in widths_of(figure))
+    without = {"distributions", "diagnostics", "prompts_change", "heatmap"}  # these have no intervals at all
+    said = [text for text in texts_of(figure) if text.startswith("1 prompt: no ")]
+    assert bool(said) == (name not in without)
+    assert "95 %" not in caption(single, name).replace("central 95 %", "")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_captions_say_how_many_prompts_and_which_interval(name, study):
+    text = caption(study, name)
+    assert text.endswith(".")
+    assert "  " not in text
+    assert "\n" not in text
+    if name not in ("diagnostics", "distributions", "prompts", "prompts_change"):
+        assert "95 % t interval" in text
+    if name != "diagnostics":
+        assert re.search(r"\b12 prompts", text)
+        assert re.search(r"nats|pp|probability|P\(A\)", text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_rows_behind_a_figure_are_tidy(name, study):
+    table = tabulate(study, name)
+    assert len(table) > 0
+    for row in table:
+        assert all(v is None or np.isscalar(v) or isinstance(v, np.generic) for v in row.values()), row
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("text", ["_$x^{$ & #\x1b[1m", r"$\frac{1}{ 50 %"])
+def test_text_of_files_is_drawn_as_it_stands(name, text):
+    report = make_study(layers=(0, 1), multipliers=(-1.0, 1.0), vector=text, target=text)
+    with mpl.rc_context({"text.parse_math": True}):
+        figure = GALLERY[name].plot(report)
+        mine = Figure()
+        GALLERY[name].plot(report, axes=mine.subplots(1, {**PANELS, "distributions": 2}.get(name, 1)))
+        figure.draw_without_rendering()
+        mine.draw_without_rendering()
+    assert not any("\x1b" in found for found in texts_of(figure))
+    assert "\x1b" not in caption(report, name)
+
+
+def test_fonts_are_embedded_whatever_the_settings_are_when_saving(tmp_path):
+    figure = GALLERY["layer_sweep"].plot(make_study())
+    with mpl.rc_context({"pdf.fonttype": 3}):
+        figure.savefig(tmp_path / "figure.pdf")
+        assert mpl.rcParams["pdf.fonttype"] == 3
+    raw = (tmp_path / "figure.pdf").read_bytes()
+    streams = [
+        zlib.decompress(part) for part in re.findall(rb"stream\n(.*?)\nendstream", raw, re.S) if part[:1] == b"x"
+    ]
+    assert b"/FontFile2" in raw + b"".join(streams)
+    assert b"/Subtype /Type3" not in raw + b"".join(streams)
+
+
+def test_a_cell_can_be_named_and_a_wrong_one_is_an_error(study):
+    assert "layer 0, multiplier −1" in caption(study, "prompts", layer=0, multiplier=-1.0)
+    assert "layer 1, multiplier +2 (chosen on the other half" in caption(study, "prompts")
+    assert "layer 2, multiplier +2 (the largest delta_p_A of 4 cells, and chosen for it)" in caption(
+        study, "promotion", layer=2
+    )
+    with pytest.raises(InputError, match=r"no cell at layer 7, multiplier None; there are layers 0, 1, 2 and mult"):
+        GALLERY["prompts"].plot(study, layer=7)
+    with pytest.raises(InputError, match=r"no figure 'histogram'; there are layer_sweep, dose_response"):
+        caption(study, "histogram")
+    with pytest.raises(InputError, match="no target vector 'w' in this report; it has v"):
+        GALLERY["layer_sweep"].plot(study, vector="w")
+
+
+def test_a_sweep_of_negative_multipliers_shows_the_largest_decrease():
+    report = make_study(multipliers=(-1.0, -2.0), n_random=0)
+    report = Report("A", tuple(row for row in report.rows if row.split == "all"), report.prompts, {})
+    lowest = min(report.table("delta_p_A"), key=lambda row: row.estimate.value).condition
+    assert f"layer {lowest.layer}, multiplier −{abs(lowest.multiplier):g} (the smallest" in caption(report, "prompts")

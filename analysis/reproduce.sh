@@ -1,0 +1,23 @@
+#!/bin/sh
+# Every figure and table of the demonstration study, in order and from nothing: the run, then one script each.
+#
+#     sh analysis/reproduce.sh [RUN_DIR]
+#
+# Takes minutes on two cores. Uses .venv, which it makes if there is none; or set PYTHON to a Python that has the package.
+set -eu
+cd "$(dirname "$0")/.."
+run=${1:-runs/study}
+if [ -z "${PYTHON:-}" ]; then
+    PYTHON=.venv/bin/python
+    [ -x "$PYTHON" ] || { python3 -m venv .venv && .venv/bin/pip install -q -c requirements.lock -e .; }
+fi
+
+"$PYTHON" -m completions_lp run analysis/study.toml --out "$run" --overwrite --quiet
+for figure in layer_sweep dose_response heatmap prompts "prompts --change" damage token_profile distributions \
+    probabilities steerability promotion agreement table; do
+    script=${figure%% *}
+    "$PYTHON" "analysis/$script.py" "$run" ${figure#"$script"}
+done
+"$PYTHON" analysis/convergence.py "$run"
+"$PYTHON" analysis/validation.py "$run"
+"$PYTHON" analysis/diagnostics.py "$run" --validation analysis/figures/validation.csv

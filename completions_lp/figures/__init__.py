@@ -1,0 +1,51 @@
+"""Report -> matplotlib Figure. Draws, never computes or saves.
+
+Every figure comes with its caption and with the tidy rows behind it; ``GALLERY`` has them all by name. Settings of
+matplotlib hold inside the functions only. Intervals that do not exist are not drawn, and a figure of an empty or
+one-prompt run says so.
+"""
+
+from completions_lp.figures.agreement import plot_agreement
+from completions_lp.figures.convergence import (
+    Batch,
+    Convergence,
+    caption_convergence,
+    plot_convergence,
+    tabulate_convergence,
+)
+from completions_lp.figures.damage import plot_damage
+from completions_lp.figures.diagnostics import plot_diagnostics
+from completions_lp.figures.distributions import plot_distributions
+from completions_lp.figures.doses import plot_dose
+from completions_lp.figures.gallery import GALLERY, Entry, caption, tabulate
+from completions_lp.figures.heatmap import plot_heatmap
+from completions_lp.figures.layers import plot_layers
+from completions_lp.figures.probabilities import plot_probabilities
+from completions_lp.figures.profile import plot_profile
+from completions_lp.figures.promotion import plot_promotion
+from completions_lp.figures.prompts import plot_prompts
+from completions_lp.figures.steerability import plot_steerability
+
+__all__ = [
+    "GALLERY",
+    "Batch",
+    "Convergence",
+    "Entry",
+    "caption",
+    "caption_convergence",
+    "plot_agreement",
+    "plot_convergence",
+    "plot_damage",
+    "plot_diagnostics",
+    "plot_distributions",
+    "plot_dose",
+    "plot_heatmap",
+    "plot_layers",
+    "plot_probabilities",
+    "plot_profile",
+    "plot_promotion",
+    "plot_prompts",
+    "plot_steerability",
+    "tabulate",
+    "tabulate_convergence",
+]

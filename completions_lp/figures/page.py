@@ -1,0 +1,155 @@
+"""The page that figures are drawn on: its style, its sizes, and text that is drawn as it stands."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+
+from completions_lp.records import InputError
+
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.title_fontsize": 7,
+    "legend.fancybox": False,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.75,
+    "legend.handlelength": 1.8,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "hatch.linewidth": 0.5,
+    "figure.dpi": 200,
+    # Names of vectors and answers come from files: a "$" or a "_" in them is no formula.
+    "text.usetex": False,
+    "text.parse_math": False,
+    "axes.formatter.use_mathtext": False,
+}
+PRINT: dict[Any, Any] = {"pdf.fonttype": 42, "ps.fonttype": 42, "text.usetex": False}
+"""Fonts embedded as TrueType, which journals ask for; read when a figure is saved, not when it is drawn."""
+COLUMN, WIDE = 3.4, 7.0
+"""Width of one and of two columns of a paper, in inches."""
+BLUE, RED, YELLOW = "#004488", "#BB5566", "#DDAA33"
+"""Paul Tol's high-contrast colours: safe for the colour-blind, and three different greys."""
+GREY, BAND = "0.45", "0.88"
+"""Controls: single ones, and the band of many."""
+Panels = Axes | Iterable[Axes]
+
+
+class Page(Figure):
+    """A figure whose fonts are embedded whenever it is saved, whatever the settings are then."""
+
+    def savefig(self, *args: Any, **options: Any) -> None:
+        """As ``Figure.savefig``."""
+        with mpl.rc_context(PRINT):
+            super().savefig(*args, **options)
+
+
+def open_axes(
+    axes: Panels | None, n: int, *, size: tuple[float, float], columns: int = 1, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """The axes to draw on: the caller's, or ``n`` new ones on a page of this size.
+
+    Args:
+        axes: What the caller gave; None for a new page.
+        n: Panels that are needed.
+        size: Width and height of a new page, in inches.
+        columns: Panels side by side on a new page.
+        options: For ``Figure.subplots``.
+
+    Raises:
+        InputError: The caller gave another number of axes than there are panels.
+    """
+    if axes is None:
+        page = Page(figsize=size, layout="constrained")
+        grid = page.subplots(-(-n // columns), columns, squeeze=False, **options)
+        for spare in grid.flat[n:]:
+            spare.remove()
+        return page, list(grid.flat[:n])
+    given = [axes] if isinstance(axes, Axes) else list(np.ravel(np.asarray(list(axes), dtype=object)))
+    if len(given) != n:
+        raise InputError(f"this figure has {n} panels and got {len(given)} axes; give as many, or none for a new page")
+    figure = given[0].get_figure(root=True)
+    assert isinstance(figure, Figure)  # noqa: S101  Axes in use have one
+    return figure, given
+
+
+def label_axes(axes: Axes, *, x: str | None = None, y: str | None = None, title: str | None = None) -> None:
+    """Set labels, drawn as they stand also on axes that were made elsewhere."""
+    as_is: dict[str, Any] = {"parse_math": False, "usetex": False}
+    if x is not None:
+        axes.set_xlabel(x, **as_is)
+    if y is not None:
+        axes.set_ylabel(y, **as_is)
+    if title is not None:
+        axes.set_title(title, **as_is)
+    axes.tick_params(labelsize=STYLE["xtick.labelsize"])
+
+
+def place_legend(figure: Figure, panel: Axes, *, ncols: int, **options: Any) -> None:
+    """A legend below a new page, where it hides nothing; inside axes that are the caller's."""
+    handles, labels = panel.get_legend_handles_labels()
+    if isinstance(figure, Page):
+        figure.legend(handles, labels, loc="outside lower center", ncols=ncols, **options)
+    else:
+        panel.legend(handles, labels, **options)
+
+
+def write_note(axes: Axes, text: str, *, low: bool = False) -> None:
+    """A remark in the upper left of the axes, or (``low``) in their lower right; it never changes the layout."""
+    place: dict[str, Any] = {"x": 0.02, "y": 0.98, "ha": "left", "va": "top"}
+    if low:
+        place = {"x": 0.98, "y": 0.02, "ha": "right", "va": "bottom"}
+    note = axes.text(s=text, transform=axes.transAxes, fontsize=7, style="italic", color="0.3", zorder=4, **place)
+    note.set_in_layout(False)
+
+
+def write_empty(axes: Axes, text: str) -> None:
+    """What is missing, in the middle of axes that stay empty."""
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": "0.3"}
+    under = {"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 2}
+    note = axes.text(0.5, 0.5, text, transform=axes.transAxes, bbox=under, **style)
+    note.set_in_layout(False)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def draw_zero(axes: Axes, *, vertical: bool = False) -> None:
+    """The line of no effect."""
+    (axes.axvline if vertical else axes.axhline)(0, color="0.3", linewidth=0.6, zorder=1)
+
+
+def tick_layers(axes: Axes, layers: Sequence[int]) -> None:
+    """Ticks at whole layers, each where they are few."""
+    distinct = sorted(set(layers))
+    if len(distinct) == 1:
+        axes.set_xlim(distinct[0] - 1, distinct[0] + 1)
+    if 0 < len(distinct) <= 12:
+        axes.set_xticks(distinct)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def scale_log(axes: Axes, which: Literal["x", "y"]) -> None:
+    """A logarithmic axis with plain numbers: more of them within a decade, the fewer decades there are."""
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis, (low, high) = (axes.xaxis, axes.get_xlim()) if which == "x" else (axes.yaxis, axes.get_ylim())
+    steps = (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0) if high < 10 * low else (1.0, 2.0, 5.0) if high < 300 * low else (1.0,)
+    axis.set_major_locator(LogLocator(subs=steps))
+    print_plainly(axis)
+
+
+def print_plainly(axis: Any) -> None:
+    """Tick labels as plain numbers, with a true minus, on an axis whose own formatter would write formulas."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+    axis.set_minor_formatter(FuncFormatter(lambda *_: ""))

@@ -1,0 +1,200 @@
+"""Figures with prompts as points: where they stand, how they are marked, what is said of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.figure import Figure
+from synthetic import make_study
+
+from completions_lp.figures import (
+    caption,
+    plot_agreement,
+    plot_promotion,
+    plot_prompts,
+    plot_steerability,
+    tabulate,
+)
+from completions_lp.records import Estimate, Report, ReportRow
+
+
+@pytest.fixture(scope="module")
+def study():
+    return make_study()
+
+
+def columns_of(report, layer, multiplier):
+    """The per-prompt table of one cell of the target, found row by row."""
+    table = report.prompts
+    rows = [
+        i
+        for i in range(len(table["layer"]))
+        if (table["kind"][i], table["layer"][i], table["multiplier"][i]) == ("target", layer, multiplier)
+    ]
+    return {name: np.array([values[i] for i in rows]) for name, values in table.items()}
+
+
+def points_of(axes):
+    """{label: (x, y) pairs} of the markers."""
+    return {c.get_label(): c.get_offsets().tolist() for c in axes.collections if isinstance(c, PathCollection)}
+
+
+def segments_of(axes):
+    return [s.tolist() for c in axes.collections if isinstance(c, LineCollection) for s in c.get_segments()]
+
+
+def near(points):
+    return pytest.approx(np.array(sorted(points)))
+
+
+def test_every_prompt_stands_at_its_two_probabilities_marked_by_trust(study):
+    figure = plot_prompts(study, layer=1, multiplier=2.0)
+    axes, columns = figure.axes[0], columns_of(study, 1, 2.0)
+    drawn = points_of(axes)
+    assert set(drawn) == set(columns["trust"])
+    for trust, points in drawn.items():
+        mine = columns["trust"] == trust
+        wanted = np.stack([columns["p_A"][mine], columns["p_A_steered"][mine]], 1).clip(0.002, 0.998).tolist()
+        assert np.array(sorted(points)) == near(wanted)
+    assert (axes.get_xscale(), axes.get_yscale()) == ("logit", "logit")
+    assert axes.get_xlim() == axes.get_ylim()
+    (diagonal,) = [line for line in axes.get_lines() if line.get_label() == "_diagonal"]
+    assert list(diagonal.get_xdata()) == list(diagonal.get_ydata())
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("P(A), unsteered", "P(A), steered")
+    sizes = {
+        tuple(p): s
+        for c in axes.collections
+        if isinstance(c, PathCollection)
+        for p, s in zip(c.get_offsets().tolist(), c.get_sizes(), strict=True)
+    }
+    order = [sizes[key] for key in sorted(sizes, key=lambda key: key[0])]  # more of the answer, larger
+    assert order[0] < order[-1]
+
+
+def test_bars_are_bounds_where_they_certify_and_else_standard_errors(study):
+    axes = plot_prompts(study, layer=1, multiplier=1.0).axes[0]
+    columns, drawn = columns_of(study, 1, 1.0), segments_of(axes)
+    assert {"certified", "green"} <= set(columns["trust"])
+    for i, trust in enumerate(columns["trust"]):
+        q, se = columns["p_A_steered"][i], columns["p_A_steered_se"][i]
+        low, high = columns["p_A_steered_low"][i], columns["p_A_steered_high"][i]
+        ends = (low, high) if trust == "certified" else (q - se, q + se)
+        wanted = [[columns["p_A"][i], end] for end in np.clip(ends, 0.002, 0.998)]
+        assert any(np.allclose(segment, wanted) for segment in drawn), (i, trust)
+
+
+def test_the_inset_has_the_log_ratios_and_the_shrunken_share(study):
+    inset = plot_prompts(study, layer=1, multiplier=2.0).axes[0].child_axes[0]
+    ratios = columns_of(study, 1, 2.0)["log_ratio_A"]
+    assert sum(bar.get_height() for bar in inset.patches) == len(ratios)
+    assert inset.patches[0].get_x() == pytest.approx(ratios.min())
+    assert inset.get_xlabel() == "log ratio (nats)"
+    (row,) = [r for r in study.table("below_zero_delta_p_A") if (r.condition.layer, r.condition.multiplier) == (1, 2.0)]
+    assert inset.get_title() == f"{100 * row.estimate.value:.0f} % below 0 (shrunken)"
+    without = Report("A", tuple(r for r in study.rows if r.quantity == "delta_p_A"), study.prompts, {})
+    assert plot_prompts(without, layer=1, multiplier=2.0).axes[0].child_axes[0].get_title() == ""
+
+
+def test_the_change_stands_under_its_ceiling(study):
+    axes = plot_prompts(study, layer=1, multiplier=2.0, change=True).axes[0]
+    columns = columns_of(study, 1, 2.0)
+    points = [p for found in points_of(axes).values() for p in found]
+    assert np.array(sorted(points)) == near(np.stack([columns["p_A"], columns["log_ratio_A"]], 1).tolist())
+    (ceiling,) = [line for line in axes.get_lines() if line.get_label() == "ceiling −log P"]
+    assert np.exp(-ceiling.get_ydata()) == pytest.approx(ceiling.get_xdata())
+    assert axes.get_ylabel() == "log ratio of P(A) (nats)"
+    assert "the ceiling −log P" in caption(study, "prompts_change")
+
+
+def test_prompts_without_a_probability_are_left_out(study):
+    columns = {name: np.array(values, copy=True) for name, values in study.prompts.items()}
+    columns["p_A_steered"][columns["prompt_id"] == "p3"] = np.nan
+    report = Report("A", study.rows, columns, {})
+    assert len(tabulate(report, "prompts")) == 11
+    assert "11 prompts" in caption(report, "prompts")
+
+
+def test_a_thousand_prompts_at_the_edges_stay_on_the_page():
+    report = make_study(layers=(0,), multipliers=(1.0,), n_prompts=300, n_random=0)
+    columns = {name: np.array(values, copy=True) for name, values in report.prompts.items()}
+    columns["p_A_steered"][:50], columns["p_A"][50:90] = 1.0, 0.0
+    figure = plot_prompts(Report("A", report.rows, columns, {}))
+    figure.draw_without_rendering()
+    points = np.array([p for found in points_of(figure.axes[0]).values() for p in found])
+    assert len(points) == 300
+    assert points.min() == 0.002
+    assert points.max() == 0.998
+
+
+def test_promotion_has_the_others_across_and_the_answer_up(study):
+    axes = plot_promotion(study, layer=1, multiplier=2.0).axes[0]
+    columns = columns_of(study, 1, 2.0)
+    (prompts,) = [line for line in axes.get_lines() if line.get_label() == "prompts"]
+    known = np.isfinite(columns["increase_to_answer_A"])
+    assert list(prompts.get_xdata()) == columns["increase_to_answer_not_A"][known].tolist()
+    assert list(prompts.get_ydata()) == columns["increase_to_answer_A"][known].tolist()
+    means = [
+        next(r.estimate for r in study.table(name) if (r.condition.layer, r.condition.multiplier) == (1, 2.0))
+        for name in ("increase_to_answer_not_A", "increase_to_answer_A")
+    ]
+    across, up = means
+    assert [[across.value, up.low], [across.value, up.high]] in segments_of(axes)
+    assert [[across.low, up.value], [across.high, up.value]] in segments_of(axes)
+    assert axes.get_xlabel() == "log-prob increase of other completions (nats)"
+    assert axes.get_ylabel() == "log-prob increase of A completions (nats)"
+
+
+def test_propensity_curves_go_through_the_unsteered_logit_diff(study):
+    left, right = plot_steerability(study, layer=2).axes
+    (curves,) = [c for c in left.collections if c.get_label() == "prompts"]
+    doses = [-2.0, -1.0, 0.0, 1.0, 2.0]
+    assert len(curves.get_segments()) == 12
+    for i, segment in enumerate(curves.get_segments()):
+        wanted = [columns_of(study, 2, m or 1.0)["logit_diff_steered" if m else "logit_diff"][i] for m in doses]
+        assert segment[:, 0].tolist() == doses
+        assert segment[:, 1] == pytest.approx(wanted)
+    (mean,) = [line for line in left.get_lines() if line.get_label() == "mean"]
+    assert list(mean.get_ydata()) == pytest.approx(np.mean([s[:, 1] for s in curves.get_segments()], axis=0))
+    assert "mean slope +0.70 [+0.50, +0.90] nats/multiplier\n8 % of prompts below 0" in [
+        t.get_text() for t in left.texts
+    ]
+    (slopes,) = [line for line in right.get_lines() if line.get_label() == "slope"]
+    assert (list(slopes.get_xdata()), list(slopes.get_ydata())) == ([0, 1, 2], pytest.approx([0.5, 0.6, 0.7]))
+    assert segments_of(right)[2] == [[2, pytest.approx(0.5)], [2, pytest.approx(0.9)]]
+    assert right.get_ylabel() == "steerability (nats/multiplier)"
+    assert left.get_ylabel() == "logit diff of the two answers (nats)"
+
+
+def test_agreement_of_cells_has_crosses_and_a_diagonal(study):
+    (axes,) = plot_agreement(study).axes
+    for layer in range(3):
+        (line,) = [line for line in axes.get_lines() if line.get_label() == str(layer)]
+        rows = {r.condition: r.estimate for r in study.table("logit_diff_change") if r.condition.layer == layer}
+        trusted = {r.condition for r in study.table("share_red") if r.estimate.value <= 0.1}
+        wanted = [rows[c].value for c in sorted(rows, key=lambda c: c.multiplier) if c in trusted]
+        assert list(line.get_xdata()) == wanted
+    e = [
+        next(r.estimate for r in study.table(q) if (r.condition.layer, r.condition.multiplier) == (1, 2.0))
+        for q in ("logit_diff_change", "log_odds_change_A_B")
+    ]
+    assert [[e[0].value, e[1].low], [e[0].value, e[1].high]] in segments_of(axes)
+    assert [[e[0].low, e[1].value], [e[0].high, e[1].value]] in segments_of(axes)
+    diagonal = axes.get_lines()[-1]
+    assert (diagonal.get_slope(), diagonal.get_xy1()) == (1, (0, 0))
+    assert axes.get_xlabel() == "change of the two-choice logit diff (nats)"
+
+
+def test_agreement_of_prompts_says_their_correlation_where_the_report_has_it(study):
+    (axes,) = plot_agreement(study, layer=1, multiplier=2.0).axes
+    columns = columns_of(study, 1, 2.0)
+    points = [p for found in points_of(axes).values() for p in found]
+    wanted = np.stack([columns["logit_diff_change"], columns["log_odds_change_A_B"]], 1).tolist()
+    assert np.array(sorted(points)) == near(wanted)
+    assert not any("correlation" in text.get_text() for text in axes.texts)
+    cell = next(r.condition for r in study.rows if (r.condition.layer, r.condition.multiplier) == (1, 2.0))
+    e = Estimate(0.914, 0.8, 0.97, 0.95, "correlation", 12, 12, "Fisher z")
+    report = replace(study, rows=(*study.rows, ReportRow(cell, "agreement_logit_diff", "macro", e, 0)))
+    (axes,) = plot_agreement(report, layer=1, multiplier=2.0, axes=Figure().subplots()).axes
+    assert [t.get_text() for t in axes.texts] == ["correlation +0.91 [+0.80, +0.97]"]
+    assert caption(report, "agreement", layer=1, multiplier=2.0).endswith("correlation +0.91 [+0.80, +0.97].")
