@@ -1,0 +1,198 @@
+// The chosen quantity over layers, at the chosen multiplier, under the heat map and in step with its columns.
+
+const EDGE = 76; // width of the heat map's row headers
+const TALL = 220;
+
+function drawLines() {
+  const place = document.getElementById("lines");
+  const wide = document.getElementById("heat").clientWidth;
+  if (!wide) return;
+  const { name, multiplier } = chosen();
+  const layers = layersOf(name);
+  const column = (wide - EDGE) / layers.length;
+  const x = (layer) => EDGE + (layers.indexOf(layer) + 0.5) * column;
+  const main = collectLine(name, multiplier);
+  const others = document.getElementById("all-lines").checked
+    ? multipliersOf(name)
+        .filter((m) => m !== multiplier)
+        .map((m) => collectLine(name, m))
+    : [];
+  const scale = scaleHeights([main, ...others]);
+  const svg = make("svg", {
+    width: wide,
+    height: TALL,
+    viewBox: `0 0 ${wide} ${TALL}`,
+    role: "img",
+    "aria-label": describeLine(main),
+  });
+  const unit = unitOf(state.quantity);
+  svg.append(
+    make("text", { x: EDGE + 4, y: 11, class: "tick" }, `${nameQuantity(state.quantity)}${unit ? `, ${unit}` : ""}`),
+  );
+  svg.append(...drawAxis(scale, wide), ...drawControls(main, x, scale.y, column));
+  for (const line of others) svg.append(...drawOther(line, x, scale.y));
+  svg.append(...nameOthers(others, x, scale.y, wide));
+  svg.append(...drawBand(main, x, scale.y), ...drawMain(main, x, scale.y));
+  place.replaceChildren(svg);
+  noteLines(main, others);
+}
+
+/** The points of one line, with whatever intervals there are. */
+function collectLine(name, multiplier) {
+  const points = [];
+  for (const layer of layersOf(name)) {
+    const condition = findCondition(name, layer, multiplier);
+    const row = condition && findRow(condition.index, state.quantity);
+    const point = { layer, condition, row, value: readNumber(row) };
+    for (const end of ["low", "high", "band_low", "band_high", "random_low", "random_high"])
+      point[end] = readNumber(row, end);
+    if (condition && Number.isFinite(point.value)) points.push(point);
+  }
+  return { multiplier, points };
+}
+
+function scaleHeights(lines) {
+  const ends = lines.flatMap((line, i) =>
+    line.points.flatMap((p) => [
+      p.value,
+      ...(i ? [] : [p.low, p.high, p.band_low, p.band_high, p.random_low, p.random_high]),
+    ]),
+  );
+  const finite = [0, ...ends.filter(Number.isFinite)];
+  let [low, high] = [Math.min(...finite), Math.max(...finite)];
+  const room = (high - low || 1) * 0.08;
+  [low, high] = [low - room, high + room];
+  return { low, high, y: (value) => 22 + ((high - value) / (high - low)) * (TALL - 34) };
+}
+
+function drawAxis({ low, high, y }, wide) {
+  const ticks = findTicks(low, high);
+  const digits = Math.max(0, ...ticks.map((t) => (String(t).split(".")[1] ?? "").length));
+  return ticks.flatMap((tick) => [
+    make("line", { x1: EDGE, x2: wide, y1: y(tick), y2: y(tick), class: tick === 0 ? "zero" : "grid" }),
+    make(
+      "text",
+      { x: EDGE - 10, y: y(tick), class: "tick", "text-anchor": "end", "dominant-baseline": "central" },
+      minus(tick.toFixed(digits)),
+    ),
+  ]);
+}
+
+/** Where 95 % of the random directions lie: a grey block per layer. */
+function drawControls({ points }, x, y, column) {
+  return points
+    .filter((p) => Number.isFinite(p.random_low) && Number.isFinite(p.random_high))
+    .map((p) => {
+      const width = Math.min(column * 0.7, 46);
+      return make("rect", {
+        class: "random",
+        x: x(p.layer) - width / 2,
+        width,
+        y: y(p.random_high),
+        height: Math.max(1, y(p.random_low) - y(p.random_high)),
+      });
+    });
+}
+
+function drawBand({ points }, x, y) {
+  const inside = points.filter((p) => Number.isFinite(p.band_low) && Number.isFinite(p.band_high));
+  return inside.map((p) =>
+    make("line", { class: "band", x1: x(p.layer), x2: x(p.layer), y1: y(p.band_low), y2: y(p.band_high) }),
+  );
+}
+
+function drawOther({ points }, x, y) {
+  return [
+    make("polyline", { class: "other", points: points.map((p) => `${x(p.layer)},${y(p.value)}`).join(" ") }),
+    ...points.map((p) => make("circle", { class: "other", cx: x(p.layer), cy: y(p.value), r: 1.8 })),
+  ];
+}
+
+/** The multiplier at the end of each thin line; names that would lie on one another are moved apart. */
+function nameOthers(lines, x, y, wide) {
+  const ends = lines
+    .filter(({ points }) => points.length > 0)
+    .map(({ multiplier, points }) => ({ multiplier, ...points.at(-1) }));
+  let lowest = -Infinity;
+  return ends
+    .sort((a, b) => b.value - a.value)
+    .map(({ multiplier, layer, value }) => {
+      lowest = Math.max(y(value), lowest + 13);
+      return make(
+        "text",
+        { class: "tick", x: Math.min(x(layer) + 12, wide - 24), y: lowest, "dominant-baseline": "central" },
+        writeMultiplier(multiplier),
+      );
+    });
+}
+
+function drawMain({ points }, x, y) {
+  const drawn = [
+    make("polyline", { class: "main", points: points.map((p) => `${x(p.layer)},${y(p.value)}`).join(" ") }),
+  ];
+  for (const p of points) {
+    if (Number.isFinite(p.low) && Number.isFinite(p.high)) {
+      drawn.push(
+        make("line", {
+          class: "interval",
+          "data-layer": p.layer,
+          x1: x(p.layer),
+          x2: x(p.layer),
+          y1: y(p.low),
+          y2: y(p.high),
+        }),
+      );
+    }
+    const here = p.condition.index === state.condition;
+    const kind = `point${here ? " here" : ""}${isRed(p.condition.index) ? " open" : ""}`;
+    const point = make("circle", {
+      class: kind,
+      "data-layer": p.layer,
+      cx: x(p.layer),
+      cy: y(p.value),
+      r: here ? 6 : 4,
+    });
+    point.append(titleOf(`layer ${p.layer}: ${describeNumber(p.row, state.quantity.split("|")[0])}`));
+    point.addEventListener("click", () => change({ condition: p.condition.index }));
+    drawn.push(point);
+  }
+  return drawn;
+}
+
+function titleOf(text) {
+  const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+  title.textContent = text;
+  return title;
+}
+
+function describeLine({ multiplier, points }) {
+  const [quantity] = state.quantity.split("|");
+  const told = points.map((p) => `layer ${p.layer} ${describeNumber(p.row, quantity)}`);
+  return `${nameQuantity(state.quantity)} over layers at multiplier ${writeMultiplier(multiplier)}: ${told.join("; ") || "nothing to show"}`;
+}
+
+/** What is drawn, in words; what does not exist is not drawn, and that is said. */
+function noteLines({ multiplier, points }, others) {
+  const has = (end) => points.some((p) => Number.isFinite(p[end]));
+  const row = points.find((p) => Number.isFinite(p.low))?.row;
+  const level =
+    row === undefined ? "" : `${Math.round(100 * readNumber(row, "level"))} % ${summary.word("method", row)} interval`;
+  const told = [
+    points.length === 0
+      ? "Nothing to draw: this quantity is undefined here."
+      : `Multiplier ${writeMultiplier(multiplier)}${row === undefined ? "; no interval exists" : `; bars: ${level}`}`,
+    has("band_low") ? "pale bars: simultaneous band over the sweep (max-T)" : "",
+    has("random_low") ? "grey: 95 % of the random directions" : "",
+    points.some((p) => isRed(p.condition.index)) ? "open circles: more than 10 % of the prompts untrusted" : "",
+    others.length ? "thin lines: the other multipliers" : "",
+  ];
+  document.getElementById("lines-note").textContent = `${told.filter(Boolean).join("; ")}.`.replace("..", ".");
+}
+
+function startLines() {
+  document.getElementById("all-lines").addEventListener("change", drawLines);
+  new ResizeObserver(drawLines).observe(document.getElementById("heat"));
+  onChange((changed) => {
+    if (changed.has("quantity") || changed.has("condition")) drawLines();
+  });
+}

@@ -1,0 +1,245 @@
+// The numbers of the chosen condition: a few cards, then all of them, as they are in summary.csv.
+
+const CARDS = [
+  "delta_p_A|macro",
+  "log_ratio_A|macro",
+  "increase_to_answer_A|macro",
+  "increase_all|macro",
+  "kl_per_token|macro",
+  "logit_diff_change|macro",
+];
+const EXTRA = [
+  ["se", "Std. error"],
+  ["boot_low", "Bootstrap-t low"],
+  ["boot_high", "high"],
+  ["band_low", "Band low"],
+  ["band_high", "high"],
+  ["p_t", "p (t)"],
+  ["p_signflip", "p (sign flip)"],
+  ["p_holm", "p (Holm)"],
+  ["p_bh", "p (BH)"],
+  ["p_max_t", "p (max-T)"],
+  ["random_low", "Random low"],
+  ["random_high", "high"],
+  ["p_rank", "p (rank)"],
+  ["p_predictive", "p (predictive)"],
+  ["p_rank_shuffled", "p (shuffled)"],
+  ["selection_frequency", "Best in resamples"],
+  ["fixed_se", "Std. error, these prompts"],
+];
+
+function describeCondition() {
+  const { name, layer, multiplier } = chosen();
+  return `${plainText(name)}, layer ${layer}, multiplier ${writeMultiplier(multiplier)}`;
+}
+
+function drawNumbers() {
+  document.getElementById("numbers-where").textContent = describeCondition();
+  drawCards();
+  drawTable();
+}
+
+function drawCards() {
+  const cards = CARDS.map((key) => [key, findRow(state.condition, key)])
+    .filter(([, row]) => row !== undefined)
+    .slice(0, 5)
+    .map(([key, row]) => {
+      const [quantity] = key.split("|");
+      const unit = summary.word("unit", row);
+      const [low, high] = [readNumber(row, "low"), readNumber(row, "high")];
+      const value = make(
+        "p",
+        { class: "value" },
+        writeQuantity(readNumber(row), quantity, unit),
+        make("span", { class: "unit" }, unit),
+      );
+      const inside = Number.isFinite(low)
+        ? `${writeQuantity(low, quantity, unit)} to ${writeQuantity(high, quantity, unit)}`
+        : "no interval";
+      return make(
+        "div",
+        { class: "card", title: meaning(quantity) },
+        make("h3", {}, label(quantity)),
+        value,
+        make("p", { class: "inside" }, inside),
+      );
+    });
+  const trust = drawTrust();
+  document.getElementById("cards").replaceChildren(...cards, ...(trust ? [trust] : []));
+}
+
+/** The shares of prompts by trust, as one bar and in words. */
+function drawTrust() {
+  const shares = ["certified", "green", "red"].map((name) => [
+    name,
+    readNumber(findRow(state.condition, `share_${name}|macro`)),
+  ]);
+  if (!shares.some(([, share]) => Number.isFinite(share))) return null;
+  const bar = make("div", { class: "trust", "aria-hidden": "true" });
+  for (const [name, share] of shares) {
+    const part = make("span", { class: name });
+    part.style.flexGrow = Number.isFinite(share) ? share : 0;
+    bar.append(part);
+  }
+  const words = shares
+    .filter(([, share]) => share > 0)
+    .map(([name, share]) => `${Math.round(100 * share)} % ${name}`)
+    .join(", ");
+  return make(
+    "div",
+    { class: "card", title: "How far the steered probability can be trusted, by prompt" },
+    make("h3", {}, "Trust"),
+    bar,
+    make("p", { class: "inside" }, words),
+  );
+}
+
+const openGroups = new Set(["The effect", "Probability of the answer", "Without steering"]);
+
+function drawTable() {
+  const wanted = document.getElementById("quantity-filter").value.trim().toLowerCase();
+  const extra = state.inference ? EXTRA.filter(([column]) => summary.columns[column]) : [];
+  const heads = [
+    "Quantity",
+    "Value",
+    "Low",
+    "High",
+    "Unit",
+    "Prompts",
+    "Left out",
+    "Method",
+    ...extra.map(([, name]) => name),
+  ];
+  const numeric = new Set(["Value", "Low", "High", "Prompts", "Left out", ...extra.map(([, name]) => name)]);
+  const head = make(
+    "thead",
+    {},
+    make(
+      "tr",
+      {},
+      ...heads.map((name) => make("th", { scope: "col", class: numeric.has(name) ? "number" : null }, name)),
+    ),
+  );
+  const bodies = [];
+  let group = "";
+  for (const { key, row, held, unsteered } of listRows()) {
+    const [quantity] = key.split("|");
+    if (wanted && !`${quantity} ${nameQuantity(key)}`.toLowerCase().includes(wanted)) continue;
+    const name = unsteered ? "Without steering" : held ? HELD : GROUPS[groupOf(quantity)];
+    const open = Boolean(wanted) || openGroups.has(name);
+    if (name !== group) {
+      group = name;
+      bodies.push(
+        make(
+          "tbody",
+          {},
+          make(
+            "tr",
+            { class: "group" },
+            make("th", { colspan: heads.length, scope: "rowgroup" }, drawGroup(name, open)),
+          ),
+        ),
+      );
+    }
+    const line = drawRow(key, row, { held, unsteered, extra });
+    line.hidden = !open;
+    bodies.at(-1).append(line);
+  }
+  document
+    .getElementById("table")
+    .replaceChildren(make("caption", { class: "hidden" }, `All quantities: ${describeCondition()}`), head, ...bodies);
+}
+
+const HELD = "On the held-out half: this cell was chosen on the other half";
+
+/** All numbers of the condition, in their order; then those of a held-out half, and those of the unsteered model. */
+function listRows() {
+  const rows = (map, keys, condition, kind) =>
+    keys.map((key) => ({ key, row: map.get(`${condition}|${key}`), ...kind })).filter(({ row }) => row !== undefined);
+  return [
+    ...rows(summary.row, listQuantities(), state.condition, {}),
+    ...rows(summary.other, listQuantities(), state.condition, { held: true }),
+    ...rows(summary.row, listQuantities(true), -1, { unsteered: true }),
+  ];
+}
+
+/** The heading of a group of rows, which opens and closes it. */
+function drawGroup(name, open) {
+  const button = make("button", { type: "button", class: "group-name", "aria-expanded": String(open) }, name);
+  button.addEventListener("click", () => {
+    if (!openGroups.delete(name)) openGroups.add(name);
+    drawTable();
+    [...document.querySelectorAll("#table .group-name")].find((other) => other.textContent === name)?.focus();
+  });
+  return button;
+}
+
+function drawRow(key, row, { held, unsteered, extra }) {
+  const [quantity, weighting] = key.split("|");
+  const unit = summary.word("unit", row);
+  const show = (column) => writeQuantity(readNumber(row, column), quantity, unit, state.exact);
+  const numbers = ["value", "low", "high"].map((column) =>
+    make("td", { class: "number", "data-column": column }, show(column)),
+  );
+  const counts = ["n_prompts", "n_dropped"].map((column) =>
+    make("td", { class: "number", "data-column": column }, write(readNumber(row, column), { decimals: 0 })),
+  );
+  const more = extra.map(([column]) => {
+    const value = readNumber(row, column);
+    const inUnit = !column.startsWith("p_") && column !== "selection_frequency";
+    const decimals = inUnit && unit === "pp" ? 2 : 3;
+    const sign = inUnit && !column.endsWith("se") && !UNSIGNED.test(quantity);
+    const text = write(value, { decimals, sign, exact: state.exact, zero: inUnit ? ROUNDING : 0 });
+    return make("td", { class: "number", "data-column": column }, Number.isFinite(value) ? text : "");
+  });
+  const chosenHere = key === state.quantity && !unsteered && !held;
+  const partner = weighting !== "macro" && summary.row.has(`${state.condition}|${quantity}|macro`); // stands below it
+  const words = partner ? (WEIGHTINGS[weighting] ?? weighting) : nameQuantity(key);
+  const pick =
+    unsteered || held
+      ? make("span", { title: meaning(quantity) }, words)
+      : make(
+          "button",
+          { type: "button", class: "name", title: meaning(quantity), "aria-pressed": String(chosenHere) },
+          words,
+        );
+  if (!unsteered && !held) pick.addEventListener("click", () => change({ quantity: key }));
+  const name = make(
+    "th",
+    { scope: "row", class: partner ? "partner" : null },
+    pick,
+    partner ? null : make("code", {}, quantity),
+  );
+  const method = make(
+    "td",
+    { class: "method" },
+    Number.isFinite(readNumber(row, "low")) ? summary.word("method", row) : "no interval",
+  );
+  return make(
+    "tr",
+    {
+      "data-quantity": quantity,
+      "data-weighting": weighting,
+      "data-split": held ? "report" : "all",
+      "data-unsteered": unsteered ? "" : null,
+      class: chosenHere ? "here" : null,
+    },
+    name,
+    ...numbers,
+    make("td", {}, unit),
+    ...counts,
+    method,
+    ...more,
+  );
+}
+
+function startNumbers() {
+  for (const id of ["exact", "inference"]) {
+    document.getElementById(id).addEventListener("change", (event) => change({ [id]: event.target.checked }));
+  }
+  document.getElementById("quantity-filter").addEventListener("input", drawTable);
+  onChange((changed) => {
+    if (changed.has("condition")) drawNumbers();
+    else if (["quantity", "exact", "inference"].some((key) => changed.has(key))) drawTable();
+  });
+}

@@ -1,0 +1,102 @@
+"""Runs that lack something, or have too much of it."""
+
+import os
+import resource
+import shutil
+import time
+
+import pyarrow.parquet as pq
+import pytest
+from browser.driver import Page, number
+from browser.stored import PARTS, check_table, read_scores
+from page_runs import make_run
+
+from completions_lp.page import write_page
+
+
+def rewrite(folder, name, change):
+    table = pq.read_table(folder / name)
+    pq.write_table(change(table), folder / name)
+
+
+def test_without_token_increases_parts_are_coloured(driver, tmp_path):
+    make_run(tmp_path, tokens="chosen", n_prompts=8)
+    page = Page(driver).open(write_page(tmp_path))
+    page.pick("#layer", "1")
+    page.settle()
+    assert page.text("#token-note") == ""
+    page.pick("#layer", "2")
+    page.settle()
+    assert "completions-lp score DIR --tokens" in page.text("#token-note")
+    stored = {row["completion_id"]: row for row in read_scores(tmp_path, "p0", page.condition())}
+    page.find("#under").click()
+    for i, row in stored.items():
+        parts = [row[name] for name in PARTS[2:]] if row["answer_index"] >= 0 else [row["increase"]]
+        texts = page.texts(f"[data-completion='{i}'] .said")
+        assert "".join(texts) == row["text"]
+        shown = [number(text) for text in page.texts(f"[data-completion='{i}'] .figure") if "·" not in text]
+        assert all(min(abs(value - part) for part in parts) < 0.0066 for value in shown)
+
+
+def test_without_any_tokens_or_pieces_text_is_whole(driver, tmp_path):
+    make_run(tmp_path, tokens=None, n_prompts=8)
+    rewrite(tmp_path, "completions.parquet", lambda t: t.drop_columns(["pieces"]))
+    rewrite(tmp_path, "prompts.parquet", lambda t: t.drop_columns(["trust", "p_A_steered", "p_A", "share_A"]))
+    page = Page(driver).open(write_page(tmp_path))
+    assert "does not say what the text of each token is" in page.text("#token-note")
+    assert {len(page.texts(f"#completions > li:nth-child({i}) .piece")) for i in range(1, 8)} == {1}
+    assert page.drain_logs()[1] == []
+
+
+def test_one_prompt_has_points_and_no_intervals(driver, tmp_path):
+    make_run(tmp_path, n_prompts=1)
+    page = Page(driver).open(write_page(tmp_path))
+    assert len(page.texts("#lines .point")) == 3
+    assert page.texts("#lines .interval") == []
+    assert "no interval exists" in page.text("#lines-note")
+    check_table(page, tmp_path, page.condition(), exact=False)
+    assert page.drain_logs()[1] == []
+
+
+def test_a_run_without_the_answer_says_so(driver, tmp_path):
+    make_run(tmp_path, n_prompts=7, answers=("none",))
+    page = Page(driver).open(write_page(tmp_path))
+    page.pick("#quantity", "increase_to_answer_A|macro")
+    assert "Nothing to draw" in page.text("#lines-note")
+    assert page.texts("#lines .point") == []
+    assert set(page.texts("#heat .cell:not(.none)")) == {"\N{EN DASH}"}
+    assert page.drain_logs()[1] == []
+
+
+def test_what_was_left_out_is_said_and_nothing_fails(driver, tmp_path):
+    make_run(tmp_path, n_prompts=150, n_completions=20, n_tokens=30, n_random=3)
+    page = Page(driver).open(write_page(tmp_path, limit=1_000_000))
+    said = page.text("#left-out")
+    assert "the token colours under 18 of the 18 conditions of control vectors" in said
+    assert "the completions' increases under 18 of the 18 conditions of control vectors" in said
+    assert "drawn at random (seed 0) are here" in said
+    page.pick("#vector", "random-0")
+    page.settle()
+    assert "left out of this file" in page.text("#token-note")
+    check_table(page, tmp_path, page.condition(), exact=False)
+    assert page.drain_logs()[1] == []
+
+
+@pytest.mark.slow
+def test_a_large_run_is_written_and_opened_in_time(driver, tmp_path):
+    full = os.environ.get("FULL") == "1"
+    size = {"n_prompts": 1000, "n_completions": 40, "n_tokens": 24} if full else {"n_prompts": 150, "n_completions": 20}
+    make_run(tmp_path, layers=tuple(range(8)), multipliers=(-2.0, -1.0, 1.0, 2.0), n_random=2, tokens="chosen", **size)
+    start = time.perf_counter()
+    path = write_page(tmp_path)
+    assert time.perf_counter() - start < 30
+    assert path.stat().st_size <= 40_000_000
+    assert full is False or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 4_000_000  # what made the run included
+    page = Page(driver).open(path)
+    assert int(page.run("return document.documentElement.dataset.ready")) < 3000
+    start = time.perf_counter()
+    for layer in "0123":
+        page.pick("#layer", layer)
+        page.settle()
+    assert time.perf_counter() - start < 4
+    shutil.rmtree(tmp_path)
