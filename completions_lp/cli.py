@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from completions_lp.records import InputError
 
 if TYPE_CHECKING:
+    from completions_lp.config import Config
     from completions_lp.records import Report
-    from completions_lp.run import Run
 
 STAGES = {
     "vector": "make the steering vector and its controls",
@@ -66,7 +66,22 @@ def build_parser() -> argparse.ArgumentParser:
         _add_common(stage)
         if name == "score":
             stage.add_argument("--tokens", action="store_true", help="also write tokens.parquet")
-        stage.set_defaults(command=run_stage, stage=name)
+        stage.set_defaults(command=run_report if name == "report" else run_stage, stage=name)
+
+    compare = commands.add_parser(
+        "compare",
+        help="runs side by side, with intervals on the differences; needs no model",
+        description="Compare runs (models, vectors, prompt sets) with the first one: the best cell of each, then every "
+        "cell that both have. Paired by prompt where prompts are shared.",
+    )
+    compare.add_argument("folders", nargs="+", metavar="DIR", help="run directories, the first is compared with")
+    compare.add_argument(
+        "--quantity", action="append", metavar="NAME", help="a per-prompt quantity, as often as wanted"
+    )
+    compare.add_argument("--csv", metavar="FILE", help="also write the tidy rows")
+    compare.set_defaults(command=run_compare)
+
+    _add_plan(commands)
 
     doctor = commands.add_parser("doctor", help="is everything computed right on this model? (self-checks)")
     doctor.add_argument("--model", metavar="NAME_OR_PATH", help="hub name or local path (default: the embedded model)")
@@ -89,30 +104,104 @@ def run_all(options: argparse.Namespace) -> int:
 
     run = Run(config, folder, options=Options(tokens=options.tokens, progress=not options.quiet))
     start = time.perf_counter()
-    print_report(run, run.all())
+    print_report(folder, config, run.all())
     print(f"\nRun directory: {folder} ({time.perf_counter() - start:.0f} s)")
     return 0
 
 
 def run_stage(options: argparse.Namespace) -> int:
     """One stage, from and to a run directory."""
+    folder, config = Path(options.folder), _find_config(options)
+    from completions_lp.run import Options, Run
+
+    settings = Options(tokens=getattr(options, "tokens", False), progress=not options.quiet)
+    getattr(Run(config, folder, options=settings), options.stage)()
+    print(f"{options.stage}: written to {folder}")
+    return 0
+
+
+def run_report(options: argparse.Namespace) -> int:
+    """``completions-lp report``: nothing here needs the model, or torch."""
+    from completions_lp.results import make_report
+
+    folder, config = Path(options.folder), _find_config(options)
+    print_report(folder, config, make_report(folder, config=config))
+    print(f"report: written to {folder}")
+    return 0
+
+
+def _find_config(options: argparse.Namespace) -> "Config":
+    """The configuration that is named, else that of the run directory, else the embedded one; with overrides."""
     from completions_lp.config import EMBEDDED, dump_config, load_config, make_config
     from completions_lp.store import read_info
 
     folder = Path(options.folder)
     if options.config is None and (folder / "run.json").exists():
         stored = make_config(read_info(folder)["config"])
-        config = load_config(None, options.overrides, base=dump_config(stored))
-    else:
-        config = load_config(options.config or EMBEDDED, options.overrides)
-    from completions_lp.run import Options, Run
+        return load_config(None, options.overrides, base=dump_config(stored))
+    return load_config(options.config or EMBEDDED, options.overrides)
 
-    settings = Options(tokens=getattr(options, "tokens", False), progress=not options.quiet)
-    run = Run(config, folder, options=settings)
-    made = getattr(run, options.stage)()
-    if options.stage == "report":
-        print_report(run, made)
-    print(f"{options.stage}: written to {folder}")
+
+def run_compare(options: argparse.Namespace) -> int:
+    """``completions-lp compare``."""
+    from completions_lp.comparing import QUANTITIES, compare_reports
+    from completions_lp.results import load_report
+    from completions_lp.store import write_rows
+    from completions_lp.tables import format_comparison, tabulate_comparison
+
+    folders = list(dict.fromkeys(options.folders))
+    differences = compare_reports(
+        {folder: load_report(folder) for folder in folders}, quantities=options.quantity or QUANTITIES
+    )
+    print(f"Compared with {escape_text(folders[0])}; intervals {differences[0].difference.level:.0%}")
+    print(format_comparison(differences))
+    if options.csv:
+        write_rows(Path(options.csv), tabulate_comparison(differences))
+    return 0
+
+
+def run_plan(options: argparse.Namespace) -> int:
+    """``completions-lp plan``: without ``--validate`` it needs neither the model nor torch."""
+    folder = Path(options.folder)
+    if options.validate:
+        return _validate(options, folder)
+    from completions_lp.forecasting import plan_run
+    from completions_lp.results import load_report
+    from completions_lp.store import read_info, read_measures
+    from completions_lp.tables import format_plan
+
+    info, report = read_info(folder), load_report(folder)
+    plan = plan_run(
+        report,
+        read_measures(folder, report.increases.completions.prompts if report.increases else ()),
+        info,
+        quantity=options.quantity,
+        layers=options.layer,
+        multipliers=options.multiplier,
+        half_width=options.half_width,
+        prompts=options.prompts,
+        samples=options.samples,
+        conditions=options.conditions,
+    )
+    print(format_plan(plan, info))
+    return 0
+
+
+def _validate(options: argparse.Namespace, folder: Path) -> int:
+    """``completions-lp plan --validate``."""
+    from completions_lp.config import make_config
+    from completions_lp.store import read_info
+
+    config = make_config(read_info(folder)["config"])
+    from completions_lp.run import Options, Run
+    from completions_lp.tables import format_validation
+
+    run = Run(config, folder, options=Options(progress=not options.quiet))
+    found = run.validate(layers=options.layer, multipliers=options.multiplier, draws=options.draws)
+    print(f"P(A) as estimated, and its share among {options.draws} draws a prompt of the steered model; means over")
+    print("prompts, differences with 95% intervals over prompts")
+    print(format_validation(found.measures, found.differences, found.biased, found.share))
+    print(f"validation.parquet: written to {folder}")
     return 0
 
 
@@ -129,24 +218,77 @@ def run_doctor(options: argparse.Namespace) -> int:
     return 0 if all(finding.passed for finding in findings) else 1
 
 
-def print_report(run: "Run", report: "Report") -> None:
-    """The headline table on stdout, warnings before it."""
+def print_report(folder: Path, config: "Config", report: "Report") -> None:
+    """The headline table on stdout, what is wrong with it first."""
+    from completions_lp.results import read_quality
     from completions_lp.tables import format_checks, format_quality_line, format_sentence, format_table
 
-    print(escape_text(f"{run.config.model.name} on {run.config.prompts.path}"))
+    print(escape_text(f"{config.model.name} on {config.prompts.path}"))
+    for error in report.errors:
+        print(escape_text(f"ERROR: {error}"))
     for warning in report.warnings:
-        print(f"! {warning}")
-    print("\nAverage log-prob increase (nats; macro mean over prompts, 95% interval over prompts)")
+        print(escape_text(f"! {warning}"))
+    print("\nMeans over prompts, 95% intervals over prompts; ΔP(A) in percentage points, log probs in nats")
     print(format_table(report))
     print()
     print(format_sentence(report))
-    print(format_quality_line(run.quality))
+    print(format_quality_line(read_quality(folder)))
     print(format_checks(report))
 
 
 def escape_text(text: str) -> str:
     """Text from files and models for a terminal: control characters become visible, line breaks stay."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def _add_plan(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    plan = commands.add_parser(
+        "plan",
+        help="from a small pilot run: how many prompts and samples an interval takes, and what they cost",
+        description="From a pilot run (few prompts, few samples): how many prompts, and how many samples of each, "
+        "bring the interval of a quantity to a wanted half width, and what that will cost. With --validate: draw from "
+        "the steered model itself and compare with what the run has estimated.",
+    )
+    plan.add_argument("folder", metavar="DIR", help="run directory of the pilot")
+    plan.add_argument(
+        "--quantity", default="delta_p_A", metavar="NAME", help="what the interval is of (default: %(default)s)"
+    )
+    plan.add_argument(
+        "--layer",
+        type=int,
+        action="append",
+        default=[],
+        metavar="L",
+        help="only cells of this layer, as often as wanted (default: the cell with the largest effect)",
+    )
+    plan.add_argument(
+        "--multiplier",
+        type=float,
+        action="append",
+        default=[],
+        metavar="M",
+        help="only cells with this multiplier, as often as wanted",
+    )
+    plan.add_argument(
+        "--half-width", type=float, metavar="W", help="wanted, in the quantity's unit (default: half of the pilot's)"
+    )
+    plan.add_argument("--prompts", type=int, metavar="N", help="tell the cost of N prompts (default: those needed)")
+    plan.add_argument(
+        "--samples",
+        type=int,
+        metavar="S",
+        help="with S samples each (default: what takes the fewest network tokens, 100 or more)",
+    )
+    plan.add_argument("--conditions", type=int, metavar="C", help="under C conditions (default: the pilot's)")
+    plan.add_argument(
+        "--validate",
+        action="store_true",
+        help="draw from the steered model in the cells of --layer and --multiplier (default: the best cell and two "
+        "others), write validation.parquet",
+    )
+    plan.add_argument("--draws", type=int, default=50, metavar="D", help="per prompt and cell (default: %(default)s)")
+    plan.add_argument("--quiet", action="store_true", help="no progress bars")
+    plan.set_defaults(command=run_plan)
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:

@@ -2,10 +2,9 @@
 
 import hashlib
 import importlib.metadata
-import json
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,24 +14,26 @@ from typing import Any
 from completions_lp import store
 from completions_lp.choices import read_choices
 from completions_lp.config import Config, dump_config, make_config
+from completions_lp.evaluating import Evaluation, evaluate_completions
+from completions_lp.forecasting import find_cell
+from completions_lp.machine import describe_machine, read_peak, reset_peak
 from completions_lp.model import Model, check_conditions, load_model
+from completions_lp.profiling import summarize_profile
 from completions_lp.prompts import first_difference, load_pairs, load_prompts, pick_letters
 from completions_lp.records import (
     Choices,
     Completions,
     Condition,
     ContrastPair,
-    Increases,
-    InputError,
     Prompt,
     Report,
     SteeringVector,
-    VectorQuality,
 )
-from completions_lp.reporting import sum_tokens, summarize
+from completions_lp.results import load_report, make_report
 from completions_lp.sampling import check_context, sample_completions
-from completions_lp.scoring import make_conditions, score_completions
-from completions_lp.tables import format_report
+from completions_lp.scoring import make_conditions
+from completions_lp.settled import check_settled
+from completions_lp.validating import Validation, choose_cells, pick_cells, top_up, validate_cells
 from completions_lp.vectors import (
     average_differences,
     check_pairs,
@@ -40,12 +41,10 @@ from completions_lp.vectors import (
     draw_random_vectors,
     negate_vector,
     read_differences,
+    remove_direction,
     shuffle_labels,
 )
 
-_MADE = ("prompts", "vector", "controls", "sampling", "label.rule", "label.within", "label.pattern")
-SETTLED = {"score": ("model.name", "model.revision", *_MADE), "report": ("model", "scoring", *_MADE)}
-"""What earlier stages have already done by the configuration that a run directory holds."""
 PACKAGES = ("completions-lp", "nnsight", "torch", "transformers", "datasets", "tokenizers", "numpy", "scipy")
 
 
@@ -54,7 +53,7 @@ class Options:
     """How a run behaves; nothing here changes a number."""
 
     tokens: bool = False
-    """Also write ``tokens.parquet``."""
+    """Keep every condition in ``tokens.parquet``, not only a few."""
     progress: bool = True
 
 
@@ -118,50 +117,75 @@ class Run:
             store.write_completions(self.folder, completions)
         return completions
 
-    def score(self) -> tuple[Increases, Choices]:
+    def score(self) -> tuple[Evaluation, Choices]:
         """Stage 3: the same token ids under every condition, and the two-choice read-out beside them."""
-        self._check_settled("score")
+        check_settled("score", self.info["config"], self.stored, self.folder)
         completions = self._read_completions()
         vectors = store.read_vectors(self.folder)
         conditions = self._make_conditions(vectors)
         check_conditions(self.model, vectors, conditions)
         pick_letters(completions.prompts, self.config.label.target)
         common: dict[str, Any] = {"memory_budget": self.config.run.memory_budget, "progress": self.options.progress}
-        with self._stage("score"):
-            whole: dict[str, Any] = {"target": self.config.label.target, "kl": True} if self.options.tokens else {}
-            scores = score_completions(self.model, completions, vectors, conditions, **whole, **common)
-            increases = sum_tokens(scores)
-            store.write_increases(self.folder, increases)
-            if self.options.tokens:
-                store.write_tokens(self.folder, scores)
+        target = self.config.label.target
+        with self._stage("score"), store.open_tokens(self.folder) as keep:
+            evaluation = evaluate_completions(
+                self.model,
+                completions,
+                vectors,
+                conditions,
+                target=target,
+                kl=self.config.scoring.kl,
+                keep=keep,
+                keep_all=self.options.tokens,
+                **common,
+            )
+            if self.config.sampling.top_up:
+                measures, drawn = top_up(self.model, completions, vectors, evaluation.measures, target=target, **common)
+                evaluation = replace(evaluation, measures=measures)
+                if drawn:
+                    store.write_steered(self.folder, drawn)
+            store.write_increases(self.folder, evaluation.increases)
+            store.write_measures(self.folder, evaluation.measures)
+            store.write_profile(self.folder, summarize_profile(evaluation.profile))
         with self._stage("choices"):
-            target = self.config.label.target
             choices = read_choices(self.model, completions.prompts, vectors, conditions, target=target, **common)
             store.write_choices(self.folder, choices)
-        return increases, choices
+        return evaluation, choices
 
     def report(self) -> Report:
-        """Stage 4: the numbers of the paper, from the stored tables alone; needs no model."""
-        self._check_settled("report")
-        report = self.load_report()
-        with self._stage("report") as notes:
-            title = f"{Path(self.config.model.name).name}: {Path(self.config.prompts.path).stem}"
-            store.write_report(self.folder, report, format_report(report, title=title, quality=self.quality))
-            notes["checks"] = dict(report.checks)
-            notes["warnings"] = list(report.warnings)
+        """Stage 4: the numbers of the paper, from the stored tables alone; see ``results``."""
+        report = make_report(self.folder, config=self.config)
+        self.info = store.read_info(self.folder)
         return report
 
-    def load_report(self) -> Report:
-        """The report of what the directory holds; writes nothing."""
-        completions = self._read_completions()
-        increases = store.read_increases(self.folder, completions)
-        choices = store.read_choices(self.folder, completions.prompts)
-        return summarize(increases, choices, target=self.config.label.target)
+    def validate(self, *, layers: Sequence[int] = (), multipliers: Sequence[float] = (), draws: int = 50) -> Validation:
+        """Draw from the steered model in a few cells of the target vector, beside what the run has estimated there.
 
-    @property
-    def quality(self) -> Mapping[int, VectorQuality]:
-        """How well the stored target vector is known, by layer; empty where its file does not say."""
-        return next((v.quality for v in store.read_vectors(self.folder) if v.kind == "target"), {})
+        Without ``layers`` and ``multipliers``: in the best cell and two others, see ``choose_cells``.
+        """
+        completions = self._read_completions()
+        measures = store.read_measures(self.folder, completions.prompts)
+        if layers or multipliers:
+            conditions = pick_cells(measures, layers=layers, multipliers=multipliers)
+        else:
+            best = find_cell(load_report(self.folder, config=self.config), "delta_p_A").condition
+            conditions = choose_cells(measures, best=best)
+        with self._stage("validate"):
+            validation = validate_cells(
+                self.model,
+                completions,
+                store.read_vectors(self.folder),
+                measures,
+                conditions,
+                target=self.config.label.target,
+                draws=draws,
+                memory_budget=self.config.run.memory_budget,
+                progress=self.options.progress,
+            )
+            counted = {"n": validation.draws, "n_A": validation.hits, "share": validation.share}
+            low, high = validation.limits
+            store.write_validation(self.folder, validation.measures, {**counted, "low": low, "high": high})
+        return validation
 
     @cached_property
     def model(self) -> Model:
@@ -192,20 +216,6 @@ class Run:
             template=self.config.prompts.template,
             read_token=self.config.vector.read_token,
         )
-
-    def _check_settled(self, stage: str) -> None:
-        """Raise InputError if the configuration was changed where an earlier stage has followed it already."""
-        for name in SETTLED[stage]:
-            section, _, key = name.partition(".")
-            now, then = self.info["config"][section], self.stored.get(section)
-            if then is None:
-                continue
-            for k in [key] if key else now:
-                if json.dumps(now[k]) != json.dumps(then.get(k)):
-                    raise InputError(
-                        f"[{section}] {k} is {now[k]!r}, but {self.folder} was made with {then.get(k)!r}; "
-                        f"run the earlier stage again with the new value, or leave it as it was"
-                    )
 
     def _check_prompts(self, prompts: tuple[Prompt, ...]) -> None:
         check_context(self.model, prompts, self.config.sampling.max_new_tokens)
@@ -258,7 +268,9 @@ class Run:
             )
             shuffled = shuffle_labels(differences, target, controls.shuffled_labels, seed=seed)
         negated = (negate_vector(target),) if controls.negated else ()
-        return (target, *negated, *draw_random_vectors(target, controls.random_directions, seed=seed), *shuffled)
+        orthogonal = tuple(remove_direction(target, store.read_vector(Path(p))) for p in controls.orthogonal_to)
+        random = draw_random_vectors(target, controls.random_directions, seed=seed)
+        return (target, *negated, *orthogonal, *random, *shuffled)
 
     def _make_conditions(self, vectors: tuple[SteeringVector, ...] | list[SteeringVector]) -> tuple[Condition, ...]:
         """The grid, and the target vector with multiplier 0 at its lowest layer: the run's noise floor."""
@@ -281,8 +293,13 @@ class Run:
         before = replace(self.model.usage) if "model" in self.__dict__ else None
         start = time.perf_counter()
         notes: dict[str, Any] = {}
+        reset_peak()
         yield notes
         self.info.setdefault("timings", {})[name] = round(time.perf_counter() - start, 3)
+        peak = read_peak()
+        if peak is not None:
+            self.info.setdefault("memory", {})[name] = round(peak, 3)
+        self.info["machine"] = describe_machine()
         if "model" in self.__dict__:
             used = self.model.usage
             tokens, passes = (

@@ -16,7 +16,7 @@ from test_prompts import ROW, write
 from completions_lp import cli, store
 from completions_lp.config import make_config
 
-TABLES = ("questions", "completions", "scores", "choices", "prompts", "summary")
+TABLES = ("questions", "completions", "scores", "measures", "profile", "choices", "prompts", "summary", "slopes")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,9 @@ def test_a_run_writes_its_directory_and_prints_its_table(tmp_path, config, capsy
     assert "Noise floor" in printed.out
     assert f"Run directory: {out}" in printed.out
     names = {path.name for path in out.iterdir()}
-    assert names >= {f"{name}.parquet" for name in TABLES} | {"tokens.parquet", "summary.csv", "report.md", "run.json"}
+    files = {f"{name}.parquet" for name in TABLES} | {"summary.csv", "slopes.csv", "report.md", "run.json"}
+    assert names >= files | {"tokens.parquet"}
+    assert "steered.parquet" not in names  # nothing was asked of the steered model
     vectors = {path.stem for path in (out / "vectors").iterdir()}
     assert vectors == {"pairs", "pairs-negated", "pairs-random-0", "pairs-shuffled-0"}
     info = json.loads((out / "run.json").read_text())
@@ -119,9 +121,20 @@ def test_a_run_writes_its_directory_and_prints_its_table(tmp_path, config, capsy
     assert (tokens["entropy"] > 0).all()
     assert (tokens["answer_logprob"] < 0).all()  # -inf where no token would complete the answer
     by = ["vector", "layer", "multiplier", "prompt_id", "completion_id"]
+    assert len(tokens.drop_duplicates(["vector", "layer", "multiplier"])) == n_conditions
     sums = tokens.groupby(by)["increase"].sum().sort_index()
     whole = scores.to_pandas().set_index(by)["increase"].sort_index()
     np.testing.assert_allclose(sums, whole, atol=1e-5)
+    measures = pyarrow.parquet.read_table(out / "measures.parquet").to_pandas()
+    assert len(measures) == n_conditions * 6
+    low, high = (measures[f"p_A_steered_{side}"] for side in ("low", "high"))
+    assert measures["p_A_steered"].between(low, high).all()
+    assert measures[["p_A", "p_A_steered", "kl", "kl_reverse", "increase_to_answer_A_rb"]].notna().all().all()
+    assert set(measures["trust"]) <= {"certified", "green", "red"}
+    assert (measures["n_steered"] == 0).all()
+    zero = measures[measures["multiplier"] == 0]
+    np.testing.assert_allclose(zero["p_A_steered"], zero["p_A"], atol=1e-5)
+    np.testing.assert_allclose(zero[["kl", "kl_reverse"]], 0, atol=1e-4)
 
 
 def test_stages_one_by_one_give_the_run(tmp_path, config, model_folder, capsys):
@@ -137,13 +150,90 @@ def test_stages_one_by_one_give_the_run(tmp_path, config, model_folder, capsys):
     capsys.readouterr()
     assert cli.main(["report", str(parts), "--quiet"]) == 0
     assert "to the answer" in capsys.readouterr().out
-    for name in TABLES:
+    for name in (*TABLES, "tokens"):
         one, two = (pyarrow.parquet.read_table(folder / f"{name}.parquet") for folder in (whole, parts))
         assert one.equals(two, check_metadata=False) or str(one.to_pylist()) == str(two.to_pylist()), name
     assert (whole / "summary.csv").read_bytes() == (parts / "summary.csv").read_bytes()
     assert (whole / "report.md").read_text() == (parts / "report.md").read_text()
     assert set(store.read_info(parts)["timings"]) == {"vector", "sample", "score", "choices", "report"}
-    assert not (parts / "tokens.parquet").exists()
+
+
+def test_the_tokens_of_one_layer_are_kept_without_being_asked_for(tmp_path, config):
+    out = tmp_path / "out"
+    change = ["--set", "scoring.multipliers=[-1, 0, 0.5, 1]"]
+    assert cli.main(["run", str(config), "--out", str(out), "--quiet", *change]) == 0
+    tokens = pyarrow.parquet.read_table(out / "tokens.parquet").to_pandas()
+    kept = tokens.drop_duplicates(["vector", "kind", "layer", "multiplier"])
+    assert set(kept["kind"]) == {"target"}
+    assert len(set(kept["layer"])) == 1
+    assert sorted(kept["multiplier"]) == [-1, 0.5, 1]
+    completions = pyarrow.parquet.read_table(out / "completions.parquet").to_pandas()
+    assert len(tokens) == 3 * completions["token_ids"].map(len).sum()
+    scores = pyarrow.parquet.read_table(out / "scores.parquet").to_pandas()
+    moved = scores[scores["kind"] == "target"].merge(completions[["prompt_id", "completion_id", "count"]])
+    moved["moved"] = moved["increase_to_answer"].abs() * moved["count"]
+    by = moved.groupby(["layer", "multiplier"])["moved"].sum()
+    assert by.idxmax()[0] == kept["layer"].iloc[0]
+
+
+def test_what_is_red_is_topped_up_with_draws_of_the_steered_model(tmp_path, config, capsys):
+    """With fewer than 20 draws nothing but a certified cell can be trusted."""
+    few, topped = tmp_path / "few", tmp_path / "topped"
+    change = ["--quiet", "--set", "sampling.n=12", "--set", "vector.layers=[1]", "--set", "scoring.multipliers=[4]"]
+    assert cli.main(["run", str(config), "--out", str(few), *change]) == 0
+    assert cli.main(["run", str(config), "--out", str(topped), *change, "--set", "sampling.top_up=30"]) == 0
+    one, two = (pyarrow.parquet.read_table(folder / "measures.parquet").to_pandas() for folder in (few, topped))
+    red = one["trust"] == "red"
+    assert 0 < red.sum() < len(red)
+    assert (two["n_steered"] == np.where(red, 30, 0)).all()
+    columns = [name for name in one.columns if name != "n_steered"]
+    assert two[~red][columns].equals(one[~red][columns])
+    narrower = (two["p_A_steered_high"] - two["p_A_steered_low"]) - (one["p_A_steered_high"] - one["p_A_steered_low"])
+    assert (narrower[red] <= 1e-9).all()
+    assert narrower[red].min() < -0.01
+    steered = pyarrow.parquet.read_table(topped / "steered.parquet").to_pandas()
+    by = ["vector", "layer", "multiplier", "prompt_id"]
+    drawn = steered.groupby(by)["count"].sum()
+    assert (drawn == 30).all()
+    assert set(drawn.index) == set(two[red].set_index(by).index)
+    capsys.readouterr()
+    assert cli.main(["report", str(topped), "--quiet", "--set", "sampling.top_up=0"]) == 2
+    assert "[sampling] top_up is 0, but" in capsys.readouterr().err
+    assert cli.main(["score", str(topped), "--quiet", "--set", "sampling.top_up=0"]) == 0
+    assert not (topped / "steered.parquet").exists()
+    back = pyarrow.parquet.read_table(topped / "measures.parquet").to_pandas()
+    assert back.equals(one)
+
+
+def test_divergences_may_be_left_out(tmp_path, config, capsys):
+    out = tmp_path / "out"
+    assert cli.main(["run", str(config), "--out", str(out), "--quiet", "--set", "scoring.kl=false"]) == 0
+    assert capsys.readouterr().err == ""
+    names = pyarrow.parquet.read_schema(out / "tokens.parquet").names
+    assert not {"kl", "kl_reverse", "entropy"} & set(names)
+    assert "answer_logprob" in names
+    measures = pyarrow.parquet.read_table(out / "measures.parquet").to_pandas()
+    assert measures[["kl", "kl_reverse", "excess_surprisal"]].isna().all().all()
+    assert measures[["p_A", "p_A_steered", "first_A", "first_B_steered"]].notna().all().all()
+    summary = pyarrow.parquet.read_table(out / "summary.parquet").to_pandas().set_index("quantity")
+    assert summary.loc["kl", "value"].isna().all()
+    assert summary.loc["delta_p_A", "value"].notna().all()
+
+
+def test_a_control_is_the_target_without_another_direction(tmp_path, config):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert cli.main(["vector", str(first), "--config", str(config), "--quiet"]) == 0
+    other = first / "vectors" / "pairs-random-0.safetensors"
+    change = ["--set", f"controls.orthogonal_to=['{other}']", "--set", "sampling.n=3"]
+    assert cli.main(["run", str(config), "--out", str(second), "--quiet", *change]) == 0
+    vectors = {v.name: v for v in store.read_vectors(second)}
+    rest, away = vectors["pairs-without-pairs-random-0"], store.read_vector(other)
+    assert rest.kind == "orthogonal"
+    for layer, direction in vectors["pairs"].directions.items():
+        assert abs(rest.directions[layer] @ away.directions[layer]) < 1e-5 * np.linalg.norm(direction) ** 2
+        assert np.linalg.norm(rest.directions[layer]) == pytest.approx(np.linalg.norm(direction), rel=1e-6)
+    summary = pyarrow.parquet.read_table(second / "summary.parquet").to_pandas()
+    assert {"target", "orthogonal", "random"} <= set(summary["kind"])
 
 
 def test_a_stored_vector_is_used_again(tmp_path, config, capsys):
@@ -254,7 +344,7 @@ def test_a_run_is_not_overwritten_unless_asked(tmp_path, config, capsys):
 
 @pytest.mark.parametrize(
     ("stage", "message"),
-    [("score", "no questions.parquet; run the sample stage first"), ("report", "no questions.parquet; run the sample")],
+    [("score", "no questions.parquet; run the sample stage first"), ("report", "not a run directory (no run.json)")],
 )
 def test_a_stage_without_the_one_before_says_so(tmp_path, config, capsys, stage, message):
     assert cli.main([stage, str(tmp_path / "out"), "--config", str(config), "--quiet"]) == 2
@@ -316,6 +406,8 @@ def test_control_characters_become_visible():
         ("score", "sampling.n=7", "[sampling] n is 7, but"),
         ("score", "label.within=2", "[label] within is 2, but"),
         ("report", "scoring.multipliers=[3.0]", "[scoring] multipliers is"),
+        ("report", "label.target=B", "[label] target is 'B', but"),
+        ("report", "scoring.kl=false", "[scoring] kl is False, but"),
     ],
 )
 def test_a_later_stage_does_not_pretend_that_an_earlier_one_was_another(
@@ -330,8 +422,16 @@ def test_a_later_stage_does_not_pretend_that_an_earlier_one_was_another(
     assert (folder / "run.json").read_bytes() == before
 
 
-def test_the_report_may_be_for_another_target(tmp_path, config, capsys):
+def test_the_same_completions_may_be_scored_for_another_target(tmp_path, config, capsys):
     folder = tmp_path / "run"
     assert cli.main(["run", str(config), "--out", str(folder), "--quiet"]) == 0
-    assert cli.main(["report", str(folder), "--quiet", "--set", "label.target=B"]) == 0
-    assert "Log prob of the 'B' completions" in capsys.readouterr().out
+    said = (folder / "completions.parquet").read_bytes()
+    for_a = pyarrow.parquet.read_table(folder / "measures.parquet").to_pandas()
+    assert cli.main(["score", str(folder), "--quiet", "--set", "label.target=B"]) == 0
+    capsys.readouterr()
+    assert cli.main(["report", str(folder), "--quiet"]) == 0
+    assert "log-prob increase of 'B' completions" in capsys.readouterr().out
+    assert (folder / "completions.parquet").read_bytes() == said
+    for_b = pyarrow.parquet.read_table(folder / "measures.parquet").to_pandas()
+    np.testing.assert_allclose(for_b["first_A_steered"], for_a["first_B_steered"], atol=1e-6)
+    np.testing.assert_allclose(for_b["kl"], for_a["kl"], atol=1e-6)

@@ -307,7 +307,7 @@ def test_the_weighted_sum_behind_the_share_is_unbiased_draw_by_draw(world):
 
 
 def test_a_share_of_a_finite_sample_equals_a_loop_over_every_draw():
-    _, _, _, seen = sample(seed=5)
+    _, _, _, seen = sample(seed=3)
     got = estimate_share(seen.steps, weigh(seen))
     draws = np.repeat(np.arange(len(seen.counts)), seen.counts)
     for c in range(2):
@@ -323,6 +323,8 @@ def test_shares_at_the_edge():
     _, _, _, seen = sample()
     far = estimate_share(seen.steps, weigh(seen) + 5000)  # weights that overflow are scaled first
     np.testing.assert_allclose(far.probability, estimate_share(seen.steps, weigh(seen)).probability, rtol=1e-9)
+    assert np.isinf(far.mean_weight).all()
+    assert np.isinf(estimate_survival(seen.steps, seen.logw + 5000, seen.lqA).mean_weight).all()
     nobody = estimate_share(seen.steps, np.full((1, len(seen.counts)), -np.inf))
     assert np.isnan(nobody.probability[0])
     assert nobody.mean_weight[0, 0] == 0

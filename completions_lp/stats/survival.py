@@ -56,7 +56,7 @@ def estimate_survival(
     influence = _find_influence(weight, hazard, rate, total, steps)
     surviving = np.cumprod(np.insert(1 - rate, 0, 1.0, axis=-1), axis=-1)
     squares = np.einsum("cst,cst,s->ct", weight, weight, steps.counts)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         mean_weight = np.exp(top + np.log(total / steps.draws) - np.log(surviving[:, :-1]))
     return Survival(
         probability=1 - surviving[:, -1],
@@ -133,7 +133,7 @@ def estimate_share(steps: Steps, log_weight: Float[np.ndarray, "condition comple
     top[~np.isfinite(top)] = 0.0
     weight = np.exp(log_weight - top)
     total = weight @ steps.counts
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         share = (weight @ (steps.counts * steps.target)) / total
         influence = weight * (steps.target - share[:, None]) * (steps.draws / total)[:, None]
         ess = total**2 / (weight**2 @ steps.counts)

@@ -28,6 +28,7 @@ def test_completions_are_sorted_and_show_their_scores(page, run_folder, sort, ke
                 assert number(c[name]) == pytest.approx(row[column], abs=0.00051), name
             for name in ("before", "at", "after") if row["answer_index"] >= 0 else ():
                 assert number(c[name]) == pytest.approx(row[f"{name}_answer"], abs=0.0016), name
+            assert ("before" in c) == (row["answer_index"] >= 0), "what is undefined is not shown"
             if row["answer_index"] >= 0:
                 total = sum(number(c[name]) for name in ("before", "at", "after"))
                 assert total == pytest.approx(number(c["increase"]), abs=1e-9), "parts add up as they are shown"
@@ -110,9 +111,12 @@ def test_a_completion_opens_as_a_table_from_the_keyboard(page, run_folder):
     assert button.get_attribute("aria-expanded") == "true"
     number_of = int(item.get_attribute("data-completion"))
     stored = read_scores(run_folder, "p<0>", page.condition())
-    ids = next(row["token_ids"] for row in stored if row["completion_id"] == number_of)
+    row = next(row for row in stored if row["completion_id"] == number_of)
     shown = page.texts("#completions > li:nth-child(2) tbody td:nth-child(3)")
-    assert [int(text) for text in shown] == ids
+    assert [int(text) for text in shown] == row["token_ids"]
+    at, n = row["answer_index"], len(row["token_ids"])
+    parts = [""] * n if at < 0 else ["before"] * at + ["the answer"] + ["after"] * (n - at - 1)
+    assert page.texts("#completions > li:nth-child(2) tbody td:last-child") == parts
     page.press(Keys.ENTER)
     assert button.get_attribute("aria-expanded") == "false"
     assert page.texts("#completions table") == []

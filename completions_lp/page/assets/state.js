@@ -50,7 +50,7 @@ async function loadSummary() {
   const other = new Map(); // rows of a held-out half, by the same key
   for (let i = 0; i < columns.condition.length; i++) {
     const key = `${columns.condition[i]}|${word("quantity", i)}|${word("weighting", i)}`;
-    row.set(key, i);
+    (word("split", i) === "report" ? other : row).set(key, i);
   }
   summary = { columns, word, row, other };
 }
