@@ -15,6 +15,7 @@ from completions_lp.records import Condition
 
 _GROUP = 40
 """Prompts whose completions lie in one block."""
+_CONDITION = ("vector", "kind", "layer", "multiplier", "positions")
 _WORDS = ("quantity", "weighting", "unit", "method", "split")
 
 
@@ -62,9 +63,6 @@ def list_conditions(data: RunData) -> tuple[Condition, ...]:
     rows = data.summary.select([n for n in data.summary.column_names if n in _CONDITION])
     summed = (make_condition(row) for row in rows.group_by(rows.column_names).aggregate([]).to_pylist())
     return tuple(dict.fromkeys([*data.conditions, *(c for c in summed if c.kind != "baseline")]))
-
-
-_CONDITION = ("vector", "kind", "layer", "multiplier", "positions")
 
 
 def _pack(data: RunData, chosen: Int[np.ndarray, " chosen"], *, only: set[str] | None = None) -> Packed:

@@ -8,7 +8,7 @@ import time
 import pyarrow.parquet as pq
 import pytest
 from browser.driver import Page, number
-from browser.stored import PARTS, check_table, read_scores
+from browser.stored import PARTS, check_table, read_rows, read_scores, shown_completions
 from page_runs import make_run
 
 from completions_lp.page import write_page
@@ -100,3 +100,35 @@ def test_a_large_run_is_written_and_opened_in_time(driver, tmp_path):
         page.settle()
     assert time.perf_counter() - start < 4
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("share", [1, 2])
+def test_every_prompt_shows_its_own_completions(driver, tmp_path, share):
+    """Also of later groups, and where prompts before it were left out."""
+    make_run(
+        tmp_path, n_prompts=170, n_completions=12, layers=(0, 1, 2), n_random=0, n_tokens=40, multipliers=(1.0, 2.0)
+    )
+    path = write_page(tmp_path, limit=40_000_000 if share == 1 else 1_000_000)
+    stored = pq.read_table(tmp_path / "completions.parquet").to_pylist()
+    page = Page(driver)
+    for place in (1, 39, 40, 81):
+        page.open(path, fragment=f"#prompt={place}")
+        prompt = page.text("#prompt-id")
+        assert share == 2 or prompt == f"p{place}"
+        rows = {row["completion_id"]: row for row in read_scores(tmp_path, prompt, page.condition())}
+        texts = {row["completion_id"]: row["pieces"] for row in stored if row["prompt_id"] == prompt}
+        increases = read_rows(tmp_path, "tokens.parquet", page.condition(), prompt)
+        shown = shown_completions(page)
+        assert len(shown) == 12
+        for c in shown:
+            row, i = rows[c["number"]], c["number"]
+            assert number(c["increase"]) == pytest.approx(row["increase"], abs=0.00051)
+            assert page.texts(f"[data-completion='{i}'] .piece") == [piece or "end" for piece in texts[i]]
+            titles = page.run(
+                f"return [...document.querySelectorAll(`[data-completion='{i}'] .piece`)].map((n) => n.title)"
+            )
+            for title, token in zip(titles, [t for t in increases if t["completion_id"] == i], strict=True):
+                told = title.split(": ")[1].split(" nats")[0]
+                assert "·" in told or number(told) == pytest.approx(token["increase"], abs=0.00051)
+                assert f"id {token['token_id']}:" in title
+    assert (len(page.texts("#left-out")) == 1) == (share == 2)

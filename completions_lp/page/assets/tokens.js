@@ -37,7 +37,7 @@ function drawTokens(completion, values, limit, under) {
   const { text, ends, answer, ids, logprobs } = completion;
   const line = make("p", { class: `text tokens${under ? " under" : ""}`, dir: "auto" });
   for (const { start, end, first, last } of cutPieces(text, ends)) {
-    const part = answer > first && answer <= last ? "at" : partOf(last, answer);
+    const part = answer >= first && answer <= last ? "at" : partOf(last, answer);
     let sum = 0;
     let told = "";
     for (let i = first; i <= last; i++) {
