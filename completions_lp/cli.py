@@ -68,6 +68,15 @@ def build_parser() -> argparse.ArgumentParser:
             stage.add_argument("--tokens", action="store_true", help="also write tokens.parquet")
         stage.set_defaults(command=run_report if name == "report" else run_stage, stage=name)
 
+    figures = commands.add_parser(
+        "figures",
+        help="every figure of a run, with its data and its caption; needs no model",
+        description="Draw the figures of a run into DIR/figures: PDF, PNG, the tidy CSV behind each and its caption.",
+    )
+    figures.add_argument("folder", metavar="DIR", help="run directory")
+    figures.add_argument("--only", action="append", default=[], metavar="NAME", help="this figure; repeatable")
+    figures.set_defaults(command=run_figures)
+
     compare = commands.add_parser(
         "compare",
         help="runs side by side, with intervals on the differences; needs no model",
@@ -140,6 +149,15 @@ def _find_config(options: argparse.Namespace) -> "Config":
         stored = make_config(read_info(folder)["config"])
         return load_config(None, options.overrides, base=dump_config(stored))
     return load_config(options.config or EMBEDDED, options.overrides)
+
+
+def run_figures(options: argparse.Namespace) -> int:
+    """``completions-lp figures``."""
+    from completions_lp.results import draw_figures
+
+    for path in draw_figures(options.folder, names=options.only):
+        print(escape_text(str(path)))
+    return 0
 
 
 def run_compare(options: argparse.Namespace) -> int:

@@ -18,8 +18,8 @@ TEXTS = 8
 """How many prompts, and how many completions of each, are shown."""
 LIMIT = 2.0
 """Nats at which a colour is full."""
-LOW, HIGH = (178, 88, 6), (33, 102, 172)
-"""Orange for less likely, blue for likelier: told apart by every kind of colour vision."""
+LOW, HIGH = (33, 102, 172), (178, 88, 6)
+"""Blue for less likely, orange for likelier, as on the page: told apart by every kind of colour vision."""
 _ROW = "padding:2px 10px 2px 0;text-align:right;font-variant-numeric:tabular-nums;vertical-align:top;white-space:nowrap"
 
 

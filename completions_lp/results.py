@@ -1,15 +1,17 @@
 """A run directory -> its report, without a model: what every later look at a run begins with."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from completions_lp import store
 from completions_lp.config import Config, dump_config, make_config
+from completions_lp.figures import GALLERY, check_names
+from completions_lp.page import write_page
 from completions_lp.records import Report, VectorQuality
 from completions_lp.reporting import summarize
 from completions_lp.settled import check_settled
-from completions_lp.tables import format_report
+from completions_lp.tables import format_latex, format_report
 
 
 def load_report(folder: str | Path, *, config: Config | None = None) -> Report:
@@ -50,7 +52,36 @@ def make_report(folder: str | Path, *, config: Config | None = None) -> Report:
     info.setdefault("timings", {})["report"] = round(time.perf_counter() - start, 3)
     info |= {"checks": dict(report.checks), "warnings": list(report.warnings), "errors": list(report.errors)}
     store.write_info(folder, info)
+    write_page(folder)
     return report
+
+
+def draw_figures(folder: str | Path, *, names: Sequence[str] = ()) -> list[Path]:
+    """Draw figures of a run into its ``figures/``: PDF, PNG, the tidy CSV behind it and the caption of each.
+
+    Args:
+        folder: The run directory, its report made.
+        names: Names of ``figures.GALLERY``; by default all.
+
+    Returns:
+        The PDFs. The table of the main numbers lies beside them as LaTeX, and ``report.html`` is made anew with them.
+
+    Raises:
+        InputError: There is no such figure, or a stage is missing.
+    """
+    folder = Path(folder)
+    check_names(names)
+    report = load_report(folder)
+    validation = store.read_validation(folder)
+    drawn = []
+    for name in names or GALLERY:
+        options = {"validation": validation} if name == "diagnostics" else {}
+        entry = GALLERY[name]
+        figure, table = entry.plot(report, **options), entry.tabulate(report, **options)
+        drawn.append(store.write_figure(folder / "figures", name, figure, table, entry.caption(report, **options)))
+    store.write_text(folder / "figures" / "table.tex", format_latex(report))
+    write_page(folder)
+    return drawn
 
 
 def read_quality(folder: str | Path) -> Mapping[int, VectorQuality]:

@@ -68,8 +68,8 @@ def make_scores(completions):
 def test_scores_are_coloured_by_the_condition_that_moves_the_answers(completions):
     shown = show_scores(make_scores(completions))
     assert "v&lt;, layer 4, multiplier +1" in shown
-    assert "title='-1.500 nats' style='background:rgba(178,88,6,0.41);outline" in shown
-    assert "title='+0.500 nats' style='background:rgba(33,102,172,0.14)" in shown
+    assert "title='-1.500 nats' style='background:rgba(33,102,172,0.41);outline" in shown
+    assert "title='+0.500 nats' style='background:rgba(178,88,6,0.14)" in shown
     assert ">-1.00<" in shown  # the sum of 0.5, -1.5 and 0
     assert "layer 3" in show_scores(make_scores(completions), condition=0)
 

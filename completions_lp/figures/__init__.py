@@ -17,7 +17,7 @@ from completions_lp.figures.damage import plot_damage
 from completions_lp.figures.diagnostics import plot_diagnostics
 from completions_lp.figures.distributions import plot_distributions
 from completions_lp.figures.doses import plot_dose
-from completions_lp.figures.gallery import GALLERY, Entry, caption, tabulate
+from completions_lp.figures.gallery import GALLERY, Entry, caption, check_names, tabulate
 from completions_lp.figures.heatmap import plot_heatmap
 from completions_lp.figures.layers import plot_layers
 from completions_lp.figures.probabilities import plot_probabilities
@@ -33,6 +33,7 @@ __all__ = [
     "Entry",
     "caption",
     "caption_convergence",
+    "check_names",
     "plot_agreement",
     "plot_convergence",
     "plot_damage",

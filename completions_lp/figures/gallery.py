@@ -1,6 +1,6 @@
 """All figures of a Report by name, each with its caption and the table behind it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -79,7 +79,13 @@ def tabulate(report: Report, name: str, **options: Any) -> Table:
     return _find(name).tabulate(report, **options)
 
 
+def check_names(names: Iterable[str]) -> None:
+    """Raise InputError unless there is a figure of every name."""
+    for name in names:
+        if name not in GALLERY:
+            raise InputError(f"no figure {name!r}; there are {', '.join(GALLERY)}")
+
+
 def _find(name: str) -> Entry:
-    if name not in GALLERY:
-        raise InputError(f"no figure {name!r}; there are {', '.join(GALLERY)}")
+    check_names([name])
     return GALLERY[name]

@@ -7,7 +7,8 @@ prompts as they were asked, so that a later stage needs nothing but the director
 
 from completions_lp.store.completions import completion_ids, read_completions, write_completions, write_steered
 from completions_lp.store.directory import SCHEMA_VERSION, STAGES, drop_stale, read_info, start_run, write_info
-from completions_lp.store.files import write_rows
+from completions_lp.store.drawings import drop_figures, write_figure
+from completions_lp.store.files import write_rows, write_text
 from completions_lp.store.reports import PROFILE, SLOPES, SUMMARY, read_profile, write_profile, write_report
 from completions_lp.store.scores import (
     CONDITION,
@@ -30,6 +31,7 @@ __all__ = [
     "STAGES",
     "SUMMARY",
     "completion_ids",
+    "drop_figures",
     "drop_stale",
     "open_tokens",
     "read_choices",
@@ -44,6 +46,7 @@ __all__ = [
     "start_run",
     "write_choices",
     "write_completions",
+    "write_figure",
     "write_increases",
     "write_info",
     "write_measures",
@@ -51,6 +54,7 @@ __all__ = [
     "write_report",
     "write_rows",
     "write_steered",
+    "write_text",
     "write_validation",
     "write_vector",
     "write_vectors",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from completions_lp.records import InputError
+from completions_lp.store.drawings import drop_figures
 from completions_lp.store.files import replace_file, to_plain
 
 SCHEMA_VERSION = 1
@@ -18,7 +19,15 @@ STAGES = {
         *("scores.parquet", "measures.parquet", "profile.parquet"),
         *("tokens.parquet", "steered.parquet", "choices.parquet", "validation.parquet"),
     ),
-    "report": ("prompts.parquet", "summary.parquet", "summary.csv", "slopes.parquet", "slopes.csv", "report.md"),
+    "report": (
+        "prompts.parquet",
+        "summary.parquet",
+        "summary.csv",
+        "slopes.parquet",
+        "slopes.csv",
+        "report.md",
+        "report.html",
+    ),
 }
 """What each stage writes; made anew, it makes what later stages wrote stale."""
 
@@ -62,3 +71,5 @@ def drop_stale(folder: Path, stage: str) -> None:
     for name in names[names.index("score" if stage == "vector" else stage) :]:
         for file in STAGES[name]:
             (folder / file).unlink(missing_ok=True)
+    if stage != "report":  # a report from the same scores has the same figures
+        drop_figures(folder)

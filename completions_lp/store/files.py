@@ -1,5 +1,6 @@
 """Whole files or none: everything is written under another name and moved into place once it is there."""
 
+import csv
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,10 +62,31 @@ def write_csv(path: Path, table: pa.Table) -> None:
     replace_file(path, lambda partial: pa.csv.write_csv(table, partial))
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as a CSV file; raises InputError where it cannot be written."""
+    """Write tidy rows as a CSV file, with the names of all of them; what is missing or undefined is empty.
+
+    Raises:
+        InputError: The file cannot be written.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+
+    def show(value: Any) -> Any:
+        return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
+
+    def write(partial: Path) -> None:
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(names)
+            writer.writerows([show(row.get(name)) for name in names] for row in rows)
+
     try:
-        write_csv(path, pa.Table.from_pylist([dict(row) for row in rows]))
+        replace_file(path, write)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
 

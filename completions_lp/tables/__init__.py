@@ -2,6 +2,7 @@
 
 from completions_lp.tables.blocks import format_quality, format_quality_line, format_table, list_conditions
 from completions_lp.tables.comparison import format_comparison, tabulate_comparison
+from completions_lp.tables.latex import format_latex
 from completions_lp.tables.plan import format_plan, format_validation
 from completions_lp.tables.report import format_checks, format_report
 from completions_lp.tables.sentence import format_sentence
@@ -11,6 +12,7 @@ __all__ = [
     "format_checks",
     "format_comparison",
     "format_estimate",
+    "format_latex",
     "format_plan",
     "format_quality",
     "format_quality_line",

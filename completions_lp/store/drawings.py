@@ -1,0 +1,32 @@
+"""Figure -> ``figures/NAME``: PDF, PNG, the tidy CSV behind it, and its caption."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from completions_lp.store.files import replace_file, write_rows, write_text
+
+DPI = 200
+SUFFIXES = (".pdf", ".png", ".csv", ".txt")
+
+
+def write_figure(folder: Path, name: str, figure: Figure, rows: Sequence[Mapping[str, Any]], caption: str) -> Path:
+    """Write NAME.pdf, .png, .csv and .txt, and return the first; the same numbers give the same bytes."""
+    stem = folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for suffix, hidden in ((".pdf", "CreationDate"), (".png", "Software")):
+        save = partial(figure.savefig, format=suffix[1:], dpi=DPI, metadata={hidden: None})
+        replace_file(stem.with_suffix(suffix), save)
+    write_rows(stem.with_suffix(".csv"), rows)
+    write_text(stem.with_suffix(".txt"), caption + "\n")
+    return stem.with_suffix(".pdf")
+
+
+def drop_figures(folder: Path) -> None:
+    """Remove the figures of a run directory, since its scores are made anew."""
+    for path in (folder / "figures").glob("*"):
+        if path.suffix in (*SUFFIXES, ".tex"):
+            path.unlink()
