@@ -60,7 +60,7 @@ def evaluate_completions(
         target: The answer that the measures are of: a letter, or ``"matching"``.
         kl: Also read entropies and divergences.
         keep: Gets the scores of every part, of all conditions with ``keep_all``, else of a few: one layer of the target
-            vector, the one that moves the first part's completions most, at the 8 smallest multipliers.
+            vector, the one that steers the first part's P(A) most, at the 8 smallest multipliers.
         keep_all: See ``keep``.
         memory_budget: GiB that a pass may take; by default a quarter of the free memory.
         progress: Show a bar.
@@ -85,22 +85,30 @@ def evaluate_completions(
         measures.append(measure_completions(scores, target=target))
         profiles.append(profile_tokens(scores, target=target))
         if keep is not None:
-            chosen = choose_conditions(increases[-1]) if chosen is None else chosen
+            chosen = choose_conditions(measures[-1]) if chosen is None else chosen
             keep(scores.select(chosen))
     return Evaluation(Increases.join(completions, increases), Measures.join(measures), Profile.join(profiles))
 
 
-def choose_conditions(increases: Increases) -> list[int]:
-    """Indices of the conditions whose tokens are worth keeping: the target vector at the layer that moves most."""
-    conditions = increases.conditions
+def choose_conditions(measures: Measures) -> list[int]:
+    """Indices of the conditions whose tokens are worth keeping: the target vector where it steers P(A) most.
+
+    A place (vector, layer, positions) is judged by the sum over its multipliers of the change of P(A), mean over
+    prompts, in the direction of the multiplier's sign: damage, which goes one way under either sign, cancels.
+    """
+    conditions = measures.conditions
     target = [c for c, condition in enumerate(conditions) if condition.kind == "target" and condition.multiplier != 0]
     if not target:
         return list(range(min(CHOSEN, len(conditions))))
-    moved = np.abs(increases.increase_to_answer) @ increases.completions.counts
-    best = conditions[max(target, key=lambda c: (moved[c], -c))]
-    same = [c for c in target if _same_place(conditions[c], best)]
-    kept = sorted(same, key=lambda c: abs(conditions[c].multiplier))[:CHOSEN]
-    return sorted(kept)
+    change = np.nan_to_num(measures.steered["p_A_steered"] - measures.unsteered["p_A"]).sum(-1)
+    effect = [np.sign(condition.multiplier) * change[c] for c, condition in enumerate(conditions)]
+
+    def judge(place: int) -> float:
+        return float(abs(sum(effect[c] for c in target if _same_place(conditions[c], conditions[place]))))
+
+    best = max(target, key=lambda c: (round(judge(c), 12), -c))
+    same = [c for c in target if _same_place(conditions[c], conditions[best])]
+    return sorted(sorted(same, key=lambda c: abs(conditions[c].multiplier))[:CHOSEN])
 
 
 def _same_place(one: Condition, other: Condition) -> bool:

@@ -13,7 +13,7 @@ from completions_lp import evaluating, store
 from completions_lp.evaluating import choose_conditions, evaluate_completions
 from completions_lp.measuring import measure_completions
 from completions_lp.profiling import profile_tokens
-from completions_lp.records import Condition, Increases, InputError
+from completions_lp.records import Condition, Increases, InputError, Measures
 from completions_lp.reporting import sum_tokens
 from completions_lp.scoring import make_conditions, score_completions
 
@@ -145,13 +145,17 @@ def test_a_target_that_nobody_offers_is_refused_before_any_work(evaluate):
 
 
 def test_the_tokens_of_a_few_conditions_are_kept_and_the_same_ones_in_every_part(evaluate):
-    scores = make_scores(list_worlds(), within=2)
-    chosen = choose_conditions(sum_tokens(scores))
-    assert chosen == [1]  # both are at layers of their own, and the second moves more
-    for size, keep_all in ((1, False), (2**27, False), (1, True)):
+    worlds = list_worlds()
+    scores = make_scores(worlds, within=2)
+    alone = [choose_conditions(measure_completions(make_scores([world], within=2))) for world in worlds]
+    assert alone[0] != alone[1]  # the first part chooses for all, though others would not agree
+    whole = choose_conditions(measure_completions(scores))
+    change = np.nansum(scores_change(scores), axis=-1)
+    assert whole == [int(np.abs(change).argmax())]  # both are at layers of their own
+    for size, keep_all, chosen in ((1, False, alone[0]), (2**27, False, whole), (1, True, [0, 1])):
         kept = []
         evaluate(scores, part=size, keep=kept.append, keep_all=keep_all)
-        want = scores if keep_all else scores.select(chosen)
+        want = scores.select(chosen)
         assert [p.id for part in kept for p in part.completions.prompts] == [f"p{i}" for i in range(5)]
         for name in STEERED:
             got = np.concatenate([getattr(part, name) for part in kept], axis=1)
@@ -163,28 +167,36 @@ def list_grid(names=("v",), layers=(0, 1), multipliers=(-1.0, 0.0, 1.0), kind="t
     return [Condition(v, kind, layer, m, positions) for v in names for layer in layers for m in multipliers]
 
 
-def make_increases(conditions, moved, counts=(1, 3)):
-    """Two completions under every condition, moved as told."""
-    completions = make_completions(make_prompts((2,)), [(0, [5]), (0, [6])], counts=list(counts))
-    values = np.array(moved, dtype=np.float64)
-    return Increases(completions, tuple(conditions), np.zeros(2), values, values, *[np.full(values.shape, np.nan)] * 3)
+def scores_change(scores):
+    measures = measure_completions(scores)
+    return measures.steered["p_A_steered"] - measures.unsteered["p_A"]
 
 
-def test_the_layer_that_moves_the_draws_most_is_chosen():
+def make_measures(conditions, change):
+    """Two prompts with P(A) = 0.5, changed by so much under every condition."""
+    prompts, n = make_prompts((2, 3)), len(conditions)
+    unsteered = {name: np.full(2, 0.5) for name in Measures.UNSTEERED}
+    steered = {name: np.full((n, 2), np.nan) for name in Measures.STEERED}
+    steered["p_A_steered"] = 0.5 + np.array(change, dtype=np.float64)
+    return Measures(prompts, tuple(conditions), unsteered, steered, np.full((n, 2), "green"))
+
+
+def test_the_layer_that_steers_most_is_chosen_not_the_one_that_damages():
     conditions = list_grid()
-    moved = [[0, 0], [9, 9], [0.5, 0.5], [1, 1], [9, 9], [0, -0.9]]
-    assert choose_conditions(make_increases(conditions, moved)) == [3, 5]  # never multiplier 0
-    moved[2] = [4.5, 0]  # more for one text, but less for the draws: 4.5 of 4 draws against 4
-    assert choose_conditions(make_increases(conditions, moved, counts=(1, 3))) == [0, 2]
-    moved[2] = [3.9, 0]
-    assert choose_conditions(make_increases(conditions, moved)) == [3, 5]
+    change = [[-0.4, -0.4], [0.9, 0.9], [-0.4, -0.4], [-0.1, 0.0], [0.9, 0.9], [0.1, 0.2]]
+    assert choose_conditions(make_measures(conditions, change)) == [3, 5]  # layer 0 goes down under both signs
+    change[2] = [0.3, 0.2]
+    assert choose_conditions(make_measures(conditions, change)) == [0, 2]  # never multiplier 0
+    change[2] = [np.nan, -0.8]  # a prompt that does not offer the target counts nothing
+    change[0] = [np.nan, 0.1]
+    assert choose_conditions(make_measures(conditions, change)) == [0, 2]  # the other way is steering, too
 
 
 def test_at_most_eight_are_chosen_and_those_nearest_to_nothing():
     multipliers = (-6.0, -5.0, -4.0, -3.0, -2.0, -1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
     conditions = list_grid(layers=(3,), multipliers=multipliers)
-    moved = [[c.multiplier] * 2 for c in conditions]
-    assert [conditions[c].multiplier for c in choose_conditions(make_increases(conditions, moved))] == [
+    change = [[c.multiplier / 20] * 2 for c in conditions]
+    assert [conditions[c].multiplier for c in choose_conditions(make_measures(conditions, change))] == [
         *(-4.0, -3.0, -2.0, -1.0, 1.0, 2.0, 3.0, 4.0)
     ]
 
@@ -195,15 +207,14 @@ def test_only_one_target_vector_at_one_place_is_chosen():
         *list_grid(("v", "w"), multipliers=(1.0, 2.0)),
         *list_grid(("v",), multipliers=(1.0, 2.0), positions="all"),
     ]
-    moved = [[9 if c.kind == "random" else c.vector == "v" and c.positions == "all"] * 2 for c in conditions]
-    assert [conditions[c] for c in choose_conditions(make_increases(conditions, moved))] == [
+    change = [[0.4 if c.kind == "random" else 0.1 * (c.positions == "all")] * 2 for c in conditions]
+    assert [conditions[c] for c in choose_conditions(make_measures(conditions, change))] == [
         Condition("v", "target", 0, 1.0, "all"),
         Condition("v", "target", 0, 2.0, "all"),
     ]
-    controls = conditions[:6]
-    assert choose_conditions(make_increases(controls * 1, [[1, 1]] * 6)) == [0, 1, 2, 3, 4, 5]
+    assert choose_conditions(make_measures(conditions[:6], [[0.1, 0.1]] * 6)) == [0, 1, 2, 3, 4, 5]
     many = list_grid(("r",), layers=range(5), kind="random")
-    assert choose_conditions(make_increases(many, [[1, 1]] * 15)) == list(range(8))
+    assert choose_conditions(make_measures(many, [[0.1, 0.1]] * 15)) == list(range(8))
 
 
 def test_a_failure_on_the_way_leaves_no_tokens(evaluate, tmp_path):
