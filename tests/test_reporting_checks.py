@@ -10,6 +10,8 @@ from drawn import change, draw_choices, draw_increases, draw_measures, list_cond
 
 from completions_lp.records import Sampling
 from completions_lp.reporting import summarize
+from completions_lp.reporting.caveats import list_caveats
+from completions_lp.reporting.prompts import collect_columns
 
 
 def make(n_prompts=24, conditions=None, **options):
@@ -278,6 +280,23 @@ def test_skewed_cells_are_told():
     assert "delta_p_A in 1 of 2 cells" in told
     assert "log_ratio_A in 1 of 2 cells" in told
     assert "increase_to_answer_A" not in told
+
+
+@pytest.mark.parametrize(("by", "told"), [(0.24, False), (0.26, True), (-0.26, True)])
+@pytest.mark.parametrize("end", ["low", "high"])
+def test_skew_is_told_from_a_quarter_of_the_width_on(end, by, told):
+    increases = draw_increases(30)
+    columns = collect_columns(increases, None, None, target="A")
+    rows = summarize(increases).rows
+    first = next(row for row in rows if np.isfinite(row.inference.boot_low))
+    e = first.estimate
+    limits = {"low": e.low, "high": e.high}
+    limits[end] += by * (e.high - e.low)
+    inference = dataclasses.replace(first.inference, boot_low=limits["low"], boot_high=limits["high"])
+    lines = list_caveats(increases, columns, [dataclasses.replace(first, inference=inference)])
+    assert any("bootstrap-t limits differ" in line for line in lines) == told
+    held = dataclasses.replace(first, inference=inference, split="report")
+    assert not any("bootstrap-t" in line for line in list_caveats(increases, columns, [held]))
 
 
 def test_normal_cells_are_not_told():

@@ -109,6 +109,17 @@ def test_only_the_sweep_is_swept(report):
     np.testing.assert_allclose([r.inference.p_t for r in random], want[np.isfinite(want)], rtol=1e-9)
 
 
+def test_the_rounding_that_multiplier_0_leaves_is_not_tested(report):
+    increases = report.increases
+    measures = draw_measures(increases)
+    q = measures.steered["p_A_steered"] + 1e-12 * np.random.default_rng(0).uniform(1, 2, size=(30, 10))
+    got = summarize(increases, None, change(measures, p_A_steered=np.clip(q, 0, 1)))
+    rows = [row for row in got.table("delta_p_A", kind=None) if row.condition.multiplier == 0]
+    assert len(rows) == 6
+    assert all(row.estimate.low > 0 for row in rows)
+    assert np.isnan([row.inference.p_t for row in rows]).all()
+
+
 def test_the_seed_moves_what_is_random_and_nothing_else():
     one, two = (make(list_conditions(layers=(0,), multipliers=(-1.0, 1.0)), 20, seed=1) for _ in range(2))
     assert repr(one.rows) == repr(two.rows)

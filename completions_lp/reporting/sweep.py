@@ -51,12 +51,13 @@ def study_sweep(columns: Columns, *, level: float, seed: int) -> Sweep:
     cells, p_rank = find_sweep(columns.conditions), float("nan")
     inference: dict[str, dict[str, Float[np.ndarray, " condition"]]] = {}
     best: dict[str, BestCell] = {}
+    on = np.array([condition.multiplier != 0 for condition in columns.conditions], dtype=bool)
     swept = [quantity for quantity in SWEPT if quantity in columns.steered]
     known = [quantity for quantity in (PRIMARY, HEADLINE) if np.isfinite(columns.steered.get(quantity, np.nan)).any()]
     primary = known[0] if known else HEADLINE
     for quantity in swept:
         _, p_t = mean_t(columns.steered[quantity], columns.clusters)
-        inference[quantity] = {"p_t": p_t}
+        inference[quantity] = {"p_t": np.where(on, p_t, np.nan)}  # multiplier 0 leaves rounding, which is no effect
         if not cells:
             continue
         means = measure_spread(columns.steered[quantity], columns.clusters)[0]
