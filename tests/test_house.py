@@ -85,5 +85,5 @@ def test_whatever_is_public_says_what_it_does():
         assert ast.get_docstring(tree), path
         found += [(path.name, node.name, ast.get_docstring(node)) for node in list_public(tree)]
     assert ("scoring.py", "score_completions") in {entry[:2] for entry in found}
-    assert ("records.py", "mask") in {entry[:2] for entry in found}
+    assert ("completions.py", "mask") in {entry[:2] for entry in found}
     assert [f"{path}: {name}" for path, name, text in found if not text] == []

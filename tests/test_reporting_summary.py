@@ -20,7 +20,9 @@ PLAIN = [
     *("before_answer_A", "at_answer_A", "after_answer_A", "difference_A_not_A"),
 ]
 CHOICES = ["logit_diff", "logit_diff_steered", "logit_diff_change", "mass", "mass_steered"]
-UNSTEERED = ["share_A", "p_A", "p_A_low", "p_A_high", "first_A", "first_B", "answered"]
+UNSTEERED = [
+    *("share_A", "p_A", "p_A_low", "p_A_high", "first_A", "first_B", "n_tokens", "excess_surprisal", "answered"),
+]
 MEASURED = [
     *("p_A_steered", "p_A_steered_low", "p_A_steered_high", "first_A_steered", "first_B_steered"),
     *("increase_to_answer_A_rb", "kl", "kl_reverse", "ess", "mean_weight_low", "mean_weight_high", "n_steered"),
@@ -124,6 +126,7 @@ def test_the_columns_have_their_names_and_order(report):
     assert names[: len(head)] == head
     assert names[-2:] == ["positions", "trust"]
     rest = ["p_A", "p_A_se", "p_A_low", "p_A_high", "first_A", "first_B", "answered", "p_A_steered_se"]
+    rest += ["n_tokens", "excess_surprisal"]
     assert set(names[len(head) : -2]) == {*PLAIN, *CHOICES, *MEASURED, *DERIVED, *rest}
     assert {len(values) for values in report.prompts.values()} == {100}
 
@@ -156,8 +159,16 @@ def test_units_are_said(report):
         "share": {"below_zero_delta_p_A", "share_certified", "share_green", "share_red"},
         "draws": {"ess", "n_steered"},
         "ratio": {"mean_weight_low", "mean_weight_high"},
+        "tokens": {"n_tokens"},
         "probability": {
-            *("mass", "mass_steered", *UNSTEERED, "answered_steered", "p_A_steered", "p_A_steered_low"),
+            *(
+                "mass",
+                "mass_steered",
+                *(name for name in UNSTEERED if name not in ("n_tokens", "excess_surprisal")),
+                "answered_steered",
+                "p_A_steered",
+                "p_A_steered_low",
+            ),
             *("p_A_steered_high", "first_A_steered", "first_B_steered"),
         },
     }

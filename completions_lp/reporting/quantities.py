@@ -33,6 +33,7 @@ _UNITS = {
     "nats/token": ("kl_per_token",),
     "share": (f"below_zero_{PRIMARY}", *(f"share_{trust}" for trust in TRUST)),
     "draws": ("ess", "n_steered"),
+    "tokens": ("n_tokens",),
     "ratio": ("mean_weight_low", "mean_weight_high"),
 }
 _UNIT_OF = {name: unit for unit, names in _UNITS.items() for name in names}

@@ -5,16 +5,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from completions_lp.store.files import replace_file, write_rows, write_text
 
 DPI = 200
 SUFFIXES = (".pdf", ".png", ".csv", ".txt")
 
 
-def write_figure(folder: Path, name: str, figure: Figure, rows: Sequence[Mapping[str, Any]], caption: str) -> Path:
-    """Write NAME.pdf, .png, .csv and .txt, and return the first; the same numbers give the same bytes."""
+def write_figure(folder: Path, name: str, figure: Any, rows: Sequence[Mapping[str, Any]], caption: str) -> Path:
+    """Write a matplotlib figure as NAME.pdf and .png, its rows as .csv and its caption as .txt; returns the first.
+
+    The same numbers give the same bytes.
+    """
     stem = folder / name
     folder.mkdir(parents=True, exist_ok=True)
     for suffix, hidden in ((".pdf", "CreationDate"), (".png", "Software")):

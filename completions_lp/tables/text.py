@@ -96,6 +96,7 @@ def format_estimate(estimate: Estimate, *, interval: bool = True) -> str:
         "pp": "{:+.2f}",
         "nats/token": "{:.4f}",
         "draws": "{:.1f}",
+        "tokens": "{:.1f}",
         "ratio": "{:.2f}",
     }.get(estimate.unit, "{:+.3f}")
     text = form.format(estimate.value)
