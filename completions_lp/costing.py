@@ -16,8 +16,10 @@ from scipy.special import gammaln
 from completions_lp.records import Completions, Condition, InputError
 
 STAGES = ("vector", "sample", "score", "choices", "report")
-KEPT_BYTES = {"sample": 600, "score": 260, "report": 260}
-"""Host memory of a distinct completion (under each condition, where it is scored), measured; see tests/test_plan.py."""
+TOKEN_BYTES = 320
+"""Host memory of a token of a distinct completion while they are sampled and written, measured."""
+SCORE_BYTES = 320
+"""Host memory of the scores of a distinct completion under one condition while they are written, measured."""
 PART_BYTES = 2**29
 """Scores of single tokens that are held at once, at most: ``evaluating.PART`` numbers in float32."""
 
@@ -84,9 +86,11 @@ class Workload:
     def hold(self, stage: str, prompts: int, samples: int, conditions: int) -> float:
         """Bytes that a stage holds at its peak and that grow with the run."""
         texts = prompts * self.count_distinct(self.texts, samples)
-        each = KEPT_BYTES.get(stage, 0) * (1 if stage == "sample" else conditions)
-        part = min(PART_BYTES, 4 * 5 * texts * self.width * conditions) if stage == "score" else 0.0
-        return texts * each + part
+        if stage == "sample":
+            return texts * self.width * TOKEN_BYTES
+        if stage == "score":
+            return texts * conditions * SCORE_BYTES + min(PART_BYTES, 4 * 5 * texts * self.width * conditions)
+        return 0.0
 
     def count_distinct(self, counts: Int[np.ndarray, " item"], samples: int) -> float:
         """Distinct items per prompt that this many samples are expected to show."""

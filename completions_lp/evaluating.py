@@ -101,19 +101,13 @@ def choose_conditions(measures: Measures) -> list[int]:
     if not target:
         return list(range(min(CHOSEN, len(conditions))))
     change = np.nan_to_num(measures.steered["p_A_steered"] - measures.unsteered["p_A"]).sum(-1)
-    effect = [np.sign(condition.multiplier) * change[c] for c, condition in enumerate(conditions)]
-
-    def judge(place: int) -> float:
-        return float(abs(sum(effect[c] for c in target if _same_place(conditions[c], conditions[place]))))
-
-    best = max(target, key=lambda c: (round(judge(c), 12), -c))
-    same = [c for c in target if _same_place(conditions[c], conditions[best])]
+    effects: dict[Condition, float] = {}
+    for c in target:
+        place = replace(conditions[c], multiplier=0.0)
+        effects[place] = effects.get(place, 0.0) + float(np.sign(conditions[c].multiplier) * change[c])
+    best = max(effects, key=lambda place: round(abs(effects[place]), 12))
+    same = [c for c in target if replace(conditions[c], multiplier=0.0) == best]
     return sorted(sorted(same, key=lambda c: abs(conditions[c].multiplier))[:CHOSEN])
-
-
-def _same_place(one: Condition, other: Condition) -> bool:
-    """Whether two conditions differ in their multiplier alone."""
-    return replace(one, multiplier=0.0) == replace(other, multiplier=0.0)
 
 
 def _split_prompts(completions: Completions, n_conditions: int, *, kl: bool) -> Iterator[list[int]]:

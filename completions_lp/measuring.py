@@ -124,19 +124,34 @@ def _widen(values: np.ndarray, width: int, fill: int | float) -> np.ndarray:
     return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)], constant_values=fill)
 
 
-def estimate_steered(
-    texts: Texts,
-    samplers: Float[np.ndarray, "sampler completion token"],
-    draws: Float[np.ndarray, " sampler"],
-    *,
-    before: Survival | None = None,
-) -> tuple[dict[str, Any], Shaped[np.ndarray, " condition"]]:
-    """P(A), P(A first), P(B first) under each condition, from completions drawn by one or more samplers.
+def weigh_completions(
+    texts: Texts, samplers: Float[np.ndarray, "sampler completion token"], draws: Float[np.ndarray, " sampler"]
+) -> Float[np.ndarray, "condition completion *token"]:
+    """Log weights under each condition of completions drawn by one or more samplers.
 
     Args:
         texts: The completions, their counts adding the draws of all samplers.
         samplers: Log prob of each token of the window under what was drawn from, in nats.
         draws: Completions that each sampler drew.
+
+    Returns:
+        Of the tokens before each token; of whole texts where no single token decides.
+
+    Raises:
+        InputError: The draws do not add up to the counts.
+    """
+    weigh = pool_log_weight if "A" in texts.window else weigh_texts
+    return weigh(texts.steps, texts.window["steered"], samplers, draws)
+
+
+def estimate_steered(
+    texts: Texts, log_weight: Float[np.ndarray, "condition completion *token"], *, before: Survival | None = None
+) -> tuple[dict[str, Any], Shaped[np.ndarray, " condition"]]:
+    """P(A), P(A first), P(B first) under each condition.
+
+    Args:
+        texts: The completions.
+        log_weight: Their weights, from ``weigh_completions``.
         before: The unsteered P(A), where it is from the same draws: what the change's error is measured against.
 
     Returns:
@@ -145,12 +160,11 @@ def estimate_steered(
     steps, window = texts.steps, texts.window
     found: dict[str, Any] = {}
     if "A" in window:
-        weight = pool_log_weight(steps, window["steered"], samplers, draws)
-        survival = estimate_survival(steps, weight, window["A_steered"])
-        first = estimate_incidence(steps, weight, window["A_steered"], window["B_steered"])
+        survival = estimate_survival(steps, log_weight, window["A_steered"])
+        first = estimate_incidence(steps, log_weight, window["A_steered"], window["B_steered"])
         found["first_A_steered"], found["first_B_steered"] = first
     else:
-        survival = estimate_share(steps, weigh_texts(steps, window["steered"], samplers, draws))
+        survival = estimate_share(steps, log_weight)
     low, high = bound_answer(texts, "steered")
     trust = grade_trust(low, high, survival)
     matters = np.where(survival.surviving > MIN_SURVIVING, 1.0, np.nan)
@@ -187,14 +201,14 @@ def _measure_answers(texts: Texts, ancestral: bool) -> tuple[dict[str, Any], dic
         steered = {"p_A_steered_low": low, "p_A_steered_high": high}
         return unsteered, steered, np.full(len(low), "red")
     survival = _survive_unsteered(texts)
-    steered, trust = estimate_steered(texts, window["logprob"][None], np.array([steps.draws]), before=survival)
+    weight = weigh_completions(texts, window["logprob"][None], np.array([steps.draws]))
+    steered, trust = estimate_steered(texts, weight, before=survival)
     unsteered["p_A"] = np.clip(survival.probability[0], unsteered["p_A_low"], unsteered["p_A_high"])
     unsteered["p_A_se"] = survival.se[0]
     if "A" in window:
         none = np.zeros((1, *steps.open.shape))
         first = estimate_incidence(steps, none, window["A"][None], window["B"][None])
         unsteered["first_A"], unsteered["first_B"] = (values[0] for values in first)
-        weight = steps.sum_before(window["steered"] - window["logprob"])
         steered["increase_to_answer_A_rb"] = estimate_increase(steps, weight, window["A"], window["A_steered"])
         steered["p_A_answer_only"], steered["p_A_reasoning_only"] = estimate_hybrids(
             steps, window["logprob"], window["steered"], window["A"], window["A_steered"]

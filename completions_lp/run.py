@@ -225,6 +225,9 @@ class Run:
 
     def _check_vector(self) -> None:
         self._list_layers()
+        names = [vector.name for vector in self._read_confounds()]
+        if len(set(names)) < len(names):
+            raise InputError(f"[controls] orthogonal_to has two vectors of the same name; names: {', '.join(names)}. ")
         if self.config.vector.path is None:
             check_pairs(self.model, self.pairs)
         else:
@@ -237,6 +240,9 @@ class Run:
             if layers != "all":
                 self.model.check_layers(layers)
         return None if self.config.vector.layers == "all" else tuple(self.config.vector.layers)
+
+    def _read_confounds(self) -> list[SteeringVector]:
+        return [store.read_vector(Path(path)) for path in self.config.controls.orthogonal_to]
 
     def _read_target(self) -> SteeringVector:
         return replace(store.read_vector(Path(str(self.config.vector.path))), kind="target")
@@ -268,7 +274,7 @@ class Run:
             )
             shuffled = shuffle_labels(differences, target, controls.shuffled_labels, seed=seed)
         negated = (negate_vector(target),) if controls.negated else ()
-        orthogonal = tuple(remove_direction(target, store.read_vector(Path(p))) for p in controls.orthogonal_to)
+        orthogonal = tuple(remove_direction(target, vector) for vector in self._read_confounds())
         random = draw_random_vectors(target, controls.random_directions, seed=seed)
         return (target, *negated, *orthogonal, *random, *shuffled)
 

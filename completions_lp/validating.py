@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from scipy import stats as scipy_stats
 from tqdm import tqdm
 
-from completions_lp.measuring import estimate_steered, read_texts
+from completions_lp.measuring import estimate_steered, read_texts, weigh_completions
 from completions_lp.model import Model
 from completions_lp.prompts import pick_letters
 from completions_lp.records import Completions, Condition, Estimate, InputError, Measures, SteeringVector
@@ -94,6 +94,8 @@ def top_up(
 ) -> tuple[Measures, dict[Condition, Completions]]:
     """Mend what cannot be trusted: ``sampling.top_up`` draws of the steered model for every red prompt and condition.
 
+    Multiplier 0, which steers nothing and checks the instrument, is left as it is.
+
     Args:
         model: The model.
         completions: What it said without steering; their ``sampling.top_up`` says how many draws join them.
@@ -110,7 +112,11 @@ def top_up(
     pairs = pick_letters(completions.prompts, target)
     steered = {name: values.copy() for name, values in measures.steered.items()}
     trust, drawn = measures.trust.copy(), {}
-    red = [c for c in range(len(measures.conditions)) if (measures.trust[c] == "red").any()]
+    red = [
+        c
+        for c, condition in enumerate(measures.conditions)
+        if condition.multiplier != 0 and (measures.trust[c] == "red").any()
+    ]
     options: dict[str, Any] = {"memory_budget": memory_budget, "progress": False}
     for c in tqdm(red, desc="top up", unit="condition", disable=not progress):
         condition = measures.conditions[c]
@@ -124,7 +130,7 @@ def top_up(
             texts = read_texts(scores, rows, pairs[prompt])
             samplers = np.stack([texts.window["logprob"], texts.window["steered"][0]])
             draws = pool.draws[:, rows].sum(1)
-            found, grade = estimate_steered(texts, samplers, draws.astype(np.float64))
+            found, grade = estimate_steered(texts, weigh_completions(texts, samplers, draws.astype(np.float64)))
             for name, values in found.items():
                 steered[name][c, prompt] = values[0]
             steered["n_steered"][c, prompt] = draws[1]

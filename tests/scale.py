@@ -71,28 +71,36 @@ def make_choices(prompts, conditions):
 
 
 def reduce_scores(n_prompts, n_layers):
-    """Seconds by step, without the making of the scores, and the peak of the memory in MiB before and after."""
+    """Seconds and processor seconds by step, without the making of the scores; peak memory in MiB before and after."""
     conditions = tuple(Condition("v", "target", layer, m) for layer in range(n_layers) for m in MULTIPLIERS)
     completions = make_completions(n_prompts)
-    making = 0.0
+    making = np.zeros(2)
 
     def score(_model, part, _vectors, conditions, **_options):
-        nonlocal making
-        start = time.perf_counter()
+        start = clock()
         scores = make_scores(part, conditions)
-        making += time.perf_counter() - start
+        making[:] += clock() - start
         return scores
 
     evaluating.score_completions = score
-    before, start = peak(), time.perf_counter()
+    before, start = peak(), clock()
     found = evaluating.evaluate_completions(None, completions, [], conditions, progress=False)
     profile = summarize_profile(found.profile)
-    reduced = time.perf_counter()
+    reduced = clock()
     choices = make_choices(completions.prompts, conditions)
     report = summarize(found.increases, choices, found.measures, profile=profile)
-    done = time.perf_counter()
-    seconds = {"reduce": reduced - start - making, "summarize": done - reduced, "make": making}
-    return {"seconds": seconds, "before": before, "peak": peak(), "rows": len(report.rows)}
+    steps = {"reduce": reduced - start - making, "summarize": clock() - reduced, "make": making}
+    return {
+        "seconds": {name: times[0] for name, times in steps.items()},
+        "processor": {name: times[1] for name, times in steps.items()},
+        "before": before,
+        "peak": peak(),
+        "rows": len(report.rows),
+    }
+
+
+def clock():
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def peak():

@@ -32,6 +32,7 @@ SWEPT = ("delta_p_A", "log_ratio_A", "increase_to_answer_A", "logit_diff_change"
 PER_PROMPT = 6
 
 
+@cache
 def make_study(
     layers=(0, 1, 2),
     multipliers=(-2.0, -1.0, 1.0, 2.0),

@@ -7,20 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from synthetic import make_study
 
 import completions_lp
 from completions_lp.config import load_config
 from completions_lp.figures import GALLERY, tabulate
+from completions_lp.store.files import write_table
 
 ANALYSIS = Path(completions_lp.__file__).resolve().parent.parent / "analysis"
 pytestmark = pytest.mark.skipif(not ANALYSIS.is_dir(), reason="not a checkout")
-WITH_MODEL = {"convergence", "validation"}
-SCRIPTS = sorted(
-    path.stem for path in ANALYSIS.glob("*.py") if not path.stem.startswith("bench") and path.stem != "drawing"
-)
+WITH_MODEL = {"convergence"}
+SCRIPTS = sorted(path.stem for path in ANALYSIS.glob("*.py") if "\nfrom drawing import " in path.read_text("utf-8"))
 
 
 @pytest.fixture
@@ -89,11 +87,13 @@ def test_the_table_is_latex(tmp_path, monkeypatch):
     assert (tmp_path / "table.tex").read_text().count(r"\\") == 14
 
 
-def test_tables_come_back_as_they_were_written(drawing, tmp_path):
-    table = [{"a": 0.25, "b": "x, y", "c": None}, {"a": float("nan"), "b": 'z"', "d": np.float64(3)}]
-    drawing.write_csv(tmp_path / "t.csv", table)
-    back = drawing.read_csv(tmp_path / "t.csv")
-    assert back == [{"a": 0.25, "b": "x, y", "c": "", "d": ""}, {"a": "", "b": 'z"', "c": "", "d": 3.0}]
+@pytest.mark.usefixtures("drawing")
+def test_diagnostics_draw_the_steered_draws_that_the_run_directory_has(tmp_path, monkeypatch):
+    row = {"prompt_id": ["p0"], "p_A_steered": [0.4], "share": [0.5], "low": [0.3], "high": [0.7], "trust": ["green"]}
+    (tmp_path / "run").mkdir()
+    write_table(tmp_path / "run" / "validation.parquet", row)
+    run("diagnostics", tmp_path / "run", "--out", tmp_path, monkeypatch=monkeypatch)
+    assert "its share among 1 sets of draws" in (tmp_path / "diagnostics.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("drawing")

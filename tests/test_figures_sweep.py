@@ -17,6 +17,7 @@ from completions_lp.figures import (
     plot_heatmap,
     plot_layers,
     plot_probabilities,
+    plot_prompts,
     tabulate,
 )
 from completions_lp.records import BASELINE, Condition, Estimate, Report, ReportRow
@@ -88,7 +89,7 @@ def test_markers_are_hollow_where_more_than_a_tenth_of_the_prompts_are_red(study
     cells = {r.condition for r in rows if r.condition.kind == "target"}
     count = Estimate(0.0, None, None, 0.95, "share", 12, 12, "count")
     rows += [ReportRow(c, "share_red", "macro", replace(count, value=share(c.layer)), 0) for c in cells]
-    report = Report("A", tuple(rows), {}, {})
+    report = Report("A", tuple(rows), study.prompts, {})
     for panel in plot_layers(report).axes:
         (hollow,) = [line for line in panel.get_lines() if line.get_label() == "_hollow"]
         assert list(hollow.get_xdata()) == [1]
@@ -99,6 +100,12 @@ def test_markers_are_hollow_where_more_than_a_tenth_of_the_prompts_are_red(study
     assert {row["layer"] for row in table if row["untrusted"]} == {1}
     assert "Hollow: more than 10 % of the prompts are red" in caption(report, "layer_sweep")
     assert "Hollow" not in caption(keep(study, "delta_p_A"), "layer_sweep")
+    for layer, places in ((0, None), (1, [-2, -1, 1, 2])):
+        (axes,) = plot_dose(report, layer=layer).axes
+        hollow = [list(line.get_xdata()) for line in axes.get_lines() if line.get_label() == "_hollow"]
+        assert hollow == ([places] if places else [])
+    titles = [plot_prompts(report, layer=n, multiplier=1.0).axes[0].get_title() for n in (0, 1)]
+    assert titles == ["layer 0, multiplier +1", "layer 1, multiplier +1, over 10 % red"]
 
 
 def test_on_axes_of_the_user_there_is_a_line_for_every_multiplier(study):
@@ -269,3 +276,15 @@ def test_many_layers_are_named_by_a_colour_bar():
     assert not any(isinstance(c, mpl.collections.PolyCollection) for c in axes.collections)
     assert not any(isinstance(c, PathCollection) for c in axes.collections)
     assert "the table beside it has them" in caption(make_study(layers=tuple(range(12)), n_random=0), "probabilities")
+
+
+def test_without_a_measured_probability_the_sweep_is_of_the_average_increase(study):
+    plain = keep(study, "increase_to_answer_A", "logit_diff_change")
+    assert plot_layers(plain).get_supylabel() == "log-prob increase of A completions,\nto the answer (nats)"
+    assert {row["quantity"] for row in tabulate(plain, "heatmap")} == {"increase_to_answer_A"}
+    assert caption(plain, "layer_sweep").startswith(
+        "Layer sweep: log-prob increase of A completions, to the answer (nats)"
+    )
+    assert {row["quantity"] for row in tabulate(plain, "heatmap", quantity="logit_diff_change")} == {
+        "logit_diff_change"
+    }

@@ -17,6 +17,7 @@ from completions_lp.figures import (
     tabulate,
     tabulate_convergence,
 )
+from completions_lp.figures.distributions import STEPS
 from completions_lp.figures.profile import plot_profile
 from completions_lp.records import Estimate, Report
 
@@ -100,7 +101,7 @@ def test_long_distributions_are_thinned_and_keep_their_ends():
     (axes,) = plot_distributions(report).axes
     x, y = line_of(axes, "A").get_data()
     values, shares = slow_curve(report, report.increases.conditions[0], True)
-    assert 300 < len(x) <= 401 < len(values)
+    assert 200 < len(x) <= STEPS + 1 < len(values)
     assert (x[0], x[-1]) == (values[0], values[-1])
     assert y == pytest.approx([shares[values.index(v)] for v in x])
 
@@ -114,8 +115,9 @@ def test_prompts_that_do_not_offer_the_target_are_left_out(study):
 
 def test_diagnostics_draw_each_check(study):
     rows = [
-        {"prompt_id": "p0", "p_A_steered": 0.4, "frequency": 0.5, "low": 0.3, "high": 0.7, "trust": "green"},
-        {"prompt_id": "p1", "p_A_steered": 0.8, "frequency": 0.6, "low": 0.5, "high": 0.7, "trust": "red"},
+        {"prompt_id": "p0", "p_A_steered": 0.4, "share": 0.5, "low": 0.3, "high": 0.7, "trust": "green"},
+        {"prompt_id": "p1", "p_A_steered": 0.8, "share": 0.6, "low": 0.5, "high": 0.7, "trust": "red"},
+        {"prompt_id": "p2", "p_A_steered": None, "share": None, "low": None, "high": None, "trust": ""},
     ]
     checked, ess, weights, trust, sampler, null = plot_diagnostics(study, layer=1, validation=rows).axes
     points = {c.get_label(): c.get_offsets().tolist() for c in checked.collections if isinstance(c, PathCollection)}

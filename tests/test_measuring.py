@@ -11,7 +11,7 @@ import toys
 from scored import make_scores, make_world
 from toys import EOS, A, B, C, D
 
-from completions_lp.measuring import estimate_steered, measure_completions, read_texts
+from completions_lp.measuring import estimate_steered, measure_completions, read_texts, weigh_completions
 from completions_lp.records import InputError, Labelling, Measures, Sampling
 from completions_lp.stats.bounds import MIN_SURVIVING
 
@@ -194,10 +194,31 @@ def test_a_finite_sample_equals_a_loop_over_every_draw(seed):
         np.testing.assert_allclose(got, [np.clip(rho, low, high), low, high], **EXACT)
         got = [steered[name][c] for name in ("ess", "mean_weight_low", "mean_weight_high")]
         np.testing.assert_allclose(got, [ess, least, most], rtol=1e-9)
-        green = ess >= 20 and least >= 0.74 and most <= 1.35
-        trust.append("certified" if high - low <= 0.1 else "green" if green else "red")
+        green = ess >= 20 and least >= 0.8 and most <= 1.25
+        trust.append("certified" if high - low <= 0.05 else "green" if green else "red")
     assert measures.trust[:, 0].tolist() == trust
     assert MIN_SURVIVING == 0.05
+
+
+def test_lengths_divergences_and_surprisal_are_means_over_every_draw_of_its_whole_text():
+    worlds = [draw(0), draw(1, 17)]
+    measures = measure_completions(make_scores(worlds, within=1))  # a short window does not shorten the texts
+    for i, world in enumerate(worlds):
+        p, found = world.law, []
+        for text, count in zip(world.texts, world.counts, strict=True):
+            excess, kl, reverse, weight = 0.0, np.zeros(3), np.zeros(3), np.ones(3)
+            for t, v in enumerate(text):
+                logp, logq = p(text[:t]), np.array([q(text[:t]) for q in world.steered])
+                excess += -logp[v] + np.exp(logp) @ logp
+                kl += (logp - logq) @ np.exp(logp)
+                reverse += weight * (np.exp(logq) * (logq - logp)).sum(1)
+                weight *= np.exp(logq[:, v] - logp[v])
+            found += [(len(text), excess, kl, reverse)] * count
+        lengths, excess, kl, reverse = (np.mean(values, axis=0) for values in zip(*found, strict=True))
+        assert measures.unsteered["n_tokens"][i] == pytest.approx(lengths, rel=1e-12)
+        assert measures.unsteered["excess_surprisal"][i] == pytest.approx(excess, abs=1e-12)
+        np.testing.assert_allclose(measures.steered["kl"][:, i], kl, rtol=1e-10)
+        np.testing.assert_allclose(measures.steered["kl_reverse"][:, i], reverse, rtol=1e-10)
 
 
 def survive(world, within, law, counts):
@@ -466,14 +487,15 @@ def test_several_samplers_of_whom_each_drew_by_its_own_law_pool_to_the_exact_pro
         scores = make_scores([pooled], within=within, watch=watch, labelling=labelling)
         texts = read_texts(scores, scores.completions.rows_of(0), ("A", "B"))
         samplers = np.stack([texts.window["logprob"], texts.window["steered"][0]])
-        found, trust = estimate_steered(texts, samplers, np.array([0.8, 0.2]) * counts.sum())
+        weight = weigh_completions(texts, samplers, np.array([0.8, 0.2]) * counts.sum())
+        found, trust = estimate_steered(texts, weight)
         want = world.probability(q, within, "A")
         assert found["p_A_steered"][0] == pytest.approx(want, abs=1e-6)
         assert found["mean_weight_high"][0] == pytest.approx(1, abs=1e-6)
         assert trust.tolist() == ["certified"]
         assert found.keys() <= set(Measures.STEERED)
     with pytest.raises(InputError, match="count every draw of the pool"):
-        estimate_steered(texts, samplers, np.array([1.0, 2.0]))
+        weigh_completions(texts, samplers, np.array([1.0, 2.0]))
 
 
 def test_the_texts_of_a_prompt_are_its_own_and_cut_to_the_window():

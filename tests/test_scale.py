@@ -18,7 +18,10 @@ def measure(n_prompts, n_layers):
         [sys.executable, str(script), str(n_prompts), str(n_layers)], capture_output=True, text=True, check=True
     )
     found = json.loads(done.stdout)
-    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in found["seconds"].items())
+    seconds = ", ".join(
+        f"{name} {value:.1f} s ({found['processor'][name]:.1f} s of processors)"
+        for name, value in found["seconds"].items()
+    )
     print(f"{n_prompts} prompts x {9 * n_layers} conditions: {seconds}; peak {found['peak']:.0f} MiB")  # noqa: T201  with -s
     return found
 

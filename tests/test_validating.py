@@ -39,7 +39,7 @@ def world_of(law, texts, counts=None, **options):
 def test_equal_texts_within_the_window_are_one_row_that_counts_both():
     law = toys.random_law(0)
     unsteered = [
-        world_of(law, [(C, A, D), (C, A, EOS), (D, D, B), (C, EOS), (EOS,)], [5, 2, 3, 4, 1]),
+        world_of(law, [(C, A, EOS), (C, A, D), (D, D, B), (C, EOS), (EOS,)], [5, 2, 3, 4, 1]),
         world_of(law, [(D, D, D), (B, A, A)], [7, 8]),
         world_of(law, []),
     ]
@@ -142,7 +142,10 @@ def test_infinitely_many_pooled_draws_give_every_red_cell_exactly(monkeypatch, b
         weights = np.exp([toys.logprob_of(law, x) for x in texts]) * scored.PARTS**within
         return texts, [times * round(w) for w in weights]
 
-    whole = [World(w.law, w.steered, *every(w.law, 3), w.letters, w.matching, w.not_matching) for w in worlds]
+    whole = [  # in another ratio to the steered ones for every prompt
+        World(w.law, w.steered, *every(w.law, 1 + 2 * i), w.letters, w.matching, w.not_matching)
+        for i, w in enumerate(worlds)
+    ]
     scores = make_scores(whole, within=within, target=target)
     measures = measure_completions(make_scores(worlds, within=within, target=target), target=target)
     trust = np.array([["green", "red", "certified"], ["red", "red", "green"]], dtype="<U9")
@@ -313,6 +316,23 @@ def count_texts(completions, name):
     (i,) = [k for k, prompt in enumerate(completions.prompts) if prompt.id == name]
     for row in completions.rows_of(i):
         yield tuple(completions.token_ids[row, : completions.lengths[row]].tolist()), int(completions.counts[row])
+
+
+def test_multiplier_0_is_left_as_it_is_red_or_not(build_model):
+    """It checks the instrument: with draws of its own it would no longer be the unsteered estimate."""
+    model, marks, prompts = make_model(build_model)
+    vector = make_vector(model)
+    conditions = make_conditions([vector], layers=[1], multipliers=(0.0, 1.0))
+    completions = say(model, prompts, Sampling(n=10, max_new_tokens=2, top_up=30))
+    found = evaluate_completions(model, completions, [vector], conditions, target=marks[0], progress=False).measures
+    red = dataclasses.replace(found, trust=np.full((2, 2), "red"))
+    mended, drawn = top_up(model, completions, [vector], red, target=marks[0], progress=False)
+    assert list(drawn) == [conditions[1]]
+    for name, values in mended.steered.items():
+        np.testing.assert_array_equal(values[0], red.steered[name][0], err_msg=name)
+    assert mended.trust[0].tolist() == ["red", "red"]
+    assert mended.steered["n_steered"].tolist() == [[0, 0], [30, 30]]
+    np.testing.assert_allclose(mended.steered["p_A_steered"][0], mended.unsteered["p_A"], atol=1e-12)
 
 
 def test_nothing_red_needs_nothing(build_model):

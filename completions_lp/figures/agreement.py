@@ -14,11 +14,12 @@ from completions_lp.figures.cells import (
     select_prompts,
     select_rows,
     stack_ends,
+    title_cell,
 )
 from completions_lp.figures.marks import draw_bars, make_styles, name_lines
 from completions_lp.figures.page import COLUMN, GREY, STYLE, draw_zero, label_axes, open_axes, write_empty, write_note
 from completions_lp.figures.prompts import draw_points
-from completions_lp.figures.words import count, describe, describe_unit, name_cell, note_few, say_crosses, sign
+from completions_lp.figures.words import count, describe, describe_unit, note_few, say_crosses, sign
 from completions_lp.records import Report, ReportRow
 
 CHOICE = "logit_diff_change"
@@ -53,14 +54,14 @@ def plot_agreement(
         draw_zero(panel)
         draw_zero(panel, vertical=True)
         if cell is None:
-            _draw_cells(panel, report, _pair(report, quantity))
+            drawn = _draw_cells(panel, report, _pair(report, quantity))
         else:
-            _draw_prompts(panel, report, cell, quantity)
-        if not panel.has_data() or not (panel.collections or len(panel.get_lines()) > 2):
-            write_empty(panel, f"no {quantity!r}\nand {CHOICE!r}")
-        else:
+            drawn = _draw_prompts(panel, report, cell, quantity)
+        if drawn:
             panel.axline((0, 0), slope=1, color="0.4", linewidth=0.7, linestyle=(0, (4, 2)), zorder=1)
-        title = name_cell(cell.condition) if cell else None
+        else:
+            write_empty(panel, f"no {quantity!r}\nand {CHOICE!r}")
+        title = title_cell(report, cell)
         y = describe_unit(report, quantity, "nats")
         label_axes(panel, x=describe_unit(report, CHOICE, "nats"), y=y, title=title)
         return figure
@@ -126,9 +127,10 @@ def _pair(report: Report, quantity: str) -> list[Pair]:
     return [(choices[row.condition], row) for row in select_rows(report, quantity) if row.condition in choices]
 
 
-def _draw_cells(panel: Axes, report: Report, pairs: list[Pair]) -> None:
+def _draw_cells(panel: Axes, report: Report, pairs: list[Pair]) -> bool:
+    """A point with a cross for each cell; whether there is any."""
     if not pairs:
-        return
+        return False
     layers = sorted({sampled.condition.layer for _, sampled in pairs})
     looks = dict(zip(layers, make_styles(len(layers)), strict=True))
     red = find_red(report)
@@ -147,6 +149,7 @@ def _draw_cells(panel: Axes, report: Report, pairs: list[Pair]) -> None:
     name_lines(panel, layers, title="layer", ncols=2, loc="upper left")
     if few := note_few(row.estimate for pair in pairs for row in pair):
         write_note(panel, few)
+    return True
 
 
 def _read(
@@ -160,10 +163,11 @@ def _read(
     return columns["prompt_id"], columns[CHOICE], columns[quantity], columns
 
 
-def _draw_prompts(panel: Axes, report: Report, cell: Cell, quantity: str) -> None:
+def _draw_prompts(panel: Axes, report: Report, cell: Cell, quantity: str) -> bool:
+    """A point for each prompt, with their correlation; whether there is any."""
     ids, x, y, columns = _read(report, cell, quantity)
     if not len(ids):
-        return
+        return False
     if "trust" in columns:
         draw_points(panel, x, y, columns)
         panel.legend(loc="lower right", handletextpad=0.1)
@@ -171,6 +175,7 @@ def _draw_prompts(panel: Axes, report: Report, cell: Cell, quantity: str) -> Non
         panel.plot(x, y, "o", color=GREY, markersize=3, label="prompts")
     if said := _say_correlation(report, cell):
         write_note(panel, said)
+    return True
 
 
 def _say_correlation(report: Report, cell: Cell) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from completions_lp.figures.words import name_cell
 from completions_lp.records import Condition, Estimate, InputError, Kind, Report, ReportRow
 from completions_lp.reporting import SWEPT
 
@@ -40,6 +41,11 @@ def select_by_condition(report: Report, quantity: str, *, kind: Kind | None = No
     return {row.condition: row for row in report.table(quantity, kind=kind)}
 
 
+def pick_quantity(report: Report, asked: str | None = None) -> str:
+    """The quantity asked for, or the first of ``reporting.SWEPT`` that the report has: P(A) needs measures."""
+    return asked or next((name for name in SWEPT if select_rows(report, name)), SWEPT[0])
+
+
 def pick_cell(report: Report, *, layer: int | None = None, multiplier: float | None = None) -> Cell | None:
     """The cell to show: the one asked for, the one chosen on half of the prompts, or else the largest of the sweep.
 
@@ -49,7 +55,7 @@ def pick_cell(report: Report, *, layer: int | None = None, multiplier: float | N
     Raises:
         InputError: There is no such layer or multiplier.
     """
-    quantity = next((name for name in SWEPT if select_rows(report, name)), SWEPT[0])
+    quantity = pick_quantity(report)
     rows = select_rows(report, quantity)
     if not rows:
         return None
@@ -82,6 +88,13 @@ def find_held_out(report: Report, quantity: str) -> ReportRow | None:
 def find_red(report: Report) -> set[Condition]:
     """The cells in which more than a tenth of the prompts are red."""
     return {c for c, row in select_by_condition(report, "share_red").items() if row.estimate.value > RED_SHARE}
+
+
+def title_cell(report: Report, cell: Cell | None) -> str | None:
+    """The title of a figure of one cell, with a warning where its P(A) is not to be trusted."""
+    if cell is None:
+        return None
+    return name_cell(cell.condition) + (", over 10 % red" if cell.condition in find_red(report) else "")
 
 
 def count_directions(report: Report, kind: Kind = "random") -> int:

@@ -40,7 +40,7 @@ from completions_lp.stats.bounds import MEAN_WEIGHT, MIN_ESS
 
 SAMPLER = "excess_surprisal"
 EFFECT = "delta_p_A"
-VALIDATION = ("p_A_steered", "frequency", "low", "high", "trust")
+VALIDATION = ("p_A_steered", "share", "low", "high", "trust")
 """What a row of a validation table needs: the estimate, the share of steered draws with its interval, the trust."""
 
 
@@ -56,7 +56,7 @@ def plot_diagnostics(
     Args:
         report: What to draw.
         layer: The layer whose weights are shown; that of the cell picked by ``pick_cell`` by default.
-        validation: Rows with ``p_A_steered``, ``trust`` and, from draws of the steered model itself, ``frequency``
+        validation: Rows with ``p_A_steered``, ``trust`` and, from draws of the steered model itself, ``share``
             with the ends ``low`` and ``high`` of its Clopper–Pearson interval.
         axes: Draw on these six axes instead of on a new page.
     """
@@ -79,7 +79,8 @@ def tabulate_diagnostics(
 ) -> Table:
     """The numbers behind ``plot_diagnostics``, named by their panel."""
     table: Table = [
-        {"panel": "a", "prompt_id": row.get("prompt_id"), **{n: row[n] for n in VALIDATION}} for row in validation
+        {"panel": "a", "prompt_id": row.get("prompt_id"), **{n: row[n] for n in VALIDATION}}
+        for row in _list_graded(validation)
     ]
     for panel, names in (("b", ("ess",)), ("c", ("mean_weight_low", "mean_weight_high"))):
         for name in names:
@@ -99,9 +100,10 @@ def caption_diagnostics(report: Report, *, layer: int | None = None, validation:
     """What ``plot_diagnostics`` shows."""
     cell, target = pick_cell(report, layer=layer), make_plain(report.target, limit=16)
     parts = ["Checks."]
-    if validation:
+    checked = len(_list_graded(validation))
+    if checked:
         parts.append(
-            f"(a) Steered P({target}) estimated from the unsteered draws against its share among {len(validation)} "
+            f"(a) Steered P({target}) estimated from the unsteered draws against its share among {checked} "
             "sets of draws of the steered model itself, with Clopper–Pearson intervals; markers by trust."
         )
     if cell is not None:
@@ -123,12 +125,18 @@ def caption_diagnostics(report: Report, *, layer: int | None = None, validation:
     return " ".join(parts)
 
 
+def _list_graded(validation: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of prompts that offer the target: the others have no grade of trust."""
+    return [row for row in validation if row["trust"] in TRUST]
+
+
 def _draw_validation(panel: Axes, validation: Sequence[dict[str, Any]], report: Report) -> None:
+    validation = _list_graded(validation)
     if validation:
         panel.plot([0, 1], [0, 1], color="0.3", linewidth=0.6, zorder=1, label="_diagonal")
     for name, style in TRUST.items():
         rows = [row for row in validation if row["trust"] == name]
-        x, y = ([row[column] for row in rows] for column in ("p_A_steered", "frequency"))
+        x, y = ([row[column] for row in rows] for column in ("p_A_steered", "share"))
         draw_bars(panel, x, y, [[row[end] for row in rows] for end in ("low", "high")], color="0.7")
         panel.scatter(x, y, s=9, linewidth=0.7, zorder=2, label=name if rows else "_none", **style)
     target = make_plain(report.target, limit=16)

@@ -16,6 +16,7 @@ from completions_lp.figures.page import (
     STYLE,
     WIDE,
     Panels,
+    count_columns,
     draw_zero,
     label_axes,
     open_axes,
@@ -25,9 +26,8 @@ from completions_lp.figures.words import count, make_plain, name_answer, sign
 from completions_lp.records import Condition, Increases, Report
 from completions_lp.reporting import is_offered, is_target
 
-STEPS = 400
+STEPS = 250
 """Steps that a drawn distribution has at most; finer ones are too many for a page."""
-PER_ROW = 4
 Curve = tuple[Float[np.ndarray, " step"], Float[np.ndarray, " step"]]
 
 
@@ -45,14 +45,14 @@ def plot_distributions(report: Report, *, layer: int | None = None, axes: Panels
     conditions = _list_conditions(report, cell)
     with mpl.rc_context(STYLE):
         n = max(1, len(conditions))
-        columns = min(n, PER_ROW)
-        size = (COLUMN, 2.4) if n == 1 else (WIDE, 0.95 + 1.4 * -(-n // columns))
-        figure, panels = open_axes(axes, n, size=size, columns=columns, sharex=True, sharey=True)
+        columns = count_columns(n)
+        size = (COLUMN, 2.4) if n == 1 else (WIDE, 0.95 + 1.45 * -(-n // columns))
+        figure, panels = open_axes(axes, n, size=size, columns=columns, sharey=True)
         for panel, condition in zip(panels, conditions, strict=False):
             _draw_panel(panel, report, condition)
+            _limit(panel, report, condition)
             label_axes(panel, title=f"multiplier {sign(condition.multiplier)}")
         if conditions:
-            _limit(panels, report, conditions)
             if axes is None:
                 figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
             else:
@@ -162,13 +162,12 @@ def _list_controls(report: Report, condition: Condition) -> list[Condition]:
     return [c for c in same if c.kind == "random"]
 
 
-def _limit(panels: list[Axes], report: Report, conditions: list[Condition]) -> None:
+def _limit(panel: Axes, report: Report, condition: Condition) -> None:
     """Leave the outermost hundredth of each curve outside: single texts far out would flatten all others."""
-    curves = [curve for c in conditions for curve in _trace(report, c).values() if len(curve[0])]
+    curves = [curve for curve in _trace(report, condition).values() if len(curve[0])]
     low, high = (
         np.array([x[min(int(np.searchsorted(y, share)), len(x) - 1)] for x, y in curves]) for share in (0.01, 0.99)
     )
     ends = float(low.min(initial=0.0)), float(high.max(initial=0.0))
     room = 0.05 * (ends[1] - ends[0]) or 1.0
-    for panel in panels:
-        panel.set_xlim(ends[0] - room, ends[1] + room)
+    panel.set_xlim(ends[0] - room, ends[1] + room)

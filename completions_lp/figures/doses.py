@@ -12,6 +12,7 @@ from completions_lp.figures.cells import (
     Cell,
     Table,
     count_directions,
+    find_red,
     pick_cell,
     select_rows,
     stack_ends,
@@ -111,6 +112,8 @@ def caption_dose(report: Report, *, layer: int | None = None) -> str:
             f"Long dashes: mean slope of {slope.quantity} (least squares per prompt over multipliers "
             f"{_span(slope.multipliers)}): {write_estimate(slope.estimate)}."
         )
+    if find_red(report) & {row.condition for row in series[RATIO]}:
+        parts.append("Hollow: more than 10 % of the prompts are red.")
     if any(np.isfinite(row.inference.random_low) for row in series[RATIO]):
         parts.append(f"Grey: log ratio under the central 95 % of {count_directions(report)} random directions.")
     return " ".join(parts)
@@ -144,7 +147,7 @@ def _find_slope(report: Report, cell: Cell | None) -> Slope | None:
 
 
 def _draw(panel: Axes, report: Report, series: dict[str, list[ReportRow]]) -> None:
-    target = make_plain(report.target, limit=16)
+    target, red = make_plain(report.target, limit=16), find_red(report)
     draw_controls(panel, [r.condition.multiplier for r in series[RATIO]], series[RATIO])
     if series[RATIO] and len(series[RATIO]) == len(series[BOUND]):
         x, ratio, bound = _read(series[RATIO]), *([r.estimate.value for r in series[name]] for name in (RATIO, BOUND))
@@ -159,7 +162,9 @@ def _draw(panel: Axes, report: Report, series: dict[str, list[ReportRow]]) -> No
         rows = series[name]
         if rows:
             estimates = [_negate(row.estimate) if name == DAMAGE else row.estimate for row in rows]
-            line = draw_line(panel, _read(rows), estimates, label=label, ribbon=name in (RATIO, BOUND), **style)
+            style |= {"ribbon": name in (RATIO, BOUND)}
+            style |= {"hollow": [row.condition in red for row in rows]} if name == RATIO else {}
+            line = draw_line(panel, _read(rows), estimates, label=label, **style)
             if name not in (RATIO, BOUND):
                 draw_bars(panel, _read(rows), [], stack_ends(estimates), color=line.get_color())
 

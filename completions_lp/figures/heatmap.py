@@ -9,7 +9,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from completions_lp.figures.cells import Table, find_held_out, find_red, select_rows, tidy_rows
+from completions_lp.figures.cells import Table, find_held_out, find_red, pick_quantity, select_rows, tidy_rows
 from completions_lp.figures.page import COLUMN, STYLE, WIDE, label_axes, open_axes, write_empty
 from completions_lp.figures.words import count, describe, describe_unit, sign, write_estimate
 from completions_lp.records import Report, ReportRow
@@ -23,14 +23,15 @@ WIDEST = 9
 """Cells side by side in which a number can be read."""
 
 
-def plot_heatmap(report: Report, *, quantity: str = "delta_p_A", axes: Axes | None = None) -> Figure:
+def plot_heatmap(report: Report, *, quantity: str | None = None, axes: Axes | None = None) -> Figure:
     """The whole sweep: colour is the effect, centred on 0; dots are significant, hatched cells not to be trusted.
 
     Args:
         report: What to draw.
-        quantity: A quantity of the report; only swept ones have p-values and a chosen cell.
+        quantity: A quantity of the report, as of ``plot_layers``; only swept ones have p-values and a chosen cell.
         axes: Draw here instead of on a new page.
     """
+    quantity = pick_quantity(report, quantity)
     rows = select_rows(report, quantity)
     layers = sorted({row.condition.layer for row in rows})
     multipliers = sorted({row.condition.multiplier for row in rows})
@@ -50,8 +51,9 @@ def plot_heatmap(report: Report, *, quantity: str = "delta_p_A", axes: Axes | No
         return figure
 
 
-def tabulate_heatmap(report: Report, *, quantity: str = "delta_p_A") -> Table:
+def tabulate_heatmap(report: Report, *, quantity: str | None = None) -> Table:
     """The numbers behind ``plot_heatmap``."""
+    quantity = pick_quantity(report, quantity)
     red, chosen = find_red(report), find_held_out(report, quantity)
     table = []
     for row in select_rows(report, quantity):
@@ -60,8 +62,9 @@ def tabulate_heatmap(report: Report, *, quantity: str = "delta_p_A") -> Table:
     return table
 
 
-def caption_heatmap(report: Report, *, quantity: str = "delta_p_A") -> str:
+def caption_heatmap(report: Report, *, quantity: str | None = None) -> str:
     """What ``plot_heatmap`` shows."""
+    quantity = pick_quantity(report, quantity)
     rows = select_rows(report, quantity)
     if not rows:
         return f"Layers by multipliers: no {quantity!r} to draw."

@@ -10,7 +10,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from completions_lp.figures.cells import Table, count_directions, find_red, select_rows, stack_ends, tidy_rows
+from completions_lp.figures.cells import (
+    Table,
+    count_directions,
+    find_red,
+    pick_quantity,
+    select_rows,
+    stack_ends,
+    tidy_rows,
+)
 from completions_lp.figures.marks import draw_controls, draw_line, draw_ribbon, make_styles
 from completions_lp.figures.page import (
     BAND,
@@ -18,6 +26,7 @@ from completions_lp.figures.page import (
     COLUMN,
     STYLE,
     WIDE,
+    count_columns,
     draw_zero,
     label_axes,
     open_axes,
@@ -28,7 +37,6 @@ from completions_lp.figures.page import (
 from completions_lp.figures.words import describe, describe_unit, note_few, say_intervals, sign
 from completions_lp.records import Condition, Kind, Report, ReportRow
 
-PER_ROW = 4
 MANY = 12
 """More layers than this get finer marks."""
 
@@ -36,7 +44,7 @@ MANY = 12
 def plot_layers(
     report: Report,
     *,
-    quantity: str = "delta_p_A",
+    quantity: str | None = None,
     kind: Kind = "target",
     vector: str | None = None,
     axes: Axes | None = None,
@@ -48,11 +56,13 @@ def plot_layers(
 
     Args:
         report: What to draw.
-        quantity: A quantity of the report; the change of P(A) in percentage points by default.
+        quantity: A quantity of the report; by default the change of P(A), in percentage points, where it was measured,
+            else the average log-prob increase.
         kind: Which vectors.
         vector: Which of them, by name; the first by default.
         axes: Draw here instead of on a new page.
     """
+    quantity = pick_quantity(report, quantity)
     rows = select_rows(report, quantity, kind=kind, vector=vector)
     multipliers = sorted({row.condition.multiplier for row in rows})
     red = find_red(report)
@@ -60,7 +70,7 @@ def plot_layers(
         if axes is not None or len(multipliers) <= 1:
             figure, panels = open_axes(axes, 1, size=(COLUMN, 2.6))
         else:
-            columns = min(len(multipliers), PER_ROW)
+            columns = count_columns(len(multipliers))
             lines = -(-len(multipliers) // columns)
             figure, panels = open_axes(
                 None, len(multipliers), size=(WIDE, 0.9 + 1.45 * lines), columns=columns, sharex=True, sharey=True
@@ -78,11 +88,11 @@ def plot_layers(
 
 
 def tabulate_layers(
-    report: Report, *, quantity: str = "delta_p_A", kind: Kind = "target", vector: str | None = None
+    report: Report, *, quantity: str | None = None, kind: Kind = "target", vector: str | None = None
 ) -> Table:
     """The numbers behind ``plot_layers``."""
     red, table = find_red(report), []
-    for row in select_rows(report, quantity, kind=kind, vector=vector):
+    for row in select_rows(report, pick_quantity(report, quantity), kind=kind, vector=vector):
         i = row.inference
         extra = {"band_low": i.band_low, "band_high": i.band_high}
         extra |= {"random_low": i.random_low, "random_high": i.random_high}
@@ -91,9 +101,10 @@ def tabulate_layers(
 
 
 def caption_layers(
-    report: Report, *, quantity: str = "delta_p_A", kind: Kind = "target", vector: str | None = None
+    report: Report, *, quantity: str | None = None, kind: Kind = "target", vector: str | None = None
 ) -> str:
     """What ``plot_layers`` shows."""
+    quantity = pick_quantity(report, quantity)
     rows = select_rows(report, quantity, kind=kind, vector=vector)
     if not rows:
         return f"Layer sweep: no {quantity!r} to draw."

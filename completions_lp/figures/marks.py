@@ -73,11 +73,10 @@ def _has_neighbour(known: Bool[np.ndarray, " cell"]) -> Bool[np.ndarray, " cell"
     return np.asarray(padded[:-2] | padded[2:])
 
 
-def draw_controls(axes: Axes, x: Sequence[float | int], rows: Sequence[ReportRow]) -> bool:
-    """The grey band that holds the central 95 % of the random directions; whether there is one."""
+def draw_controls(axes: Axes, x: Sequence[float | int], rows: Sequence[ReportRow]) -> None:
+    """The grey band that holds the central 95 % of the random directions, where there is one."""
     ends = np.array([(row.inference.random_low, row.inference.random_high) for row in rows]).reshape(-1, 2).T
     draw_ribbon(axes, x, ends, color=BAND, alpha=1.0, zorder=0.5, label="random directions")
-    return bool(np.isfinite(ends).all(0).any())
 
 
 def draw_bars(axes: Axes, x: Any, y: Any, ends: Any, *, vertical: bool = True, **style: Any) -> None:

@@ -75,6 +75,8 @@ def open_axes(
         grid = page.subplots(-(-n // columns), columns, squeeze=False, **options)
         for spare in grid.flat[n:]:
             spare.remove()
+        for lowest in grid.flat[max(0, n - columns) : n]:  # shared ticks are labelled under the last row alone
+            lowest.tick_params(labelbottom=True)
         return page, list(grid.flat[:n])
     given = [axes] if isinstance(axes, Axes) else list(np.ravel(np.asarray(list(axes), dtype=object)))
     if len(given) != n:
@@ -82,6 +84,11 @@ def open_axes(
     figure = given[0].get_figure(root=True)
     assert isinstance(figure, Figure)  # noqa: S101  Axes in use have one
     return figure, given
+
+
+def count_columns(n: int) -> int:
+    """Panels side by side, so that ``n`` of them fill rows of at most four evenly."""
+    return -(-n // -(-n // 4)) if n else 1
 
 
 def label_axes(axes: Axes, *, x: str | None = None, y: str | None = None, title: str | None = None) -> None:

@@ -8,7 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from completions_lp.figures.cells import Cell, Table, pick_cell, select_by_condition, stack_ends, tidy_estimate
+from completions_lp.figures.cells import (
+    Cell,
+    Table,
+    pick_cell,
+    select_by_condition,
+    stack_ends,
+    tidy_estimate,
+    title_cell,
+)
 from completions_lp.figures.marks import draw_bars, draw_line
 from completions_lp.figures.page import (
     BAND,
@@ -24,7 +32,7 @@ from completions_lp.figures.page import (
     write_empty,
     write_note,
 )
-from completions_lp.figures.words import make_plain, name_cell, note_few, say_intervals
+from completions_lp.figures.words import make_plain, name_answer, name_cell, note_few, say_intervals
 from completions_lp.records import Estimate, ProfileRow, Report
 
 PLACES = {"before_answer_A": "before", "at_answer_A": "at", "after_answer_A": "after"}
@@ -61,9 +69,13 @@ def plot_profile(
                 write_note(left, few)
         else:
             write_empty(left, "no profile over tokens")
-        target = make_plain(report.target, limit=16)
-        title = name_cell(cell.condition) if cell else None
-        label_axes(left, x=f"token, relative to the one that gives {target}", y="mean increase (nats)", title=title)
+        title = title_cell(report, cell)
+        label_axes(
+            left,
+            x=f"token, relative to the one that gives {name_answer(report)}",
+            y="mean increase (nats)",
+            title=title,
+        )
         _draw_parts(right, _list_parts(report, cell))
         label_axes(right, y="nats")
         return figure

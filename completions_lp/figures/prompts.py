@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import expit, logit
 
-from completions_lp.figures.cells import Cell, Table, pick_cell, select_by_condition, select_prompts
+from completions_lp.figures.cells import Cell, Table, pick_cell, select_by_condition, select_prompts, title_cell
 from completions_lp.figures.marks import draw_bars
 from completions_lp.figures.page import (
     BLUE,
@@ -72,7 +72,7 @@ def plot_prompts(
             _draw_histogram(panel, report, cell, columns)
         label = make_plain(report.target, limit=16)
         y = describe_unit(report, "log_ratio_A", "nats") if change else f"P({label}), steered"
-        title = name_cell(cell.condition) if cell else None
+        title = title_cell(report, cell)
         label_axes(panel, x=f"P({label}), unsteered", y=y, title=title)
         return figure
 

@@ -6,12 +6,21 @@ from jaxtyping import Float, Shaped
 from completions_lp.stats.steps import Steps
 from completions_lp.stats.survival import Survival
 
-CERTIFIED_WIDTH = 0.1
-"""Bounds as narrow as this settle the matter without any estimate."""
+CERTIFIED_WIDTH = 0.05
+"""Bounds as narrow as this settle the matter without any estimate: 2 standard deviations of a share of 400 draws.
+
+STATISTICS §3.4 has 0.1. On the embedded model, estimates with bounds 0.05 to 0.1 apart were off by up to 0.12."""
 MIN_ESS = 20.0
-"""Fewer effective draws than this at a step that matters, and the estimate is red."""
-MEAN_WEIGHT = (0.74, 1.35)
-"""A mean weight outside of this says that texts were missed, or seen too often, that steering makes likely."""
+"""Fewer effective draws than this at a step that matters, and the estimate is red (STATISTICS §3.4)."""
+MEAN_WEIGHT = (0.8, 1.25)
+"""A mean weight outside of this says that a fifth of the texts that steering makes likely were missed, or as many were
+seen too often. STATISTICS §3.4 has 0.74 to 1.35.
+
+These thresholds were chosen on one half of the embedded model's prompts, see *How far to trust a flag* in
+analysis/README.md for the other half. There, mean weights off by more than a factor of 1.8 go with a bias past the
+estimate's own standard error, whatever the draws; where they are near 1 an estimate is as good as its standard error
+says, down to 10 effective draws. So more effective draws would not make green truer, only scarcer: what is left is
+noise, which ``p_A_steered_se`` tells and more samples shrink."""
 MIN_SURVIVING = 0.05
 """Steps that fewer texts than this reach cannot move P(A) by more, so they are not asked for a mean weight."""
 
@@ -72,7 +81,8 @@ def grade_trust(
 
     Certified: the bounds are at most ``certified_width`` apart. Green: at every step that more than ``min_surviving``
     of the texts reach, at least ``min_ess`` effective draws and a mean weight within ``mean_weight``. Else red: draw
-    from the steered model. Source: STATISTICS §3.4; green is a little generous on peaked models (§13).
+    from the steered model. It is about what the draws did not see; how noisy an estimate is, its standard error says.
+    Source: STATISTICS §3.4, with thresholds from a trained model (§13).
     """
     counts = survival.surviving > min_surviving
     enough = ~counts | (survival.ess >= min_ess)

@@ -102,17 +102,18 @@ def follow_steps(
     opened = np.arange(width) < stop[:, None]
     first, last = np.zeros(opened.shape, dtype=bool), np.zeros(len(lengths), dtype=np.int64)
     node = np.zeros(len(lengths), dtype=np.int64)  # names the prefix before token t, among those of equal length
+    span = int(token_ids.max(initial=0)) + 1
     for t in range(width):
         rows = np.flatnonzero(opened[:, t])
         first[rows[np.unique(node[rows], return_index=True)[1]], t] = True
-        pairs = np.stack([node[rows], token_ids[rows, t].astype(np.int64)], axis=1)
-        node[rows] = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
+        # One number for the prefix and the token after it.
+        node[rows] = np.unique(node[rows] * span + token_ids[rows, t], return_inverse=True)[1]
         last[rows] = node[rows]
     settled = ~target & (answered | (inside == width) | ended)
     without, reached = np.zeros((2, len(lengths)), dtype=bool)
     for distinct, rows in ((without, np.flatnonzero(settled)), (reached, np.flatnonzero(target))):
-        texts = np.stack([stop[rows], last[rows]], axis=1)
-        distinct[rows[np.unique(texts, axis=0, return_index=True)[1]]] = True
+        texts = stop[rows] * len(lengths) + last[rows]
+        distinct[rows[np.unique(texts, return_index=True)[1]]] = True
     return Steps(counts, opened, target, other, first, without, reached)
 
 
