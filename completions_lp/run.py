@@ -25,6 +25,7 @@ from completions_lp.records import (
     Completions,
     Condition,
     ContrastPair,
+    InputError,
     Prompt,
     Report,
     SteeringVector,

@@ -354,6 +354,7 @@ def test_a_stage_without_the_one_before_says_so(tmp_path, config, capsys, stage,
     [
         ("vector", "vector.pairs=none.jsonl", "none.jsonl: no such file"),
         ("vector", "vector.path=none.safetensors", "none.safetensors: not a safetensors file of a steering vector"),
+        ("vector", 'controls.orthogonal_to=["none.safetensors"]', "none.safetensors: not a safetensors file"),
         ("vector", "scoring.layers=[5]", "layer 5 is out of range"),
         ("vector", "prompts.template={question} " + "x" * 200, "contrast pair 1 has 2"),
         ("sample", "prompts.path=none.jsonl", "none.jsonl: no such file"),
