@@ -1,19 +1,23 @@
 """How far to trust P(A) under steering, by its flag: what was estimated against draws of the steered model itself.
 
-    python analysis/calibrate_trust.py                                   # 100 unsteered draws, red topped up with 25
-    python analysis/calibrate_trust.py --samples 400 --top-up 400
-    python analysis/calibrate_trust.py --tune                            # thresholds, on the other half of the prompts
+    python analysis/calibrate_trust.py [--samples 100] [--top-up 25 100 400] [--seeds 2]
+    python analysis/calibrate_trust.py --samples 400 [--seeds 2]
+    python analysis/calibrate_trust.py --tune                       # what other thresholds do, on the other prompts
 
-The embedded model, its 60 prompts, layers 2 to 4, multipliers ±0.5, ±1, ±2; 400 direct draws in every cell, under
+The embedded model, its prompts, layers 2 to 4, multipliers ±0.5, ±1, ±2, and 400 direct draws in every cell, under
 random numbers that neither the estimate nor the top-up has used. Prompts in even places are for choosing thresholds
-(``--tune`` shows those alone), prompts in odd places for the table. Prints Markdown.
+(``--tune`` is about these alone), those in odd places for the table. Prints Markdown; minutes on two cores.
 """
 
 import argparse
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from completions_lp.config import EMBEDDED, load_config
 from completions_lp.measuring import measure_completions
@@ -44,6 +48,8 @@ class Cells:
     """Of the direct draws."""
     noise: np.ndarray
     """Binomial standard deviation of the share."""
+    tail: np.ndarray
+    """Probability of a count as far out as that of the direct draws, were P(A) at the nearer of its bounds."""
 
     @classmethod
     def of(cls, measures: Measures, checked: Validation) -> "Cells":
@@ -53,7 +59,14 @@ class Cells:
         smoothed = (checked.hits + 1) / (checked.draws + 2)
         noise = np.sqrt(smoothed * (1 - smoothed) / checked.draws)
         columns = [measures.steered[name] for name in names]
-        return cls(*(np.ravel(x) for x in (*columns, measures.trust, checked.share, noise)))
+        n, hits, low, high = checked.draws, checked.hits, columns[2], columns[3]
+        tail = np.minimum(stats.binom.cdf(hits, n, low), stats.binom.sf(hits - 1, n, high))
+        return cls(*(np.ravel(x) for x in (*columns, measures.trust, checked.share, noise, tail)))
+
+    @classmethod
+    def join(cls, parts: Sequence["Cells"]) -> "Cells":
+        """Those of several sets of draws."""
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
 
     def select(self, where: np.ndarray) -> "Cells":
         """Some cells."""
@@ -69,55 +82,62 @@ def main() -> None:
     """Draw, estimate, top up, check; print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=100, help="unsteered draws per prompt")
-    parser.add_argument("--top-up", type=int, default=25, help="steered draws in red cells")
+    parser.add_argument("--top-up", type=int, nargs="*", default=[25, 100, 400], help="steered draws in red cells")
     parser.add_argument("--draws", type=int, default=400, help="steered draws of the check, per cell")
     parser.add_argument("--layers", type=int, nargs="+", default=[2, 3, 4])
     parser.add_argument("--multipliers", type=float, nargs="+", default=[-2, -1, -0.5, 0.5, 1, 2])
     parser.add_argument("--limit", type=int, default=None, help="prompts (default: all)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=2, help="sets of draws, each with a seed of its own")
     parser.add_argument("--tune", action="store_true", help="on the prompts in even places: what thresholds would do")
     options = parser.parse_args()
-    before, after = collect(options, half=0 if options.tune else 1)
-    print(f"{options.samples} unsteered draws a prompt, top-up {options.top_up}, {options.draws} direct draws a cell\n")
-    print(format_tuning(before) if options.tune else format_table(before, after))
+    if options.tune:
+        options.top_up = []
+    found = [collect(options, seed) for seed in range(options.seeds)]
+    by_top_up = {n: Cells.join([cells[n] for cells in found]) for n in found[0]}
+    print(f"{options.samples} unsteered draws a prompt, {options.draws} direct draws a cell, {options.seeds} seeds\n")
+    print(format_tuning(by_top_up[0]) if options.tune else format_table(by_top_up))
 
 
-def collect(options: argparse.Namespace, *, half: int) -> tuple[Cells, Cells]:
-    """The cells of one half of the prompts, from the unsteered draws alone and after the top-up."""
+def collect(options: argparse.Namespace, seed: int) -> dict[int, Cells]:
+    """The cells of one half of the prompts by steered draws that joined the red ones; 0 is before any did."""
+    half = 0 if options.tune else 1
     config = load_config(EMBEDDED)
     model = load_model(config.model.name)
     prompts = load_prompts(config.prompts.path, model.tokenizer, limit=options.limit)[half::2]
     pairs = load_pairs(config.vector.pairs, model.tokenizer)
     vectors = [extract_vector(model, pairs, name="cautious", progress=False)]
-    sampling = Sampling(n=options.samples, seed=options.seed)
+    sampling = Sampling(n=options.samples, seed=seed)
     completions = sample_completions(model, prompts, sampling=sampling)
     conditions = make_conditions(vectors, layers=options.layers, multipliers=options.multipliers)
     common: dict[str, Any] = {"target": config.label.target}
-    scores = score_completions(model, completions, vectors, conditions, **common)
-    measures = measure_completions(scores, **common)
-    pooled = replace(completions, sampling=replace(sampling, top_up=options.top_up))
-    topped, _ = top_up(model, pooled, vectors, measures, **common)
-    checked = validate_cells(model, completions, vectors, measures, conditions, draws=options.draws, **common)
-    return Cells.of(measures, checked), Cells.of(topped, checked)
+    measures = {0: measure_completions(score_completions(model, completions, vectors, conditions, **common), **common)}
+    for n in options.top_up:
+        more = replace(completions, sampling=replace(sampling, top_up=n))
+        measures[n] = top_up(model, more, vectors, measures[0], **common)[0]
+    checked = validate_cells(model, completions, vectors, measures[0], conditions, draws=options.draws, **common)
+    return {n: Cells.of(found, checked) for n, found in measures.items()}
 
 
-def format_table(before: Cells, after: Cells) -> str:
-    """By flag, how the estimates lie to the direct draws."""
+def format_table(by_top_up: Mapping[int, Cells]) -> str:
+    """By flag, how the estimates lie to the direct draws; and the worst bound."""
+    before = by_top_up[0]
     red = before.trust == "red"
-    groups = {
-        "certified": before.select(before.trust == "certified"),
-        "green": before.select(before.trust == "green"),
-        "certified and green": before.select(~red),
-        "red": before.select(red),
-        "red, topped up": after.select(red),
-        "– now certified or green": after.select(red & (after.trust != "red")),
-        "– still red": after.select(red & (after.trust == "red")),
-    }
-    lines = [
-        "| flag | cells | bias | mean abs. | RMSE | noise | RMSE ÷ noise | ÷ combined | > 3 sd | largest | bounds |"
+    groups = [(name, before.select(before.trust == name)) for name in ("certified", "green")]
+    groups += [("certified and green", before.select(~red)), ("red", before.select(red))]
+    for n, after in by_top_up.items():
+        if n:
+            groups.append((f"red, {n} steered draws added", after.select(red)))
+            groups.append(("– of these still red", after.select(red & (after.trust == "red"))))
+    names = ("flag", "cells", "bias", "mean abs.", "RMSE", "noise", "RMSE ÷ noise", "÷ combined", "> 3 sd", "largest")
+    lines = [f"| {' | '.join((*names, 'in bounds'))} |", "|---|" + "---:|" * len(names)]
+    lines += [f"| {name} | {describe(cells)} |" for name, cells in groups]
+    worst = min(cells.tail.min() for cells in by_top_up.values())
+    size = len(before.share)
+    lines += [
+        "",
+        f"The count least probable under its bounds: p = {worst:.1g}; times {size} cells, {worst * size:.1g}.",
     ]
-    lines.append("|---|" + "---:|" * 10)
-    return "\n".join([*lines, *(f"| {name} | {describe(cells)} |" for name, cells in groups.items())])
+    return "\n".join(lines)
 
 
 def describe(cells: Cells) -> str:
@@ -146,22 +166,33 @@ def describe(cells: Cells) -> str:
 
 
 def format_tuning(cells: Cells) -> str:
-    """What the certified and green cells would be under other thresholds."""
-    current = cells.grade(CERTIFIED_WIDTH, MIN_ESS, MEAN_WEIGHT)
-    if not np.array_equal(current, cells.trust):
+    """What goes with an error where the bounds do not settle it, and what other thresholds would keep."""
+    if not np.array_equal(cells.grade(CERTIFIED_WIDTH, MIN_ESS, MEAN_WEIGHT), cells.trust):
         raise SystemExit("the flags are not those of the thresholds; this script does not know the rule any more")
-    lines = ["| width | min. ESS | mean weight | kept | flag | RMSE ÷ noise | ÷ combined | > 3 sd | largest |"]
-    lines.append("|---:|---:|---|---:|---|---:|---:|---:|---:|")
-    for width in (0.05, 0.1):
-        for ess in (10, 20, 30, 50, 100):
-            for factor in (1.35, 1.25, 1.15, 1.1):
-                trust = cells.grade(width, ess, (1 / factor, factor))
-                for name, where in (("certified, green", trust != "red"), ("green", trust == "green")):
-                    row = describe(cells.select(where)).split(" | ")
-                    shown = " | ".join([row[5], row[6], row[7], row[8]])
-                    lines.append(
-                        f"| {width:g} | {ess} | {1 / factor:.2f}–{factor:g} | {where.mean():.0%} | {name} | {shown} |"
-                    )
+    with np.errstate(divide="ignore"):
+        factor = np.maximum(cells.weight_high, 1 / cells.weight_low)
+    width = cells.high - cells.low
+    wide = width > CERTIFIED_WIDTH
+    lines = [
+        "| where | cells | bias | RMSE ÷ noise | ÷ combined | > 3 sd | largest |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+
+    def tell(name: str, where: np.ndarray) -> None:
+        row = describe(cells.select(where)).split(" | ")
+        lines.append(f"| {name} | {' | '.join(row[i] for i in (0, 1, 5, 6, 7, 8))} |")
+
+    for low, high in pairwise((0.0, 0.03, 0.05, 0.1, 1.0)):
+        tell(f"bounds {low:g} to {high:g} apart", (width > low) & (width <= high))
+    for low, high in pairwise((1.0, 1.1, 1.25, 1.35, 1.8, np.inf)):
+        chosen = wide & (cells.ess >= MIN_ESS) & (factor > low) & (factor <= high)
+        tell(f"enough draws, mean weight off by a factor of {low:g} to {high:g}", chosen)
+    for low, high in pairwise((0, 20, 30, 50, np.inf)):
+        chosen = wide & (factor <= MEAN_WEIGHT[1]) & (cells.ess >= low) & (cells.ess < high)
+        tell(f"mean weight right, {low:g} to {high:g} effective draws", chosen)
+    for limits in itertools.product((0.03, 0.05, 0.1), (20, 50), (1.1, 1.25, 1.35)):
+        kept = cells.grade(limits[0], limits[1], (1 / limits[2], limits[2])) != "red"
+        tell(f"kept: width {limits[0]:g}, {limits[1]} draws, factor {limits[2]:g} ({kept.mean():.0%})", kept)
     return "\n".join(lines)
 
 

@@ -79,17 +79,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the order of the pairs")
     given = parser.parse_args()
 
-    def make(report: Report, folder: Path, path: Path) -> None:
+    def make(path: Path, report: Report, folder: Path) -> None:
         cell = pick_best(report)
         if cell is None:
             raise InputError(f"{path}: no best cell; the run needs two prompts or more and a multiplier other than 0")
         found = measure(Run.open(path), cell, given.sizes, given.quantity, seed=given.seed)
-        table = tabulate_convergence(found)
-        save(folder / "convergence", plot_convergence(found), table, caption_convergence(found))
+        save(folder, "convergence", plot_convergence(found), tabulate_convergence(found), caption_convergence(found))
 
-    for path in given.runs:
-        folder = given.out if len(given.runs) == 1 else given.out / path.resolve().name
-        for_each_run([path], folder, lambda report, out, path=path: make(report, out, path))
+    for_each_run(given.runs, given.out, make)
 
 
 if __name__ == "__main__":

@@ -1,32 +1,33 @@
 """What the scripts of the figures share: run directories in; a figure, its table and its caption out.
 
 No model and no torch: everything is read from the stored tables. For each figure there are a PDF with embedded fonts, a
-PNG, the tidy CSV of the numbers in it, and the caption as text, next to each other.
+PNG, the tidy CSV of the numbers in it, and the caption as text, next to each other. ``completions-lp figures`` draws
+the same figures, all at once, into the run directory.
 """
 
 import argparse
-import csv
-import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from PIL import Image
 
 from completions_lp.figures import GALLERY
 from completions_lp.records import InputError, Report
 from completions_lp.results import load_report
+from completions_lp.store import read_validation, write_figure
 
 OUT = Path(__file__).parent / "figures"
-DPI = 200
 OPTIONS: dict[str, dict[str, Any]] = {
     "quantity": {"help": "what is drawn, a name of summary.csv"},
     "layer": {"type": int, "help": "which layer (default: the cell chosen on half of the prompts)"},
     "multiplier": {"type": float, "help": "which multiplier (default: as for --layer)"},
     "change": {"action": "store_true", "help": "the log ratio against P(A), with its ceiling"},
-    "validation": {"type": Path, "help": "the table that validation.py makes"},
 }
+Make = Callable[[Path, Report, Path], None]
+"""What a script does with a run directory, its report, and the folder for its files."""
 
 
 def draw(name: str, about: str, *options: str) -> None:
@@ -37,14 +38,13 @@ def draw(name: str, about: str, *options: str) -> None:
     given = vars(parser.parse_args())
     runs, out = given.pop("runs"), given.pop("out")
     chosen = {key: value for key, value in given.items() if value is not None and value is not False}
-    if "validation" in chosen:
-        chosen["validation"] = read_csv(chosen["validation"])
-    stem = name + "_change" if chosen.pop("change", False) else name
+    entry = GALLERY[name + "_change" if chosen.pop("change", False) else name]
+    stem = next(known for known in GALLERY if GALLERY[known] is entry)
 
-    def make(report: Report, folder: Path) -> None:
-        entry = GALLERY[stem]
-        figure, table = entry.plot(report, **chosen), entry.tabulate(report, **chosen)
-        save(folder / stem, figure, table, entry.caption(report, **chosen))
+    def make(run: Path, report: Report, folder: Path) -> None:
+        read = {"validation": read_validation(run)} if name == "diagnostics" else {}
+        figure, table = entry.plot(report, **chosen, **read), entry.tabulate(report, **chosen, **read)
+        save(folder, stem, figure, table, entry.caption(report, **chosen, **read))
 
     for_each_run(runs, out, make)
 
@@ -57,8 +57,8 @@ def make_parser(about: str) -> argparse.ArgumentParser:
     return parser
 
 
-def for_each_run(runs: Sequence[Path], out: Path, make: Any) -> None:
-    """Call ``make(report, folder)`` for each run; input that is wrong ends the script with exit code 2."""
+def for_each_run(runs: Sequence[Path], out: Path, make: Make) -> None:
+    """Do what a script does for each run; input that is wrong ends the script with exit code 2."""
     try:
         names = [run.resolve().name for run in runs]
         if len(set(names)) < len(names):
@@ -66,45 +66,16 @@ def for_each_run(runs: Sequence[Path], out: Path, make: Any) -> None:
                 f"run directories of the same name: {', '.join(names)}; their figures would be overwritten"
             )
         for run, name in zip(runs, names, strict=True):
-            make(load_report(run), out if len(runs) == 1 else out / name)
+            make(run, load_report(run), out if len(runs) == 1 else out / name)
     except InputError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
 
 
-def save(stem: Path, figure: Figure, table: Sequence[Mapping[str, Any]], caption: str) -> None:
-    """Write STEM.pdf, .png, .csv and .txt; the same numbers give the same bytes."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
-    figure.savefig(stem.with_suffix(".png"), dpi=DPI, metadata={"Software": None})
-    write_csv(stem.with_suffix(".csv"), table)
-    stem.with_suffix(".txt").write_text(caption + "\n", encoding="utf-8")
-    print(stem.with_suffix(".pdf"))
-
-
-def write_csv(path: Path, table: Sequence[Mapping[str, Any]]) -> None:
-    """Tidy rows as a CSV file; what is missing or undefined is empty."""
-    names = list(dict.fromkeys(name for row in table for name in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(names)
-        writer.writerows([_show(row.get(name)) for name in names] for row in table)
-
-
-def read_csv(path: Path) -> list[dict[str, Any]]:
-    """Tidy rows, with numbers where a cell is one."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{name: _parse(text) for name, text in row.items()} for row in csv.DictReader(file)]
-
-
-def _show(value: Any) -> Any:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    return f"{float(value):.6g}" if isinstance(value, float) else value
-
-
-def _parse(text: str) -> Any:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def save(folder: Path, name: str, figure: Figure, table: Sequence[Mapping[str, Any]], caption: str) -> None:
+    """Write NAME.pdf, .png, .csv and .txt; the PNG in 256 colours, at less than half the size."""
+    path = write_figure(folder, name, figure, table, caption)
+    with Image.open(path.with_suffix(".png")) as image:
+        small = image.convert("RGB").quantize(256)
+    small.save(path.with_suffix(".png"), optimize=True)
+    print(path)

@@ -3,7 +3,7 @@
 #
 #     sh analysis/reproduce.sh [RUN_DIR]
 #
-# Takes minutes on two cores. Uses .venv, which it makes if there is none; or set PYTHON to a Python that has the package.
+# Takes about a quarter of an hour on two cores. Uses .venv, which it makes if there is none; or set PYTHON to a Python that has the package.
 set -eu
 cd "$(dirname "$0")/.."
 run=${1:-runs/study}
@@ -13,11 +13,9 @@ if [ -z "${PYTHON:-}" ]; then
 fi
 
 "$PYTHON" -m completions_lp run analysis/study.toml --out "$run" --overwrite --quiet
+"$PYTHON" -m completions_lp plan "$run" --validate --quiet
 for figure in layer_sweep dose_response heatmap prompts "prompts --change" damage token_profile distributions \
-    probabilities steerability promotion agreement table; do
+    diagnostics probabilities steerability promotion agreement convergence table; do
     script=${figure%% *}
     "$PYTHON" "analysis/$script.py" "$run" ${figure#"$script"}
 done
-"$PYTHON" analysis/convergence.py "$run"
-"$PYTHON" analysis/validation.py "$run"
-"$PYTHON" analysis/diagnostics.py "$run" --validation analysis/figures/validation.csv

@@ -16,11 +16,11 @@ def main() -> None:
     parser.add_argument("--quantities", nargs="+", default=QUANTITIES, help="columns, names of summary.csv")
     given = parser.parse_args()
 
-    def make(report: Report, folder: Path) -> None:
+    def make(_: Path, report: Report, folder: Path) -> None:
+        text = format_latex(report, given.quantities)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "table.tex"
-        path.write_text(format_latex(report, given.quantities), encoding="utf-8")
-        print(path)
+        (folder / "table.tex").write_text(text, encoding="utf-8")
+        print(folder / "table.tex")
 
     for_each_run(given.runs, given.out, make)
 
