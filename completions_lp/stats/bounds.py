@@ -16,11 +16,11 @@ MEAN_WEIGHT = (0.8, 1.25)
 """A mean weight outside of this says that a fifth of the texts that steering makes likely were missed, or as many were
 seen too often. STATISTICS §3.4 has 0.74 to 1.35.
 
-These thresholds were chosen on one half of the embedded model's prompts, see *How far to trust a flag* in
-analysis/README.md for the other half. There, mean weights off by more than a factor of 1.8 go with a bias past the
-estimate's own standard error, whatever the draws; where they are near 1 an estimate is as good as its standard error
-says, down to 10 effective draws. So more effective draws would not make green truer, only scarcer: what is left is
-noise, which ``p_A_steered_se`` tells and more samples shrink."""
+The thresholds were chosen on one half of the embedded model's prompts; the other half is in analysis/README.md, *How
+far to trust a flag*. On the first half, mean weights off by more than a factor of 1.8 went with a bias past the
+estimate's own standard error; where they were right an estimate was as good as its standard error says, whether 15 or
+50 draws were effective. So asking for more effective draws would make green scarcer, not truer: what is left is noise,
+which ``p_A_steered_se`` tells and more samples shrink."""
 MIN_SURVIVING = 0.05
 """Steps that fewer texts than this reach cannot move P(A) by more, so they are not asked for a mean weight."""
 
