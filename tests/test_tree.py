@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -42,32 +44,53 @@ def random_head(vocab, d_model, *, bias=False, cap=None):
     return Head(torch.randn(vocab, d_model + bias, generator=generator), bias, cap, torch.float32)
 
 
+def whole_logits(some, hidden):
+    """Of hidden states as they come from the network, in float64, by the definition."""
+    weight = some.weight.double()
+    logits = hidden.double() @ weight[:, : hidden.shape[-1]].T
+    if some.has_bias:
+        logits = logits + weight[:, -1]
+    return some.cap * torch.tanh(logits / some.cap) if some.cap else logits
+
+
+def check_reduced(reduced, logits, *, rtol, atol):
+    """Against the definitions, with the whole vocabulary at hand."""
+    logprob = logits.log_softmax(-1)
+    p, base = logprob[0].exp(), logprob[0]
+    near = {"rtol": rtol, "atol": atol}
+    np.testing.assert_allclose(reduced.lse, logits.logsumexp(-1), **near)
+    np.testing.assert_allclose(reduced.entropy, -(p * base).sum(-1), **near)
+    np.testing.assert_allclose(reduced.kl, (p * (base - logprob)).sum(-1), **near)
+    np.testing.assert_allclose(reduced.kl_reverse, (logprob.exp() * (logprob - base)).sum(-1), **near)
+    assert (reduced.kl[0] == 0).all()
+    assert (reduced.kl_reverse[0] == 0).all()
+
+
 @pytest.mark.parametrize("vocab", [3, 1024, 2500])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("cap", [None, 5.0])
-def test_the_head_by_blocks_equals_whole_logits(vocab, bias, cap):
+@pytest.mark.parametrize("shape", [(1, head.ROWS + 7), (5, 211), (head.ROWS + 1, 2)])
+def test_the_head_by_blocks_equals_whole_logits(vocab, bias, cap, shape):
     small = random_head(vocab, 16, bias=bias, cap=cap)
-    hidden = torch.randn(head.ROWS + 7, 16, generator=torch.Generator().manual_seed(1))
-    weight = small.weight.double()
-    logits = hidden.double() @ weight[:, :16].T + (weight[:, 16] if bias else 0)
-    logits = cap * torch.tanh(logits / cap) if cap else logits
+    hidden = torch.randn(*shape, 16, generator=torch.Generator().manual_seed(1))
+    logits = whole_logits(small, hidden)
     hidden = small.widen(hidden)
-    lse, mean = small.logsumexp(hidden, means=True)
-    np.testing.assert_allclose(lse, logits.logsumexp(-1), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(mean, logits.softmax(-1) @ weight, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(small.logits(hidden), logits, rtol=1e-4, atol=1e-4)
-    nodes, tokens = torch.tensor([0, 5, 5, 518]), torch.tensor([0, 2, 1, vocab - 1])
-    np.testing.assert_allclose(small.read(hidden, nodes, tokens), logits[nodes, tokens], rtol=1e-4, atol=1e-4)
+    reduced = small.reduce(hidden, divergences=True)
+    check_reduced(reduced, logits, rtol=1e-5, atol=2e-5)
+    alone = small.reduce(hidden)
+    np.testing.assert_allclose(alone.lse, reduced.lse, rtol=1e-6)
+    assert alone.entropy is alone.kl is alone.kl_reverse is None
+    flat, logits = hidden.flatten(0, 1), logits.flatten(0, 1)
+    np.testing.assert_allclose(small.logits(flat), logits, rtol=1e-4, atol=1e-4)
+    nodes, tokens = torch.tensor([0, 5, 5, len(flat) - 1]), torch.tensor([0, 2, 1, vocab - 1])
+    np.testing.assert_allclose(small.read(flat, nodes, tokens), logits[nodes, tokens], rtol=1e-4, atol=1e-4)
 
 
 def test_a_late_large_logit_does_not_overflow():
     large = random_head(3000, 4)
     large.weight[2900] = torch.tensor([200.0, 0, 0, 0])
-    hidden = torch.tensor([[1.0, 0, 0, 0], [-1.0, 0, 0, 0], [0.0, 1, 0, 0]])
-    logits = hidden.double() @ large.weight.double().T
-    lse, mean = large.logsumexp(hidden, means=True)
-    np.testing.assert_allclose(lse, logits.logsumexp(-1), rtol=1e-6)
-    np.testing.assert_allclose(mean, logits.softmax(-1) @ large.weight.double(), rtol=1e-4, atol=1e-5)
+    hidden = torch.tensor([[[1.0, 0, 0, 0], [-1.0, 0, 0, 0], [0.0, 1, 0, 0]], [[0.9, 0, 1, 0]] * 3])
+    check_reduced(large.reduce(hidden, divergences=True), whole_logits(large, hidden), rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(("architecture", "finished"), [("llama", False), ("gpt2", False), ("gemma2", True)])
@@ -232,12 +255,11 @@ def test_what_is_read_at_a_node_equals_its_definition(build_model, architecture,
 
 def test_a_tree_that_gives_no_number_is_not_taken_for_exact(tokenizer, monkeypatch):
     model = wrap_model(make_module("llama"), tokenizer, name="odd")
-    read = head.Head.logsumexp
+    reduce = head.Head.reduce
 
-    def spoil(self, hidden, *, means=False):
-        lse, mean = read(self, hidden, means=means)
-        return lse * float("nan"), mean
+    def spoil(self, hidden, *, divergences=False):
+        return dataclasses.replace(reduce(self, hidden, divergences=divergences), lse=hidden[..., 0] * float("nan"))
 
-    monkeypatch.setattr(head.Head, "logsumexp", spoil)
+    monkeypatch.setattr(head.Head, "reduce", spoil)
     with pytest.warns(UserWarning, match="odd takes the plain path"):
         assert pick_engine(model) == "rows"

@@ -17,13 +17,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from completions_lp.model.head import find_head, head_envoy
+from completions_lp.model.head import Head, find_head, head_envoy
 from completions_lp.model.loading import Model
 from completions_lp.model.masks import TreeCache, make_masks
 from completions_lp.model.network import Steering, prefill, read_next
 
-CHUNK = 2**23
-"""Logits held at once, in numbers: 32 MiB in float32."""
+CHUNK = 2**24
+"""Logits held at once, in numbers: 64 MiB in float32."""
 
 
 @runtime_checkable
@@ -33,7 +33,7 @@ class Decoder(Protocol):
     def step(
         self, prompt: Sequence[int], parent: Sequence[int], token: Sequence[int]
     ) -> Iterator[tuple[slice, Float[Tensor, "node vocab"]]]:
-        """Logits after each new node, in pieces.
+        """Logits after each new node, in pieces, each good until the next: a piece may lie where the last one was.
 
         Args:
             prompt: The prompt of each new node; nodes of a prompt stand together, prompts in order.
@@ -71,6 +71,7 @@ class TreeDecoder:
         self.model = model
         self.steering = steering
         self.head = find_head(model)
+        self.room: Tensor | None = None
         past = [len(prompt) - 1 for prompt in prompts]
         width = max(past)
         self.cache = TreeCache(model, [prompt[:-1] for prompt in prompts], grows=True, steering=steering)
@@ -101,7 +102,13 @@ class TreeDecoder:
         size = max(1, CHUNK // self.model.vocab_size)
         for start in range(0, len(token), size):
             piece = slice(start, min(start + size, len(token)))
-            yield piece, states[piece] if self.head is None else self.head.logits(self.head.widen(states[piece]))
+            yield piece, states[piece] if self.head is None else self._read(self.head, states[piece], size)
+
+    def _read(self, head: Head, states: Float[Tensor, "node d_model"], size: int) -> Float[Tensor, "node vocab"]:
+        """Logits, in memory that is taken once: taking it anew for each piece costs as much as filling it."""
+        if self.room is None:
+            self.room = states.new_empty(size, len(head.weight))
+        return head.logits(head.widen(states), self.room[: len(states)])
 
     def _place(
         self, prompt: np.ndarray, parent: np.ndarray

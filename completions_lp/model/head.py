@@ -1,5 +1,6 @@
 """The output head, run only where it is read and reduced at once: never a ``[row, token, vocab]`` array."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -11,8 +12,24 @@ from torch import Tensor
 
 from completions_lp.model.loading import Model
 
-ROWS, COLUMNS = 512, 1024
+ROWS, COLUMNS = 2048, 512
 """Hidden states x vocabulary entries of one block: the product stays in the processor's cache while it is reduced."""
+GPU_BLOCK = 4096, 4096
+"""The same on a GPU, where small blocks would spend their time on being launched; 64 MiB in float32."""
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What is left of each distribution over the vocabulary, in nats; variant 0 is the unsteered one."""
+
+    lse: Float[Tensor, "variant node"]
+    """Log of the summed exponentials of the logits."""
+    entropy: Float[Tensor, " node"] | None = None
+    """Of the unsteered distribution."""
+    kl: Float[Tensor, "variant node"] | None = None
+    """KL(unsteered || variant)."""
+    kl_reverse: Float[Tensor, "variant node"] | None = None
+    """KL(variant || unsteered)."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +45,20 @@ class Head:
     cap: float | None
     exact: torch.dtype
 
+    @property
+    def block(self) -> tuple[int, int]:
+        """Hidden states and vocabulary entries of one block."""
+        return (ROWS, COLUMNS) if self.weight.device.type == "cpu" else GPU_BLOCK
+
     def widen(self, hidden: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row width"]:
         """Hidden states with a 1 for the bias, where there is one."""
         return torch.nn.functional.pad(hidden, (0, 1), value=1.0) if self.has_bias else hidden
 
-    def logits(self, hidden: Float[Tensor, "row width"]) -> Float[Tensor, "row vocab"]:
-        """All logits of some rows: for a caller that draws from them; few rows at a time."""
-        return self.soften(hidden @ self.weight.T).to(self.exact)
+    def logits(
+        self, hidden: Float[Tensor, "row width"], out: Float[Tensor, "row vocab"] | None = None
+    ) -> Float[Tensor, "row vocab"]:
+        """All logits of some rows: for a caller that draws from them; few rows at a time, into ``out`` if given."""
+        return self.soften(torch.mm(hidden, self.weight.T, out=out)).to(self.exact)
 
     def read(
         self, hidden: Float[Tensor, "row width"], nodes: Int[Tensor, " edge"], tokens: Int[Tensor, " edge"]
@@ -42,80 +66,78 @@ class Head:
         """Logits of given tokens at given rows."""
         return self.soften(torch.einsum("ed,ed->e", hidden[nodes], self.weight[tokens])).to(self.exact)
 
-    def logsumexp(
-        self, hidden: Float[Tensor, "row width"], *, means: bool = False
-    ) -> tuple[Float[Tensor, " row"], Float[Tensor, "row width"] | None]:
-        """Log of the summed exponentials over the vocabulary and, on request, the mean row of the matrix.
+    def reduce(self, hidden: Float[Tensor, "variant node width"], *, divergences: bool = False) -> Reduction:
+        """Reduce every row's distribution over the vocabulary, block by block, each while it is in the cache.
 
-        The mean is over the distribution of each row: ``hidden[j] @ mean[i]`` is the mean logit of row j under row i's
-        distribution (without a soft cap), from which entropies and divergences follow without another look at the
-        vocabulary. Each row is shifted by the maximum of its first block; should a later logit be so much larger (by
-        88 nats in float32) that the sum overflows, the row is done again with the maximum of all.
+        A block has all variants of a few nodes, so that each row is compared with its unsteered one by dot products of
+        what is there anyway: the network's numbers are multiplied by the matrix once, with divergences or without.
+
+        Exponentials are of logits less the maximum of the row's first block; should a later logit be so much larger (by
+        88 nats in float32) that the sum overflows, the node is done again with the maximum of all.
+
+        Args:
+            hidden: The unsteered variant first.
+            divergences: Also compare each row with the unsteered one of its node.
         """
-        lse = torch.empty(len(hidden), dtype=self.exact, device=hidden.device)
-        mean = torch.empty(hidden.shape, dtype=self.exact, device=hidden.device) if means else None
-        for start in range(0, len(hidden), ROWS):
-            rows = slice(start, start + ROWS)
-            self._reduce(hidden[rows], lse[rows], None if mean is None else mean[rows], None)
-        if bool((~torch.isfinite(lse)).any()):
-            again = ~torch.isfinite(lse)
-            shift = self._largest(hidden[again])
-            part, part_mean = lse[again], None if mean is None else mean[again]
-            self._reduce(hidden[again], part, part_mean, shift)
-            lse[again] = part
-            if mean is not None and part_mean is not None:
-                mean[again] = part_mean
-        return lse, mean
+        variants, nodes, _ = hidden.shape
+        empty = torch.empty(variants, nodes, dtype=self.exact, device=hidden.device)
+        found = Reduction(empty, *((empty[0].clone(), empty.clone(), empty.clone()) if divergences else ()))
+        size = max(1, self.block[0] // variants)
+        for start in range(0, nodes, size):
+            self._reduce(hidden, slice(start, start + size), found)
+        overflown = (~torch.isfinite(found.lse)).any(0)
+        if bool(overflown.any()):
+            again = overflown.nonzero()[:, 0]
+            for start in range(0, len(again), size):
+                at = again[start : start + size]
+                self._reduce(hidden, at, found, self._largest(hidden[:, at]))
+        return found
 
-    def diverge(
-        self,
-        hidden: Float[Tensor, "row width"],
-        base: Float[Tensor, "row width"],
-        lse: Float[Tensor, " row"],
-        base_lse: Float[Tensor, " row"],
-    ) -> tuple[Float[Tensor, " row"], Float[Tensor, " row"]]:
-        """KL(base || row) and KL(row || base) by their definition, block by block: what a soft cap needs."""
-        forward, reverse = torch.zeros_like(lse), torch.zeros_like(lse)
-        for start in range(0, len(hidden), ROWS):
-            rows = slice(start, start + ROWS)
-            for at in range(0, len(self.weight), COLUMNS):
-                block = self.weight[at : at + COLUMNS].T
-                q = self.soften(hidden[rows] @ block).to(self.exact) - lse[rows, None]
-                p = self.soften(base[rows] @ block).to(self.exact) - base_lse[rows, None]
-                forward[rows] += (p.exp() * (p - q)).sum(-1)
-                reverse[rows] += (q.exp() * (q - p)).sum(-1)
-        return forward, reverse
-
-    def _reduce(self, hidden: Tensor, lse: Tensor, mean: Tensor | None, shift: Tensor | None) -> None:
-        """Fill ``lse`` (and ``mean``) for one block of rows."""
-        total = torch.zeros_like(lse)
-        buffer = torch.empty(len(hidden), COLUMNS, dtype=hidden.dtype, device=hidden.device)
-        if mean is not None:
-            mean.zero_()
-        for start in range(0, len(self.weight), COLUMNS):
-            weight = self.weight[start : start + COLUMNS]
-            block = buffer if len(weight) == COLUMNS else buffer.new_empty(len(hidden), len(weight))
-            logits = self.soften(torch.mm(hidden, weight.T, out=block)).to(self.exact)
+    def _reduce(self, hidden: Tensor, at: slice | Tensor, found: Reduction, shift: Tensor | None = None) -> None:
+        """Fill in what is found at some nodes."""
+        states = hidden[:, at]
+        shape, flat = states.shape[:2], states.flatten(0, 1)
+        buffer = flat.new_empty(len(flat), self.block[1])
+        total = torch.zeros(shape, dtype=self.exact, device=hidden.device)
+        level, forward, reverse = total[:1].clone(), total.clone(), total.clone()
+        for weight in self._blocks():
+            block = buffer if len(weight) == buffer.shape[1] else flat.new_empty(len(flat), len(weight))
+            logits = self.soften(torch.mm(flat, weight.T, out=block)).to(self.exact).view(*shape, -1)
             if shift is None:
                 shift = logits.amax(-1, keepdim=True)
-            logits.sub_(shift).exp_()
-            total += logits.sum(-1)
-            if mean is not None:
-                mean.addmm_(logits, weight.to(self.exact))
-        if mean is not None:
-            mean /= total[:, None]
-        lse.copy_(total.log_())
-        if shift is not None:
-            lse += shift[:, 0]
+            if found.kl is None:
+                total += logits.sub_(shift).exp_().sum(-1)
+                continue
+            weights = (logits - shift).exp_()
+            total += weights.sum(-1)
+            level += _dot(weights[:1], logits[:1] - shift[:1])
+            logits -= logits[:1].clone()
+            forward += _dot(weights[:1], logits)
+            reverse += _dot(weights, logits)
+        lse = total.log()
+        found.lse[:, at] = lse if shift is None else lse + shift[..., 0]
+        if found.entropy is not None and found.kl is not None and found.kl_reverse is not None:
+            change = found.lse[:, at] - found.lse[0, at]
+            found.entropy[at] = lse[0] - level[0] / total[0]
+            found.kl[:, at] = change - forward / total[0]
+            found.kl_reverse[:, at] = reverse / total - change
 
-    def _largest(self, hidden: Tensor) -> Tensor:
-        blocks = range(0, len(self.weight), COLUMNS)
-        largest = [self.soften(hidden @ self.weight[at : at + COLUMNS].T).amax(-1, keepdim=True) for at in blocks]
+    def _blocks(self) -> Iterator[Float[Tensor, "entry width"]]:
+        for start in range(0, len(self.weight), self.block[1]):
+            yield self.weight[start : start + self.block[1]]
+
+    def _largest(self, hidden: Float[Tensor, "variant node width"]) -> Float[Tensor, "variant node 1"]:
+        largest = [self.soften(hidden @ weight.T).amax(-1, keepdim=True) for weight in self._blocks()]
         return torch.cat(largest, -1).amax(-1, keepdim=True).to(self.exact)
 
     def soften(self, logits: Tensor) -> Tensor:
         """Logits under the soft cap, if there is one."""
         return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap
+
+
+def _dot(one: Float[Tensor, "#variant node entry"], other: Float[Tensor, "variant node entry"]) -> Tensor:
+    """Sums of products over the entries."""
+    return (one * other).sum(-1)
 
 
 _FOUND: "WeakKeyDictionary[Model, Head | None]" = WeakKeyDictionary()

@@ -27,28 +27,50 @@ class TreeCache:
     ) -> None:
         prefix = prefill(model, past, steering=steering, keep_all=True)
         layers = [] if prefix.cache is None else prefix.cache.layers
-        self.keys = {i: layer.keys for i, layer in enumerate(layers)}
-        self.values = {i: layer.values for i, layer in enumerate(layers)}
+        self.keys = {i: _Store(layer.keys) for i, layer in enumerate(layers)}
+        self.values = {i: _Store(layer.values) for i, layer in enumerate(layers)}
         self.grows = grows
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """All keys and values that a pass may see: the kept ones, then the new ones."""
-        joined = _join(self.keys.get(layer), keys), _join(self.values.get(layer), values)
-        if self.grows:
-            self.keys[layer], self.values[layer] = joined
-        return joined
+        return self._join(self.keys, layer, keys), self._join(self.values, layer, values)
 
     def get_seq_length(self, *_: object) -> int:
         """Tokens that are kept, padding included."""
-        return int(self.keys[0].shape[-2]) if self.keys else 0
+        return self.keys[0].length if self.keys else 0
+
+    def _join(self, stores: "dict[int, _Store]", layer: int, new: Tensor) -> Tensor:
+        if layer not in stores:
+            if self.grows:
+                stores[layer] = _Store(new)
+            return new
+        return stores[layer].append(new) if self.grows else stores[layer].join(new)
 
 
-def _join(past: Tensor | None, new: Tensor) -> Tensor:
-    if past is None:
-        return new
-    n = past.shape[0]
-    past = past.expand(len(new), -1, -1, -1) if n == 1 else past.repeat(len(new) // n, 1, 1, 1)
-    return torch.cat([past, new], 2)
+class _Store:
+    """Keys or values of one layer, with room to grow: most steps write the new ones and copy nothing."""
+
+    def __init__(self, first: Tensor) -> None:
+        self.room = first
+        self.length = int(first.shape[2])
+
+    def append(self, new: Tensor) -> Tensor:
+        """Keep the new ones behind the others; all of them."""
+        length = self.length + new.shape[2]
+        if length > self.room.shape[2]:
+            n, heads, _, size = self.room.shape
+            room = self.room.new_empty(n, heads, length + length // 2, size)
+            room[:, :, : self.length] = self.room[:, :, : self.length]
+            self.room = room
+        self.room[:, :, self.length : length] = new
+        self.length = length
+        return self.room[:, :, :length]
+
+    def join(self, new: Tensor) -> Tensor:
+        """The new ones behind the others, which are repeated to as many rows; nothing is kept."""
+        n = len(self.room)
+        past = self.room.expand(len(new), -1, -1, -1) if n == 1 else self.room
+        return torch.cat([past if len(past) == len(new) else past.repeat(len(new) // n, 1, 1, 1), new], 2)
 
 
 def make_masks(

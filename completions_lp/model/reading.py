@@ -53,56 +53,26 @@ class Reader:
     divergences: bool
 
     def read_hidden(self, head: Head, hidden: Float[Tensor, "row node d_model"]) -> dict[str, Tensor]:
-        """``logprob [row, edge]`` and, if asked for, ``answers [row, node, 2]``, ``entropy``, ``kl``, ``kl_reverse``.
-
-        With m the mean row of the head's matrix under a distribution p, the mean logit of hidden state h under p is
-        h·m. So H(p) = lse_p − h_p·m_p and KL(p || q) = (h_p − h_q)·m_p − lse_p + lse_q, without the vocabulary.
-        """
+        """``logprob [row, edge]``; where asked for ``answers [row, node, 2]``, ``entropy``, ``kl``, ``kl_reverse``."""
         rows, width, _ = hidden.shape
-        flat = head.widen(hidden.reshape(rows * width, -1))
-        lse, mean = head.logsumexp(flat, means=self.divergences and head.cap is None)
         repeats = rows // self.n
+        wide = head.widen(hidden)
+        reduced = head.reduce(wide.reshape(repeats, self.n * width, -1), divergences=self.divergences)
+        flat, lse = wide.flatten(0, 1), reduced.lse.flatten()
         first = torch.arange(rows, device=flat.device)[:, None] * width
         places = (self.edge_node.repeat(repeats, 1) + first).reshape(-1)
         logits = head.read(flat, places, self.edge_token.repeat(repeats, 1).reshape(-1))
         found = {"logprob": (logits - lse[places]).view(rows, -1)}
         if self.answers is not None:
-            wide = flat.view(repeats, self.n, width, -1)
             tokens, allowed = self.answers
-            logits = torch.einsum("vpnd,pscd->vpnsc", wide, head.weight[tokens])
+            logits = torch.einsum("vpnd,pscd->vpnsc", wide.reshape(repeats, self.n, width, -1), head.weight[tokens])
             logits = head.soften(logits).to(lse).masked_fill(~allowed, float("-inf"))
             found["answers"] = (logits.logsumexp(-1) - lse.view(repeats, self.n, width, 1)).flatten(0, 1)
-        if self.divergences:
-            found |= self._diverge(head, flat.view(rows, width, -1), lse.view(rows, width), mean)
+        for name in ("entropy", "kl", "kl_reverse"):
+            values = getattr(reduced, name)
+            if values is not None:
+                found[name] = values.view(-1, width)
         return {name: value.cpu() for name, value in found.items()}
-
-    def _diverge(
-        self, head: Head, hidden: Float[Tensor, "row node width"], lse: Float[Tensor, "row node"], mean: Tensor | None
-    ) -> dict[str, Tensor]:
-        """Entropy of the unsteered rows; divergences of every row from the unsteered one of its prompt."""
-        rows, nodes, _ = hidden.shape
-        repeats = rows // self.n
-        if mean is None:
-            base, base_lse = hidden[: self.n].repeat(repeats, 1, 1), lse[: self.n].repeat(repeats, 1)
-            flat = [x.reshape(rows * nodes, *x.shape[2:]) for x in (hidden, base, lse, base_lse)]
-            kl, reverse = head.diverge(*flat)
-            uniform = torch.zeros_like(flat[1][: self.n * nodes])
-            level = torch.full_like(flat[3][: self.n * nodes], float(len(head.weight))).log()
-            # H(p) = log V − KL(p || uniform), and a hidden state of zeros is uniform where there is no bias.
-            entropy = level - head.diverge(uniform, flat[1][: self.n * nodes], level, flat[3][: self.n * nodes])[0]
-            return {
-                "entropy": entropy.view(self.n, nodes),
-                "kl": kl.view(rows, nodes),
-                "kl_reverse": reverse.view(rows, nodes),
-            }
-        mean, states = mean.view(hidden.shape), hidden.to(lse)
-        base, base_mean = states[: self.n].repeat(repeats, 1, 1), mean[: self.n].repeat(repeats, 1, 1)
-        change, base_lse = states - base, lse[: self.n].repeat(repeats, 1)
-        return {
-            "entropy": lse[: self.n] - (states[: self.n] * mean[: self.n]).sum(-1),
-            "kl": lse - base_lse - (change * base_mean).sum(-1),
-            "kl_reverse": base_lse - lse + (change * mean).sum(-1),
-        }
 
     def read_logits(self, logits: Float[Tensor, "row node vocab"]) -> dict[str, Tensor]:
         """The same from whole logits, for a model whose head has no known form, and as the plain definition."""
