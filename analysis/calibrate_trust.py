@@ -22,12 +22,13 @@ from scipy import stats
 from completions_lp.config import EMBEDDED, load_config
 from completions_lp.measuring import measure_completions
 from completions_lp.model import load_model
+from completions_lp.pooling import top_up
 from completions_lp.prompts import load_pairs, load_prompts
 from completions_lp.records import Measures, Sampling
 from completions_lp.sampling import sample_completions
 from completions_lp.scoring import make_conditions, score_completions
 from completions_lp.stats.bounds import CERTIFIED_WIDTH, MEAN_WEIGHT, MIN_ESS
-from completions_lp.validating import Validation, top_up, validate_cells
+from completions_lp.validating import Validation, validate_cells
 from completions_lp.vectors import extract_vector
 
 

@@ -1,11 +1,14 @@
-"""The machine that a run is on: what it is, and how much of its memory a stage took."""
+"""The machine that a run is on: what it is, what is installed, and how much of its memory a stage took."""
 
+import importlib.metadata
 import os
 import platform
 import sys
 from pathlib import Path
 from typing import Any
 
+PACKAGES = ("completions-lp", "nnsight", "torch", "transformers", "datasets", "tokenizers", "numpy", "scipy")
+"""Those on which the numbers of a run depend."""
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -13,6 +16,11 @@ def describe_machine() -> dict[str, Any]:
     """Processor, cores that this process may use, system."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"processor": _name_processor(), "cores": cores, "system": f"{platform.system()} {platform.machine()}"}
+
+
+def list_versions() -> dict[str, str | None]:
+    """Versions of Python and of the packages that a run depends on; None where one is not installed."""
+    return {name: _find_version(name) for name in PACKAGES} | {"python": platform.python_version()}
 
 
 def reset_peak() -> None:
@@ -36,6 +44,13 @@ def read_peak() -> float | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return float(peak / (2**30 if sys.platform == "darwin" else 2**20))
+
+
+def _find_version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _name_processor() -> str:

@@ -182,6 +182,28 @@ def estimate_steered(
     return found, trust
 
 
+def estimate_mediation(
+    texts: Texts, samplers: Float[np.ndarray, "sampler completion token"], draws: Float[np.ndarray, " sampler"]
+) -> dict[str, Any]:
+    """P(A) under each condition with only the answer steered and with only the text before it steered.
+
+    Args:
+        texts: The completions, their counts adding the draws of all samplers.
+        samplers: Log prob of each token of the window under what was drawn from, in nats.
+        draws: Completions that each sampler drew.
+
+    Returns:
+        Columns of ``Measures.STEERED`` by name, each ``[condition]``; none where no single token decides.
+    """
+    window = texts.window
+    if "A" not in window:
+        return {}
+    answer, reasoning = estimate_hybrids(
+        texts.steps, window["logprob"], window["steered"], window["A"], window["A_steered"], samplers, draws
+    )
+    return {"p_A_answer_only": answer, "p_A_reasoning_only": reasoning}
+
+
 def bound_answer(texts: Texts, name: str) -> tuple[np.ndarray, np.ndarray]:
     """What the visited texts prove of P(A): under each condition (``"steered"``), or unsteered (``"logprob"``)."""
     steps, window = texts.steps, texts.window
@@ -201,8 +223,10 @@ def _measure_answers(texts: Texts, ancestral: bool) -> tuple[dict[str, Any], dic
         steered = {"p_A_steered_low": low, "p_A_steered_high": high}
         return unsteered, steered, np.full(len(low), "red")
     survival = _survive_unsteered(texts)
-    weight = weigh_completions(texts, window["logprob"][None], np.array([steps.draws]))
+    drawn = window["logprob"][None], np.array([steps.draws])
+    weight = weigh_completions(texts, *drawn)
     steered, trust = estimate_steered(texts, weight, before=survival)
+    steered |= estimate_mediation(texts, *drawn)
     unsteered["p_A"] = np.clip(survival.probability[0], unsteered["p_A_low"], unsteered["p_A_high"])
     unsteered["p_A_se"] = survival.se[0]
     if "A" in window:
@@ -210,9 +234,6 @@ def _measure_answers(texts: Texts, ancestral: bool) -> tuple[dict[str, Any], dic
         first = estimate_incidence(steps, none, window["A"][None], window["B"][None])
         unsteered["first_A"], unsteered["first_B"] = (values[0] for values in first)
         steered["increase_to_answer_A_rb"] = estimate_increase(steps, weight, window["A"], window["A_steered"])
-        steered["p_A_answer_only"], steered["p_A_reasoning_only"] = estimate_hybrids(
-            steps, window["logprob"], window["steered"], window["A"], window["A_steered"]
-        )
     return unsteered, steered, trust
 
 

@@ -1,8 +1,6 @@
 """A run: configuration -> stages in order -> run directory. The only module that knows every stage."""
 
 import hashlib
-import importlib.metadata
-import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,8 +14,9 @@ from completions_lp.choices import read_choices
 from completions_lp.config import Config, dump_config, make_config
 from completions_lp.evaluating import Evaluation, evaluate_completions
 from completions_lp.forecasting import find_cell
-from completions_lp.machine import describe_machine, read_peak, reset_peak
-from completions_lp.model import Model, check_conditions, load_model
+from completions_lp.machine import describe_machine, list_versions, read_peak, reset_peak
+from completions_lp.model import Model, Usage, check_conditions, load_model
+from completions_lp.pooling import top_up
 from completions_lp.profiling import summarize_profile
 from completions_lp.prompts import first_difference, load_pairs, load_prompts, pick_letters
 from completions_lp.records import (
@@ -34,7 +33,7 @@ from completions_lp.results import load_report, make_report
 from completions_lp.sampling import check_context, sample_completions
 from completions_lp.scoring import make_conditions
 from completions_lp.settled import check_settled
-from completions_lp.validating import Validation, choose_cells, pick_cells, top_up, validate_cells
+from completions_lp.validating import Validation, choose_cells, pick_cells, validate_cells
 from completions_lp.vectors import (
     average_differences,
     check_pairs,
@@ -45,8 +44,6 @@ from completions_lp.vectors import (
     remove_direction,
     shuffle_labels,
 )
-
-PACKAGES = ("completions-lp", "nnsight", "torch", "transformers", "datasets", "tokenizers", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
@@ -308,34 +305,13 @@ class Run:
             self.info.setdefault("memory", {})[name] = round(peak, 3)
         self.info["machine"] = describe_machine()
         if "model" in self.__dict__:
-            used = self.model.usage
-            tokens, passes = (
-                (used.tokens, used.passes)
-                if before is None
-                else (
-                    used.tokens - before.tokens,
-                    used.passes - before.passes,
-                )
-            )
-            self.info.setdefault("token_counts", {})[name] = {"tokens": tokens, "passes": passes}
-            self.info["model"] = _describe_model(self.model)
-        self.info["versions"] = {p: _version(p) for p in PACKAGES} | {"python": platform.python_version()}
+            used, before = self.model.usage, before or Usage()
+            spent = {"tokens": used.tokens - before.tokens, "passes": used.passes - before.passes}
+            self.info.setdefault("token_counts", {})[name] = spent
+            self.info["model"] = self.model.describe()
+        self.info["versions"] = list_versions()
         self.info.update(notes)
         store.write_info(self.folder, self.info)
-
-
-def _describe_model(model: Model) -> dict[str, Any]:
-    return {
-        "name": model.name,
-        "revision": model.revision,
-        "weights": model.fingerprint(),
-        "tokenizer": model.tokenizer_hash(),
-        "n_layers": model.n_layers,
-        "d_model": model.d_model,
-        "vocab_size": model.vocab_size,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "device": str(model.device),
-    }
 
 
 def _jsonable(quality: Mapping[int, Any]) -> dict[str, Any]:
@@ -346,10 +322,3 @@ def _hash_file(source: str) -> str:
     """sha256 of a local file; empty for a hub dataset, whose revision says which it is."""
     path = Path(source)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -10,7 +10,7 @@ prompts or on how many draws are made, and draws under different conditions are 
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -104,6 +104,35 @@ def sample_completions(
             drawn.update(zip(batch, _sample_batch(decoding, chosen, sampling, uniforms, model.eos_ids), strict=True))
             bar.update(len(batch))
     return _collect(model, prompts, [drawn[i] for i in range(len(prompts))], sampling, labelling)
+
+
+def draw_steered(
+    model: Model,
+    completions: Completions,
+    vectors: Sequence[SteeringVector],
+    condition: Condition,
+    n: int,
+    *,
+    seed: int | None = None,
+    memory_budget: float | None = None,
+    progress: bool = True,
+) -> Completions:
+    """``n`` draws per prompt of the model under a condition, of the window alone, labelled as ``completions`` were.
+
+    Their stream is the condition's own under ``seed``, by default that of the completions.
+    """
+    sampling, within = completions.sampling, completions.labelling.within
+    seed = sampling.seed if seed is None else seed
+    return sample_completions(
+        model,
+        completions.prompts,
+        sampling=replace(sampling, n=n, seed=seed, max_new_tokens=min(sampling.max_new_tokens, within)),
+        labelling=completions.labelling,
+        vectors=vectors,
+        condition=condition,
+        memory_budget=memory_budget,
+        progress=progress,
+    )
 
 
 def check_context(model: Model, prompts: Sequence[Prompt], max_new_tokens: int) -> None:

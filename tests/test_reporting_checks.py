@@ -19,7 +19,9 @@ def make(n_prompts=24, conditions=None, **options):
     increases = draw_increases(n_prompts, conditions, **options)
     measures = draw_measures(increases)
     trust = np.full(measures.trust.shape, "green")
-    return increases, draw_choices(increases), change(measures, trust=trust)
+    share = np.asarray(summarize(increases).prompts["share_A"])[:n_prompts]
+    p = np.clip(share + np.tile([0.03, -0.03], n_prompts)[:n_prompts], 0.01, 0.99)
+    return increases, draw_choices(increases), change(measures, trust=trust, p_A=p)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,8 @@ def test_a_healthy_run_has_no_errors_and_one_caveat(healthy):
     (told,) = [w for w in got.warnings if "bootstrap-t" not in w]
     assert told == "1 of 24 prompts have no completion with the target answer; means over A leave them out"
     assert list(got.checks) == [
-        *("noise_floor", "sampler_gap", "sampler_z", "all_completions_z", "not_finite", "share_red", "p_rank_sweep")
+        *("noise_floor", "sampler_gap", "sampler_z", "all_completions_z", "label_gap", "not_finite", "share_red"),
+        "p_rank_sweep",
     ]
 
 
@@ -61,6 +64,27 @@ def test_the_numbers_of_the_checks_are_what_they_say(healthy):
     assert got["all_completions_z"] == pytest.approx(scipy.stats.ttest_1samp(means[on], 0, axis=1).statistic.max())
     assert (got["noise_floor"], got["sampler_gap"], got["not_finite"], got["share_red"]) == (0, 0, 0, 0)
     assert math.isnan(got["p_rank_sweep"])
+
+
+@pytest.mark.parametrize(("gap", "noise", "told"), [
+    (0.05, 0.05, "an answer that takes several tokens"),
+    (-0.05, 0.05, "words that begin with the letter"),
+    (0.05, 0.2, None),  # chance
+    (0.01, 0.01, None),  # small
+])  # fmt: skip
+def test_labels_that_are_not_what_the_tokens_say(healthy, gap, noise, told):
+    increases, choices, measures = healthy
+    share = np.asarray(summarize(increases).prompts["share_A"])[:24]
+    z = np.random.default_rng(0).normal(size=24)
+    away = gap + noise * (z - z.mean()) / z.std(ddof=1)
+    got = summarize(increases, choices, change(measures, p_A=share - away))
+    assert got.checks["label_gap"] == pytest.approx(gap)
+    lines = [line for line in got.warnings if line.startswith("labels against tokens")]
+    assert len(lines) == bool(told)
+    if told:
+        assert lines[0].endswith(f"likely {told}")
+        assert f"{100 * share.mean():.1f} % of the completions" in lines[0]
+        assert f"is {100 * (share.mean() - gap):.1f} % (t = {gap / noise * math.sqrt(24):+.1f} over" in lines[0]
 
 
 @pytest.mark.parametrize(
@@ -213,7 +237,7 @@ def test_red_cells_are_told_with_what_to_do(healthy):
     got = summarize(increases, choices, change(measures, trust=trust))
     (told,) = [w for w in got.warnings if "(red)" in w]
     assert "(red) for 7 of 192 prompt x condition pairs of the target vector (4%)" in told
-    assert "set [sampling] top_up = 25" in told
+    assert "set [sampling] top_up = 100" in told
     assert got.checks["share_red"] == pytest.approx(7 / 192)
     topped = with_completions(increases, sampling=Sampling(top_up=10))
     (told,) = [w for w in summarize(topped, choices, change(measures, trust=trust)).warnings if "(red)" in w]

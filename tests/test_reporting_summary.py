@@ -125,7 +125,7 @@ def test_the_columns_have_their_names_and_order(report):
     head = ["prompt_id", "cluster", "vector", "kind", "layer", "multiplier", "n", "n_unique", "n_A", "share_A"]
     assert names[: len(head)] == head
     assert names[-2:] == ["positions", "trust"]
-    rest = ["p_A", "p_A_se", "p_A_low", "p_A_high", "first_A", "first_B", "answered", "p_A_steered_se"]
+    rest = ["p_A", "p_A_se", "p_A_low", "p_A_high", "first_A", "first_B", "answered", "p_A_steered_se", "p_A_change_se"]
     rest += ["n_tokens", "excess_surprisal"]
     assert set(names[len(head) : -2]) == {*PLAIN, *CHOICES, *MEASURED, *DERIVED, *rest}
     assert {len(values) for values in report.prompts.values()} == {100}
@@ -304,11 +304,9 @@ def test_shares_are_of_the_prompts_that_were_graded(study, report):
 def test_the_share_that_is_steered_the_wrong_way_has_its_noise_shrunken_away(study, report):
     """Posterior of a normal population with normal noise, by quadrature."""
     measures = study[2]
-    se = 100 * np.sqrt(measures.unsteered["p_A_se"] ** 2 + measures.steered["p_A_steered_se"] ** 2)
+    se = 100 * measures.steered["p_A_change_se"]
     values = column(report, "delta_p_A")
-    small = change(
-        measures, p_A_se=measures.unsteered["p_A_se"] / 5, p_A_steered_se=measures.steered["p_A_steered_se"] / 5
-    )
+    small = change(measures, p_A_change_se=measures.steered["p_A_change_se"] / 5)
     got = summarize(*study[:2], small).table("below_zero_delta_p_A")
     for c in (0, 4):
         y, noise = values[c], se[c] / 5
@@ -331,8 +329,8 @@ def test_the_noise_of_just_these_prompts_stands_beside_the_interval(study, repor
         found = {row.quantity: row.inference.fixed_se for row in rows if row.weighting == "macro"}
         want = math.sqrt(sum(x**2 for x in after[c])) / 10
         assert found["p_A_steered"] == pytest.approx(want)
-        both = math.sqrt(sum(x**2 + y**2 for x, y in zip(before, after[c], strict=True))) / 10
-        assert found["delta_p_A"] == pytest.approx(100 * both)
+        joint = measures.steered["p_A_change_se"][c]
+        assert found["delta_p_A"] == pytest.approx(100 * math.sqrt(sum(x**2 for x in joint)) / 10)
         assert math.isnan(found["log_ratio_A"])
     (row,) = [row for row in report.rows if row.condition == BASELINE and row.quantity == "p_A"]
     assert row.inference.fixed_se == pytest.approx(math.sqrt(sum(x**2 for x in before)) / 10)

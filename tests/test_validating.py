@@ -15,14 +15,15 @@ from scored import World, grid_law, make_scores
 from test_measuring import MODE, all_measures
 from toys import EOS, A, B, C, D
 
-from completions_lp import validating
+from completions_lp import pooling
 from completions_lp.evaluating import evaluate_completions
 from completions_lp.measuring import measure_completions, read_texts
+from completions_lp.pooling import pool_completions, top_up
 from completions_lp.records import Condition, InputError, Labelling, Sampling
-from completions_lp.sampling import draw_uniforms, sample_completions
+from completions_lp.sampling import draw_steered, draw_uniforms, sample_completions
 from completions_lp.scoring import make_conditions
 from completions_lp.stats import pool_log_weight
-from completions_lp.validating import count_target, draw_steered, pool_completions, top_up
+from completions_lp.validating import count_target
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 
@@ -121,8 +122,8 @@ def laugh(monkeypatch, worlds, steered, *, within, target="A"):
         scores = make_scores(made, within=within, target=target, conditions=tuple(conditions))
         return dataclasses.replace(scores, completions=completions)
 
-    monkeypatch.setattr(validating, "draw_steered", draw)
-    monkeypatch.setattr(validating, "score_completions", score)
+    monkeypatch.setattr(pooling, "draw_steered", draw)
+    monkeypatch.setattr(pooling, "score_completions", score)
 
 
 @pytest.mark.parametrize("within", [2, 3])
@@ -174,12 +175,16 @@ def test_infinitely_many_pooled_draws_give_every_red_cell_exactly(monkeypatch, b
         want = [worlds[i].probability(law, within, letter) for letter in (first, "AB".replace(first, ""))]
         names = ("p_A_steered", "p_A_steered_low", "p_A_steered_high", "first_A_steered", "first_B_steered")
         np.testing.assert_allclose([cell[name] for name in names], [want[0]] * 4 + [want[1]], **EXACT)
+        tokens = [(A,), (B,)] if first == "A" else [(B,), (A,)]
+        for name, laws in (("answer", (law, worlds[i].law)), ("reasoning", (worlds[i].law, law))):
+            hybrid = toys.probability_of(toys.hybrid_law(*laws, tokens[0]), within, answers=tokens)
+            assert cell[f"p_A_{name}_only"] == pytest.approx(hybrid, abs=1e-10)
         np.testing.assert_allclose([cell["mean_weight_low"], cell["mean_weight_high"]], 1, **EXACT)
         assert cell["n_steered"] == scored.PARTS**within
         assert cell["ess"] > 100
         assert np.isnan(cell["p_A_change_se"])
         assert mended.trust[c, i] == "certified"
-        for name in ("increase_to_answer_A_rb", "kl", "kl_reverse", "p_A_answer_only"):  # of the unsteered draws alone
+        for name in ("increase_to_answer_A_rb", "kl", "kl_reverse"):  # of the unsteered draws alone
             assert cell[name] == before[name]
     for name, values in mended.unsteered.items():
         np.testing.assert_array_equal(values, measures.unsteered[name])

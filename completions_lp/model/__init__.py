@@ -1,11 +1,11 @@
 """The one door to the network: load it, find its layers, run it with a vector added, read it out.
 
-Only this folder knows nnsight and transformers. Every trace is in ``network``.
+Only this folder knows nnsight and transformers. Every trace is made here.
 """
 
 from completions_lp.model.decoding import Decoder, RowDecoder, TreeDecoder
 from completions_lp.model.engine import Engine, compare_engines, pick_engine
-from completions_lp.model.loading import Model, load_model, wrap_model
+from completions_lp.model.loading import Model, Usage, load_model, wrap_model
 from completions_lp.model.memory import count_rows, find_budget
 from completions_lp.model.network import (
     Prefix,
@@ -32,6 +32,7 @@ __all__ = [
     "RowDecoder",
     "Steering",
     "TreeDecoder",
+    "Usage",
     "Variants",
     "Watch",
     "check_conditions",

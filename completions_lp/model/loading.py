@@ -92,6 +92,20 @@ class Model:
                 "(layer L is the output of the 0-based block L)"
             )
 
+    def describe(self) -> dict[str, Any]:
+        """What a run records of it."""
+        return {
+            "name": self.name,
+            "revision": self.revision,
+            "weights": self.fingerprint(),
+            "tokenizer": self.tokenizer_hash(),
+            "n_layers": self.n_layers,
+            "d_model": self.d_model,
+            "vocab_size": self.vocab_size,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": str(self.device),
+        }
+
     def fingerprint(self) -> str:
         """A hash of the weights: names, shapes and up to 1024 evenly spaced values of every tensor, in float32."""
         digest = hashlib.sha256()

@@ -36,6 +36,10 @@ SCRIPTS = (
 _CHECKS = {
     "noise_floor": ("Noise floor", "largest change of a completion under multiplier 0, in nats"),
     "sampler_gap": ("Sampler gap", "largest difference between sampled and scored log probs, in nats"),
+    "label_gap": (
+        "Labels − tokens",
+        "share of A by label less P(A) by tokens, mean over prompts; near 0 where all is well",
+    ),
     "sampler_z": ("Sampler test", "surprisal minus entropy of the draws, t over prompts; near 0 where all is well"),
     "all_completions_z": ("All completions", "largest t of their mean increase, which is at most 0 up to noise"),
     "not_finite": ("Not finite", "log probs of completions that are no finite number"),

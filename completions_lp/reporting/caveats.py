@@ -60,7 +60,7 @@ def _tell_trust(increases: Increases, columns: Columns) -> list[str]:
     if not red or not increases.completions.sampling.is_ancestral:
         return []
     topped = increases.completions.sampling.top_up
-    advice = f"raise [sampling] top_up above {topped}" if topped else "set [sampling] top_up = 25"
+    advice = f"raise [sampling] top_up above {topped}" if topped else "set [sampling] top_up = 100"
     return [
         f"P(A) under steering is not to be trusted (red) for {red} of {graded} prompt x condition pairs of the target "
         f"vector ({red / graded:.0%}): too few of the unsteered completions look like steered ones; {advice} to draw "

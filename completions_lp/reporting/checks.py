@@ -13,6 +13,8 @@ from completions_lp.stats import mean_t, measure_spread
 MAX_T = 5.0
 """|t| of the sampler test, and t of the all-completions mean, beyond which a run has failed (STATISTICS §2e)."""
 WARN_T = 3.0
+MAX_LABEL_GAP = 0.02
+"""Mean difference over prompts between the share of completions labelled with the target and P(A) as tokens have it."""
 MAX_NOISE = 0.01
 """Nats by which multiplier 0 may change a completion: it must do nothing but round."""
 MAX_GAP, WARN_GAP = 0.5, 0.05
@@ -37,17 +39,21 @@ def check_run(increases: Increases, columns: Columns, measures: Measures | None)
         Numbers: ``noise_floor`` and ``sampler_gap`` as of ``check_increases``; ``sampler_z``, Student's t over prompts
         of surprisal minus entropy, which is 0 in expectation (STATISTICS P12), NaN where it was not read; and
         ``all_completions_z``, the largest t over conditions of ``increase_all``, which estimates −KL (STATISTICS I1).
-        Both are of plain sampling and of 6 clusters or more, else NaN. ``not_finite`` counts scores that are no number.
+        Both are of plain sampling and of 6 clusters or more, else NaN. ``label_gap``: mean over prompts of the share of
+        completions labelled with the target less P(A) by the single tokens, two estimates of one number.
+        ``not_finite`` counts scores that are no number.
         Errors: what failed, with its likely cause. What was measured and is NaN has failed.
     """
     plain = increases.completions.sampling.is_ancestral
-    checks = check_increases(increases) | {"sampler_z": float("nan"), "all_completions_z": float("nan")}
+    checks = check_increases(increases) | dict.fromkeys(("sampler_z", "all_completions_z", "label_gap"), float("nan"))
     parts = (increases.baseline, increases.increase, increases.increase_to_answer)
     checks["not_finite"] = float(sum(int((~np.isfinite(part)).sum()) for part in parts))
     errors, warnings = _judge_sums(checks, increases)
     if plain and measures is not None:
         checks["sampler_z"] = _test_sampler(measures, columns)
         errors += _find_undefined(measures, columns)
+        checks["label_gap"], doubts = _test_labels(columns)
+        warnings += doubts
     if plain:
         checks["all_completions_z"], failed = _test_all_completions(columns, checks["noise_floor"])
         errors += failed
@@ -112,6 +118,21 @@ def _test_all_completions(columns: Columns, floor: float) -> tuple[float, list[s
         f"(t = {t[worst]:.1f}) under {c.vector}, layer {c.layer}, multiplier {c.multiplier:+g}, and above 0 in "
         f"{int(real.sum())} of {len(on)} conditions; likely completions that were not drawn at temperature 1 from the "
         "model that is scored, or text that was tokenised anew"
+    ]
+
+
+def _test_labels(columns: Columns) -> tuple[float, list[str]]:
+    """Mean of the share of target labels less P(A), and a warning if it is neither chance nor small."""
+    gap = columns.unsteered["share_A"] - columns.unsteered["p_A"]
+    mean, (t, p) = float(measure_spread(gap, columns.clusters)[0]), mean_t(gap, columns.clusters)
+    if not (np.isfinite(p) and abs(t) > WARN_T and abs(mean) > MAX_LABEL_GAP):
+        return mean, []
+    labelled, told = (100 * np.nanmean(columns.unsteered[name]) for name in ("share_A", "p_A"))
+    cause = "an answer that takes several tokens" if mean > 0 else "words that begin with the letter"
+    return mean, [
+        f"labels against tokens: {labelled:.1f} % of the completions are labelled with the target, but P(A) by the "
+        f"tokens that complete it is {told:.1f} % (t = {t:+.1f} over prompts), and its changes may be off as "
+        f"much; likely {cause}"
     ]
 
 

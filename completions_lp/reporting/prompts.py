@@ -21,7 +21,8 @@ Steered = Float[np.ndarray, "condition prompt"]
 _UNSTEERED = ("p_A", "p_A_se", "p_A_low", "p_A_high", "first_A", "first_B", "n_tokens", "excess_surprisal")
 """What the per-prompt table takes from the measures as it is."""
 _STEERED = (
-    *("p_A_steered", "p_A_steered_se", "p_A_steered_low", "p_A_steered_high", "first_A_steered", "first_B_steered"),
+    *("p_A_steered", "p_A_steered_se", "p_A_steered_low", "p_A_steered_high", "p_A_change_se"),
+    *("first_A_steered", "first_B_steered"),
     *("increase_to_answer_A_rb", "kl", "kl_reverse", "ess", "mean_weight_low", "mean_weight_high", "n_steered"),
 )
 

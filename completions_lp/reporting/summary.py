@@ -197,13 +197,15 @@ def _average(
 def measure_errors(columns: Columns) -> dict[str, Float[np.ndarray, "condition prompt"]]:
     """Sampling noise of P(A) on each prompt, as standard errors, where it was measured.
 
-    That of the change adds up both parts' as if they were independent. They come from the same draws, so as a rule
-    they rise and fall together: conservative.
+    P(A) before and after come from the same draws and as a rule rise and fall together, so their change has an error of
+    its own. Where draws of the steered model joined the latter, it is not known, and the two errors are added up as if
+    they were independent: conservative.
     """
     if PRIMARY not in columns.steered:
         return {}
-    steered = columns.steered["p_A_steered_se"]
-    return {"p_A_steered": steered, PRIMARY: 100 * np.hypot(columns.unsteered["p_A_se"], steered)}
+    steered, change = columns.steered["p_A_steered_se"], columns.steered["p_A_change_se"]
+    apart = np.hypot(columns.unsteered["p_A_se"], steered)
+    return {"p_A_steered": steered, PRIMARY: 100 * np.where(np.isfinite(change), change, apart)}
 
 
 def _pool(columns: Columns, *, level: float) -> list[Numbers]:

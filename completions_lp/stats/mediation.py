@@ -2,14 +2,15 @@
 
 Two hybrids of the unsteered model p and the steered q split it: one takes the probability of answering A from q and all
 other tokens from p ("answer only"), the other the reverse ("reasoning only": the steered text, read by the unsteered
-model). Their prefix weights are exact, so the samples at hand tell their P(A), too (STATISTICS §3.5).
+model). Their prefix weights are exact, so the samples at hand tell their P(A), too, whichever of the two models they
+were drawn from (STATISTICS §3.5).
 """
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import logit
 
-from completions_lp.stats.steps import Steps
+from completions_lp.stats.steps import Steps, pool_log_weight
 from completions_lp.stats.survival import estimate_probability
 
 
@@ -19,6 +20,8 @@ def estimate_hybrids(
     logprob_steered: Float[np.ndarray, "condition completion token"],
     log_hazard: Float[np.ndarray, "completion token"],
     log_hazard_steered: Float[np.ndarray, "condition completion token"],
+    samplers: Float[np.ndarray, "sampler completion token"] | None = None,
+    draws: Int[np.ndarray, " sampler"] | Float[np.ndarray, " sampler"] | None = None,
 ) -> tuple[Float[np.ndarray, " condition"], Float[np.ndarray, " condition"]]:
     """P(A within K) with only the answer steered, and with only the tokens before it steered.
 
@@ -26,17 +29,22 @@ def estimate_hybrids(
     answer and (p, q) for the reasoning.
 
     Args:
-        steps: The completions of one prompt, drawn from the unsteered model.
+        steps: The completions of one prompt.
         logprob: Unsteered log prob of each token, in nats.
         logprob_steered: The same under the conditions.
         log_hazard: Unsteered log prob that the next token completes A, in nats.
         log_hazard_steered: The same under the conditions.
+        samplers: Log prob of each token under the distributions drawn from; by default the unsteered model alone.
+        draws: Completions drawn from each sampler.
 
     Returns:
         Answer only and reasoning only, by the survival estimator with the hybrid's weights.
     """
-    answer = steps.sum_before(_log_stay(logprob_steered, log_hazard_steered) - _log_stay(logprob, log_hazard))
-    reasoning = steps.sum_before(logprob_steered - logprob) - answer
+    if samplers is None or draws is None:
+        samplers, draws = logprob[None], np.array([steps.draws])
+    stays = _log_stay(logprob_steered, log_hazard_steered) - _log_stay(logprob, log_hazard)
+    answer = pool_log_weight(steps, logprob + stays, samplers, draws)
+    reasoning = pool_log_weight(steps, logprob_steered - stays, samplers, draws)
     unsteered = np.broadcast_to(log_hazard, log_hazard_steered.shape)
     return (
         estimate_probability(steps, answer, log_hazard_steered),

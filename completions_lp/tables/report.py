@@ -66,7 +66,8 @@ def format_checks(report: Report) -> str:
     sampler, everything = tell("sampler_z", "t = {:+.1f}"), tell("all_completions_z", "largest t = {:+.1f}")
     return (
         f"Noise floor (largest change under multiplier 0): {floor}; sampled against scored log probs: {gap}; sampler "
-        f"test (surprisal minus entropy): {sampler}; mean increase of all completions, at most 0: {everything}."
+        f"test (surprisal minus entropy): {sampler}; mean increase of all completions, at most 0: {everything}; share "
+        f"of the target by labels less by tokens: {tell('label_gap', '{:+.3f}')}."
     )
 
 
