@@ -69,11 +69,15 @@ class Peak:
     nodes: int
     """Nodes of each prompt's tree."""
     conditions: int
+    budget: float = 1.0
+    """GiB that a pass may take."""
     mib: float = 0.0
 
     def __str__(self) -> str:
         work = f"{self.prompts} prompt(s) of {self.nodes} nodes, {self.conditions} conditions"
-        return f"{self.stage:9}{self.mib:7.0f} MiB above the model: vocabulary {self.vocab}, {work}"
+        return (
+            f"{self.stage:9}{self.mib:7.0f} MiB above the model: vocabulary {self.vocab}, {work}, {self.budget:g} GiB"
+        )
 
 
 def run_sampling(case: Case, *, batch_size: int | None = None) -> Completions:
@@ -162,6 +166,7 @@ def list_peaks(*, quick: bool) -> list[Peak]:
     if quick:
         return [Peak("grid", 2000, 1, 100, 5), Peak("sampling", 2000, 2, 100, 0)]
     conditions = [Peak("grid", 32000, 1, 2000, n) for n in (1, 6, 24)]
+    conditions += [Peak("grid", 32000, 1, 2000, n, 1 / 16) for n in (24, 96)]
     prompts = [Peak("grid", 32000, n, 500, 24) for n in (1, 2, 4, 8)]
     nodes = [Peak("grid", 32000, 1, n, 24) for n in (250, 1000, 4000)]
     vocab = [Peak(stage, 150000, 1, 2000, 24) for stage in ("grid", "sampling")]
@@ -178,24 +183,25 @@ def measure_peak(peak: Peak) -> Peak:
 def measure_peak_here(peak: Peak) -> Peak:
     """Load a model of 15M parameters but for its vocabulary, do the work once in small, then at full size."""
     base = Setting("memory", 288, 6, 6, 6, 768, peak.vocab, lengths=(90, 90), scored=peak.prompts)
-    setting = replace(base, prompts=peak.prompts, samples=max(1, peak.nodes // 9))
+    multipliers = tuple(np.linspace(0.5, 2.0, -(-max(peak.conditions, 1) // base.layers)).tolist())
+    setting = replace(base, prompts=peak.prompts, samples=max(1, peak.nodes // 9), multipliers=multipliers)
     case = make_case(setting)
     small = replace(case, sampling=Sampling(n=1, max_new_tokens=2), conditions=case.conditions[:1])
     if peak.stage == "sampling":
         sharpen(case, 9.9)
         run_sampling(small)
     else:
-        _score_random(small, samples=1, prompts=1)
+        _score_random(small, samples=1, prompts=1, budget=peak.budget)
     before = _reset_peak()
     if peak.stage == "sampling":
         run_sampling(case, batch_size=peak.prompts)
     else:
-        picked = tuple(case.conditions[i % len(case.conditions)] for i in range(peak.conditions))
-        _score_random(replace(case, conditions=picked), samples=setting.samples, prompts=peak.prompts)
+        case = replace(case, conditions=case.conditions[: peak.conditions])
+        _score_random(case, samples=setting.samples, prompts=peak.prompts, budget=peak.budget)
     return replace(peak, mib=(_read_status("VmHWM") - before) / 1024)
 
 
-def _score_random(case: Case, *, samples: int, prompts: int) -> None:
+def _score_random(case: Case, *, samples: int, prompts: int, budget: float) -> None:
     """Score random ids, which share nothing, with all prompts in one batch."""
     rng = np.random.default_rng(0)
     shape = prompts * samples, 10
@@ -217,7 +223,14 @@ def _score_random(case: Case, *, samples: int, prompts: int) -> None:
         labelling=Labelling(),
     )
     score_completions(
-        case.model, said, [case.vector], case.conditions, batch_size=prompts, engine="tree", progress=False
+        case.model,
+        said,
+        [case.vector],
+        case.conditions,
+        batch_size=prompts,
+        memory_budget=budget,
+        engine="tree",
+        progress=False,
     )
 
 
