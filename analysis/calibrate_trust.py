@@ -1,7 +1,7 @@
 """How far to trust P(A) under steering, by its flag: what was estimated against draws of the steered model itself.
 
-    python analysis/calibrate_trust.py [--samples 100] [--top-up 25 100 400] [--seeds 2]
-    python analysis/calibrate_trust.py --samples 400 [--seeds 2]
+    python analysis/calibrate_trust.py [--samples 100] [--top-up 25 100 400] [--seeds 6]
+    python analysis/calibrate_trust.py --samples 400 --top-up 400 800
     python analysis/calibrate_trust.py --tune                       # what other thresholds do, on the other prompts
 
 The embedded model, its prompts, layers 2 to 4, multipliers ±0.5, ±1, ±2, and 400 direct draws in every cell, under
@@ -48,17 +48,16 @@ class Cells:
     share: np.ndarray
     """Of the direct draws."""
     noise: np.ndarray
-    """Binomial standard deviation of the share."""
+    """Binomial standard deviation of the share, were all seeds' direct draws right."""
     tail: np.ndarray
     """Probability of a count as far out as that of the direct draws, were P(A) at the nearer of its bounds."""
 
     @classmethod
-    def of(cls, measures: Measures, checked: Validation) -> "Cells":
-        """All cells of some measures; the noise is that at (hits + 1)/(draws + 2), so that no share of 0 is certain."""
+    def of(cls, measures: Measures, checked: Validation, settled: np.ndarray) -> "Cells":
+        """All cells of some measures; ``settled`` is the share of all seeds' direct draws, from ``settle_shares``."""
         names = ("p_A_steered", "p_A_steered_se", "p_A_steered_low", "p_A_steered_high", "ess")
         names = (*names, "mean_weight_low", "mean_weight_high")
-        smoothed = (checked.hits + 1) / (checked.draws + 2)
-        noise = np.sqrt(smoothed * (1 - smoothed) / checked.draws)
+        noise = np.sqrt(settled * (1 - settled) / checked.draws)
         columns = [measures.steered[name] for name in names]
         n, hits, low, high = checked.draws, checked.hits, columns[2], columns[3]
         tail = np.minimum(stats.binom.cdf(hits, n, low), stats.binom.sf(hits - 1, n, high))
@@ -88,19 +87,32 @@ def main() -> None:
     parser.add_argument("--layers", type=int, nargs="+", default=[2, 3, 4])
     parser.add_argument("--multipliers", type=float, nargs="+", default=[-2, -1, -0.5, 0.5, 1, 2])
     parser.add_argument("--limit", type=int, default=None, help="prompts (default: all)")
-    parser.add_argument("--seeds", type=int, default=2, help="sets of draws, each with a seed of its own")
+    parser.add_argument("--seeds", type=int, default=6, help="sets of draws, each with a seed of its own")
     parser.add_argument("--tune", action="store_true", help="on the prompts in even places: what thresholds would do")
     options = parser.parse_args()
     if options.tune:
         options.top_up = []
     found = [collect(options, seed) for seed in range(options.seeds)]
-    by_top_up = {n: Cells.join([cells[n] for cells in found]) for n in found[0]}
+    settled = settle_shares([checked for _, checked in found])
+    by_top_up = {
+        n: Cells.join([Cells.of(measures[n], checked, settled) for measures, checked in found]) for n in found[0][0]
+    }
     print(f"{options.samples} unsteered draws a prompt, {options.draws} direct draws a cell, {options.seeds} seeds\n")
     print(format_tuning(by_top_up[0]) if options.tune else format_table(by_top_up))
 
 
-def collect(options: argparse.Namespace, seed: int) -> dict[int, Cells]:
-    """The cells of one half of the prompts by steered draws that joined the red ones; 0 is before any did."""
+def settle_shares(checks: Sequence[Validation]) -> np.ndarray:
+    """The share of all seeds' direct draws, (hits + 1)/(draws + 2), so that none is certain.
+
+    It is where the noise of one seed's share is taken: at that share itself, one that fell low by chance would have its
+    noise look small, and of estimates that are right 1 to 2 % would lie beyond 3 sd of a share below .05.
+    """
+    hits, draws = (np.sum([getattr(check, name) for check in checks], axis=0) for name in ("hits", "draws"))
+    return (hits + 1) / (draws + 2)
+
+
+def collect(options: argparse.Namespace, seed: int) -> tuple[dict[int, Measures], Validation]:
+    """One half of the prompts: measures by steered draws that joined the red cells (0: before any did); the check."""
     half = 0 if options.tune else 1
     config = load_config(EMBEDDED)
     model = load_model(config.model.name)
@@ -116,7 +128,7 @@ def collect(options: argparse.Namespace, seed: int) -> dict[int, Cells]:
         more = replace(completions, sampling=replace(sampling, top_up=n))
         measures[n] = top_up(model, more, vectors, measures[0], **common)[0]
     checked = validate_cells(model, completions, vectors, measures[0], conditions, draws=options.draws, **common)
-    return {n: Cells.of(found, checked) for n, found in measures.items()}
+    return measures, checked
 
 
 def format_table(by_top_up: Mapping[int, Cells]) -> str:

@@ -15,6 +15,8 @@ from jaxtyping import Int
 from completions_lp.records import PARTIAL, InputError, Labelling, Tokenizer
 
 NO_ANSWER = "none"
+_WORD_CHARACTERS = [chr(code) for code in range(0x4E00, 0x9FFF)]
+"""More of them than any answer has."""
 
 
 class Labeller:
@@ -60,7 +62,7 @@ class Labeller:
         """
         if self.labelling.rule == "regex":
             return None
-        tail = "" if self.labelling.rule == "token" else self._text(tuple(said))[-len(letter) - 1 :]
+        tail = "" if self.labelling.rule == "token" else _reduce_tail(self._text(tuple(said)), letter)
         if (tail, letter) not in self._completing:
             hits = [token for token, text in self._list_candidates(letter) if self._completes(tail, text, letter)]
             self._completing[tail, letter] = np.array(hits, dtype=np.int64)
@@ -127,3 +129,13 @@ class Labeller:
         if token_ids not in self._texts:
             self._texts[token_ids] = str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
         return self._texts[token_ids]
+
+
+def _reduce_tail(text: str, letter: str) -> str:
+    """The end of a text as far as it bears on what completes ``letter``: its own characters, words or not.
+
+    All others of a kind are alike, so that after any text there are only a few cases to tell apart.
+    """
+    tail = text[-len(letter) - 1 :]
+    word = next(c for c in _WORD_CHARACTERS if c not in letter)
+    return "".join(c if c in letter else word if re.match(r"\w", c) else "\n" for c in tail)

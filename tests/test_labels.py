@@ -1,3 +1,5 @@
+import itertools
+import re
 import types
 
 import pytest
@@ -14,6 +16,9 @@ class Pieces:
 
     def __call__(self, text, *, add_special_tokens=True):
         return types.SimpleNamespace(input_ids=[self.texts.index(text)])
+
+    def __len__(self):
+        return len(self.texts)
 
     def decode(self, token_ids, *, skip_special_tokens=False):
         joined = b"".join(self.encode(i, skip_special_tokens) for i in token_ids)
@@ -199,3 +204,51 @@ def test_the_letter_is_found_at_its_own_byte_where_every_token_is_one(tokenizer)
     byte_ids = [tokenizer(character, add_special_tokens=False).input_ids[0] for character in text]
     labeller = Labeller(tokenizer, Labelling())
     assert labeller.label(byte_ids, letters=("A", "B")) == ("A", text.index("A"))
+
+
+@pytest.mark.parametrize("letters", [("A",), ("B", "x"), ("yes",), ("no", "_9"), ("(A)",), ("一",)])
+@pytest.mark.parametrize("rule", ["letter", "substring"])
+def test_the_tokens_that_complete_an_answer_are_those_after_which_it_stands_there(letters, rule):
+    """By trying every token after every text of up to two tokens, the whole of it searched anew."""
+    pieces = [
+        "",
+        " ",
+        "A",
+        " A",
+        "A)",
+        "As",
+        "(",
+        "(A",
+        ")",
+        "B",
+        "x",
+        "xA",
+        "é",
+        "_",
+        "9",
+        "_9",
+        "\n",
+        "y",
+        "es",
+        "yes",
+    ]
+    pieces += [" yes", "no", "n", "o", "o.", "一", "一丁", "-", "A B", "yes no", "A-A"]
+    tokenizer = Pieces(*pieces)
+    for letter in letters:
+        labeller = Labeller(tokenizer, Labelling(rule=rule))
+        answer = re.escape(letter)
+        pattern = re.compile(rf"(?<!\w){answer}(?!\w)" if rule == "letter" else answer)
+        seen = set()
+        for said in itertools.chain([()], itertools.product(range(len(pieces)), repeat=2)):
+            text = "".join(pieces[i] for i in said)
+            if pattern.search(text):
+                continue
+            want = [
+                token
+                for token, piece in enumerate(pieces)
+                if any(match.end() > len(text) for match in pattern.finditer(text + piece))
+            ]
+            assert labeller.completing_tokens(said, letter=letter).tolist() == want
+            seen.add(tuple(want))
+        assert len(seen) > (rule == "letter")
+        assert len(labeller._completing) < 200  # of 871 texts
