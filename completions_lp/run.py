@@ -225,7 +225,7 @@ class Run:
         self._list_layers()
         names = [vector.name for vector in self._read_confounds()]
         if len(set(names)) < len(names):
-            raise InputError(f"[controls] orthogonal_to has two vectors of the same name; names: {', '.join(names)}. ")
+            raise InputError(f"[controls] orthogonal_to has two vectors of one name ({', '.join(names)}): rename one")
         if self.config.vector.path is None:
             check_pairs(self.model, self.pairs)
         else:
