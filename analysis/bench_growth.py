@@ -16,8 +16,8 @@ from bench_floor import grid_work, interleave, sampling_work
 from bench_models import Case, Setting, make_case, sharpen
 
 from completions_lp.records import Completions, Labelling, Sampling
-from completions_lp.sampling import sample_completions
-from completions_lp.scoring import score_completions
+from completions_lp.sample.draws import sample_completions
+from completions_lp.score.grid import score_tokens
 
 GROWTH: dict[str, tuple[int, ...]] = {
     "samples": (10, 30, 100, 300),
@@ -116,7 +116,7 @@ def _sample(case: Case, _: Completions) -> Any:
 
 
 def _score(case: Case, completions: Completions) -> Any:
-    return score_completions(case.model, completions, [case.vector], case.conditions, engine="tree", progress=False)
+    return score_tokens(case.model, completions, [case.vector], case.conditions, engine="tree", progress=False)
 
 
 def _fit(
@@ -222,7 +222,7 @@ def _score_random(case: Case, *, samples: int, prompts: int, budget: float) -> N
         sampling=case.sampling,
         labelling=Labelling(),
     )
-    score_completions(
+    score_tokens(
         case.model,
         said,
         [case.vector],

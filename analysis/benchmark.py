@@ -34,10 +34,10 @@ from bench_growth import list_peaks, measure_growth, measure_peak, measure_trace
 from bench_models import EMBEDDED, SETTINGS, Case, make_case, sharpen, shrink
 from bench_table import Row, Target, find_targets, print_table
 
-from completions_lp.choices import read_choices
 from completions_lp.model import Engine
-from completions_lp.records import Completions, Scores
-from completions_lp.scoring import score_completions
+from completions_lp.records import Completions, TokenScores
+from completions_lp.score.choices import read_choices
+from completions_lp.score.grid import score_tokens
 
 NAIVE = "naive HF loop"
 STAGES = "sampling", "grid", "choices"
@@ -73,10 +73,10 @@ class Spent:
     gflop: float
 
 
-def run_scoring(case: Case, completions: Completions, engine: Engine = "tree", **read: Any) -> Scores:
+def run_scoring(case: Case, completions: Completions, engine: Engine = "tree", **read: Any) -> TokenScores:
     """Our scoring of the whole grid; ``read`` says what to read beside the log probs."""
     conditions = case.conditions
-    return score_completions(case.model, completions, [case.vector], conditions, engine=engine, progress=False, **read)
+    return score_tokens(case.model, completions, [case.vector], conditions, engine=engine, progress=False, **read)
 
 
 def our_actions(case: Case, part: Completions, *, rows: bool, extras: bool) -> Iterator[Action]:
@@ -123,7 +123,7 @@ def peer_actions(case: Case, completions: Completions, stack: ExitStack) -> Iter
             yield Action("grid", name, score, scale, note)
 
 
-def check_peers(case: Case, completions: Completions, scores: Scores, actions: Sequence[Action]) -> float:
+def check_peers(case: Case, completions: Completions, scores: TokenScores, actions: Sequence[Action]) -> float:
     """Largest difference, in nats a completion, between our scores and the peers'."""
     ours = np.nansum(scores.logprob[len(case.conditions) // 2], -1)
     worst = 0.0

@@ -19,17 +19,19 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from completions_lp.config import EMBEDDED, load_config
-from completions_lp.measuring import measure_completions
 from completions_lp.model import load_model
-from completions_lp.pooling import top_up
+from completions_lp.plan.validation import Validation
 from completions_lp.prompts import load_pairs, load_prompts
 from completions_lp.records import Measures, Sampling
-from completions_lp.sampling import sample_completions
-from completions_lp.scoring import make_conditions, score_completions
+from completions_lp.run.config import EMBEDDED, load_config
+from completions_lp.run.validation import validate_cells
+from completions_lp.sample.draws import sample_completions
+from completions_lp.score.grid import score_tokens
+from completions_lp.score.measures import measure_completions
+from completions_lp.score.topup import top_up
 from completions_lp.stats.bounds import CERTIFIED_WIDTH, MEAN_WEIGHT, MIN_ESS
-from completions_lp.validating import Validation, validate_cells
-from completions_lp.vectors import extract_vector
+from completions_lp.steer.conditions import make_conditions
+from completions_lp.steer.vectors import extract_vector
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +125,7 @@ def collect(options: argparse.Namespace, seed: int) -> tuple[dict[int, Measures]
     completions = sample_completions(model, prompts, sampling=sampling)
     conditions = make_conditions(vectors, layers=options.layers, multipliers=options.multipliers)
     common: dict[str, Any] = {"target": config.label.target}
-    measures = {0: measure_completions(score_completions(model, completions, vectors, conditions, **common), **common)}
+    measures = {0: measure_completions(score_tokens(model, completions, vectors, conditions, **common), **common)}
     for n in options.top_up:
         more = replace(completions, sampling=replace(sampling, top_up=n))
         measures[n] = top_up(model, more, vectors, measures[0], **common)[0]

@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 from drawing import for_each_run, make_parser, save
 
-from completions_lp.comparing import pick_best
-from completions_lp.evaluating import evaluate_completions
-from completions_lp.figures import Batch, Convergence, caption_convergence, plot_convergence, tabulate_convergence
+from completions_lp.quantities import PRIMARY
 from completions_lp.records import Condition, InputError, Report, SteeringVector
-from completions_lp.reporting import PRIMARY, summarize
-from completions_lp.run import Run
+from completions_lp.report import summarize
+from completions_lp.report.comparison import pick_best
+from completions_lp.run.stages import Run
+from completions_lp.score.parts import score_completions
+from completions_lp.show.figures import Batch, Convergence, caption_convergence, plot_convergence, tabulate_convergence
+from completions_lp.steer.vectors import PairDifferences, average_differences, read_differences
 from completions_lp.store import read_completions
-from completions_lp.vectors import PairDifferences, average_differences, read_differences
 
 MOST = 5
 """Batches of one size."""
@@ -34,7 +35,7 @@ def measure(run: Run, cell: Condition, sizes: list[int], quantity: str, *, seed:
     vectors = [make_vector(differences, rows, f"{len(rows)}-{number}") for number, rows in batches]
     conditions = [Condition(v.name, "target", cell.layer, cell.multiplier, cell.positions) for v in vectors]
     completions = read_completions(run.folder, sampling=config.sampling, labelling=config.labelling)
-    found = evaluate_completions(run.model, completions, vectors, conditions, target=target, kl=False, progress=False)
+    found = score_completions(run.model, completions, vectors, conditions, target=target, kl=False, progress=False)
     report = summarize(found.increases, None, found.measures, target=target, seed=config.sampling.seed)
     made = tuple(
         Batch(

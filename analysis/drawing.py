@@ -14,9 +14,9 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
-from completions_lp.figures import GALLERY
 from completions_lp.records import InputError, Report
-from completions_lp.results import load_report
+from completions_lp.run.results import load_report
+from completions_lp.show.figures import GALLERY
 from completions_lp.store import read_validation, write_figure
 
 OUT = Path(__file__).parent / "figures"

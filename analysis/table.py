@@ -8,7 +8,7 @@ from pathlib import Path
 from drawing import for_each_run, make_parser
 
 from completions_lp.records import Report
-from completions_lp.tables.latex import QUANTITIES, format_latex
+from completions_lp.show.text.latex import QUANTITIES, format_latex
 
 
 def main() -> None:

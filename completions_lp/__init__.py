@@ -16,17 +16,17 @@ _HOMES = {
     "Report": "records",
     "Sampling": "records",
     "SteeringVector": "records",
-    "extract_vector": "vectors",
-    "load_config": "config",
+    "extract_vector": "steer.vectors",
+    "load_config": "run.config",
     "load_model": "model",
     "load_pairs": "prompts",
     "load_prompts": "prompts",
-    "make_conditions": "scoring",
-    "plot_layers": "figures",
-    "read_choices": "choices",
-    "sample_completions": "sampling",
-    "score_completions": "scoring",
-    "summarize": "reporting",
+    "make_conditions": "steer.conditions",
+    "plot_layers": "show.figures",
+    "read_choices": "score.choices",
+    "sample_completions": "sample.draws",
+    "score_completions": "score.parts",
+    "summarize": "report",
     "wrap_model": "model",
 }
 __all__ = sorted(_HOMES)
@@ -44,4 +44,4 @@ def __dir__() -> list[str]:
 
 
 if "IPython" in sys.modules:  # a notebook shows reports, completions and scores as they should be seen
-    importlib.import_module("completions_lp.notebook").register()
+    importlib.import_module("completions_lp.show.notebook").register()

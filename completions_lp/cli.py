@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from completions_lp.records import InputError
 
 if TYPE_CHECKING:
-    from completions_lp.config import Config
     from completions_lp.records import Report
+    from completions_lp.run.config import Config
 
 STAGES = {
     "vector": "make the steering vector and its controls",
@@ -103,13 +103,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def run_all(options: argparse.Namespace) -> int:
     """``completions-lp run``."""
-    from completions_lp.config import EMBEDDED, load_config
+    from completions_lp.run.config import EMBEDDED, load_config
 
     config = load_config(options.config or EMBEDDED, options.overrides)
     folder = Path(options.out) if options.out else _name_folder(options.config)
     if (folder / "run.json").exists() and not options.overwrite:
         raise InputError(f"{folder} already holds a run; give another --out, or --overwrite to replace it")
-    from completions_lp.run import Options, Run
+    from completions_lp.run.stages import Options, Run
 
     run = Run(config, folder, options=Options(tokens=options.tokens, progress=not options.quiet))
     start = time.perf_counter()
@@ -121,7 +121,7 @@ def run_all(options: argparse.Namespace) -> int:
 def run_stage(options: argparse.Namespace) -> int:
     """One stage, from and to a run directory."""
     folder, config = Path(options.folder), _find_config(options)
-    from completions_lp.run import Options, Run
+    from completions_lp.run.stages import Options, Run
 
     settings = Options(tokens=getattr(options, "tokens", False), progress=not options.quiet)
     getattr(Run(config, folder, options=settings), options.stage)()
@@ -131,7 +131,7 @@ def run_stage(options: argparse.Namespace) -> int:
 
 def run_report(options: argparse.Namespace) -> int:
     """``completions-lp report``: nothing here needs the model, or torch."""
-    from completions_lp.results import make_report
+    from completions_lp.run.results import make_report
 
     folder, config = Path(options.folder), _find_config(options)
     print_report(folder, config, make_report(folder, config=config))
@@ -141,7 +141,7 @@ def run_report(options: argparse.Namespace) -> int:
 
 def _find_config(options: argparse.Namespace) -> "Config":
     """The configuration that is named, else that of the run directory, else the embedded one; with overrides."""
-    from completions_lp.config import EMBEDDED, dump_config, load_config, make_config
+    from completions_lp.run.config import EMBEDDED, dump_config, load_config, make_config
     from completions_lp.store import read_info
 
     folder = Path(options.folder)
@@ -153,7 +153,7 @@ def _find_config(options: argparse.Namespace) -> "Config":
 
 def run_figures(options: argparse.Namespace) -> int:
     """``completions-lp figures``."""
-    from completions_lp.results import draw_figures
+    from completions_lp.run.results import draw_figures
 
     for path in draw_figures(options.folder, names=options.only):
         print(escape_text(str(path)))
@@ -162,10 +162,10 @@ def run_figures(options: argparse.Namespace) -> int:
 
 def run_compare(options: argparse.Namespace) -> int:
     """``completions-lp compare``."""
-    from completions_lp.comparing import QUANTITIES, compare_reports
-    from completions_lp.results import load_report
+    from completions_lp.report.comparison import QUANTITIES, compare_reports
+    from completions_lp.run.results import load_report
+    from completions_lp.show.text import format_comparison, tabulate_comparison
     from completions_lp.store import write_rows
-    from completions_lp.tables import format_comparison, tabulate_comparison
 
     folders = list(dict.fromkeys(options.folders))
     differences = compare_reports(
@@ -183,10 +183,10 @@ def run_plan(options: argparse.Namespace) -> int:
     folder = Path(options.folder)
     if options.validate:
         return _validate(options, folder)
-    from completions_lp.forecasting import plan_run
-    from completions_lp.results import load_report
+    from completions_lp.plan.forecast import plan_run
+    from completions_lp.run.results import load_report
+    from completions_lp.show.text import format_plan
     from completions_lp.store import read_info, read_measures
-    from completions_lp.tables import format_plan
 
     info, report = read_info(folder), load_report(folder)
     plan = plan_run(
@@ -207,12 +207,12 @@ def run_plan(options: argparse.Namespace) -> int:
 
 def _validate(options: argparse.Namespace, folder: Path) -> int:
     """``completions-lp plan --validate``."""
-    from completions_lp.config import make_config
+    from completions_lp.run.config import make_config
     from completions_lp.store import read_info
 
     config = make_config(read_info(folder)["config"])
-    from completions_lp.run import Options, Run
-    from completions_lp.tables import format_validation
+    from completions_lp.run.stages import Options, Run
+    from completions_lp.show.text import format_validation
 
     run = Run(config, folder, options=Options(progress=not options.quiet))
     found = run.validate(layers=options.layer, multipliers=options.multiplier, draws=options.draws)
@@ -225,9 +225,9 @@ def _validate(options: argparse.Namespace, folder: Path) -> int:
 
 def run_doctor(options: argparse.Namespace) -> int:
     """``completions-lp doctor``."""
-    from completions_lp.config import ModelSection
     from completions_lp.doctor import check_model, format_findings
     from completions_lp.model import load_model
+    from completions_lp.run.config import ModelSection
 
     name = options.model or ModelSection().name
     model = load_model(name, revision=options.revision, dtype=options.dtype, device=options.device)
@@ -238,8 +238,8 @@ def run_doctor(options: argparse.Namespace) -> int:
 
 def print_report(folder: Path, config: "Config", report: "Report") -> None:
     """The headline table on stdout, what is wrong with it first."""
-    from completions_lp.results import read_quality
-    from completions_lp.tables import format_checks, format_quality_line, format_sentence, format_table
+    from completions_lp.run.results import read_quality
+    from completions_lp.show.text import format_checks, format_quality_line, format_sentence, format_table
 
     print(escape_text(f"{config.model.name} on {config.prompts.path}"))
     for error in report.errors:

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from completions_lp.config import PromptsSection
 from completions_lp.model import Model, compare_engines, read_residuals
 from completions_lp.prompts import first_difference, load_prompts
-from completions_lp.records import Completions, InputError, Positions, Prompt, Sampling, Scores, SteeringVector
-from completions_lp.sampling import sample_completions
-from completions_lp.scoring import make_conditions, score_completions
+from completions_lp.records import Completions, InputError, Positions, Prompt, Sampling, SteeringVector, TokenScores
+from completions_lp.run.config import PromptsSection
+from completions_lp.sample.draws import sample_completions
+from completions_lp.score.grid import score_tokens
+from completions_lp.steer.conditions import make_conditions
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ def check_model(model: Model, *, n_prompts: int = 4, seed: int = 0) -> list[Find
     for positions in ("completion", "all"):
         layers = sorted({0, model.n_layers // 2, model.n_layers - 1})
         conditions = make_conditions([vector], layers=layers, multipliers=(0.0, 1.0), positions=positions)
-        scores = score_completions(model, completions, [vector], conditions, progress=False)
-        alone = score_completions(model, completions, [vector], conditions, progress=False, batch_size=1)
+        scores = score_tokens(model, completions, [vector], conditions, progress=False)
+        alone = score_tokens(model, completions, [vector], conditions, progress=False, batch_size=1)
         zero = [i for i, c in enumerate(conditions) if c.multiplier == 0]
         findings += [
             Finding(
@@ -124,7 +125,7 @@ def _check_site(model: Model, prompts: Sequence[Prompt], limit: float) -> Findin
     return Finding("vectors are read at hidden_states[layer + 1]", float(worst), limit, "relative")
 
 
-def _compare_slow(model: Model, scores: Scores, vector: SteeringVector) -> float:
+def _compare_slow(model: Model, scores: TokenScores, vector: SteeringVector) -> float:
     """Largest difference per completion, in nats, to a full forward pass each, unsteered and steered."""
     completions = scores.completions
     worst = 0.0

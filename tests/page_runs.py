@@ -15,10 +15,11 @@ from completions_lp.records import (
     Measures,
     Prompt,
     Sampling,
-    Scores,
+    TokenScores,
 )
-from completions_lp.reporting import sum_tokens, summarize
-from completions_lp.tables import format_report
+from completions_lp.report import summarize
+from completions_lp.score.sums import sum_tokens
+from completions_lp.show.text import format_report
 
 FAMILY = "\N{MAN}\N{ZERO WIDTH JOINER}\N{WOMAN}\N{ZERO WIDTH JOINER}\N{GIRL}"
 STRANGE = (
@@ -141,7 +142,7 @@ def make_scores(rng, completions, conditions, layers):
         push = strength * (0.3 if condition.kind == "target" else 0.05) * side - 0.1 * strength**2
         noise = rng.normal(0, 0.3, completions.token_ids.shape) * rng.gamma(0.5, 2.0, completions.token_ids.shape)
         logprob[c] = completions.logprob + push + strength * noise * 0.5
-    return Scores(completions, tuple(conditions), completions.logprob, logprob)
+    return TokenScores(completions, tuple(conditions), completions.logprob, logprob)
 
 
 def make_measures(rng, increases):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from completions_lp import evaluating
-from completions_lp.profiling import summarize_profile
-from completions_lp.records import Choices, Completions, Condition, Labelling, Prompt, Sampling, Scores
-from completions_lp.reporting import summarize
+from completions_lp.records import Choices, Completions, Condition, Labelling, Prompt, Sampling, TokenScores
+from completions_lp.report import summarize
+from completions_lp.score import parts
+from completions_lp.score.profile import summarize_profile
 
 MULTIPLIERS = (-4.0, -2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 4.0)
 TEXTS = 40
@@ -52,7 +52,7 @@ def make_scores(completions, conditions):
     baseline = np.log(rng.uniform(0.05, 0.7, size=shape[1:])).astype(np.float32)
     change = 0.1 * push * rng.standard_normal(shape, dtype=np.float32)
     kl = np.abs(change)
-    return Scores(
+    return TokenScores(
         completions,
         tuple(conditions),
         baseline,
@@ -83,9 +83,9 @@ def reduce_scores(n_prompts, n_layers):
         making[:] += clock() - start
         return scores
 
-    evaluating.score_completions = score
+    parts.score_tokens = score
     before, start = peak(), clock()
-    found = evaluating.evaluate_completions(None, completions, [], conditions, progress=False)
+    found = parts.score_completions(None, completions, [], conditions, progress=False)
     profile = summarize_profile(found.profile)
     reduced = clock()
     choices = make_choices(completions.prompts, conditions)

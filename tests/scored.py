@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import toys
 
-from completions_lp.records import Completions, Condition, Labelling, Prompt, Sampling, Scores
+from completions_lp.records import Completions, Condition, Labelling, Prompt, Sampling, TokenScores
 
 TOKENS = {"A": toys.A, "B": toys.B, "C": toys.C, "D": toys.D}
 PARTS = 16
@@ -75,7 +75,7 @@ def make_world(seed, multipliers, *, steps, **options):
 def make_scores(
     worlds, *, within, target="A", conditions=None, sampling=None, labelling=None, kl=True, dtype=np.float64, watch=True
 ):
-    """Scores of the drawn texts of some worlds, one prompt each; every number is read off the laws."""
+    """TokenScores of the drawn texts of some worlds, one prompt each; every number is read off the laws."""
     n_conditions = len(worlds[0].steered) if worlds else 0
     conditions = make_conditions(n_conditions) if conditions is None else conditions
     rows = [(i, text) for i, world in enumerate(worlds) for text in world.texts]
@@ -96,7 +96,7 @@ def make_scores(
         arrays["baseline_answers"][at] = np.stack([seen.lpA, seen.lpB], -1)
         arrays["answers"][:, at] = np.stack([seen.lqA, seen.lqB], -1)
     left_out = (() if kl else ("entropy", "kl", "kl_reverse")) + (() if watch else ("baseline_answers", "answers"))
-    return Scores(completions, conditions, **{name: v for name, v in arrays.items() if name not in left_out})
+    return TokenScores(completions, conditions, **{name: v for name, v in arrays.items() if name not in left_out})
 
 
 def make_completions(worlds, rows, width, within, sampling=None, labelling=None):

@@ -11,8 +11,8 @@ import pytest
 from synthetic import make_study
 
 import completions_lp
-from completions_lp.config import load_config
-from completions_lp.figures import GALLERY, tabulate
+from completions_lp.run.config import load_config
+from completions_lp.show.figures import GALLERY, tabulate
 from completions_lp.store.files import write_table
 
 ANALYSIS = Path(completions_lp.__file__).resolve().parent.parent / "analysis"

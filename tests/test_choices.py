@@ -7,9 +7,9 @@ import reference
 import torch
 from conftest import ARCHITECTURES, make_prompts, make_vector
 
-from completions_lp.choices import pick_letters, read_choices
 from completions_lp.records import Condition, InputError
-from completions_lp.scoring import make_conditions
+from completions_lp.score.choices import pick_letters, read_choices
+from completions_lp.steer.conditions import make_conditions
 
 ANSWERS = {
     " (A)": [40, 7, 41],

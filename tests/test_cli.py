@@ -14,7 +14,7 @@ from conftest import make_module
 from test_prompts import ROW, write
 
 from completions_lp import cli, store
-from completions_lp.config import make_config
+from completions_lp.run.config import make_config
 
 TABLES = ("questions", "completions", "scores", "measures", "profile", "choices", "prompts", "summary", "slopes")
 

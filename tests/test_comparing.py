@@ -7,10 +7,10 @@ import pytest
 from scipy import stats
 from synthetic import make_study
 
-from completions_lp.comparing import compare_reports, pick_best
 from completions_lp.records import InputError
+from completions_lp.report.comparison import compare_reports, pick_best
+from completions_lp.show.text import format_comparison, tabulate_comparison
 from completions_lp.stats import difference_interval
-from completions_lp.tables import format_comparison, tabulate_comparison
 
 
 def shift(report, by, *, quantity="delta_p_A", rename=None):

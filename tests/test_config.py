@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from completions_lp.config import DATA, Config, dump_config, load_config, make_config
 from completions_lp.records import InputError
+from completions_lp.run.config import DATA, Config, dump_config, load_config, make_config
 
 FILE = """
 [model]

@@ -7,8 +7,8 @@ from conftest import make_module
 from test_prompts import ROW, write
 
 from completions_lp import doctor
-from completions_lp.config import PromptsSection
 from completions_lp.model import wrap_model
+from completions_lp.run.config import PromptsSection
 
 
 @pytest.fixture(autouse=True)
@@ -44,8 +44,8 @@ def test_limits_are_tight_enough_to_notice_steering(build_model):
 
 
 def break_layers(monkeypatch):
-    """Scores are of the neighbouring layer."""
-    score = doctor.score_completions
+    """TokenScores are of the neighbouring layer."""
+    score = doctor.score_tokens
 
     def shifted(model, completions, vectors, conditions, **options):
         (vector,) = vectors
@@ -55,24 +55,24 @@ def break_layers(monkeypatch):
         scores = score(model, completions, [moved], swapped, **options)
         return dataclasses.replace(scores, conditions=tuple(conditions))
 
-    monkeypatch.setattr(doctor, "score_completions", shifted)
+    monkeypatch.setattr(doctor, "score_tokens", shifted)
 
 
 def break_batches(monkeypatch):
-    """Scores drift with the batch."""
-    score = doctor.score_completions
+    """TokenScores drift with the batch."""
+    score = doctor.score_tokens
 
     def drifting(*arguments, **options):
         scores = score(*arguments, **options)
         drift = 0.0 if options.get("batch_size") else np.linspace(0, 0.1, scores.logprob.shape[1])[None, :, None]
         return dataclasses.replace(scores, logprob=(scores.logprob + drift).astype(scores.logprob.dtype))
 
-    monkeypatch.setattr(doctor, "score_completions", drifting)
+    monkeypatch.setattr(doctor, "score_tokens", drifting)
 
 
 def break_zero(monkeypatch):
     """Multiplier 0 adds something."""
-    score = doctor.score_completions
+    score = doctor.score_tokens
 
     def noisy(*arguments, **options):
         scores = score(*arguments, **options)
@@ -80,7 +80,7 @@ def break_zero(monkeypatch):
         changed = (scores.logprob + 5e-5 * zero).astype(scores.logprob.dtype)
         return dataclasses.replace(scores, logprob=changed)
 
-    monkeypatch.setattr(doctor, "score_completions", noisy)
+    monkeypatch.setattr(doctor, "score_tokens", noisy)
 
 
 def break_sampler(monkeypatch):
@@ -155,7 +155,7 @@ def test_an_undefined_deviation_does_not_pass():
 
 
 def test_scores_that_are_no_numbers_fail(build_model, monkeypatch):
-    score = doctor.score_completions
+    score = doctor.score_tokens
 
     def spoil(*args, **options):
         scores = score(*args, **options)
@@ -163,7 +163,7 @@ def test_scores_that_are_no_numbers_fail(build_model, monkeypatch):
         logprob[:, 0, 0] = np.nan
         return dataclasses.replace(scores, logprob=logprob)
 
-    monkeypatch.setattr(doctor, "score_completions", spoil)
+    monkeypatch.setattr(doctor, "score_tokens", spoil)
     names = failed(doctor.check_model(build_model("llama")))
     for positions in ("completion", "all"):
         assert f"scores = one full forward per sequence ({positions})" in names

@@ -10,9 +10,9 @@ import pytest
 
 from completions_lp import store
 from completions_lp.cli import main
-from completions_lp.config import DATA
 from completions_lp.records import Condition
-from completions_lp.results import load_report
+from completions_lp.run.config import DATA
+from completions_lp.run.results import load_report
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,15 @@ import torch
 from conftest import make_completions, make_prompts, make_vector
 from scored import make_scores, make_world
 
-from completions_lp import evaluating, store
-from completions_lp.evaluating import choose_conditions, evaluate_completions
-from completions_lp.measuring import measure_completions
-from completions_lp.profiling import profile_tokens
-from completions_lp.records import Condition, Increases, InputError, Measures
-from completions_lp.reporting import sum_tokens
-from completions_lp.scoring import make_conditions, score_completions
+from completions_lp import store
+from completions_lp.records import Condition, Increases, InputError, Measures, Scores
+from completions_lp.score import parts
+from completions_lp.score.grid import score_tokens
+from completions_lp.score.measures import measure_completions
+from completions_lp.score.parts import choose_conditions, score_completions
+from completions_lp.score.profile import profile_tokens
+from completions_lp.score.sums import sum_tokens
+from completions_lp.steer.conditions import make_conditions
 
 MULTIPLIERS = (1.0, -2.0)
 STEERED = ("logprob", "kl", "kl_reverse", "answers")
@@ -54,10 +56,10 @@ def evaluate(monkeypatch, build_model):
 
     def run(scores, *, part=2**27, fail_at=None, progress=False, **options):
         scorer = Scorer(scores, fail_at)
-        monkeypatch.setattr(evaluating, "score_completions", scorer)
-        monkeypatch.setattr(evaluating, "PART", part)
+        monkeypatch.setattr(parts, "score_tokens", scorer)
+        monkeypatch.setattr(parts, "PART", part)
         arguments = (build_model(), scores.completions, [], scores.conditions)
-        return evaluate_completions(*arguments, progress=progress, **options), scorer
+        return score_completions(*arguments, progress=progress, **options), scorer
 
     return run
 
@@ -82,12 +84,12 @@ def test_parts_give_exactly_what_one_part_gives(evaluate):
     assert scorer.parts == [["p0", "p1", "p2", "p3", "p4"]]
     assert whole.increases.completions is scores.completions
     for size, want in ((1, 5), (2 * 21 * 2 * 2 * 5, 3)):  # a prompt has 21 texts of 2 tokens, and there are 5 arrays
-        parts, scorer = evaluate(scores, part=size)
+        apart, scorer = evaluate(scores, part=size)
         assert len(scorer.parts) == want
         assert [name for names in scorer.parts for name in names] == [f"p{i}" for i in range(5)]
-        same(parts, whole)
+        same(apart, whole)
     wholly = (sum_tokens(scores), measure_completions(scores), profile_tokens(scores))
-    same(evaluating.Evaluation(*wholly), whole)
+    same(Scores(*wholly), whole)
 
 
 def test_a_part_without_the_target_is_read_for_its_own_answers(evaluate):
@@ -224,14 +226,14 @@ def test_a_failure_on_the_way_leaves_no_tokens(evaluate, tmp_path):
     assert list(tmp_path.iterdir()) == []
     with store.open_tokens(tmp_path) as keep:
         evaluate(scores, part=1, keep=keep, keep_all=True)
-    parts = pyarrow.parquet.read_table(tmp_path / "tokens.parquet").to_pandas()
+    apart = pyarrow.parquet.read_table(tmp_path / "tokens.parquet").to_pandas()
     with store.open_tokens(tmp_path) as keep:
         evaluate(scores, keep=keep, keep_all=True)
     whole = pyarrow.parquet.read_table(tmp_path / "tokens.parquet").to_pandas()
     assert len(whole) == 2 * int(scores.completions.lengths.sum())
     by = ["multiplier", "prompt_id", "completion_id", "token"]
-    parts, whole = (table.sort_values(by).reset_index(drop=True) for table in (parts, whole))
-    assert parts.equals(whole)
+    apart, whole = (table.sort_values(by).reset_index(drop=True) for table in (apart, whole))
+    assert apart.equals(whole)
 
 
 def test_a_bar_counts_the_parts_where_there_are_several(evaluate, capsys):
@@ -253,17 +255,17 @@ def test_with_a_model_parts_and_one_part_agree_with_its_scores(build_model, toke
     vector = make_vector(model)
     conditions = make_conditions([vector], layers=[0, 2], multipliers=(-1.0, 1.0))
     options = {"kl": kl, "progress": False}
-    whole = evaluate_completions(model, completions, [vector], conditions, **options)
-    scores = score_completions(model, completions, [vector], conditions, target="A", **options)
-    same(whole, evaluating.Evaluation(sum_tokens(scores), measure_completions(scores), profile_tokens(scores)))
+    whole = score_completions(model, completions, [vector], conditions, **options)
+    scores = score_tokens(model, completions, [vector], conditions, target="A", **options)
+    same(whole, Scores(sum_tokens(scores), measure_completions(scores), profile_tokens(scores)))
     assert np.isfinite(whole.measures.steered["kl"]).all() == kl
-    monkeypatch.setattr(evaluating, "PART", 1)
-    parts = evaluate_completions(model, completions, [vector], conditions, **options)
+    monkeypatch.setattr(parts, "PART", 1)
+    apart = score_completions(model, completions, [vector], conditions, **options)
     for name in ("baseline", *Increases.PARTS):
-        np.testing.assert_allclose(getattr(parts.increases, name), getattr(whole.increases, name), atol=1e-9)
+        np.testing.assert_allclose(getattr(apart.increases, name), getattr(whole.increases, name), atol=1e-9)
     for part in ("unsteered", "steered"):
-        for name, values in getattr(parts.measures, part).items():
+        for name, values in getattr(apart.measures, part).items():
             want = getattr(whole.measures, part)[name]
             np.testing.assert_allclose(values, want, rtol=1e-7, atol=1e-9, err_msg=name)
-    np.testing.assert_allclose(parts.profile.increase, whole.profile.increase, atol=1e-9)
-    np.testing.assert_array_equal(parts.measures.trust, whole.measures.trust)
+    np.testing.assert_allclose(apart.profile.increase, whole.profile.increase, atol=1e-9)
+    np.testing.assert_array_equal(apart.measures.trust, whole.measures.trust)

@@ -10,9 +10,9 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from synthetic import make_study
 
-from completions_lp.figures import GALLERY, caption, tabulate
-from completions_lp.figures.page import COLUMN, WIDE
 from completions_lp.records import InputError, Report
+from completions_lp.show.figures import GALLERY, caption, tabulate
+from completions_lp.show.figures.page import COLUMN, WIDE
 
 PANELS = {"token_profile": 2, "steerability": 2, "diagnostics": 6, "distributions": 4}
 """Axes that a figure asks for, where it is not one."""

@@ -8,7 +8,8 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 from synthetic import make_study
 
-from completions_lp.figures import (
+from completions_lp.records import Estimate, Report, ReportRow
+from completions_lp.show.figures import (
     caption,
     plot_agreement,
     plot_promotion,
@@ -16,7 +17,6 @@ from completions_lp.figures import (
     plot_steerability,
     tabulate,
 )
-from completions_lp.records import Estimate, Report, ReportRow
 
 
 @pytest.fixture(scope="module")

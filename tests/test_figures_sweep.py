@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from synthetic import make_study
 
-from completions_lp.figures import (
+from completions_lp.records import BASELINE, Condition, Estimate, Report, ReportRow
+from completions_lp.show.figures import (
     caption,
     plot_damage,
     plot_dose,
@@ -20,7 +21,6 @@ from completions_lp.figures import (
     plot_prompts,
     tabulate,
 )
-from completions_lp.records import BASELINE, Condition, Estimate, Report, ReportRow
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from synthetic import make_study
 
-from completions_lp.figures import (
+from completions_lp.records import Estimate, Report
+from completions_lp.show.figures import (
     Batch,
     Convergence,
     caption,
@@ -17,9 +18,8 @@ from completions_lp.figures import (
     tabulate,
     tabulate_convergence,
 )
-from completions_lp.figures.distributions import STEPS
-from completions_lp.figures.profile import plot_profile
-from completions_lp.records import Estimate, Report
+from completions_lp.show.figures.distributions import STEPS
+from completions_lp.show.figures.profile import plot_profile
 
 
 @pytest.fixture(scope="module")

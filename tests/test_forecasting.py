@@ -10,12 +10,12 @@ import toys
 from conftest import make_completions, make_prompts
 from scipy import stats
 
-from completions_lp import evaluating
-from completions_lp.costing import PART_BYTES, Workload, count_prefixes, expect_distinct, forecast_costs
-from completions_lp.forecasting import Pilot, find_cell, measure_pilot, plan_run, split_variance
-from completions_lp.noise import KNOWN, measure_noise
+from completions_lp.plan.costs import PART_BYTES, Workload, count_prefixes, expect_distinct, forecast_costs
+from completions_lp.plan.forecast import Pilot, find_cell, measure_pilot, plan_run, split_variance
+from completions_lp.plan.noise import KNOWN, measure_noise
 from completions_lp.records import Condition, Estimate, InputError, Sampling
-from completions_lp.reporting import summarize
+from completions_lp.report import summarize
+from completions_lp.score import parts
 from completions_lp.stats import estimate_change_error, estimate_probability, estimate_share, estimate_survival
 
 CELL = Condition("v", "target", 1, 2.0)
@@ -327,7 +327,7 @@ def test_costs_grow_by_the_engines_law(positions):
 
 
 def test_the_part_that_scoring_holds_is_that_of_evaluating():
-    assert PART_BYTES == 4 * evaluating.PART
+    assert PART_BYTES == 4 * parts.PART
 
 
 def test_a_plan_is_of_the_largest_cell_and_halves_its_interval():

@@ -46,7 +46,7 @@ def test_a_forbidden_import_would_be_found(tmp_path):
     assert done.returncode == 1, f"{done.stdout}\n{done.stderr}"
     for contract in (
         "Imports go down the floors only",
-        "Statistics, reporting, records and figures never import torch",
+        "What needs no model needs no torch",
     ):
         assert f"{contract} BROKEN" in done.stdout
 
@@ -57,13 +57,15 @@ def test_what_is_offered_is_sorted_and_there():
     for name in completions_lp.__all__:
         assert getattr(completions_lp, name).__name__ == name
         assert name in dir(completions_lp)
-    with pytest.raises(AttributeError, match="module 'completions_lp' has no attribute 'steer'"):
-        _ = completions_lp.steer
+    with pytest.raises(AttributeError, match="module 'completions_lp' has no attribute 'nothing'"):
+        _ = completions_lp.nothing
 
 
 def test_doors_of_folders_are_sorted_and_there():
     for path in PACKAGE.glob("*/__init__.py"):
         module = importlib.import_module(f"completions_lp.{path.parent.name}")
+        if not hasattr(module, "__all__"):  # the folder of a stage: what is wanted is imported from its module
+            continue
         assert module.__all__ == sorted(module.__all__, key=lambda name: (not name.isupper(), name[0].islower(), name))
         for name in module.__all__:
             assert hasattr(module, name), f"{path.parent.name}.{name}"
@@ -84,6 +86,6 @@ def test_whatever_is_public_says_what_it_does():
         tree = ast.parse(path.read_text(encoding="utf-8"))
         assert ast.get_docstring(tree), path
         found += [(path.name, node.name, ast.get_docstring(node)) for node in list_public(tree)]
-    assert ("scoring.py", "score_completions") in {entry[:2] for entry in found}
+    assert ("grid.py", "score_tokens") in {entry[:2] for entry in found}
     assert ("completions.py", "mask") in {entry[:2] for entry in found}
     assert [f"{path}: {name}" for path, name, text in found if not text] == []

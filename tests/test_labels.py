@@ -4,8 +4,8 @@ import types
 
 import pytest
 
-from completions_lp.labels import Labeller
 from completions_lp.records import InputError, Labelling
+from completions_lp.sample.labels import Labeller
 
 
 class Pieces:

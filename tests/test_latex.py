@@ -7,7 +7,7 @@ import pytest
 from synthetic import make_study
 
 from completions_lp.records import InputError, Report
-from completions_lp.tables.latex import escape_latex, format_booktabs, format_latex
+from completions_lp.show.text.latex import escape_latex, format_booktabs, format_latex
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import toys
 from scored import make_scores, make_world
 from toys import EOS, A, B, C, D
 
-from completions_lp.measuring import estimate_steered, measure_completions, read_texts, weigh_completions
 from completions_lp.records import InputError, Labelling, Measures, Sampling
+from completions_lp.score.measures import estimate_steered, measure_completions, read_texts, weigh_completions
 from completions_lp.stats.bounds import MIN_SURVIVING
 
 MULTIPLIERS = (-1.0, 0.5, 2.0)

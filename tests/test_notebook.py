@@ -9,9 +9,9 @@ import pytest
 from conftest import make_completions, make_prompts
 from synthetic import make_study
 
-from completions_lp.notebook import show_completions, show_report, show_scores
-from completions_lp.records import Condition, Scores
-from completions_lp.tables import format_table
+from completions_lp.records import Condition, TokenScores
+from completions_lp.show.notebook import show_completions, show_report, show_scores
+from completions_lp.show.text import format_table
 
 NASTY = "<script>alert(1)</script>"
 
@@ -62,7 +62,7 @@ def make_scores(completions):
     increase = np.array([[0.01, 0.01, 9.0], [0.5, -1.5, 0.0]])[:, None, :] * np.ones((2, 3, 1))
     baseline = np.where(completions.mask, -1.0, np.nan)
     conditions = tuple(Condition("v<", "target", layer, 1.0) for layer in (3, 4))
-    return Scores(completions, conditions, baseline, baseline + increase)
+    return TokenScores(completions, conditions, baseline, baseline + increase)
 
 
 def test_scores_are_coloured_by_the_condition_that_moves_the_answers(completions):

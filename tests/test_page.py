@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 from page_runs import STRANGE, make_run
 
-from completions_lp.page import write_page
-from completions_lp.page.blocks import MISSING, Blocks, quantise
-from completions_lp.page.document import show_plain, show_text
-from completions_lp.page.grids import LongTable
-from completions_lp.page.packing import pack_run
-from completions_lp.page.reading import choose_coloured, read_run
 from completions_lp.records import Condition, InputError
+from completions_lp.show.page import write_page
+from completions_lp.show.page.blocks import MISSING, Blocks, quantise
+from completions_lp.show.page.document import show_plain, show_text
+from completions_lp.show.page.grids import LongTable
+from completions_lp.show.page.packing import pack_run
+from completions_lp.show.page.reading import choose_coloured, read_run
 
 
 def inflate(blocks, name):
@@ -272,7 +272,7 @@ def test_a_limit_that_holds_nothing_is_refused(folder):
 
 def test_a_page_needs_neither_torch_nor_matplotlib(folder):
     code = (
-        "import sys; from completions_lp.page import write_page; write_page(sys.argv[1]);"
+        "import sys; from completions_lp.show.page import write_page; write_page(sys.argv[1]);"
         "print(sorted({'torch', 'transformers', 'matplotlib', 'nnsight'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)

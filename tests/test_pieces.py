@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from completions_lp.pieces import Cutter
+from completions_lp.sample.pieces import Cutter
 
 
 def decode(tokenizer, ids):

@@ -12,24 +12,17 @@ import pytest
 from scipy import stats
 
 from completions_lp import cli, store
-from completions_lp.config import EMBEDDED, make_config
-from completions_lp.costing import Workload, forecast_costs
-from completions_lp.machine import describe_machine, read_peak, reset_peak
 from completions_lp.model import load_model
+from completions_lp.plan.costs import Workload, forecast_costs
+from completions_lp.plan.validation import Validation, choose_cells, count_target, pick_cells
 from completions_lp.records import BASELINE, Condition, InputError
-from completions_lp.results import load_report
-from completions_lp.run import Options, Run
-from completions_lp.sampling import draw_uniforms
-from completions_lp.tables import format_plan
-from completions_lp.validating import (
-    SEED_OFFSET,
-    Validation,
-    choose_cells,
-    count_target,
-    draw_steered,
-    pick_cells,
-    validate_cells,
-)
+from completions_lp.run.config import EMBEDDED, make_config
+from completions_lp.run.machine import describe_machine, read_peak, reset_peak
+from completions_lp.run.results import load_report
+from completions_lp.run.stages import Options, Run
+from completions_lp.run.validation import SEED_OFFSET, validate_cells
+from completions_lp.sample.draws import draw_steered, draw_uniforms
+from completions_lp.show.text import format_plan
 
 SMALL = ("prompts.limit=12", "sampling.n=24", "sampling.max_new_tokens=12", "scoring.layers=[2, 3]")
 GRID = ("scoring.multipliers=[-1, 1, 2]", "vector.layers=[2, 3]")
@@ -330,7 +323,7 @@ def test_a_pilot_that_is_too_small_is_refused(checked, capsys):
 
 def test_a_plan_names_what_it_does_not_know(pilot):
     """A run directory of an earlier version: no machine, no memory, no error of the change."""
-    from completions_lp.forecasting import plan_run
+    from completions_lp.plan.forecast import plan_run
 
     report, info = load_report(pilot), store.read_info(pilot)
     measures = store.read_measures(pilot, report.increases.completions.prompts)

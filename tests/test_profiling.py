@@ -9,9 +9,9 @@ import toys
 from conftest import make_completions, make_prompts
 from scored import make_scores, make_world
 
-from completions_lp.profiling import profile_tokens, summarize_profile
-from completions_lp.records import Condition, InputError, Profile, Sampling, Scores
-from completions_lp.reporting import sum_tokens
+from completions_lp.records import Condition, InputError, Profile, Sampling, TokenScores
+from completions_lp.score.profile import profile_tokens, summarize_profile
+from completions_lp.score.sums import sum_tokens
 from completions_lp.stats import average_by_group, mean_interval
 
 CONDITIONS = (Condition("v", "target", 1, 1.0), Condition("v", "target", 2, -1.0))
@@ -33,7 +33,7 @@ def random_scores(seed=0, *, n_prompts=7, within=3, longest=6, max_new_tokens=8)
     )
     completions = dataclasses.replace(made, sampling=Sampling(max_new_tokens=max_new_tokens))
     hide = np.where(completions.mask, 0.0, np.nan)
-    return Scores(
+    return TokenScores(
         completions,
         CONDITIONS,
         rng.normal(size=hide.shape) + hide,

@@ -16,8 +16,8 @@ from completions_lp.records import (
     Report,
     ReportRow,
     Sampling,
-    Scores,
     SteeringVector,
+    TokenScores,
 )
 
 PROMPT = {
@@ -70,7 +70,7 @@ def test_a_prompt_knows_which_answers_it_compares(target, want):
 
 def test_arrays_are_read_only_and_the_callers_own_stay_as_they_were(completions):
     mine = np.zeros(2)
-    scores = Scores(completions, CONDITIONS, np.zeros((2, 2)), np.zeros((2, 2, 2)))
+    scores = TokenScores(completions, CONDITIONS, np.zeros((2, 2)), np.zeros((2, 2, 2)))
     increases = make_increases(completions, baseline=mine)
     choices = Choices(completions.prompts, (("A", "B"),) * 2, CONDITIONS, np.zeros((2, 2)), np.zeros((2, 2, 2)))
     direction = np.ones(3)
@@ -123,18 +123,18 @@ def test_the_mask_is_true_at_tokens(completions):
 )
 def test_scores_must_fit_their_completions(completions, baseline, logprob, message):
     with pytest.raises(InputError, match=message):
-        Scores(completions, CONDITIONS, np.zeros(baseline), np.zeros(logprob))
+        TokenScores(completions, CONDITIONS, np.zeros(baseline), np.zeros(logprob))
 
 
 def test_a_condition_cannot_occur_twice(completions):
     with pytest.raises(InputError, match="scores: a condition occurs twice"):
-        Scores(completions, (CONDITIONS[0],) * 2, np.zeros((2, 2)), np.zeros((2, 2, 2)))
+        TokenScores(completions, (CONDITIONS[0],) * 2, np.zeros((2, 2)), np.zeros((2, 2, 2)))
 
 
 def test_increases_are_differences(completions):
     rng = np.random.default_rng(0)
     baseline, logprob = rng.normal(size=(2, 2)), rng.normal(size=(2, 2, 2))
-    increase = Scores(completions, CONDITIONS, baseline, logprob).increase
+    increase = TokenScores(completions, CONDITIONS, baseline, logprob).increase
     assert increase[1, 0, 1] == logprob[1, 0, 1] - baseline[0, 1]
     increases = make_increases(completions, baseline=baseline[0], increase=logprob[0])
     assert increases.logprob[1, 0] == baseline[0, 0] + logprob[0, 1, 0]
@@ -171,7 +171,7 @@ def test_the_scores_of_some_conditions_are_theirs(completions):
     steered = {"logprob": (2, 2, 2), "kl": (2, 2, 2), "kl_reverse": (2, 2, 2), "answers": (2, 2, 2, 2)}
     plain = {"baseline": (2, 2), "entropy": (2, 2), "baseline_answers": (2, 2, 2)}
     arrays = {name: rng.normal(size=shape) for name, shape in {**steered, **plain}.items()}
-    scores = Scores(completions, CONDITIONS, **arrays)
+    scores = TokenScores(completions, CONDITIONS, **arrays)
     for chosen in ([1], [1, 0], []):
         part = scores.select(chosen)
         assert part.conditions == tuple(CONDITIONS[c] for c in chosen)
@@ -179,7 +179,7 @@ def test_the_scores_of_some_conditions_are_theirs(completions):
             np.testing.assert_array_equal(getattr(part, name), arrays[name][chosen], err_msg=name)
         for name in plain:
             assert np.shares_memory(getattr(part, name), arrays[name])
-    bare = Scores(completions, CONDITIONS, arrays["baseline"], arrays["logprob"]).select([1])
+    bare = TokenScores(completions, CONDITIONS, arrays["baseline"], arrays["logprob"]).select([1])
     assert (bare.kl, bare.kl_reverse, bare.answers, bare.entropy, bare.baseline_answers) == (None,) * 5
 
 

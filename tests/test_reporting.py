@@ -8,9 +8,10 @@ import scipy.stats
 import torch
 from conftest import make_completions, make_prompts, make_vector
 
-from completions_lp.records import BASELINE, Choices, Condition, InputError, Sampling, Scores
-from completions_lp.reporting import check_increases, count_answers, measure_prompts, sum_tokens, summarize
-from completions_lp.scoring import score_completions
+from completions_lp.records import BASELINE, Choices, Condition, InputError, Sampling, TokenScores
+from completions_lp.report import count_answers, measure_prompts, summarize
+from completions_lp.score.grid import score_tokens
+from completions_lp.score.sums import check_increases, sum_tokens
 from completions_lp.stats import average_by_group
 
 CONDITIONS = (Condition("v", "target", 0, 0.0), Condition("v", "target", 1, 1.0), Condition("v", "target", 1, -1.0))
@@ -33,7 +34,7 @@ def make_scores(n_prompts=9, *, seed=0, within=3, conditions=CONDITIONS):
     hide = np.where(completions.mask, 0.0, np.nan)
     baseline = rng.normal(-3, 1, size=hide.shape) + hide
     change = rng.normal(size=(len(conditions), *hide.shape)) * [[[c.multiplier]] for c in conditions]
-    return Scores(completions, tuple(conditions), baseline, baseline + change)
+    return TokenScores(completions, tuple(conditions), baseline, baseline + change)
 
 
 def make_choices(scores, *, seed=0):
@@ -71,7 +72,7 @@ def test_sums_over_tokens_equal_a_loop():
 
 def test_sums_are_taken_in_double_precision():
     scores = make_scores()
-    single = Scores(
+    single = TokenScores(
         scores.completions, CONDITIONS, scores.baseline.astype(np.float32), scores.logprob.astype(np.float32)
     )
     sums = sum_tokens(single)
@@ -151,7 +152,7 @@ def test_a_prompt_that_does_not_offer_the_target_is_left_out_of_everything():
     prompts = list(scores.completions.prompts)
     prompts[4] = dataclasses.replace(prompts[4], letters=("No", "Yes"), matching="Yes", not_matching="No")
     completions = dataclasses.replace(scores.completions, prompts=tuple(prompts))
-    scores = Scores(completions, CONDITIONS, scores.baseline, scores.logprob)
+    scores = TokenScores(completions, CONDITIONS, scores.baseline, scores.logprob)
     columns = measure_prompts(sum_tokens(scores))
     for values in columns.values():
         assert np.isnan(values[:, 4]).all()
@@ -182,7 +183,7 @@ def test_exact_frequencies_give_the_conditional_increase_and_minus_kl():
     share = np.random.default_rng(0).random((len(rows), 1))  # how a sequence's log prob is spread over its tokens
     spread = np.concatenate([share, 1 - share], 1)
     logprob = (np.log(steered)[:, None] * spread)[None]
-    scores = Scores(completions, CONDITIONS[1:2], np.log(p)[:, None] * spread, logprob)
+    scores = TokenScores(completions, CONDITIONS[1:2], np.log(p)[:, None] * spread, logprob)
     columns = measure_prompts(sum_tokens(scores))
     for i in range(2):
         pairs = [(c / sum(counts[i]), q[i][j], labels[i][j]) for j, c in enumerate(counts[i])]
@@ -216,7 +217,7 @@ def test_an_enumerable_model_gives_its_exact_increase_and_minus_kl(build_model, 
         labels=["A" if a else "none" for a in has_a],
         answers=[ids.index(3) if 3 in ids else -1 for ids in sequences],
     )
-    scores = score_completions(model, completions, [vector], [condition], progress=False, batch_size=50)
+    scores = score_tokens(model, completions, [vector], [condition], progress=False, batch_size=50)
     increases = sum_tokens(scores)
     weights, groups = np.array(list(exact.values())), completions.prompt_index
     assert weights.sum() == pytest.approx(1)
@@ -287,7 +288,7 @@ def test_order_changes_nothing():
     )
     conditions = tuple(CONDITIONS[i] for i in turn)
     again = summarize(
-        Scores(shuffled, conditions, scores.baseline[rows], scores.logprob[turn][:, rows]),
+        TokenScores(shuffled, conditions, scores.baseline[rows], scores.logprob[turn][:, rows]),
         Choices(
             shuffled.prompts, choices.letters, conditions, choices.baseline[prompts], choices.logprob[turn][:, prompts]
         ),
@@ -306,7 +307,7 @@ def test_clusters_are_the_unit_of_the_interval():
     scores = make_scores(12)
     prompts = tuple(dataclasses.replace(p, cluster=f"c{i // 2}") for i, p in enumerate(scores.completions.prompts))
     completions = dataclasses.replace(scores.completions, prompts=prompts)
-    report = summarize(Scores(completions, CONDITIONS, scores.baseline, scores.logprob))
+    report = summarize(TokenScores(completions, CONDITIONS, scores.baseline, scores.logprob))
     estimate = report.estimate("increase_all", CONDITIONS[1])
     assert (estimate.n, estimate.n_clusters, estimate.method) == (12, 6, "cluster t")
     assert "few prompts: 6 independent units" in report.warnings[1]
@@ -316,7 +317,7 @@ def test_checks_are_the_largest_deviations():
     scores = make_scores()
     zero = scores.baseline + np.where(np.arange(54)[:, None] == 7, 1e-4, 0.0)
     logprob = np.concatenate([zero[None], scores.logprob[1:]])
-    increases = sum_tokens(Scores(scores.completions, CONDITIONS, scores.baseline, logprob))
+    increases = sum_tokens(TokenScores(scores.completions, CONDITIONS, scores.baseline, logprob))
     checks = check_increases(increases)
     assert checks["noise_floor"] == pytest.approx(1e-4 * scores.completions.lengths[7], rel=1e-6)
     assert checks["sampler_gap"] == pytest.approx(np.abs(np.nansum(scores.baseline, -1)).max())  # drawn at log prob 0
@@ -328,7 +329,7 @@ def test_draws_from_another_distribution_are_warned_of(changes):
     scores = make_scores(25)
     assert not any("temperature 1" in warning for warning in summarize(scores).warnings)
     completions = dataclasses.replace(scores.completions, sampling=Sampling(**changes))
-    warnings = summarize(Scores(completions, CONDITIONS, scores.baseline, scores.logprob)).warnings
+    warnings = summarize(TokenScores(completions, CONDITIONS, scores.baseline, scores.logprob)).warnings
     assert any("increase_all is not −KL" in warning for warning in warnings)
     assert not any("few prompts" in warning for warning in warnings)
 

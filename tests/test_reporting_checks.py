@@ -9,9 +9,9 @@ import scipy.stats
 from drawn import change, draw_choices, draw_increases, draw_measures, list_conditions
 
 from completions_lp.records import Sampling
-from completions_lp.reporting import summarize
-from completions_lp.reporting.caveats import list_caveats
-from completions_lp.reporting.prompts import collect_columns
+from completions_lp.report import summarize
+from completions_lp.report.caveats import list_caveats
+from completions_lp.report.prompts import collect_columns
 
 
 def make(n_prompts=24, conditions=None, **options):

@@ -11,9 +11,10 @@ from scipy.special import logit
 from test_intervals import bootstrap_t
 from test_sweeps import spread
 
+from completions_lp.quantities import name_unit
 from completions_lp.records import BASELINE, InputError, Prompt
-from completions_lp.reporting import name_unit, summarize
-from completions_lp.reporting.sweep import start_stream
+from completions_lp.report import summarize
+from completions_lp.report.sweep import start_stream
 
 PLAIN = [
     *("increase_to_answer_A", "increase_A", "increase_to_answer_not_A", "increase_not_A", "increase_all"),

@@ -9,11 +9,12 @@ import scipy.stats
 from drawn import change, draw_choices, draw_increases, draw_measures, list_conditions
 from test_sweeps import flip_signs
 
+from completions_lp.quantities import SWEPT
 from completions_lp.records import Inference
-from completions_lp.reporting import SWEPT, summarize
-from completions_lp.reporting.controls import compare_directions, rank_sweep
-from completions_lp.reporting.slopes import fit_lines
-from completions_lp.reporting.sweep import start_stream
+from completions_lp.report import summarize
+from completions_lp.report.controls import compare_directions, rank_sweep
+from completions_lp.report.slopes import fit_lines
+from completions_lp.report.sweep import start_stream
 from completions_lp.stats import share_below_zero
 
 

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from completions_lp import cli, store
-from completions_lp.figures import GALLERY
 from completions_lp.records import InputError
-from completions_lp.results import draw_figures, load_report
+from completions_lp.run.results import draw_figures, load_report
+from completions_lp.show.figures import GALLERY
 
 
 @pytest.fixture(scope="module")

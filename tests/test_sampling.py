@@ -9,7 +9,7 @@ from conftest import ARCHITECTURES, make_prompts
 
 from completions_lp.model import RowDecoder, TreeDecoder
 from completions_lp.records import InputError, Sampling
-from completions_lp.sampling import draw_uniforms, invert_cdf, sample_completions
+from completions_lp.sample.draws import draw_uniforms, invert_cdf, sample_completions
 
 
 def draws_of(completions, prompt):

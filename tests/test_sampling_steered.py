@@ -10,11 +10,11 @@ import torch
 from conftest import make_prompts, make_vector
 from test_sampling import draws_of, sample
 
-from completions_lp import sampling as module_of_sampling
 from completions_lp.model import RowDecoder, Steering, TreeDecoder
 from completions_lp.records import BASELINE, Condition, InputError, Sampling
-from completions_lp.sampling import draw_uniforms
-from completions_lp.scoring import score_completions
+from completions_lp.sample import draws as module_of_sampling
+from completions_lp.sample.draws import draw_uniforms
+from completions_lp.score.grid import score_tokens
 
 
 def steer(layer=1, multiplier=1.0, positions="completion", vector="v"):
@@ -70,7 +70,7 @@ def test_log_probs_are_those_that_scoring_gives(build_model, positions):
     vector, condition = make_vector(model), steer(1, 1.0, positions)
     completions = sample(model, make_prompts(), Sampling(n=8, max_new_tokens=5), vectors=[vector], condition=condition)
     for engine in ("tree", "rows"):
-        scores = score_completions(model, completions, [vector], [condition], engine=engine, progress=False)
+        scores = score_tokens(model, completions, [vector], [condition], engine=engine, progress=False)
         np.testing.assert_allclose(completions.logprob, scores.logprob[0], atol=1e-9)
         assert np.nanmax(np.abs(completions.logprob - scores.baseline)) > 0.1
 

@@ -8,7 +8,8 @@ from conftest import ARCHITECTURES, make_completions, make_prompts, make_vector,
 
 from completions_lp.model import pick_engine
 from completions_lp.records import Condition, InputError
-from completions_lp.scoring import make_conditions, score_completions
+from completions_lp.score.grid import score_tokens
+from completions_lp.steer.conditions import make_conditions
 
 
 def slow_scores(model, completions, vector, conditions):
@@ -28,7 +29,7 @@ def slow_scores(model, completions, vector, conditions):
 
 
 def fast_scores(model, completions, vector, conditions, **options):
-    scores = score_completions(model, completions, [vector], conditions, progress=False, **options)
+    scores = score_tokens(model, completions, [vector], conditions, progress=False, **options)
     assert np.array_equal(np.isfinite(scores.baseline), completions.mask)
     return np.nansum(np.concatenate([scores.baseline[None], scores.logprob]), -1, dtype=np.float64)
 
@@ -56,7 +57,7 @@ def test_multiplier_zero_changes_nothing(build_model):
         vector = make_vector(model)
         for positions in ("completion", "all"):
             conditions = make_conditions([vector], multipliers=(0.0, 1.0), positions=positions)
-            scores = score_completions(model, random_completions(make_prompts()), [vector], conditions, progress=False)
+            scores = score_tokens(model, random_completions(make_prompts()), [vector], conditions, progress=False)
             increase = np.abs(np.nansum(scores.increase, -1, dtype=np.float64))
             zero = np.array([c.multiplier == 0 for c in conditions])
             assert increase[zero].max() <= floor
@@ -69,7 +70,7 @@ def test_twice_the_vector_is_the_vector_at_twice_the_multiplier(build_model):
     vector = make_vector(model)
     double = dataclasses.replace(vector, directions={layer: 2 * d for layer, d in vector.directions.items()})
     once, twice = (
-        score_completions(model, completions, [v], make_conditions([v], multipliers=(m,)), progress=False).logprob
+        score_tokens(model, completions, [v], make_conditions([v], multipliers=(m,)), progress=False).logprob
         for v, m in ((vector, 2.0), (double, 1.0))
     )
     np.testing.assert_allclose(once, twice, atol=1e-12)
@@ -80,7 +81,7 @@ def test_order_does_not_matter(build_model):
     completions = random_completions(make_prompts())
     vector = make_vector(model)
     conditions = make_conditions([vector], multipliers=(-1.0, 1.0))
-    scores = score_completions(model, completions, [vector], conditions, progress=False, batch_size=5)
+    scores = score_tokens(model, completions, [vector], conditions, progress=False, batch_size=5)
     rng = np.random.default_rng(3)
     order, turn = rng.permutation(len(completions)), rng.permutation(len(conditions))
     places = rng.permutation(len(completions.prompts))
@@ -91,7 +92,7 @@ def test_order_does_not_matter(build_model):
             for i in order
         ],
     )
-    again = score_completions(model, shuffled, [vector], [conditions[i] for i in turn], progress=False, batch_size=5)
+    again = score_tokens(model, shuffled, [vector], [conditions[i] for i in turn], progress=False, batch_size=5)
     np.testing.assert_allclose(again.baseline, scores.baseline[order], atol=1e-11)
     np.testing.assert_allclose(again.logprob, scores.logprob[turn][:, order], atol=1e-11)
 
@@ -101,7 +102,7 @@ def test_end_of_sequence_is_scored(build_model):
     prompts = make_prompts((4,))
     (eos,) = model.eos_ids
     completions = make_completions(prompts, [(0, [7, 8, eos])])
-    scores = score_completions(model, completions, [], [], progress=False)
+    scores = score_tokens(model, completions, [], [], progress=False)
     want = reference.score(model.module, prompts[0].token_ids, [7, 8, eos])
     np.testing.assert_allclose(scores.baseline[0], want, atol=1e-9)
 
@@ -115,10 +116,10 @@ def test_several_vectors_and_positions_in_one_call(build_model):
         Condition("v", "target", 0, -1.0, "all"),
         Condition("v", "target", 2, 1.0),
     ]
-    scores = score_completions(model, completions, vectors, conditions, progress=False)
+    scores = score_tokens(model, completions, vectors, conditions, progress=False)
     for c, condition in enumerate(conditions):
         vector = vectors[0] if condition.vector == "v" else vectors[1]
-        alone = score_completions(model, completions, [vector], [condition], progress=False)
+        alone = score_tokens(model, completions, [vector], [condition], progress=False)
         np.testing.assert_allclose(scores.logprob[c], alone.logprob[0], atol=1e-11)
     assert np.nanmin(np.abs(scores.logprob[0] - scores.logprob[2])) > 1e-6
 
@@ -136,16 +137,14 @@ def test_impossible_conditions_say_what_is_wrong(build_model, condition, message
     vector = make_vector(model)
     vector = dataclasses.replace(vector, directions={0: vector.directions[0]})
     with pytest.raises(InputError, match=message):
-        score_completions(model, random_completions(make_prompts()), [vector], [condition], progress=False)
+        score_tokens(model, random_completions(make_prompts()), [vector], [condition], progress=False)
 
 
 def test_a_vector_of_the_wrong_size_is_refused(build_model):
     model = build_model()
     vector = dataclasses.replace(make_vector(model), directions={0: np.ones(5)})
     with pytest.raises(InputError, match="vector 'v' has size 5, but the residual stream of llama has 32"):
-        score_completions(
-            model, random_completions(make_prompts()), [vector], make_conditions([vector]), progress=False
-        )
+        score_tokens(model, random_completions(make_prompts()), [vector], make_conditions([vector]), progress=False)
 
 
 @pytest.mark.parametrize("positions", ["completion", "all"])
@@ -158,7 +157,7 @@ def test_both_engines_read_the_same_answers_and_divergences(build_model, tokeniz
     vector = make_vector(model)
     conditions = make_conditions([vector], layers=[1], multipliers=(0.0, 1.0), positions=positions)
     trees, plain = (
-        score_completions(
+        score_tokens(
             model, completions, [vector], conditions, target="matching", kl=True, engine=engine, progress=False
         )
         for engine in ("tree", "rows")
@@ -199,8 +198,8 @@ def test_the_tree_is_split_where_memory_is_short(build_model):
     vector = make_vector(model)
     conditions = make_conditions([vector])
     before = model.usage.passes
-    whole = score_completions(model, completions, [vector], conditions, progress=False)
+    whole = score_tokens(model, completions, [vector], conditions, progress=False)
     few = model.usage.passes - before
-    split = score_completions(model, completions, [vector], conditions, progress=False, memory_budget=1e-3)
+    split = score_tokens(model, completions, [vector], conditions, progress=False, memory_budget=1e-3)
     assert model.usage.passes - before - few > 3 * few
     np.testing.assert_allclose(split.logprob, whole.logprob, atol=1e-10)

@@ -11,10 +11,11 @@ import safetensors.numpy
 from test_reporting import CONDITIONS, make_choices, make_scores
 
 from completions_lp import store
-from completions_lp.measuring import measure_completions
-from completions_lp.profiling import profile_tokens, summarize_profile
 from completions_lp.records import Condition, InputError, Labelling, Measures, Sampling, SteeringVector, VectorQuality
-from completions_lp.reporting import sum_tokens, summarize
+from completions_lp.report import summarize
+from completions_lp.score.measures import measure_completions
+from completions_lp.score.profile import profile_tokens, summarize_profile
+from completions_lp.score.sums import sum_tokens
 
 SUMMARY = ["vector", "kind", "layer", "multiplier", "quantity", "weighting", "value", "low", "high", "level", "unit"]
 SUMMARY += ["method", "n_prompts", "n_dropped", "n_clusters"]
@@ -31,7 +32,7 @@ def scores():
 
 
 def make_whole_scores(n_prompts=9):
-    """Scores with all that can be read at a token."""
+    """TokenScores with all that can be read at a token."""
     scores, rng = make_scores(n_prompts), np.random.default_rng(5)
     shape, hide = scores.logprob.shape, scores.baseline * 0
     plain = np.log(rng.uniform(0.01, 0.2, size=(*shape[1:], 2))) + hide[..., None]

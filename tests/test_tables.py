@@ -9,8 +9,8 @@ import pytest
 from drawn import change, draw_choices, draw_increases, draw_measures, list_conditions
 
 from completions_lp.records import BASELINE, Estimate, Report, ReportRow, VectorQuality
-from completions_lp.reporting import summarize
-from completions_lp.tables import (
+from completions_lp.report import summarize
+from completions_lp.show.text import (
     format_checks,
     format_estimate,
     format_quality,
@@ -19,10 +19,10 @@ from completions_lp.tables import (
     format_sentence,
     format_table,
 )
-from completions_lp.tables import (
+from completions_lp.show.text import (
     list_conditions as list_steered,
 )
-from completions_lp.tables.text import format_p
+from completions_lp.show.text.text import format_p
 
 QUALITY = {0: VectorQuality(2.0, 0.5, 0.75), 1: VectorQuality(1.0, 0.1, 0.9)}
 NARROW = 150

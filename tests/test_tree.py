@@ -161,14 +161,15 @@ def test_every_completion_is_planned_once_whatever_the_budget(build_model):
 def test_a_small_budget_splits_the_conditions_and_changes_no_number(build_model):
     from conftest import make_prompts, make_vector, random_completions
 
-    from completions_lp.scoring import make_conditions, score_completions
+    from completions_lp.score.grid import score_tokens
+    from completions_lp.steer.conditions import make_conditions
 
     model = build_model("llama", dtype=torch.float64)
     completions = random_completions(make_prompts(), per_prompt=6, vocab=3)
     vector = make_vector(model)
     conditions = make_conditions([vector])
     whole, split = (
-        score_completions(model, completions, [vector], conditions, memory_budget=budget, progress=False)
+        score_tokens(model, completions, [vector], conditions, memory_budget=budget, progress=False)
         for budget in (1.0, 1e-5)
     )
     np.testing.assert_allclose(split.logprob, whole.logprob, atol=1e-11)
@@ -179,7 +180,7 @@ def test_running_out_of_memory_halves_the_conditions(build_model, monkeypatch):
 
     model = build_model("llama", dtype=torch.float64)
     vector = make_vector(model)
-    from completions_lp.scoring import make_conditions
+    from completions_lp.steer.conditions import make_conditions
 
     conditions = make_conditions([vector])
     sizes = []

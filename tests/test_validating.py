@@ -15,15 +15,15 @@ from scored import World, grid_law, make_scores
 from test_measuring import MODE, all_measures
 from toys import EOS, A, B, C, D
 
-from completions_lp import pooling
-from completions_lp.evaluating import evaluate_completions
-from completions_lp.measuring import measure_completions, read_texts
-from completions_lp.pooling import pool_completions, top_up
+from completions_lp.plan.validation import count_target
 from completions_lp.records import Condition, InputError, Labelling, Sampling
-from completions_lp.sampling import draw_steered, draw_uniforms, sample_completions
-from completions_lp.scoring import make_conditions
+from completions_lp.sample.draws import draw_steered, draw_uniforms, sample_completions
+from completions_lp.score import topup
+from completions_lp.score.measures import measure_completions, read_texts
+from completions_lp.score.parts import score_completions
+from completions_lp.score.topup import pool_completions, top_up
 from completions_lp.stats import pool_log_weight
-from completions_lp.validating import count_target
+from completions_lp.steer.conditions import make_conditions
 
 EXACT = {"rtol": 0, "atol": 1e-10}
 
@@ -122,8 +122,8 @@ def laugh(monkeypatch, worlds, steered, *, within, target="A"):
         scores = make_scores(made, within=within, target=target, conditions=tuple(conditions))
         return dataclasses.replace(scores, completions=completions)
 
-    monkeypatch.setattr(pooling, "draw_steered", draw)
-    monkeypatch.setattr(pooling, "score_completions", score)
+    monkeypatch.setattr(topup, "draw_steered", draw)
+    monkeypatch.setattr(topup, "score_tokens", score)
 
 
 @pytest.mark.parametrize("within", [2, 3])
@@ -287,7 +287,7 @@ def test_pooled_draws_of_a_model_agree_with_all_that_it_can_say(build_model, rul
     conditions = make_conditions([vector], layers=[1], multipliers=(-1.0, 1.0))
     sampling = Sampling(n=40, max_new_tokens=3, seed=2, top_up=1500)
     completions = say(model, prompts, sampling, rule)
-    found = evaluate_completions(model, completions, [vector], conditions, target=marks[0], progress=False).measures
+    found = score_completions(model, completions, [vector], conditions, target=marks[0], progress=False).measures
     trust = np.array([["red", "green"], ["red", "red"]], dtype="<U9")
     before = dataclasses.replace(found, trust=trust)
     mended, drawn = top_up(model, completions, [vector], before, target=marks[0], progress=False)
@@ -329,7 +329,7 @@ def test_multiplier_0_is_left_as_it_is_red_or_not(build_model):
     vector = make_vector(model)
     conditions = make_conditions([vector], layers=[1], multipliers=(0.0, 1.0))
     completions = say(model, prompts, Sampling(n=10, max_new_tokens=2, top_up=30))
-    found = evaluate_completions(model, completions, [vector], conditions, target=marks[0], progress=False).measures
+    found = score_completions(model, completions, [vector], conditions, target=marks[0], progress=False).measures
     red = dataclasses.replace(found, trust=np.full((2, 2), "red"))
     mended, drawn = top_up(model, completions, [vector], red, target=marks[0], progress=False)
     assert list(drawn) == [conditions[1]]
@@ -351,7 +351,7 @@ def test_nothing_red_needs_nothing(build_model):
         labelling=LABELLING["token"],
         progress=False,
     )
-    found = evaluate_completions(model, completions, [vector], conditions, target=marks[0], progress=False).measures
+    found = score_completions(model, completions, [vector], conditions, target=marks[0], progress=False).measures
     green = dataclasses.replace(found, trust=np.array([["green", ""]], dtype="<U9"))
     before = model.usage.tokens
     mended, drawn = top_up(model, completions, [vector], green, target=marks[0], progress=False)
@@ -370,7 +370,7 @@ def test_steered_draws_are_the_conditions_own_and_come_again(build_model, monkey
         asked.append((name, sampling.seed, sampling.n, sampling.max_new_tokens, condition))
         return draw_uniforms(name, sampling, condition)
 
-    monkeypatch.setattr("completions_lp.sampling.draw_uniforms", listen)
+    monkeypatch.setattr("completions_lp.sample.draws.draw_uniforms", listen)
     completions = say(model, prompts, Sampling(n=20, max_new_tokens=5, seed=3, top_up=4))
     condition = Condition("v", "target", 1, 1.0)
     asked.clear()
@@ -397,7 +397,7 @@ def test_the_draws_of_a_prompt_that_is_asked_alone_are_the_same(build_model):
         labelling=LABELLING["token"],
         progress=False,
     )
-    measures = evaluate_completions(model, completions, [vector], conditions, target=marks[0], progress=False).measures
+    measures = score_completions(model, completions, [vector], conditions, target=marks[0], progress=False).measures
     found = []
     for red in (["red", "red"], ["green", "red"]):
         given = dataclasses.replace(measures, trust=np.array([red], dtype="<U9"))

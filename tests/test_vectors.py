@@ -5,16 +5,9 @@ import torch
 from conftest import ARCHITECTURES, make_vector
 
 from completions_lp.records import ContrastPair, InputError, SteeringVector
-from completions_lp.vectors import (
-    average_differences,
-    draw_random_vectors,
-    extract_vector,
-    measure_quality,
-    negate_vector,
-    read_differences,
-    remove_direction,
-    shuffle_labels,
-)
+from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
+from completions_lp.steer.quality import measure_quality
+from completions_lp.steer.vectors import average_differences, extract_vector, read_differences
 
 
 def make_pairs(n=7, *, longest=12, seed=0):

@@ -9,12 +9,13 @@ from jaxtyping import Float
 
 from completions_lp.records.base import freeze, require
 from completions_lp.records.completions import Completions
+from completions_lp.records.measures import Measures, Profile
 from completions_lp.records.prompts import Prompt
 from completions_lp.records.steering import Condition
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
+class TokenScores:
     """Log prob of every token of every completion, unsteered and under every condition, in nats."""
 
     completions: Completions
@@ -45,7 +46,7 @@ class Scores:
                 require(got == needed, f"scores: {name} has shape {got}, needs {needed}")
         require(len(set(self.conditions)) == len(self.conditions), "scores: a condition occurs twice")
 
-    def select(self, conditions: Sequence[int]) -> "Scores":
+    def select(self, conditions: Sequence[int]) -> "TokenScores":
         """Those of some conditions, by their indices."""
         steered: dict[str, Any] = {
             name: None if getattr(self, name) is None else getattr(self, name)[list(conditions)]
@@ -111,6 +112,15 @@ class Increases:
     def logprob(self) -> Float[np.ndarray, "condition completion"]:
         """Steered log prob of the whole completion."""
         return np.asarray(self.baseline + self.increase)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What is kept of the scores of single tokens: sums by completion, measures by prompt, and the token profile."""
+
+    increases: Increases
+    measures: Measures
+    profile: Profile
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from completions_lp.records import BASELINE, Choices, Completions, Condition, Increases, Measures, Prompt, Scores
+from completions_lp.records import BASELINE, Choices, Completions, Condition, Increases, Measures, Prompt, TokenScores
 from completions_lp.store.completions import completion_ids
 from completions_lp.store.files import append_table, read_table, write_table
 
@@ -75,7 +75,7 @@ def read_measures(folder: Path, prompts: Sequence[Prompt]) -> Measures:
 
 
 @contextmanager
-def open_tokens(folder: Path) -> Iterator[Callable[[Scores], None]]:
+def open_tokens(folder: Path) -> Iterator[Callable[[TokenScores], None]]:
     """Write ``tokens.parquet`` a part at a time: one row per token and condition, with whatever was read at each token.
 
     ``answer_logprob`` and ``other_logprob`` are the steered log probs that the token completes the target answer and
@@ -86,7 +86,7 @@ def open_tokens(folder: Path) -> Iterator[Callable[[Scores], None]]:
         yield lambda scores: append(_list_tokens(scores))
 
 
-def _list_tokens(scores: Scores) -> dict[str, np.ndarray]:
+def _list_tokens(scores: TokenScores) -> dict[str, np.ndarray]:
     completions, conditions = scores.completions, scores.conditions
     row, token = np.nonzero(completions.mask)
     names = np.array([prompt.id for prompt in completions.prompts], dtype=object)
@@ -103,7 +103,7 @@ def _list_tokens(scores: Scores) -> dict[str, np.ndarray]:
     }
 
 
-def _read_columns(scores: Scores, row: np.ndarray, token: np.ndarray) -> dict[str, np.ndarray]:
+def _read_columns(scores: TokenScores, row: np.ndarray, token: np.ndarray) -> dict[str, np.ndarray]:
     """What was read at each token beside its own log prob, where it was."""
     repeat, columns = len(scores.conditions), {}
     for name in ("kl", "kl_reverse"):

@@ -4,7 +4,7 @@ import pytest
 from browser.driver import Page, find_browser, open_browser
 from page_runs import make_run
 
-from completions_lp.page import write_page
+from completions_lp.show.page import write_page
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from browser.driver import Page, number
 from browser.stored import PARTS, check_table, read_rows, read_scores, shown_completions
 from page_runs import make_run
 
-from completions_lp.page import write_page
+from completions_lp.show.page import write_page
 
 
 def rewrite(folder, name, change):

@@ -1,0 +1,1 @@
+"""A pilot -> how large a run must be and what it costs; validation by direct draws."""

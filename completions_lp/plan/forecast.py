@@ -1,0 +1,258 @@
+"""A pilot's report -> how large a run must be, and what it will cost.
+
+The variance of a mean over prompts has two parts: prompts differ, and each prompt's own value is known from a number of
+samples only. More prompts shrink both, more samples only the second (STATISTICS §4). The pilot tells how large either
+is, and ``costing`` what a larger run takes. Imports numpy and scipy only.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import stats as scipy_stats
+
+from completions_lp.plan.costs import Cost, Workload, forecast_costs
+from completions_lp.plan.noise import KNOWN, measure_noise
+from completions_lp.records import Condition, Estimate, InputError, Measures, Report, ReportRow
+from completions_lp.stats import MIN_CLUSTERS, measure_spread
+
+SAMPLES = (25, 50, 100, 200, 400)
+"""Samples per prompt for which a plan says how many prompts are needed."""
+LEAST_SAMPLES = 100
+"""A plan's own answer has no fewer: with fewer samples P(A) under steering can hardly be trusted on any prompt
+(``stats.bounds``; the table in analysis/README.md)."""
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """A mean over a pilot's prompts, and where its variance comes from."""
+
+    quantity: str
+    condition: Condition
+    estimate: Estimate
+    """What the pilot found; ``n`` counts the prompts on which the quantity is defined."""
+    asked: int
+    """Prompts of the pilot."""
+    samples: int
+    """Completions per prompt."""
+    between: float
+    """Variance between prompts, in the quantity's unit squared. Where prompts come in clusters it is what they
+    contribute to the variance of the mean, times their number: larger than their spread where clusters hold alike."""
+    within: float
+    """Sampling variance of a prompt's value, times ``samples``: that of a single completion."""
+
+    @property
+    def enough_samples(self) -> float:
+        """Samples per prompt at which sampling noise equals the spread between prompts, σ_w²/σ_b².
+
+        Past it, samples help less than prompts; infinite where prompts do not differ. Source: STATISTICS §4.
+        """
+        return float("inf") if self.between == 0 else self.within / self.between
+
+    def predict_se(self, prompts: int, samples: int) -> float:
+        """Standard error of the mean over ``prompts`` new prompts, as many to a cluster as in the pilot.
+
+        √[(σ_b² + σ_w²/S) / N], where N counts the prompts on which the quantity is defined, as often as in the pilot.
+        """
+        known = prompts * self.estimate.n / self.asked
+        return float(np.sqrt((self.between + self.within / samples) / known))
+
+    def predict_half_width(self, prompts: int, samples: int) -> float:
+        """Half the width of the t interval; infinite with fewer than 6 clusters, where there is none."""
+        return self._quantile(prompts, 0.5 + self.estimate.level / 2) * self.predict_se(prompts, samples)
+
+    def predict_detectable(self, prompts: int, samples: int, *, power: float = 0.8) -> float:
+        """The smallest effect that a two-sided test finds with this power: (t_.975 + t_.8) se. STATISTICS §4."""
+        quantile = self._quantile(prompts, 0.5 + self.estimate.level / 2) + self._quantile(prompts, power)
+        return quantile * self.predict_se(prompts, samples)
+
+    def find_prompts(self, half_width: float, samples: int) -> int:
+        """The fewest prompts whose interval has at most this half width."""
+        high = 1
+        while self.predict_half_width(high, samples) > half_width:
+            high *= 2
+        low = high // 2  # too few: the half width only falls as prompts are added
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.predict_half_width(middle, samples) <= half_width else (middle, high)
+        return high
+
+    def _quantile(self, prompts: int, p: float) -> float:
+        """Student's t with one degree of freedom less than clusters."""
+        clusters = prompts * self.estimate.n_clusters // self.asked
+        return float(scipy_stats.t.ppf(p, clusters - 1)) if clusters >= MIN_CLUSTERS else float("inf")
+
+
+@dataclass(frozen=True)
+class Need:
+    """How many prompts reach the wanted interval with so many samples of each."""
+
+    samples: int
+    prompts: int
+    detectable: float
+    """The smallest effect that is found with 80 % power, in the quantity's unit."""
+    costs: tuple[Cost, ...]
+    """By stage."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run."""
+
+    pilot: Pilot
+    half_width: float
+    """The wanted one, in the quantity's unit."""
+    needs: tuple[Need, ...]
+    """By samples per prompt."""
+    chosen: Need
+    """The run whose costs are told: of the size asked for, or the cheapest of ``needs``."""
+    conditions: int
+    """Conditions that it scores."""
+
+
+def plan_run(
+    report: Report,
+    measures: Measures,
+    info: Mapping[str, Any],
+    *,
+    quantity: str = "delta_p_A",
+    layers: Sequence[int] = (),
+    multipliers: Sequence[float] = (),
+    half_width: float | None = None,
+    prompts: int | None = None,
+    samples: int | None = None,
+    conditions: int | None = None,
+) -> Plan:
+    """How many prompts, and how many samples of each, bring the interval of a quantity to a wanted half width.
+
+    Args:
+        report: Of the pilot: a few samples of some prompts suffice.
+        measures: Of the pilot.
+        info: The pilot's ``run.json``, for the costs.
+        quantity: The quantity, macro: a change of P(A), an increase, or one of the two-choice read-out.
+        layers: Consider the target vector's cells of these layers only.
+        multipliers: Consider those with these multipliers only. Of the cells that are left the one with the largest
+            mean counts, or with the smallest where all multipliers are negative.
+        half_width: Wanted, in the quantity's unit; by default half of what the pilot has.
+        prompts: Prompts of the run whose costs are to be told; by default as many as are needed.
+        samples: Samples per prompt of that run; by default what takes the fewest network tokens, 100 or more.
+        conditions: Conditions that it scores; by default the pilot's.
+
+    Returns:
+        The plan. It holds as far as the further prompts are like the pilot's, as many to a cluster; where clusters
+        cannot become more, more prompts help less than it says. The variance between prompts is what is left of the
+        pilot's after its sampling noise. With 12 prompts it comes out below half or above 1.6 times the truth one
+        time in five, and the prompts needed go with it.
+
+    Raises:
+        InputError: The pilot has fewer than 6 clusters, no such cell, or no noise is known of the quantity.
+    """
+    pilot = measure_pilot(report, measures, find_cell(report, quantity, layers=layers, multipliers=multipliers))
+    estimate, increases = pilot.estimate, report.increases
+    assert increases is not None  # noqa: S101  checked by measure_pilot
+    if estimate.low is None or estimate.high is None:
+        raise InputError(
+            f"{quantity} is the same on all prompts of the pilot: there is no spread to plan with; take more prompts"
+        )
+    wanted = (estimate.high - estimate.low) / 4 if half_width is None else half_width
+    if not 0 < wanted < np.inf:
+        raise InputError(f"the half width is {wanted:g} {estimate.unit}; it must be above 0")
+    for name, given in (("prompts", prompts), ("samples", samples), ("conditions", conditions)):
+        if given is not None and given < 1:
+            raise InputError(f"{name} is {given}; at least 1 is needed")
+    workload = Workload.of(increases.completions, increases.conditions)
+
+    def size_up(samples: int, prompts: int | None = None) -> Need:
+        n = pilot.find_prompts(wanted, samples) if prompts is None else prompts
+        costs = forecast_costs(info, workload, prompts=n, samples=samples, conditions=conditions)
+        return Need(samples, n, pilot.predict_detectable(n, samples), costs)
+
+    needs = tuple(size_up(s) for s in sorted({*SAMPLES, *([] if samples is None else [samples])}))
+    asked = [need for need in needs if (need.samples >= LEAST_SAMPLES if samples is None else need.samples == samples)]
+    chosen = min(asked, key=lambda need: sum_tokens(need.costs))
+    if prompts is not None:
+        chosen = size_up(chosen.samples, prompts)
+    return Plan(pilot, wanted, needs, chosen, conditions or workload.conditions)
+
+
+def sum_tokens(costs: Sequence[Cost]) -> float:
+    """Tokens that go through the network in all stages."""
+    return sum(cost.tokens for cost in costs if np.isfinite(cost.tokens))
+
+
+def find_cell(
+    report: Report, quantity: str, *, layers: Sequence[int] = (), multipliers: Sequence[float] = ()
+) -> ReportRow:
+    """The cell of the target vector's sweep with the largest mean of a quantity, among some layers and multipliers.
+
+    Raises:
+        InputError: The report has no such quantity or no such cell.
+    """
+    rows = [row for row in report.table(quantity) if row.condition.multiplier != 0]
+    if not rows:
+        known = sorted({row.quantity for row in report.rows if row.condition.kind == "target"} & {*KNOWN})
+        raise InputError(f"the pilot has no {quantity!r}; quantities to plan for: {', '.join(known)}")
+    chosen = [row for row in rows if not layers or row.condition.layer in layers]
+    chosen = [row for row in chosen if not multipliers or row.condition.multiplier in multipliers]
+    if not chosen:
+        cells = ", ".join(f"{row.condition.layer}:{row.condition.multiplier:+g}" for row in rows)
+        raise InputError(f"the pilot has no such cell of the target vector; its cells (layer:multiplier): {cells}")
+    defined = [row for row in chosen if np.isfinite(row.estimate.value)]
+    if not defined:
+        raise InputError(f"{quantity} is undefined on every prompt of the pilot in the cells asked for")
+    sign = -1.0 if all(row.condition.multiplier < 0 for row in chosen) else 1.0
+    return max(defined, key=lambda row: sign * row.estimate.value)
+
+
+def measure_pilot(report: Report, measures: Measures, row: ReportRow) -> Pilot:
+    """Split the variance of a row's mean over prompts into its two parts.
+
+    Raises:
+        InputError: The pilot has fewer than 6 clusters, or does not tell the noise of the quantity on a prompt.
+    """
+    values, errors = measure_noise(report, measures, row.quantity, row.condition)
+    assert report.increases is not None  # noqa: S101  else there were no errors
+    completions = report.increases.completions
+    clusters = np.unique([prompt.cluster for prompt in completions.prompts], return_inverse=True)[1]
+    if row.estimate.n_clusters < MIN_CLUSTERS:
+        raise InputError(
+            f"a pilot of {row.estimate.n_clusters} clusters of prompts is too small to plan with: at least "
+            f"{MIN_CLUSTERS} are needed to tell how much prompts differ; run it with more"
+        )
+    samples = completions.sampling.draws
+    between, within = split_variance(values, errors, clusters, samples=samples)
+    if not np.isfinite(within):
+        raise InputError(
+            f"the pilot does not tell the noise of {row.quantity!r} on a prompt: that takes at least 2 samples of a "
+            f"prompt, and it has {samples}; run it with more"
+        )
+    return Pilot(row.quantity, row.condition, row.estimate, len(completions.prompts), samples, between, within)
+
+
+def split_variance(
+    values: Float[np.ndarray, " prompt"],
+    errors: Float[np.ndarray, " prompt"],
+    clusters: Int[np.ndarray, " prompt"],
+    *,
+    samples: int,
+) -> tuple[float, float]:
+    """Variance between prompts, and sampling variance of one completion, from prompt-level values.
+
+    N·SE² of the mean estimates σ_b² + σ_w²/S, with SE over clusters; the mean of the prompts' own squared standard
+    errors estimates σ_w²/S. What is left is σ_b², or 0 where nothing is. Source: STATISTICS §4.
+
+    Args:
+        values: One number per prompt; NaN where it is undefined.
+        errors: Sampling standard error of each; NaN where it is not known, which leaves the prompt out of σ_w² alone.
+        clusters: The cluster of each prompt, as an index.
+        samples: Completions behind each value.
+
+    Returns:
+        σ_b² and σ_w²; NaN where no error is known, or fewer than two clusters are.
+    """
+    _, se, n, _ = measure_spread(values, clusters)
+    known = errors[np.isfinite(values) & np.isfinite(errors)]
+    noise = float((known**2).mean()) if len(known) else float("nan")
+    return float(np.maximum(n * se**2 - noise, 0.0)), noise * samples

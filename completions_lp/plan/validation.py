@@ -1,0 +1,124 @@
+"""Draws of the steered model itself beside what the unsteered draws say of it (STATISTICS P11)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy import stats as scipy_stats
+
+from completions_lp.prompts import pick_letters
+from completions_lp.records import Completions, Condition, Estimate, InputError, Measures
+from completions_lp.stats import mean_intervals
+
+LARGEST_BIAS = 0.03
+"""A mean difference of P(A) past this, and significant, asks for draws of the steered model (STATISTICS P11)."""
+
+
+def count_target(
+    completions: Completions, target: str
+) -> tuple[Int[np.ndarray, " prompt"], Int[np.ndarray, " prompt"]]:
+    """Per prompt: how many draws gave the target within the window, and how many there are."""
+    wanted = np.array([pair[0] for pair in pick_letters(completions.prompts, target)])
+    offered = np.array([prompt.compares(target) for prompt in completions.prompts])
+    index, counts, size = completions.prompt_index, completions.counts, len(completions.prompts)
+    hit = (completions.label == wanted[index]) & offered[index]
+    return (
+        np.bincount(index, weights=counts * hit, minlength=size).astype(np.int64),
+        np.bincount(index, weights=counts, minlength=size).astype(np.int64),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """P(A) under a few conditions as estimated, and the share of direct draws that gave A."""
+
+    measures: Measures
+    """What was estimated, of these conditions."""
+    draws: Int[np.ndarray, "condition prompt"]
+    """Of the steered model itself."""
+    hits: Int[np.ndarray, "condition prompt"]
+    """Those that gave the target."""
+
+    @property
+    def share(self) -> Float[np.ndarray, "condition prompt"]:
+        """Of the direct draws; NaN where the prompt does not offer the target."""
+        return np.where(self.measures.trust == "", np.nan, self.hits / self.draws)
+
+    @property
+    def limits(self) -> tuple[Float[np.ndarray, "condition prompt"], Float[np.ndarray, "condition prompt"]]:
+        """95 % interval of the share, by Clopper and Pearson."""
+        n, hits, hide = self.draws, self.hits, self.share * 0
+        low = scipy_stats.beta.ppf(0.025, np.maximum(hits, 1), n - hits + 1)
+        high = scipy_stats.beta.ppf(0.975, hits + 1, np.maximum(n - hits, 1))
+        return np.where(hits == 0, 0.0, low) + hide, np.where(hits == n, 1.0, high) + hide
+
+    @property
+    def differences(self) -> tuple[Estimate, ...]:
+        """By condition: the mean over prompts of the share less ``p_A_steered``, with its t interval over clusters."""
+        clusters = np.unique([prompt.cluster for prompt in self.measures.prompts], return_inverse=True)[1]
+        return mean_intervals(self.share - self.measures.steered["p_A_steered"], clusters, unit="probability")
+
+    @property
+    def biased(self) -> tuple[bool | None, ...]:
+        """By condition: whether the estimate is off by more than .03 on average, and significantly so (P11).
+
+        None where there are too few clusters for an interval.
+        """
+        return tuple(
+            None if e.low is None or e.high is None else abs(e.value) > LARGEST_BIAS and (e.low > 0 or e.high < 0)
+            for e in self.differences
+        )
+
+
+def check_estimates(measures: Measures, drawn: Mapping[Condition, Completions], *, target: str) -> Validation:
+    """Count the target among draws of the steered model itself, beside what was estimated (STATISTICS P11).
+
+    Args:
+        measures: What was estimated, of the same prompts.
+        drawn: Completions of the steered model by condition, each among those of the measures.
+        target: The answer that the measures are of.
+    """
+    chosen = [measures.conditions.index(c) for c in drawn]
+    counted = [count_target(completions, target) for completions in drawn.values()]
+    part = replace(
+        measures,
+        conditions=tuple(drawn),
+        steered={name: values[chosen] for name, values in measures.steered.items()},
+        trust=measures.trust[chosen],
+    )
+    return Validation(part, draws=np.stack([n for _, n in counted]), hits=np.stack([n for n, _ in counted]))
+
+
+def pick_cells(
+    measures: Measures, *, layers: Sequence[int] = (), multipliers: Sequence[float] = ()
+) -> tuple[Condition, ...]:
+    """The target vector's cells of some layers with some multipliers; of all where none is named.
+
+    Raises:
+        InputError: There is none.
+    """
+    cells = [c for c in measures.conditions if c.kind == "target"]
+    chosen = [c for c in cells if not layers or c.layer in layers]
+    chosen = [c for c in chosen if not multipliers or c.multiplier in multipliers]
+    if not chosen:
+        known = ", ".join(f"{c.layer}:{c.multiplier:+g}" for c in cells)
+        raise InputError(f"the run has no such cell of the target vector; its cells (layer:multiplier): {known}")
+    return tuple(chosen)
+
+
+def choose_cells(measures: Measures, *, best: Condition) -> tuple[Condition, ...]:
+    """The cells worth a check: the one to be reported, the one trusted least, and the best one's opposite.
+
+    The second has the most red prompts among the target vector's cells (among equals, the fewest effective draws).
+    Without an opposite multiplier the third is the next one trusted least.
+    """
+    cells = [c for c in measures.conditions if c.kind == "target" and c.multiplier != 0 and c != best]
+
+    def doubt(c: Condition) -> tuple[float, float]:
+        place = measures.conditions.index(c)
+        return float((measures.trust[place] == "red").sum()), -float(np.nansum(measures.steered["ess"][place]))
+
+    others = sorted(cells, key=doubt, reverse=True)
+    opposite = [c for c in others if replace(c, multiplier=-c.multiplier) == best]
+    return tuple(dict.fromkeys([best, *others[:1], *opposite, *others[1:2]]))[:3]

@@ -1,0 +1,101 @@
+"""What the reader of a report must be told, though nothing failed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from completions_lp.quantities import SWEPT
+from completions_lp.records import Increases, ReportRow
+from completions_lp.report.controls import find_sweep
+from completions_lp.report.prompts import Columns
+from completions_lp.stats import MIN_CLUSTERS, MIN_DIRECTIONS
+
+FEW_PROMPTS = 20
+SKEW = 0.25
+"""Bootstrap-t limits that are further from the t limits than this share of the interval's width are told."""
+
+
+def list_caveats(increases: Increases, columns: Columns, rows: Sequence[ReportRow]) -> list[str]:
+    """Sentences about the sample, the trust in P(A), the controls and the intervals, each with what to do."""
+    return [
+        *_tell_sample(increases, columns),
+        *_tell_trust(increases, columns),
+        *_tell_controls(columns),
+        *_tell_skew(rows),
+    ]
+
+
+def count_red(columns: Columns) -> tuple[int, int]:
+    """Prompt × condition pairs of the target vector whose P(A) cannot be trusted, and how many were graded."""
+    if columns.trust is None:
+        return 0, 0
+    trust = columns.trust[find_sweep(columns.conditions)]
+    return int((trust == "red").sum()), int((trust != "").sum())
+
+
+def _tell_sample(increases: Increases, columns: Columns) -> list[str]:
+    told = []
+    share, n = columns.unsteered["share_A"], len(np.unique(columns.clusters))
+    empty = int((share == 0).sum())
+    if empty:
+        told.append(
+            f"{empty} of {len(share)} prompts have no completion with the target answer; means over A leave them out"
+        )
+    if n < MIN_CLUSTERS:
+        told.append(
+            f"too few prompts: {n} independent units; points only, no interval and no p-value below {MIN_CLUSTERS}"
+        )
+    elif n < FEW_PROMPTS:
+        told.append(f"few prompts: {n} independent units; intervals are wide and lean on normality")
+    if not increases.completions.sampling.is_ancestral:
+        told.append(
+            "completions were not drawn by plain sampling at temperature 1: increase_all is not −KL, the average "
+            "increase is not a bound on the change of P(A), and P(A), KL and the sampler test are undefined"
+        )
+    return told
+
+
+def _tell_trust(increases: Increases, columns: Columns) -> list[str]:
+    red, graded = count_red(columns)
+    if not red or not increases.completions.sampling.is_ancestral:
+        return []
+    topped = increases.completions.sampling.top_up
+    advice = f"raise [sampling] top_up above {topped}" if topped else "set [sampling] top_up = 100"
+    return [
+        f"P(A) under steering is not to be trusted (red) for {red} of {graded} prompt x condition pairs of the target "
+        f"vector ({red / graded:.0%}): too few of the unsteered completions look like steered ones; {advice} to draw "
+        "steered completions for them"
+    ]
+
+
+def _tell_controls(columns: Columns) -> list[str]:
+    told = []
+    for kind, key in (("random", "random_directions"), ("shuffled", "shuffled_labels")):
+        n = len({c.vector for c in columns.conditions if c.kind == kind})
+        if 0 < n < MIN_DIRECTIONS:
+            told.append(
+                f"{n} {kind} vectors: a p-value against them needs at least {MIN_DIRECTIONS}; set [controls] {key} = "
+                f"{MIN_DIRECTIONS}, better 39 or 99"
+            )
+    return told
+
+
+def _tell_skew(rows: Sequence[ReportRow]) -> list[str]:
+    """Where the two kinds of interval disagree, normality is in doubt."""
+    apart: dict[str, int] = {}
+    known: dict[str, int] = {}
+    for row in rows:
+        low, high, boot = row.estimate.low, row.estimate.high, row.inference
+        if row.quantity not in SWEPT or row.split != "all" or low is None or high is None or np.isnan(boot.boot_low):
+            continue
+        known[row.quantity] = known.get(row.quantity, 0) + 1
+        distance = max(abs(boot.boot_low - low), abs(boot.boot_high - high))
+        if distance > SKEW * (high - low):
+            apart[row.quantity] = apart.get(row.quantity, 0) + 1
+    if not apart:
+        return []
+    counts = ", ".join(f"{name} in {n} of {known[name]} cells" for name, n in apart.items())
+    return [
+        f"bootstrap-t limits differ from the t limits by more than {SKEW:.0%} of the interval's width ({counts}): the "
+        "prompts' values are skewed; quote boot_low and boot_high of the summary there"
+    ]

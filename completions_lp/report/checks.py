@@ -1,0 +1,159 @@
+"""What must hold in every run: the instrument's checks as numbers, and what failed as errors with its likely cause."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from completions_lp.records import Increases, Measures
+from completions_lp.report.prompts import Columns
+from completions_lp.score.sums import check_increases
+from completions_lp.stats import mean_t, measure_spread
+
+MAX_T = 5.0
+"""|t| of the sampler test, and t of the all-completions mean, beyond which a run has failed (STATISTICS §2e)."""
+WARN_T = 3.0
+MAX_LABEL_GAP = 0.02
+"""Mean difference over prompts between the share of completions labelled with the target and P(A) as tokens have it."""
+MAX_NOISE = 0.01
+"""Nats by which multiplier 0 may change a completion: it must do nothing but round."""
+MAX_GAP, WARN_GAP = 0.5, 0.05
+"""Nats, per completion, between its log prob when it was drawn and when it was scored."""
+FALSE_ALARMS = 1e-3
+"""How often the largest of many t, over few prompts, may be taken for an error where there is none."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the instrument says about itself."""
+
+    checks: dict[str, float]
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def check_run(increases: Increases, columns: Columns, measures: Measures | None) -> Findings:
+    """Check the instrument.
+
+    Returns:
+        Numbers: ``noise_floor`` and ``sampler_gap`` as of ``check_increases``; ``sampler_z``, Student's t over prompts
+        of surprisal minus entropy, which is 0 in expectation (STATISTICS P12), NaN where it was not read; and
+        ``all_completions_z``, the largest t over conditions of ``increase_all``, which estimates −KL (STATISTICS I1).
+        Both are of plain sampling and of 6 clusters or more, else NaN. ``label_gap``: mean over prompts of the share of
+        completions labelled with the target less P(A) by the single tokens, two estimates of one number.
+        ``not_finite`` counts scores that are no number.
+        Errors: what failed, with its likely cause. What was measured and is NaN has failed.
+    """
+    plain = increases.completions.sampling.is_ancestral
+    checks = check_increases(increases) | dict.fromkeys(("sampler_z", "all_completions_z", "label_gap"), float("nan"))
+    parts = (increases.baseline, increases.increase, increases.increase_to_answer)
+    checks["not_finite"] = float(sum(int((~np.isfinite(part)).sum()) for part in parts))
+    errors, warnings = _judge_sums(checks, increases)
+    if plain and measures is not None:
+        checks["sampler_z"] = _test_sampler(measures, columns)
+        errors += _find_undefined(measures, columns)
+        checks["label_gap"], doubts = _test_labels(columns)
+        warnings += doubts
+    if plain:
+        checks["all_completions_z"], failed = _test_all_completions(columns, checks["noise_floor"])
+        errors += failed
+    z = abs(checks["sampler_z"])
+    if z > WARN_T:
+        (errors if z > MAX_T else warnings).append(
+            f"sampler test: surprisal minus entropy differs from 0 (t = {checks['sampler_z']:+.1f} over prompts, limit "
+            f"{MAX_T:g}): the completions do not look drawn from the distribution that is scored; likely another "
+            "temperature, top_p or top_k, another checkpoint or dtype, or text that was tokenised anew"
+        )
+    return Findings(checks, tuple(errors), tuple(warnings))
+
+
+def _judge_sums(checks: dict[str, float], increases: Increases) -> tuple[list[str], list[str]]:
+    """Errors and warnings about the sums; comparisons are such that NaN fails them."""
+    errors: list[str] = []
+    warnings: list[str] = []
+    if checks["not_finite"]:
+        errors.append(
+            f"{checks['not_finite']:.0f} log probs of completions are not a finite number, and are left out of the "
+            'means; likely an overflow in half precision: use [model] dtype = "float32", or smaller multipliers'
+        )
+    zero = any(condition.multiplier == 0 for condition in increases.conditions)
+    if zero and not checks["noise_floor"] <= MAX_NOISE:
+        errors.append(
+            f"noise floor: multiplier 0 changes a completion by {checks['noise_floor']:.2g} nats (limit "
+            f"{MAX_NOISE:g}): steered and unsteered scores do not come from the same computation; likely a low "
+            'precision, or a model that treats batched rows differently: use [model] dtype = "float32", and run '
+            "completions-lp doctor"
+        )
+    gap = checks["sampler_gap"]
+    if not gap <= WARN_GAP:
+        (warnings if gap <= MAX_GAP else errors).append(
+            f"sampled against scored log probs: they differ by {gap:.2g} nats in a completion (limit {MAX_GAP:g}); "
+            "likely a low precision, or completions of another checkpoint, dtype or template"
+        )
+    return errors, warnings
+
+
+def _test_sampler(measures: Measures, columns: Columns) -> float:
+    t, p = mean_t(measures.unsteered["excess_surprisal"], columns.clusters)
+    return float(t) if np.isfinite(p) else float("nan")
+
+
+def _test_all_completions(columns: Columns, floor: float) -> tuple[float, list[str]]:
+    """The largest t of the all-completions mean, and an error if one is above 0 beyond chance and rounding."""
+    on = [i for i, condition in enumerate(columns.conditions) if condition.multiplier != 0]
+    values = columns.steered["increase_all"][on]
+    t, p = mean_t(values, columns.clusters)
+    tested = np.isfinite(p)
+    if not tested.any():
+        return float("nan"), []
+    t = np.where(tested, t, -np.inf)
+    mean = measure_spread(values, columns.clusters)[0]
+    real = (t > MAX_T) & (p / 2 * len(on) < FALSE_ALARMS) & (mean > (floor if np.isfinite(floor) else 0.0))
+    if not real.any():
+        return float(t.max()), []
+    worst = int(np.argmax(np.where(real, t, -np.inf)))
+    c = columns.conditions[on[worst]]
+    return float(t.max()), [
+        f"all completions: their mean increase estimates −KL and cannot be above 0, but is {mean[worst]:+.2g} nats "
+        f"(t = {t[worst]:.1f}) under {c.vector}, layer {c.layer}, multiplier {c.multiplier:+g}, and above 0 in "
+        f"{int(real.sum())} of {len(on)} conditions; likely completions that were not drawn at temperature 1 from the "
+        "model that is scored, or text that was tokenised anew"
+    ]
+
+
+def _test_labels(columns: Columns) -> tuple[float, list[str]]:
+    """Mean of the share of target labels less P(A), and a warning if it is neither chance nor small."""
+    gap = columns.unsteered["share_A"] - columns.unsteered["p_A"]
+    mean, (t, p) = float(measure_spread(gap, columns.clusters)[0]), mean_t(gap, columns.clusters)
+    if not (np.isfinite(p) and abs(t) > WARN_T and abs(mean) > MAX_LABEL_GAP):
+        return mean, []
+    labelled, told = (100 * np.nanmean(columns.unsteered[name]) for name in ("share_A", "p_A"))
+    cause = "an answer that takes several tokens" if mean > 0 else "words that begin with the letter"
+    return mean, [
+        f"labels against tokens: {labelled:.1f} % of the completions are labelled with the target, but P(A) by the "
+        f"tokens that complete it is {told:.1f} % (t = {t:+.1f} over prompts), and its changes may be off as "
+        f"much; likely {cause}"
+    ]
+
+
+def _find_undefined(measures: Measures, columns: Columns) -> list[str]:
+    """Measures that are NaN on some prompts though they were read."""
+    asked = columns.counts["n"] > 0
+    known = asked & np.isfinite(measures.unsteered["p_A"])
+    broken = {
+        "steered P(A)": _count_undefined(measures.steered["p_A_steered"][:, known], always=True),
+        "KL": _count_undefined(measures.steered["kl"][:, asked]),
+        "surprisal minus entropy": _count_undefined(measures.unsteered["excess_surprisal"][None, asked]),
+    }
+    return [
+        f"{what} is not a finite number for {n} prompt x condition pairs, which are left out; likely an overflow in "
+        'half precision: use [model] dtype = "float32", or smaller multipliers'
+        for what, n in broken.items()
+        if n
+    ]
+
+
+def _count_undefined(values: Float[np.ndarray, "condition prompt"], *, always: bool = False) -> int:
+    """How many are no number; if none is a number, nothing was read."""
+    finite = np.isfinite(values)
+    return int((~finite).sum()) if always or finite.any() else 0

@@ -1,0 +1,131 @@
+"""What the effect is compared with: the opposite sign, random directions, vectors from shuffled labels.
+
+A cell is a layer, a multiplier and positions. In each cell of the target vector the same estimate is at hand under
+every control vector that was scored there. A positive multiplier promises an increase and a negative one a decrease, so
+p-values are one-sided towards what the multiplier's sign promises.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from completions_lp.quantities import ODD
+from completions_lp.records import Condition, Kind
+from completions_lp.report.prompts import Columns
+from completions_lp.stats import (
+    MIN_DIRECTIONS,
+    band_of_directions,
+    predict_from_directions,
+    rank_against_directions,
+)
+
+
+def find_sweep(conditions: Sequence[Condition]) -> list[int]:
+    """The cells of the sweep, as indices of conditions: the target vector wherever it is really added."""
+    return [i for i, c in enumerate(conditions) if c.kind == "target" and c.multiplier != 0]
+
+
+def match_controls(
+    conditions: Sequence[Condition], cells: Sequence[int], kind: Kind
+) -> Int[np.ndarray, "direction cell"]:
+    """For every vector of a kind, the index of its condition in each cell; -1 where it was not scored there."""
+    place = {_cell(c): i for i, c in enumerate(conditions) if c.kind == kind}
+    names = sorted({name for name, *_ in place})
+    rows = [[place.get((name, *_cell(conditions[i])[1:]), -1) for i in cells] for name in names]
+    return np.array(rows, dtype=np.int64).reshape(len(names), len(cells))
+
+
+def compare_directions(
+    values: Float[np.ndarray, " condition"], conditions: Sequence[Condition], cells: Sequence[int], *, level: float
+) -> dict[str, Float[np.ndarray, " cell"]]:
+    """Where the estimates of some cells lie among those of the random directions, and of the shuffled labels.
+
+    Args:
+        values: One estimate per condition, such as the mean over prompts.
+        conditions: What they are estimates under.
+        cells: Conditions of the target vector.
+        level: Share of the random directions that the band holds.
+
+    Returns:
+        Fields of ``Inference``. p-values and the band are NaN with fewer than 19 directions in a cell, the standard
+        deviation with fewer than two.
+    """
+    names = ("p_rank", "p_predictive", "random_low", "random_high", "random_mean", "random_sd", "p_rank_shuffled")
+    found = {name: np.full(len(cells), np.nan) for name in names}
+    sign = np.sign([conditions[i].multiplier for i in cells])
+    value = values[list(cells)]
+    random, shuffled = (match_controls(conditions, cells, kind) for kind in ("random", "shuffled"))
+    for some, used in _group(random):
+        directions = values[used]
+        found["random_mean"][some] = directions.mean(0)
+        if len(directions) > 1:
+            found["random_sd"][some] = directions.std(0, ddof=1)
+        if len(directions) >= MIN_DIRECTIONS:
+            promised, pushed = sign[some] * value[some], sign[some] * directions
+            found["p_rank"][some] = rank_against_directions(promised, pushed)
+            found["p_predictive"][some] = predict_from_directions(promised, pushed)[1]
+            found["random_low"][some], found["random_high"][some] = band_of_directions(directions, level=level)
+    for some, used in _group(shuffled):
+        if len(used) >= MIN_DIRECTIONS:
+            promised, pushed = sign[some] * value[some], sign[some] * values[used]
+            found["p_rank_shuffled"][some] = rank_against_directions(promised, pushed)
+    return found
+
+
+def rank_sweep(values: Float[np.ndarray, " condition"], conditions: Sequence[Condition], cells: Sequence[int]) -> float:
+    """Rank p-value of a whole sweep: the target vector's best cell against each random direction's own best cell.
+
+    That every direction may pick its cell pays for the vector's having picked one. Only cells in which all random
+    directions were scored count. Source: STATISTICS P9.
+
+    Returns:
+        NaN with fewer than 19 random directions, without a common cell, or where an estimate is undefined.
+    """
+    random = match_controls(conditions, cells, "random")
+    common = np.flatnonzero((random >= 0).all(0)).tolist()
+    if len(random) < MIN_DIRECTIONS or not len(common):
+        return float("nan")
+    sign = np.sign([conditions[cells[i]].multiplier for i in common])
+    best = (sign * values[[cells[i] for i in common]]).max(keepdims=True)
+    return float(rank_against_directions(best, (sign * values[random[:, common]]).max(1, keepdims=True))[0])
+
+
+def take_odd_parts(columns: Columns) -> tuple[list[int], dict[str, Float[np.ndarray, "pair prompt"]]]:
+    """[f(m) − f(−m)]/2 per prompt, wherever m > 0 and its opposite were both scored.
+
+    The opposite of the target vector is −m, or m of the negated vector where only that was scored.
+
+    Returns:
+        The conditions of the positive multipliers, and by quantity the odd parts. Source: STATISTICS I6.
+    """
+    conditions = columns.conditions
+    place = {_cell(c): i for i, c in enumerate(conditions)}
+    targets = {c.vector for c in conditions if c.kind == "target"}
+    negated = {_cell(c)[1:]: i for i, c in enumerate(conditions) if c.kind == "negated"} if len(targets) == 1 else {}
+    pairs = []
+    for i, c in enumerate(conditions):
+        name, layer, multiplier, positions = _cell(c)
+        other = place.get((name, layer, -multiplier, positions))
+        if other is None and c.kind == "target":
+            other = negated.get((layer, multiplier, positions))
+        if multiplier > 0 and other is not None:
+            pairs.append((i, other))
+    plus, minus = [i for i, _ in pairs], [i for _, i in pairs]
+    known = [name for name in ODD if name in columns.steered]
+    return plus, {f"{name}_odd": (columns.steered[name][plus] - columns.steered[name][minus]) / 2 for name in known}
+
+
+def _cell(condition: Condition) -> tuple[str, int, float, str]:
+    return condition.vector, condition.layer, condition.multiplier, condition.positions
+
+
+def _group(
+    matched: Int[np.ndarray, "direction cell"],
+) -> list[tuple[Int[np.ndarray, " some"], Int[np.ndarray, "used some"]]]:
+    """Cells by the set of vectors that were scored there, with the conditions of these vectors."""
+    groups: dict[bytes, list[int]] = {}
+    for cell, there in enumerate((matched >= 0).T):
+        if there.any():
+            groups.setdefault(there.tobytes(), []).append(cell)
+    return [(np.array(some), matched[matched[:, some[0]] >= 0][:, some]) for some in groups.values()]

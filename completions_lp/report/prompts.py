@@ -1,0 +1,181 @@
+"""The per-prompt table: every quantity by condition and prompt, from sums, the two-choice read-out and the measures.
+
+Means over the completions of a prompt are weighted by count, since equal draws are legitimate draws. NaN marks what is
+undefined on a prompt: no such completion, the target not on offer, the log of a probability that is 0 or 1.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+from scipy.special import logit
+
+from completions_lp.quantities import HEADLINE
+from completions_lp.records import Choices, Completions, Condition, Increases, InputError, Measures
+from completions_lp.report.answers import count_answers, is_offered, is_target, resolve_target
+from completions_lp.stats import average_by_group, split_change
+
+Steered = Float[np.ndarray, "condition prompt"]
+
+_UNSTEERED = ("p_A", "p_A_se", "p_A_low", "p_A_high", "first_A", "first_B", "n_tokens", "excess_surprisal")
+"""What the per-prompt table takes from the measures as it is."""
+_STEERED = (
+    *("p_A_steered", "p_A_steered_se", "p_A_steered_low", "p_A_steered_high", "p_A_change_se"),
+    *("first_A_steered", "first_B_steered"),
+    *("increase_to_answer_A_rb", "kl", "kl_reverse", "ess", "mean_weight_low", "mean_weight_high", "n_steered"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """The per-prompt table in wide form, with the clusters over which its means are taken."""
+
+    conditions: tuple[Condition, ...]
+    clusters: Int[np.ndarray, " prompt"]
+    counts: Mapping[str, np.ndarray]
+    """[prompt]: of completions, as ``count_answers`` has them; ``share_A`` is among ``unsteered``."""
+    unsteered: Mapping[str, Float[np.ndarray, " prompt"]]
+    steered: Mapping[str, Float[np.ndarray, "condition prompt"]]
+    trust: Shaped[np.ndarray, "condition prompt"] | None
+    """None without measures."""
+
+    def select(self, *, conditions: Sequence[int], prompts: Bool[np.ndarray, " prompt"]) -> "Columns":
+        """Some conditions and some prompts."""
+        place = np.ix_(np.array(conditions, dtype=np.int64), prompts)
+        return Columns(
+            tuple(self.conditions[i] for i in conditions),
+            self.clusters[prompts],
+            {name: x[prompts] for name, x in self.counts.items()},
+            {name: x[prompts] for name, x in self.unsteered.items()},
+            {name: x[place] for name, x in self.steered.items()},
+            None if self.trust is None else self.trust[place],
+        )
+
+
+def collect_columns(
+    increases: Increases, choices: Choices | None, measures: Measures | None, *, target: str
+) -> Columns:
+    """Every per-prompt quantity that there is something to make of.
+
+    Raises:
+        InputError: No prompt offers the target, or the records are of other prompts or conditions.
+    """
+    completions = increases.completions
+    for record, what in ((choices, "the two-choice read-out"), (measures, "the measures")):
+        if record is not None:
+            _check_same(record, increases, what)
+    counts = count_answers(completions, target=target)
+    unsteered = {"share_A": counts.pop("share_A")}
+    steered = measure_prompts(increases, target=target)
+    if measures is not None:
+        unsteered |= {name: measures.unsteered[name] for name in _UNSTEERED}
+        unsteered["answered"] = unsteered["first_A"] + unsteered["first_B"]
+        steered |= {**{name: measures.steered[name] for name in _STEERED}, **_derive(measures)}
+    if choices is not None:
+        steered |= _measure_choices(choices, resolve_target(completions, target))
+    clusters = np.unique(np.array([prompt.cluster for prompt in completions.prompts], dtype=str), return_inverse=True)[
+        1
+    ]
+    trust = None if measures is None else measures.trust
+    return Columns(increases.conditions, clusters, counts, unsteered, steered, trust)
+
+
+def measure_prompts(increases: Increases, *, target: str = "A") -> dict[str, Steered]:
+    """Per-prompt means of the increases, weighted by count.
+
+    NaN where a prompt has no such completion, and everywhere for a prompt that does not offer the target.
+    """
+    completions = increases.completions
+    hit = is_target(completions, target)
+    offered = is_offered(completions, target)[completions.prompt_index]
+
+    def average(
+        values: Float[np.ndarray, "condition completion"], where: Bool[np.ndarray, " completion"]
+    ) -> Float[np.ndarray, "condition prompt"]:
+        size = len(completions.prompts)
+        return average_by_group(values, completions.counts, completions.prompt_index, size, where=where & offered)
+
+    columns = {
+        HEADLINE: average(increases.increase_to_answer, hit),
+        "increase_A": average(increases.increase, hit),
+        "increase_to_answer_not_A": average(increases.increase_to_answer, ~hit),
+        "increase_not_A": average(increases.increase, ~hit),
+        "increase_all": average(increases.increase, np.ones_like(hit)),
+        "before_answer_A": average(increases.before_answer, hit),
+        "at_answer_A": average(increases.at_answer, hit),
+        "after_answer_A": average(increases.after_answer, hit),
+    }
+    columns["difference_A_not_A"] = columns[HEADLINE] - columns["increase_to_answer_not_A"]
+    return columns
+
+
+def tabulate(columns: Columns, completions: Completions) -> dict[str, np.ndarray]:
+    """The per-prompt table in long form: one row per condition and prompt."""
+    prompts, conditions = completions.prompts, columns.conditions
+
+    def by_prompt(values: Sequence[str] | np.ndarray) -> np.ndarray:
+        return np.tile(np.asarray(values), len(conditions))
+
+    def by_condition(name: str) -> np.ndarray:
+        return np.repeat([getattr(condition, name) for condition in conditions], len(prompts))
+
+    return {
+        "prompt_id": by_prompt([prompt.id for prompt in prompts]),
+        "cluster": by_prompt([prompt.cluster for prompt in prompts]),
+        **{name: by_condition(name) for name in ("vector", "kind", "layer", "multiplier")},
+        **{name: by_prompt(values) for name, values in {**columns.counts, **columns.unsteered}.items()},
+        **{name: values.reshape(-1) for name, values in columns.steered.items()},
+        "positions": by_condition("positions"),
+        **({} if columns.trust is None else {"trust": columns.trust.reshape(-1)}),
+    }
+
+
+def _check_same(record: Choices | Measures, increases: Increases, what: str) -> None:
+    same = [p.id for p in record.prompts] == [p.id for p in increases.completions.prompts]
+    if not same or record.conditions != increases.conditions:
+        raise InputError(f"{what} and the scores are of different prompts or conditions; make both anew")
+
+
+def _derive(measures: Measures) -> dict[str, Steered]:
+    """What follows from the measures, prompt by prompt."""
+    before, after = measures.unsteered, measures.steered
+    p, q = before["p_A"], after["p_A_steered"]
+    inside = (p > 0) & (p < 1) & (q > 0) & (q < 1)
+    answer, reasoning = split_change(
+        np.broadcast_to(p, q.shape), after["p_A_answer_only"], after["p_A_reasoning_only"], q
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        log_ratio = np.where(inside, np.log(q / p), np.nan)
+        delta_logit = np.where(inside, logit(q) - logit(p), np.nan)
+        odds, odds_steered = before["first_A"] / before["first_B"], after["first_A_steered"] / after["first_B_steered"]
+        log_odds = np.log(odds_steered / odds)
+        kl_per_token = after["kl"] / before["n_tokens"]
+    return {
+        "kl_per_token": kl_per_token,
+        "delta_p_A": 100 * (q - p),
+        "log_ratio_A": log_ratio,
+        "delta_logit_A": delta_logit,
+        "bound_gap": log_ratio - after["increase_to_answer_A_rb"],
+        "answered_steered": after["first_A_steered"] + after["first_B_steered"],
+        "log_odds_change_A_B": np.where(np.isfinite(log_odds), log_odds, np.nan),
+        "answer_share": answer,
+        "reasoning_share": reasoning,
+    }
+
+
+def _measure_choices(choices: Choices, wanted: tuple[str, ...]) -> dict[str, Steered]:
+    """Logit diff of the target against the other answer, and the mass on the two; NaN where it is not on offer."""
+    sides = [(letter == pair[0]) - (letter == pair[1]) for pair, letter in zip(choices.letters, wanted, strict=True)]
+    sign = np.where(np.array(sides) == 0, np.nan, sides)  # the target may be the second answer of the read-out
+    hide = sign * 0
+    before = np.broadcast_to((choices.baseline[:, 0] - choices.baseline[:, 1]) * sign, choices.logprob.shape[:2])
+    after = (choices.logprob[..., 0] - choices.logprob[..., 1]) * sign
+    mass = np.broadcast_to(np.exp(choices.baseline).sum(-1) + hide, before.shape)
+    return {
+        "logit_diff": before,
+        "logit_diff_steered": after,
+        "logit_diff_change": after - before,
+        "mass": mass,
+        "mass_steered": np.exp(choices.logprob).sum(-1) + hide,
+    }

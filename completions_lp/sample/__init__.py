@@ -1,0 +1,1 @@
+"""What the model says: draws, their labels, the text of their tokens."""

@@ -1,0 +1,336 @@
+"""Prompts -> Completions: what the model says, unsteered or steered, drawn many times, the prompt run once.
+
+The draws of a prompt share their beginnings, so only distinct prefixes go through the network: the samples that have
+said the same so far are one row. Every prompt has its own stream of uniform random numbers, named by the seed, the
+prompt's id and, where the model is steered, the condition, and every sample its own number per step; a token is drawn
+by inverting the distribution function at that number. So a completion does not depend on the batch, on the other
+prompts or on how many draws are made, and draws under different conditions are independent.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from completions_lp.model import (
+    Decoder,
+    Engine,
+    Model,
+    RowDecoder,
+    Steering,
+    TreeDecoder,
+    check_conditions,
+    count_rows,
+    find_budget,
+    pick_engine,
+    warp_logits,
+)
+from completions_lp.records import (
+    BASELINE,
+    Completions,
+    Condition,
+    InputError,
+    Labelling,
+    Prompt,
+    Sampling,
+    SteeringVector,
+)
+from completions_lp.sample.labels import Labeller
+from completions_lp.sample.pieces import Cutter
+
+CDF_BLOCK = 256
+
+
+def sample_completions(
+    model: Model,
+    prompts: Sequence[Prompt],
+    *,
+    sampling: Sampling | None = None,
+    labelling: Labelling | None = None,
+    vectors: Sequence[SteeringVector] = (),
+    condition: Condition | None = None,
+    memory_budget: float | None = None,
+    batch_size: int | None = None,
+    engine: Engine = "auto",
+    progress: bool = True,
+) -> Completions:
+    """Draw completions of every prompt from the model, unsteered or under one condition, and label them.
+
+    Args:
+        model: The model.
+        prompts: What is asked.
+        sampling: How to draw; by default 100 draws of plain ancestral sampling with seed 0.
+        labelling: When a completion counts as an answer; by default a stand-alone letter within 10 tokens.
+        vectors: Where the condition's vector is.
+        condition: What is done to the model while it speaks, exactly as ``score_tokens`` does it: ``multiplier``
+            times the vector's direction ``[d_model]`` added at the output of block ``layer``, from the last prompt
+            token on (``positions = "completion"``) or at the tokens before it too (``"all"``). None or ``BASELINE``:
+            nothing. The draws of every condition have random numbers of their own.
+        memory_budget: GiB that a pass may take; by default a quarter of the free memory.
+        batch_size: Prompts per batch, overriding the memory's choice.
+        engine: How prefixes are shared, see ``model.engine``; it changes the time, not the draws.
+        progress: Show a bar.
+
+    Returns:
+        Distinct completions with counts, grouped by prompt, in the order in which they were first drawn. ``logprob``,
+        ``[completion, token]`` in nats, is that of the model that said them: unsteered, or under the condition, as
+        ``score_tokens`` gives it; at temperature 1 whatever the sampling.
+
+    Raises:
+        InputError: A prompt does not fit in the model's context, the condition names an unknown vector or layer, or a
+            vector does not fit the model.
+    """
+    sampling, labelling, condition = sampling or Sampling(), labelling or Labelling(), condition or BASELINE
+    check_context(model, prompts, sampling.max_new_tokens)
+    conditions = [] if condition == BASELINE else [condition]
+    check_conditions(model, vectors, conditions)
+    by_name = {vector.name: vector for vector in vectors}
+    steering = Steering.under(model, by_name, conditions) if conditions else None
+    tree = pick_engine(model, engine) == "tree"
+    decoder = TreeDecoder if tree else RowDecoder
+    budget = find_budget(model, memory_budget)
+    drawn: dict[int, list[_Draw]] = {}
+    with tqdm(total=len(prompts), desc="sample", unit="prompt", disable=not progress) as bar:
+        for batch in _plan_batches(model, prompts, sampling, budget, batch_size, tree=tree):
+            chosen = [prompts[i] for i in batch]
+            decoding = decoder(model, [prompt.token_ids for prompt in chosen], steering=steering)
+            uniforms = np.stack([draw_uniforms(prompt.id, sampling, condition) for prompt in chosen])
+            drawn.update(zip(batch, _sample_batch(decoding, chosen, sampling, uniforms, model.eos_ids), strict=True))
+            bar.update(len(batch))
+    return _collect(model, prompts, [drawn[i] for i in range(len(prompts))], sampling, labelling)
+
+
+def draw_steered(
+    model: Model,
+    completions: Completions,
+    vectors: Sequence[SteeringVector],
+    condition: Condition,
+    n: int,
+    *,
+    seed: int | None = None,
+    memory_budget: float | None = None,
+    progress: bool = True,
+) -> Completions:
+    """``n`` draws per prompt of the model under a condition, of the window alone, labelled as ``completions`` were.
+
+    Their stream is the condition's own under ``seed``, by default that of the completions.
+    """
+    sampling, within = completions.sampling, completions.labelling.within
+    seed = sampling.seed if seed is None else seed
+    return sample_completions(
+        model,
+        completions.prompts,
+        sampling=replace(sampling, n=n, seed=seed, max_new_tokens=min(sampling.max_new_tokens, within)),
+        labelling=completions.labelling,
+        vectors=vectors,
+        condition=condition,
+        memory_budget=memory_budget,
+        progress=progress,
+    )
+
+
+def check_context(model: Model, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
+    """Raise InputError if a prompt and its completion do not fit in the model's context, naming the longest prompt."""
+    longest = max(prompts, key=lambda prompt: len(prompt.token_ids))
+    need = len(longest.token_ids) + max_new_tokens
+    if need > model.context_length:
+        raise InputError(
+            f"prompt {longest.id!r} has {len(longest.token_ids)} tokens, max_new_tokens is {max_new_tokens}: together "
+            f"{need}, more than the {model.context_length} of the context of {model.name}; shorten or leave out the "
+            f"prompt ({longest.text[:60]!r}...)"
+        )
+
+
+def draw_uniforms(
+    prompt_id: str, sampling: Sampling, condition: Condition = BASELINE
+) -> Float[np.ndarray, "sample step"]:
+    """The uniform random numbers, in [0, 1), of one prompt: a stream of its own.
+
+    It is named by the seed and the prompt's id and, under a condition, by the vector's name, the layer, the multiplier
+    and the positions; numbers of different names are independent. Fewer draws are the first of more.
+    """
+    names = [prompt_id]
+    if condition != BASELINE:
+        multiplier = float(condition.multiplier) + 0.0  # -0.0 is the same condition as 0.0
+        names.append(json.dumps([condition.vector, int(condition.layer), multiplier, condition.positions]))
+    words = [np.frombuffer(hashlib.sha256(name.encode()).digest(), dtype=np.uint32) for name in names]
+    rng = np.random.default_rng(np.random.SeedSequence([sampling.seed, *map(int, np.concatenate(words))]))
+    return rng.random((sampling.draws, sampling.max_new_tokens))
+
+
+def invert_cdf(
+    weights: Float[Tensor, "node vocab"], nodes: Int[Tensor, " sample"], uniforms: Float[Tensor, " sample"]
+) -> tuple[Int[Tensor, " sample"], Float[Tensor, " node"]]:
+    """The first token at which the cumulative weight of a sample's node exceeds its uniform number times the total.
+
+    ``weights`` are probabilities up to a factor per node. In two levels, so that no ``[sample, vocab]`` array is made:
+    the block of 256 tokens first, then the token in it. Positions are in float64. A token of weight 0 is never drawn.
+
+    Returns:
+        The tokens, and the total weight of every node.
+    """
+    n, vocab = weights.shape
+    padded = torch.nn.functional.pad(weights, (0, -vocab % CDF_BLOCK)) if vocab % CDF_BLOCK else weights
+    padded = padded.view(n, -1, CDF_BLOCK)
+    edges = padded.sum(-1).double().cumsum(-1)  # double after the sum: before it, all of the weights would be copied
+    goal = uniforms.to(torch.float64) * edges[nodes, -1]
+    block = (edges[nodes] <= goal[:, None]).sum(-1).clamp(max=edges.shape[1] - 1)
+    rest = goal - torch.where(block > 0, edges[nodes, (block - 1).clamp(min=0)], 0.0)
+    inside = padded[nodes, block].to(torch.float64)
+    place = (inside.cumsum(-1) <= rest[:, None]).sum(-1)
+    # Rounding may leave nothing past the goal; the last token that can be drawn is then the answer.
+    last = CDF_BLOCK - 1 - (inside.flip(-1) > 0).to(torch.int8).argmax(-1)
+    return block * CDF_BLOCK + torch.minimum(place, last), edges[:, -1]
+
+
+@dataclass
+class _Draw:
+    """One distinct completion of a prompt, and the samples that drew it."""
+
+    token_ids: list[int] = field(default_factory=list)
+    logprob: list[float] = field(default_factory=list)
+    samples: Sequence[int] = ()
+    ended: bool = False
+
+    def grow(self, token: int, logprob: float, samples: list[int], *, ended: bool) -> "_Draw":
+        return _Draw([*self.token_ids, token], [*self.logprob, logprob], samples, ended)
+
+
+@dataclass
+class _Node:
+    """A distinct prefix that is still growing: its last token, and the node of the step before that it follows."""
+
+    prompt: int
+    parent: int
+    token: int
+    draw: _Draw
+
+
+def _plan_batches(
+    model: Model, prompts: Sequence[Prompt], sampling: Sampling, budget: int, batch_size: int | None, *, tree: bool
+) -> Iterator[list[int]]:
+    """Prompts that go together, longest first, so that the padding is small and the first batch is the largest.
+
+    At worst no two draws share a token. A tree then holds every token of a prompt once, beside one prefix; plain rows
+    hold the prefix once per draw.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].token_ids))
+    longest, draws = len(prompts[order[0]].token_ids), sampling.draws
+    if tree:
+        held = longest + draws * sampling.max_new_tokens
+        fit = count_rows(model, budget, tokens=draws, logits=0, past=held)
+    else:
+        fit = count_rows(model, budget, tokens=1, logits=2, past=longest + sampling.max_new_tokens) // draws
+    size = batch_size or max(1, fit)
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _sample_batch(
+    decoder: Decoder,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    uniforms: Float[np.ndarray, "prompt sample step"],
+    eos_ids: frozenset[int],
+) -> list[list[_Draw]]:
+    """Distinct completions of each prompt of a batch, in the order in which they were first drawn."""
+    nodes = [
+        _Node(i, 0, prompt.token_ids[-1], _Draw(samples=range(sampling.draws))) for i, prompt in enumerate(prompts)
+    ]
+    done: list[list[_Draw]] = [[] for _ in prompts]
+    for step in range(sampling.max_new_tokens):
+        alive: list[_Node] = []
+        pieces = decoder.step([n.prompt for n in nodes], [n.parent for n in nodes], [n.token for n in nodes])
+        for piece, logits in pieces:
+            tokens, logprob = _draw_tokens(logits, nodes[piece], uniforms[:, :, step], sampling)
+            for child in _branch(nodes[piece], piece.start, tokens, logprob, eos_ids):
+                if child.draw.ended or step == sampling.max_new_tokens - 1:
+                    done[child.prompt].append(child.draw)
+                else:
+                    alive.append(child)
+        if not alive:
+            break
+        nodes = alive
+    return [sorted(draws, key=lambda draw: draw.samples[0]) for draws in done]
+
+
+def _draw_tokens(
+    logits: Float[Tensor, "node vocab"],
+    nodes: Sequence[_Node],
+    uniforms: Float[np.ndarray, "prompt sample"],
+    sampling: Sampling,
+) -> tuple[list[int], list[float]]:
+    """Next token of every sample (node by node), and its log prob under the model itself, at temperature 1."""
+    of_sample = np.repeat(np.arange(len(nodes)), [len(node.draw.samples) for node in nodes])
+    rows = torch.from_numpy(of_sample).to(logits.device)
+    if sampling.greedy:
+        tokens = logits.argmax(-1)[rows]
+        logprob = logits[rows, tokens] - logits.logsumexp(-1)[rows]
+        return tokens.tolist(), logprob.tolist()
+    u = np.concatenate([uniforms[node.prompt, list(node.draw.samples)] for node in nodes])
+    numbers = torch.from_numpy(u).to(logits.device)
+    if sampling.is_ancestral:  # one pass of exponentials gives the draw and its log prob
+        weights = logits.sub_(logits.amax(-1, keepdim=True)).exp_()
+        tokens, totals = invert_cdf(weights, rows, numbers)
+        logprob = weights[rows, tokens].log() - totals.to(weights)[rows].log()
+        return tokens.tolist(), logprob.tolist()
+    warped = warp_logits(logits, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
+    tokens, _ = invert_cdf(warped.softmax(-1), rows, numbers)
+    logprob = logits[rows, tokens] - logits.logsumexp(-1)[rows]
+    return tokens.tolist(), logprob.tolist()
+
+
+def _branch(
+    nodes: Sequence[_Node], first: int, tokens: Sequence[int], logprob: Sequence[float], eos_ids: frozenset[int]
+) -> Iterator[_Node]:
+    """Split every node by the token that its samples drew; ``first`` is the number of the first node."""
+    at = 0
+    for number, node in enumerate(nodes, start=first):
+        groups: dict[int, tuple[float, list[int]]] = {}
+        for sample, token, value in zip(node.draw.samples, tokens[at:], logprob[at:], strict=False):
+            groups.setdefault(token, (value, []))[1].append(sample)
+        at += len(node.draw.samples)
+        for token, (value, samples) in groups.items():
+            yield _Node(node.prompt, number, token, node.draw.grow(token, value, samples, ended=token in eos_ids))
+
+
+def _collect(
+    model: Model, prompts: Sequence[Prompt], drawn: Sequence[list[_Draw]], sampling: Sampling, labelling: Labelling
+) -> Completions:
+    flat = [(i, draw) for i, draws in enumerate(drawn) for draw in draws]
+    width = max(len(draw.token_ids) for _, draw in flat)
+    token_ids = np.full((len(flat), width), -1, dtype=np.int32)
+    exact = np.float64 if model.exact_dtype == torch.float64 else np.float32
+    logprob = np.full((len(flat), width), np.nan, dtype=exact)
+    labeller = Labeller(model.tokenizer, labelling)
+    cutter = Cutter(model.tokenizer)
+    labels, answers, texts, pieces = [], [], [], []
+    for row, (i, draw) in enumerate(flat):
+        token_ids[row, : len(draw.token_ids)] = draw.token_ids
+        logprob[row, : len(draw.token_ids)] = draw.logprob
+        label, answer = labeller.label(draw.token_ids, letters=prompts[i].letters)
+        labels.append(label)
+        answers.append(answer)
+        texts.append(str(model.tokenizer.decode(draw.token_ids, skip_special_tokens=True)))
+        pieces.append(cutter.cut(draw.token_ids, texts[-1]))
+    return Completions(
+        prompts=tuple(prompts),
+        prompt_index=np.array([i for i, _ in flat], dtype=np.int32),
+        token_ids=token_ids,
+        lengths=np.array([len(draw.token_ids) for _, draw in flat], dtype=np.int32),
+        counts=np.array([len(draw.samples) for _, draw in flat], dtype=np.int32),
+        ended=np.array([draw.ended for _, draw in flat]),
+        label=np.array(labels),
+        answer_index=np.array(answers, dtype=np.int32),
+        logprob=logprob,
+        text=tuple(texts),
+        pieces=tuple(pieces),
+        sampling=sampling,
+        labelling=labelling,
+    )

@@ -1,0 +1,258 @@
+"""TokenScores -> Measures: what the single tokens tell about each prompt, reduced before the tokens are let go.
+
+One prompt at a time, all conditions at once. ``A`` is the target answer, ``B`` the one that it is compared with.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from completions_lp.prompts import compare_letters
+from completions_lp.records import Measures, TokenScores
+from completions_lp.stats import (
+    MIN_SURVIVING,
+    Steps,
+    Survival,
+    average_excess_surprisal,
+    bound_by_texts,
+    bound_probability,
+    estimate_change_error,
+    estimate_hybrids,
+    estimate_incidence,
+    estimate_increase,
+    estimate_kl,
+    estimate_reverse_kl,
+    estimate_share,
+    estimate_survival,
+    follow_steps,
+    grade_trust,
+    pool_log_weight,
+    weigh_texts,
+)
+
+
+def measure_completions(scores: TokenScores, *, target: str = "A") -> Measures:
+    """Per prompt: P(A) with and without steering, from the unsteered samples alone, and what stands beside it.
+
+    Where scores have the log probs that each token completes the answers, P(A) is the survival estimate (STATISTICS
+    §3.2); else (a label rule that single tokens do not decide) the self-normalised mean of weights through the answer.
+    Either is clipped into what the visited texts prove (§3.4).
+
+    Args:
+        scores: Log probs of the completions, unsteered and steered, per token.
+        target: The answer: a letter, or ``"matching"`` for each prompt's own.
+
+    Returns:
+        Probabilities, divergences in nats per completion (NaN where they were not read), trust. NaN also for a prompt
+        that does not offer the target, and wherever completions that were not drawn by plain sampling at temperature 1
+        tell nothing: of them only the bounds hold.
+    """
+    completions = scores.completions
+    shape = (len(scores.conditions), len(completions.prompts))
+    unsteered = {name: np.full(shape[1], np.nan) for name in Measures.UNSTEERED}
+    steered = {name: np.full(shape, np.nan) for name in Measures.STEERED}
+    steered["n_steered"][:] = 0
+    trust = np.full(shape, "", dtype="<U9")
+    for i, prompt in enumerate(completions.prompts):
+        rows = completions.rows_of(i)
+        if not len(rows):
+            continue
+        texts = read_texts(scores, rows, compare_letters(prompt, target))
+        found, found_steered = _measure_divergences(texts, ancestral=completions.sampling.is_ancestral)
+        if prompt.compares(target):
+            answers, answers_steered, trust[:, i] = _measure_answers(texts, completions.sampling.is_ancestral)
+            found, found_steered = found | answers, found_steered | answers_steered
+        for name, value in found.items():
+            unsteered[name][i] = value
+        for name, values in found_steered.items():
+            steered[name][:, i] = values
+    return Measures(completions.prompts, scores.conditions, unsteered, steered, trust)
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """The completions of one prompt with their scores in float64; what is named ``window`` ends with it."""
+
+    steps: Steps
+    mask: Any
+    """[completion token]: the tokens that are there, past the window too."""
+    whole: Mapping[str, np.ndarray]
+    """``logprob`` [completion token], ``steered`` [condition completion token] and, where they were read, ``entropy``,
+    ``kl`` and ``kl_reverse``."""
+    window: Mapping[str, np.ndarray]
+    """``logprob`` and ``steered``, and the log prob that a token completes ``A``, ``B``; steered, ``A_steered``,
+    ``B_steered``: absent where no single token decides."""
+
+
+def read_texts(scores: TokenScores, rows: Shaped[np.ndarray, " row"], pair: tuple[str, str]) -> Texts:
+    """What the statistics need of some completions of one prompt; ``pair`` is the target and the other answer."""
+    completions = scores.completions
+    within = completions.labelling.within
+    # Rows that lie side by side, as a rule all of a prompt's, are read where they are.
+    at = slice(int(rows[0]), int(rows[-1]) + 1) if bool((np.diff(rows) == 1).all()) else rows
+    label = completions.label[at]
+    steps = follow_steps(
+        _widen(completions.token_ids[at], within, -1),
+        lengths=completions.lengths[at],
+        counts=completions.counts[at],
+        ended=completions.ended[at],
+        answer_index=completions.answer_index[at],
+        target=np.asarray(label == pair[0]),
+        other=np.asarray(label == pair[1]),
+    )
+    whole = {"logprob": scores.baseline[at], "steered": scores.logprob[:, at]}
+    if scores.kl is not None and scores.kl_reverse is not None and scores.entropy is not None:
+        whole |= {"entropy": scores.entropy[at], "kl": scores.kl[:, at], "kl_reverse": scores.kl_reverse[:, at]}
+    whole = {name: values.astype(np.float64, order="C") for name, values in whole.items()}
+    window = {name: _widen(whole[name], within, np.nan) for name in ("logprob", "steered")}
+    if scores.answers is not None and scores.baseline_answers is not None:
+        for side, name in enumerate("AB"):
+            values = scores.baseline_answers[at, :, side], scores.answers[..., side][:, at]
+            for key, value in zip((name, f"{name}_steered"), values, strict=True):
+                window[key] = _widen(value.astype(np.float64, order="C"), within, np.nan)
+    return Texts(steps, completions.mask[at], whole, window)
+
+
+def _widen(values: np.ndarray, width: int, fill: int | float) -> np.ndarray:
+    """The first ``width`` tokens, padded where there are fewer."""
+    missing = width - values.shape[-1]
+    if missing <= 0:
+        return values[..., :width]
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)], constant_values=fill)
+
+
+def weigh_completions(
+    texts: Texts, samplers: Float[np.ndarray, "sampler completion token"], draws: Float[np.ndarray, " sampler"]
+) -> Float[np.ndarray, "condition completion *token"]:
+    """Log weights under each condition of completions drawn by one or more samplers.
+
+    Args:
+        texts: The completions, their counts adding the draws of all samplers.
+        samplers: Log prob of each token of the window under what was drawn from, in nats.
+        draws: Completions that each sampler drew.
+
+    Returns:
+        Of the tokens before each token; of whole texts where no single token decides.
+
+    Raises:
+        InputError: The draws do not add up to the counts.
+    """
+    weigh = pool_log_weight if "A" in texts.window else weigh_texts
+    return weigh(texts.steps, texts.window["steered"], samplers, draws)
+
+
+def estimate_steered(
+    texts: Texts, log_weight: Float[np.ndarray, "condition completion *token"], *, before: Survival | None = None
+) -> tuple[dict[str, Any], Shaped[np.ndarray, " condition"]]:
+    """P(A), P(A first), P(B first) under each condition.
+
+    Args:
+        texts: The completions.
+        log_weight: Their weights, from ``weigh_completions``.
+        before: The unsteered P(A), where it is from the same draws: what the change's error is measured against.
+
+    Returns:
+        Columns of ``Measures.STEERED`` by name, each ``[condition]``, and the trust in them.
+    """
+    steps, window = texts.steps, texts.window
+    found: dict[str, Any] = {}
+    if "A" in window:
+        survival = estimate_survival(steps, log_weight, window["A_steered"])
+        first = estimate_incidence(steps, log_weight, window["A_steered"], window["B_steered"])
+        found["first_A_steered"], found["first_B_steered"] = first
+    else:
+        survival = estimate_share(steps, log_weight)
+    low, high = bound_answer(texts, "steered")
+    trust = grade_trust(low, high, survival)
+    matters = np.where(survival.surviving > MIN_SURVIVING, 1.0, np.nan)
+    found |= {
+        "p_A_steered": np.clip(survival.probability, low, high),
+        "p_A_steered_se": survival.se,
+        "p_A_steered_low": low,
+        "p_A_steered_high": high,
+        "ess": np.fmin.reduce(survival.ess * matters, axis=-1),
+        "mean_weight_low": np.fmin.reduce(survival.mean_weight * matters, axis=-1),
+        "mean_weight_high": np.fmax.reduce(survival.mean_weight * matters, axis=-1),
+    }
+    if before is not None:
+        found["p_A_change_se"] = estimate_change_error(steps, before, survival)
+    return found, trust
+
+
+def estimate_mediation(
+    texts: Texts, samplers: Float[np.ndarray, "sampler completion token"], draws: Float[np.ndarray, " sampler"]
+) -> dict[str, Any]:
+    """P(A) under each condition with only the answer steered and with only the text before it steered.
+
+    Args:
+        texts: The completions, their counts adding the draws of all samplers.
+        samplers: Log prob of each token of the window under what was drawn from, in nats.
+        draws: Completions that each sampler drew.
+
+    Returns:
+        Columns of ``Measures.STEERED`` by name, each ``[condition]``; none where no single token decides.
+    """
+    window = texts.window
+    if "A" not in window:
+        return {}
+    answer, reasoning = estimate_hybrids(
+        texts.steps, window["logprob"], window["steered"], window["A"], window["A_steered"], samplers, draws
+    )
+    return {"p_A_answer_only": answer, "p_A_reasoning_only": reasoning}
+
+
+def bound_answer(texts: Texts, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """What the visited texts prove of P(A): under each condition (``"steered"``), or unsteered (``"logprob"``)."""
+    steps, window = texts.steps, texts.window
+    logprob = window[name] if name == "steered" else window[name][None]
+    if "A" not in window:
+        return bound_by_texts(steps, logprob)
+    return bound_probability(steps, logprob, window["A_steered"] if name == "steered" else window["A"][None])
+
+
+def _measure_answers(texts: Texts, ancestral: bool) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    """Everything about the answer: unsteered, under each condition, and the trust in the latter."""
+    steps, window = texts.steps, texts.window
+    (low,), (high,) = bound_answer(texts, "logprob")
+    unsteered: dict[str, Any] = {"p_A_low": low, "p_A_high": high}
+    if not ancestral:
+        low, high = bound_answer(texts, "steered")
+        steered = {"p_A_steered_low": low, "p_A_steered_high": high}
+        return unsteered, steered, np.full(len(low), "red")
+    survival = _survive_unsteered(texts)
+    drawn = window["logprob"][None], np.array([steps.draws])
+    weight = weigh_completions(texts, *drawn)
+    steered, trust = estimate_steered(texts, weight, before=survival)
+    steered |= estimate_mediation(texts, *drawn)
+    unsteered["p_A"] = np.clip(survival.probability[0], unsteered["p_A_low"], unsteered["p_A_high"])
+    unsteered["p_A_se"] = survival.se[0]
+    if "A" in window:
+        none = np.zeros((1, *steps.open.shape))
+        first = estimate_incidence(steps, none, window["A"][None], window["B"][None])
+        unsteered["first_A"], unsteered["first_B"] = (values[0] for values in first)
+        steered["increase_to_answer_A_rb"] = estimate_increase(steps, weight, window["A"], window["A_steered"])
+    return unsteered, steered, trust
+
+
+def _survive_unsteered(texts: Texts) -> Survival:
+    steps, window = texts.steps, texts.window
+    if "A" in window:
+        return estimate_survival(steps, np.zeros((1, *steps.open.shape)), window["A"][None])
+    return estimate_share(steps, np.zeros((1, len(steps.target))))
+
+
+def _measure_divergences(texts: Texts, *, ancestral: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Length, and for plain samples the divergences and the sampler test."""
+    counts, mask, whole = texts.steps.counts, texts.mask, texts.whole
+    unsteered: dict[str, Any] = {"n_tokens": mask.sum(-1) @ counts / counts.sum()}
+    if not ancestral or "kl" not in whole:
+        return unsteered, {}
+    unsteered["excess_surprisal"] = average_excess_surprisal(counts, mask, whole["logprob"], whole["entropy"])
+    ratio = whole["steered"] - whole["logprob"]
+    return unsteered, {
+        "kl": estimate_kl(counts, mask, whole["kl"]),
+        "kl_reverse": estimate_reverse_kl(counts, mask, ratio, whole["kl_reverse"]),
+    }

@@ -1,0 +1,123 @@
+"""Completions x conditions -> Increases, Measures and Profile: scored in parts, each reduced before its tokens go.
+
+The scores of single tokens are large (conditions x completions x tokens) and everything that a report needs of them is
+a few numbers per completion or per prompt. So prompts are scored in parts that fit in memory; tokens that are to be
+kept leave through ``keep``.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from completions_lp.model import Model
+from completions_lp.prompts import pick_letters
+from completions_lp.records import (
+    Completions,
+    Condition,
+    Increases,
+    Measures,
+    Profile,
+    Scores,
+    SteeringVector,
+    TokenScores,
+)
+from completions_lp.score.grid import score_tokens
+from completions_lp.score.measures import measure_completions
+from completions_lp.score.profile import profile_tokens
+from completions_lp.score.sums import sum_tokens
+
+PART = 2**27
+"""Numbers held at once, of all that is read at single tokens: 512 MiB in float32."""
+CHOSEN = 8
+"""Conditions whose tokens are kept where not all are."""
+
+Keep = Callable[[TokenScores], None]
+
+
+def score_completions(
+    model: Model,
+    completions: Completions,
+    vectors: Sequence[SteeringVector],
+    conditions: Sequence[Condition],
+    *,
+    target: str = "A",
+    kl: bool = True,
+    keep: Keep | None = None,
+    keep_all: bool = False,
+    memory_budget: float | None = None,
+    progress: bool = True,
+) -> Scores:
+    """Score completions under every condition and reduce the scores, part by part.
+
+    Args:
+        model: The model that said them.
+        completions: What it said.
+        vectors: The vectors that the conditions name.
+        conditions: Which vector, at which layer, how strong, at which positions.
+        target: The answer that the measures are of: a letter, or ``"matching"``.
+        kl: Also read entropies and divergences.
+        keep: Gets the scores of every part, of all conditions with ``keep_all``, else of a few: one layer of the target
+            vector, the one that steers the first part's P(A) most, at the 8 smallest multipliers.
+        keep_all: See ``keep``.
+        memory_budget: GiB that a pass may take; by default a quarter of the free memory.
+        progress: Show a bar.
+
+    Raises:
+        InputError: As ``score_tokens``.
+    """
+    pick_letters(completions.prompts, target)
+    parts = list(_split_prompts(completions, len(conditions), kl=kl))
+    options: dict[str, Any] = {"kl": kl, "memory_budget": memory_budget}
+    increases, measures, profiles = [], [], []
+    chosen = list(range(len(conditions))) if keep_all else None
+    single = len(parts) == 1
+    for prompts in tqdm(parts, desc="score", unit="part", disable=single or not progress):
+        part = completions if single else completions.select(prompts)
+        # Prompts without the target are read for their own two answers, and no part may be without a target.
+        read = target if any(prompt.compares(target) for prompt in part.prompts) else "matching"
+        scores = score_tokens(model, part, vectors, conditions, target=read, progress=progress and single, **options)
+        increases.append(sum_tokens(scores))
+        measures.append(measure_completions(scores, target=target))
+        profiles.append(profile_tokens(scores, target=target))
+        if keep is not None:
+            chosen = choose_conditions(measures[-1]) if chosen is None else chosen
+            keep(scores.select(chosen))
+    return Scores(Increases.join(completions, increases), Measures.join(measures), Profile.join(profiles))
+
+
+def choose_conditions(measures: Measures) -> list[int]:
+    """Indices of the conditions whose tokens are worth keeping: the target vector where it steers P(A) most.
+
+    A place (vector, layer, positions) is judged by the sum over its multipliers of the change of P(A), mean over
+    prompts, in the direction of the multiplier's sign: damage, which goes one way under either sign, cancels.
+    """
+    conditions = measures.conditions
+    target = [c for c, condition in enumerate(conditions) if condition.kind == "target" and condition.multiplier != 0]
+    if not target:
+        return list(range(min(CHOSEN, len(conditions))))
+    change = np.nan_to_num(measures.steered["p_A_steered"] - measures.unsteered["p_A"]).sum(-1)
+    effects: dict[Condition, float] = {}
+    for c in target:
+        place = replace(conditions[c], multiplier=0.0)
+        effects[place] = effects.get(place, 0.0) + float(np.sign(conditions[c].multiplier) * change[c])
+    best = max(effects, key=lambda place: round(abs(effects[place]), 12))
+    same = [c for c in target if replace(conditions[c], multiplier=0.0) == best]
+    return sorted(sorted(same, key=lambda c: abs(conditions[c].multiplier))[:CHOSEN])
+
+
+def _split_prompts(completions: Completions, n_conditions: int, *, kl: bool) -> Iterator[list[int]]:
+    """Runs of prompts whose scores fit; at least one prompt each, and one with completions where there is any."""
+    width = completions.token_ids.shape[1] * max(1, n_conditions) * (3 + 2 * kl)
+    sizes = np.bincount(completions.prompt_index, minlength=len(completions.prompts)) * width
+    part: list[int] = []
+    held = 0
+    for prompt, size in enumerate(sizes.tolist()):
+        if held and size and held + size > PART:
+            yield part
+            part, held = [], 0
+        part.append(prompt)
+        held += size
+    yield part

@@ -1,0 +1,51 @@
+"""TokenScores -> where the gain is: the mean increase of tokens by their place relative to the answer's own."""
+
+import numpy as np
+
+from completions_lp.prompts import compare_letters
+from completions_lp.records import Profile, ProfileRow, TokenScores
+from completions_lp.stats import average_by_group, mean_intervals
+
+
+def profile_tokens(scores: TokenScores, *, target: str = "A") -> Profile:
+    """Per prompt, the mean increase at each offset from the answer's token, over the completions that gave the target.
+
+    Args:
+        scores: Log probs of the completions, unsteered and steered, per token.
+        target: The answer: a letter, or ``"matching"`` for each prompt's own.
+
+    Returns:
+        Means over draws, in nats; NaN where no completion of a prompt has a token at that offset, and for a prompt that
+        does not offer the target.
+    """
+    completions = scores.completions
+    wanted = np.array([compare_letters(prompt, target)[0] for prompt in completions.prompts])
+    offered = np.array([prompt.compares(target) for prompt in completions.prompts])
+    index = completions.prompt_index
+    chosen = np.flatnonzero((completions.label == wanted[index]) & offered[index])
+    before, after = completions.labelling.within - 1, completions.sampling.max_new_tokens - 1
+    offsets = np.arange(-before, after + 1)
+    token = completions.answer_index[chosen, None] + offsets
+    there = (token >= 0) & (token < completions.lengths[chosen, None])
+    token = np.clip(token, 0, completions.token_ids.shape[1] - 1)
+    increase = scores.increase[:, chosen[:, None], token].astype(np.float64)
+    counts, index, size = completions.counts[chosen], completions.prompt_index[chosen], len(completions.prompts)
+    means = [average_by_group(increase[:, :, k], counts, index, size, where=there[:, k]) for k in range(len(offsets))]
+    n = [np.bincount(index, weights=counts * there[:, k], minlength=size) for k in range(len(offsets))]
+    return Profile(
+        tuple(completions.prompts), scores.conditions, offsets, np.stack(means, -1), np.stack(n, -1).astype(np.int64)
+    )
+
+
+def summarize_profile(profile: Profile, *, level: float = 0.95) -> tuple[ProfileRow, ...]:
+    """Means over prompts with t intervals over clusters, by condition; offsets that no text has are left out."""
+    clusters = np.unique([prompt.cluster for prompt in profile.prompts], return_inverse=True)[1]
+    total = profile.n.sum(0)
+    used = np.flatnonzero(total)
+    cells = np.swapaxes(profile.increase[:, :, used], 1, 2).reshape(-1, len(profile.prompts))
+    estimates = mean_intervals(cells, clusters, unit="nats", level=level)
+    places = [(condition, k) for condition in profile.conditions for k in used]
+    return tuple(
+        ProfileRow(condition, int(profile.offsets[k]), estimate, int(total[k]))
+        for (condition, k), estimate in zip(places, estimates, strict=True)
+    )

@@ -1,0 +1,132 @@
+"""Draws of the steered model that join the unsteered ones where these tell too little.
+
+The estimates of P(A) under steering come from completions of the unsteered model. Where trust in them is red, a few
+completions of the steered model join them: both sets are scored under both models and weighted by the balance heuristic
+(STATISTICS §13), so that no branch which steering makes likely can hide. The log-prob increase of the A-sequences and
+the divergences stay on the unsteered draws alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+from tqdm import tqdm
+
+from completions_lp.model import Model
+from completions_lp.prompts import pick_letters
+from completions_lp.records import Completions, Condition, InputError, Measures, SteeringVector
+from completions_lp.sample.draws import draw_steered
+from completions_lp.score.grid import score_tokens
+from completions_lp.score.measures import estimate_mediation, estimate_steered, read_texts, weigh_completions
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Distinct completions of the unsteered and of the steered model, and how often each of them drew them."""
+
+    completions: Completions
+    """``counts`` adds both."""
+    draws: Int[np.ndarray, "sampler completion"]
+    """By the unsteered model, by the steered one."""
+
+
+def pool_completions(unsteered: Completions, steered: Completions) -> Pool:
+    """The union of two sets of completions of the same prompts, cut to the window; equal texts are one row."""
+    if [prompt.id for prompt in unsteered.prompts] != [prompt.id for prompt in steered.prompts]:
+        raise InputError("completions of different prompts do not pool: draw both for the same prompts, in one order")
+    sources, within = (unsteered, steered), unsteered.labelling.within
+    draws: dict[tuple[int, tuple[int, ...]], list[int]] = {}
+    where: list[tuple[int, int]] = []
+    for sampler, source in enumerate(sources):
+        for row, prompt in enumerate(source.prompt_index.tolist()):
+            ids = tuple(source.token_ids[row, : min(within, source.lengths[row])].tolist())
+            if (prompt, ids) not in draws:
+                draws[prompt, ids] = [0, 0]
+                where.append((sampler, row))
+            draws[prompt, ids][sampler] += int(source.counts[row])
+    keys = list(draws)
+    order = sorted(range(len(keys)), key=lambda k: keys[k][0])
+    token_ids = np.full((len(keys), within), -1, dtype=np.int32)
+    for k, place in enumerate(order):
+        token_ids[k, : len(keys[place][1])] = keys[place][1]
+
+    def gather(name: str) -> Any:
+        return np.array([getattr(sources[where[k][0]], name)[where[k][1]] for k in order])
+
+    counts = np.array([draws[keys[k]] for k in order], dtype=np.int64).reshape(-1, 2).T
+    pieces = tuple(sources[where[k][0]].pieces[where[k][1]][:within] for k in order)
+    lengths = gather("lengths")
+    pooled = replace(
+        unsteered,
+        prompt_index=gather("prompt_index"),
+        token_ids=token_ids,
+        lengths=np.minimum(lengths, within),
+        counts=counts.sum(0).astype(np.int32),
+        ended=gather("ended") & (lengths <= within),
+        label=gather("label"),
+        answer_index=gather("answer_index"),
+        logprob=np.full(token_ids.shape, np.nan),
+        text=tuple("".join(cut) for cut in pieces),
+        pieces=pieces,
+    )
+    return Pool(pooled, counts)
+
+
+def top_up(
+    model: Model,
+    completions: Completions,
+    vectors: Sequence[SteeringVector],
+    measures: Measures,
+    *,
+    target: str,
+    memory_budget: float | None = None,
+    progress: bool = True,
+) -> tuple[Measures, dict[Condition, Completions]]:
+    """Mend what cannot be trusted: ``sampling.top_up`` draws of the steered model for every red prompt and condition.
+
+    Multiplier 0, which steers nothing and checks the instrument, is left as it is.
+
+    Args:
+        model: The model.
+        completions: What it said without steering; their ``sampling.top_up`` says how many draws join them.
+        vectors: The vectors that the conditions name.
+        measures: What the unsteered draws alone tell, of the same prompts.
+        target: The answer that they are of.
+        memory_budget: GiB that a pass may take; by default a quarter of the free memory.
+        progress: Show a bar.
+
+    Returns:
+        The measures with the red cells' estimates, bounds and trust from the pooled draws, and those draws by
+        condition. A cell that is red even so keeps its flag.
+    """
+    pairs = pick_letters(completions.prompts, target)
+    steered = {name: values.copy() for name, values in measures.steered.items()}
+    trust, drawn = measures.trust.copy(), {}
+    red = [
+        c
+        for c, condition in enumerate(measures.conditions)
+        if condition.multiplier != 0 and (measures.trust[c] == "red").any()
+    ]
+    options: dict[str, Any] = {"memory_budget": memory_budget, "progress": False}
+    for c in tqdm(red, desc="top up", unit="condition", disable=not progress):
+        condition = measures.conditions[c]
+        chosen = np.flatnonzero(measures.trust[c] == "red").tolist()
+        part = completions.select(chosen)
+        drawn[condition] = draw_steered(model, part, vectors, condition, part.sampling.top_up, **options)
+        pool = pool_completions(part, drawn[condition])
+        scores = score_tokens(model, pool.completions, vectors, [condition], target=target, **options)
+        for k, prompt in enumerate(chosen):
+            rows = pool.completions.rows_of(k)
+            texts = read_texts(scores, rows, pairs[prompt])
+            samplers = np.stack([texts.window["logprob"], texts.window["steered"][0]])
+            draws = pool.draws[:, rows].sum(1)
+            drawn_from = samplers, draws.astype(np.float64)
+            found, grade = estimate_steered(texts, weigh_completions(texts, *drawn_from))
+            for name, values in {**found, **estimate_mediation(texts, *drawn_from)}.items():
+                steered[name][c, prompt] = values[0]
+            steered["n_steered"][c, prompt] = draws[1]
+            steered["p_A_change_se"][c, prompt] = np.nan  # P(A) before is of the unsteered draws alone
+            trust[c, prompt] = grade[0]
+    return replace(measures, steered=steered, trust=trust), drawn

@@ -1,0 +1,1 @@
+"""What people look at: text, figures, the page, the notebook."""

@@ -1,0 +1,139 @@
+"""Report, Completions and TokenScores -> HTML: how they show themselves in Jupyter.
+
+``register`` tells IPython's own display machinery about them; ``import completions_lp`` calls it inside a notebook.
+All text from models and files is escaped, and isolated from the direction of what stands around it.
+"""
+
+import html
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from completions_lp.records import Completions, Report, TokenScores
+from completions_lp.show.text import format_sentence, format_table
+
+PROMPTS = 3
+TEXTS = 8
+"""How many prompts, and how many completions of each, are shown."""
+LIMIT = 2.0
+"""Nats at which a colour is full."""
+LOW, HIGH = (33, 102, 172), (178, 88, 6)
+"""Blue for less likely, orange for likelier, as on the page: told apart by every kind of colour vision."""
+_ROW = "padding:2px 10px 2px 0;text-align:right;font-variant-numeric:tabular-nums;vertical-align:top;white-space:nowrap"
+
+
+def register() -> bool:
+    """Let IPython show the records by the functions below; False where no notebook or shell of its is running."""
+    try:
+        from IPython.core.getipython import get_ipython
+    except ImportError:
+        return False
+    display = getattr(get_ipython(), "display_formatter", None)
+    if display is None:
+        return False
+    formatter = display.formatters["text/html"]
+    for kind, show in ((Report, show_report), (Completions, show_completions), (TokenScores, show_scores)):
+        formatter.for_type(kind, show)
+    return True
+
+
+def show_report(report: Report) -> str:
+    """Errors and warnings, the sentence, and the table."""
+    notes = [f"<p><b>ERROR</b> {_escape(text)}</p>" for text in report.errors]
+    notes += [f"<p>⚠ {_escape(text)}</p>" for text in report.warnings]
+    table = f"<pre style='line-height:1.35;overflow-x:auto'>{_escape(format_table(report))}</pre>"
+    return "".join([*notes, f"<p>{_escape(format_sentence(report))}</p>", table])
+
+
+def show_completions(completions: Completions, *, prompts: int = PROMPTS, texts: int = TEXTS) -> str:
+    """The most frequent completions of the first prompts, each token coloured by its log prob."""
+    words = "colour: log prob of the token under the model that said it"
+    return _show(completions, completions.logprob, completions.logprob, words, prompts, texts, diverging=False)
+
+
+def show_scores(
+    scores: TokenScores, *, condition: int | None = None, prompts: int = PROMPTS, texts: int = TEXTS
+) -> str:
+    """The same, tokens coloured by their increase under one condition, by default that which moves answers most."""
+    if not scores.conditions:
+        return show_completions(scores.completions, prompts=prompts, texts=texts)
+    chosen = _find_strongest(scores) if condition is None else condition
+    c = scores.conditions[chosen]
+    words = f"colour: log-prob increase under {c.vector}, layer {c.layer}, multiplier {c.multiplier:+g}"
+    return _show(scores.completions, scores.baseline, scores.increase[chosen], words, prompts, texts, diverging=True)
+
+
+def _find_strongest(scores: TokenScores) -> int:
+    """The condition that moves the answers' own tokens most; without answers, the one that moves all tokens most."""
+    answer = scores.completions.answer_index
+    rows = np.flatnonzero(answer >= 0)
+    if not len(rows):
+        return int(np.nansum(np.abs(scores.increase), axis=(1, 2)).argmax())
+    at = np.abs(scores.increase[:, rows, answer[rows]]) @ scores.completions.counts[rows]
+    return int(at.argmax())
+
+
+def _show(
+    completions: Completions,
+    baseline: Float[np.ndarray, "completion token"],
+    values: Float[np.ndarray, "completion token"],
+    words: str,
+    prompts: int,
+    texts: int,
+    *,
+    diverging: bool,
+) -> str:
+    total = len(completions.prompts)
+    parts = [f"<p>{len(completions)} distinct completions of {total} prompts; {_escape(words)}. The answer's token is "]
+    parts.append("outlined.</p>")
+    for i in range(min(prompts, total)):
+        prompt, rows = completions.prompts[i], completions.rows_of(i)
+        order = rows[np.argsort(-completions.counts[rows], kind="stable")][:texts]
+        parts.append(f"<p><b>{_escape(prompt.id)}</b> <bdi>{_escape(_shorten(prompt.text))}</bdi></p><table>")
+        parts.append(f"<tr><th style='{_ROW}'>draws</th><th style='{_ROW}'>label</th><th style='{_ROW}'>log prob</th>")
+        parts.append(f"<th style='{_ROW}'>sum</th><th style='text-align:left'>completion</th></tr>")
+        for row in order:
+            parts += _show_row(completions, int(row), baseline[row], values[row], diverging)
+        more = len(rows) - len(order)
+        parts.append("</table>" + (f"<p>and {more} more</p>" if more else ""))
+    return "".join(parts)
+
+
+def _show_row(
+    completions: Completions,
+    row: int,
+    baseline: Float[np.ndarray, " token"],
+    values: Float[np.ndarray, " token"],
+    diverging: bool,
+) -> Iterator[str]:
+    n = int(completions.lengths[row])
+    total = f"{np.sum(values[:n]):+.2f}" if diverging else ""
+    cells = [completions.counts[row], completions.label[row], f"{np.sum(baseline[:n]):.2f}", total]
+    yield "<tr>" + "".join(f"<td style='{_ROW}'>{_escape(str(cell))}</td>" for cell in cells)
+    yield "<td style='text-align:left'><bdi dir='auto'>"
+    pieces: Sequence[str] = completions.pieces[row]
+    for token, piece in enumerate(pieces[:n]):
+        box = ";outline:1.5px solid" if token == completions.answer_index[row] else ""
+        title = f"{values[token]:+.3f} nats"
+        style = f"background:{_colour(float(values[token]), diverging)}{box}"
+        yield f"<span title='{title}' style='{style}'>{_escape(piece)}</span>"
+    yield "</bdi></td></tr>"
+
+
+def _colour(value: float, diverging: bool) -> str:
+    if not np.isfinite(value):
+        return "none"
+    red, green, blue = HIGH if value > 0 else LOW
+    strength = min(1.0, abs(value) / (LIMIT if diverging else 2 * LIMIT)) * 0.55
+    return f"rgba({red},{green},{blue},{strength:.2f})"
+
+
+def _shorten(text: str, width: int = 160) -> str:
+    return text if len(text) <= width else text[: width // 2] + " … " + text[-width // 2 :]
+
+
+def _escape(text: str) -> str:
+    """Text for HTML; control characters become visible."""
+    shown = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return html.escape(shown)

@@ -1,0 +1,157 @@
+"""Report -> LaTeX: tables of the booktabs package, one line per cell, with intervals and a note that explains them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from completions_lp.records import Condition, Estimate, InputError, Kind, Report
+from completions_lp.show.text.text import Lookup, format_estimate, printable
+
+QUANTITIES = ("delta_p_A", "log_ratio_A", "increase_to_answer_A", "kl_per_token")
+HEADS = {
+    "delta_p_A": r"$\Delta P$",
+    "log_ratio_A": r"$\log P'/P$",
+    "delta_logit_A": r"$\Delta\,\mathrm{logit}\,P$",
+    "p_A_steered": r"$P'$",
+    "increase_to_answer_A": r"increase, answer given",
+    "increase_to_answer_not_A": r"increase, not given",
+    "kl": r"$\mathrm{KL}$",
+    "kl_per_token": r"$\mathrm{KL}$",
+    "logit_diff_change": r"$\Delta$ logit diff",
+}
+"""By quantity; P and P' are the unsteered and steered probability of the target answer."""
+SIGNIFICANT = 0.05
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "−": "$-$",
+    "–": "--",
+    "…": r"\ldots{}",
+    "‖": r"$\Vert$",
+    "Δ": r"$\Delta$",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+}
+
+
+def format_latex(
+    report: Report,
+    quantities: Sequence[str] = QUANTITIES,
+    *,
+    kind: Kind = "target",
+    weighting: str = "macro",
+) -> str:
+    r"""A ``tabular`` with a line per layer and multiplier; needs ``\usepackage{booktabs}``.
+
+    Quantities that the report lacks are left out. A missing interval is not written, an undefined value is a dash, and
+    a star marks p < .05 after max-T over the sweep.
+
+    Args:
+        report: The numbers.
+        quantities: The columns.
+        kind: Which vectors.
+        weighting: Which means.
+
+    Raises:
+        InputError: The report has none of the quantities.
+    """
+    lookup = Lookup.of(report)
+    known = {row.quantity for row in report.rows if row.condition.kind == kind and row.weighting == weighting}
+    shown = [quantity for quantity in quantities if quantity in known]
+    if not shown:
+        raise InputError(
+            f"no {weighting} {' or '.join(quantities)} of {kind} vectors; there are {', '.join(sorted(known))}"
+        )
+    cells = list(dict.fromkeys(row.condition for row in report.rows if row.condition.kind == kind))
+    cells = sorted((c for c in cells if c.multiplier != 0), key=lambda c: (c.vector, c.layer, c.multiplier))
+    several = len({c.vector for c in cells}) > 1
+    estimates = [_list_known(lookup, cells, quantity, weighting) for quantity in shown]
+    units = [next((e.unit for e in column), "") for column in estimates]
+    head = [*(["vector"] if several else []), "layer", "multiplier"]
+    head += [
+        f"{HEADS.get(name, escape_latex(name))} ({escape_latex(unit)})" for name, unit in zip(shown, units, strict=True)
+    ]
+    lines = []
+    for c in cells:
+        names = [*([escape_latex(c.vector)] if several else []), str(c.layer), _math(f"{c.multiplier:+g}")]
+        lines.append([*names, *(_write_cell(lookup, c, quantity, weighting) for quantity in shown)])
+    note = _say_intervals([e for column in estimates for e in column])
+    if any("^{*}" in cell for line in lines for cell in line):
+        note += f" $^{{*}}$: $p < {SIGNIFICANT:g}$, adjusted for the whole sweep by max-T."
+    return format_booktabs(head, lines, note=note, group=1 if several else 0)
+
+
+def format_booktabs(
+    head: Sequence[str], lines: Sequence[Sequence[str]], *, note: str = "", group: int | None = None
+) -> str:
+    r"""A ``tabular`` from cells that are LaTeX already; for plain text use ``escape_latex`` first.
+
+    Args:
+        head: Titles of the columns.
+        lines: Cells, line by line.
+        note: A line below the table, in small print.
+        group: A little space wherever this column, or one to its left, changes; None for none.
+    """
+    rows = []
+    for before, line in zip([None, *lines], lines, strict=False):
+        if group is not None and before is not None and list(before[: group + 1]) != list(line[: group + 1]):
+            rows.append(r"\addlinespace")
+        rows.append(" & ".join(line) + r" \\")
+    below = [rf"\multicolumn{{{len(head)}}}{{l}}{{\footnotesize {note}}} \\"] if note else []
+    columns = "r" * len(head)
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            " & ".join(head) + r" \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            *below,
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def escape_latex(text: str) -> str:
+    """Text of files as LaTeX prints it: nothing in it is a command."""
+    return "".join(_ESCAPES.get(c, c) for c in printable(text))
+
+
+def _list_known(lookup: Lookup, cells: Sequence[Condition], quantity: str, weighting: str) -> list[Estimate]:
+    rows = [lookup.find(c, quantity, weighting=weighting) for c in cells]
+    return [row.estimate for row in rows if row is not None]
+
+
+def _write_cell(lookup: Lookup, condition: Condition, quantity: str, weighting: str) -> str:
+    row = lookup.find(condition, quantity, weighting=weighting)
+    if row is None:
+        return ""
+    if np.isnan(row.estimate.value):
+        return "--"
+    star = "^{*}" if row.inference.p_max_t < SIGNIFICANT else ""
+    value, _, ends = format_estimate(row.estimate).replace("%", r"\%").partition(" ")
+    return _math(value + star) + (f" {_math(ends)}" if ends else "")
+
+
+def _math(text: str) -> str:
+    return f"${text}$"
+
+
+def _say_intervals(estimates: Sequence[Estimate]) -> str:
+    """What the brackets are, from the numbers that have them."""
+    drawn = [e for e in estimates if e.low is not None]
+    if not drawn:
+        return "No intervals: too few prompts."
+    methods = " and ".join(sorted({escape_latex(e.method) for e in drawn}))
+    prompts, clusters = [sorted({getattr(e, name) for e in drawn}) for name in ("n", "n_clusters")]
+    over = f"{_span(prompts)} prompts" + ("" if prompts == clusters else f" in {_span(clusters)} clusters")
+    return rf"Means over {over}; brackets: {drawn[0].level * 100:g}\,\% {methods} intervals."
+
+
+def _span(numbers: Sequence[int]) -> str:
+    return str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}--{numbers[-1]}"

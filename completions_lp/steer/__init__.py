@@ -1,0 +1,1 @@
+"""Contrast pairs -> steering vectors, their controls, and the conditions under which they are added."""
