@@ -238,7 +238,6 @@ def run_doctor(options: argparse.Namespace) -> int:
 
 def print_report(folder: Path, config: "Config", report: "Report") -> None:
     """The headline table on stdout, what is wrong with it first."""
-    from completions_lp.run.results import read_quality
     from completions_lp.show.text import format_checks, format_quality_line, format_sentence, format_table
 
     print(escape_text(f"{config.model.name} on {config.prompts.path}"))
@@ -250,7 +249,7 @@ def print_report(folder: Path, config: "Config", report: "Report") -> None:
     print(format_table(report))
     print()
     print(format_sentence(report))
-    print(format_quality_line(read_quality(folder)))
+    print(format_quality_line(report.quality))
     print(format_checks(report))
 
 
