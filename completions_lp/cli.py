@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from completions_lp import __version__
+from completions_lp.quantities import PRIMARY
 from completions_lp.records import InputError
+from completions_lp.show.escape import escape_text
 
 if TYPE_CHECKING:
     from completions_lp.records import Report
@@ -200,7 +202,7 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
 
 @commands.command()
 @FOLDER
-@click.option("--quantity", default="delta_p_A", metavar="NAME", help="What the interval is of.")
+@click.option("--quantity", default=PRIMARY, metavar="NAME", help="What the interval is of.")
 @click.option(
     "--layer",
     "layers",
@@ -295,11 +297,6 @@ def print_report(folder: Path, config: "Config", report: "Report") -> None:
     click.echo(format_sentence(report))
     click.echo(format_quality_line(read_quality(folder)))
     click.echo(format_checks(report))
-
-
-def escape_text(text: str) -> str:
-    """Text from files and models for a terminal: control characters become visible, line breaks stay."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def open_stage(stage: str, folder: Path, config: Path | None, overrides: Sequenc
         InputError: No file is named and the folder holds no run; or as for ``open_run``.
     """
     if config is None or stage == "report":
-        check_run(folder, "; --config CONFIG.toml starts a new run there" if stage in ("vector", "sample") else "")
+        check_run(folder, *["--config CONFIG.toml starts a new run there"] * (stage in ("vector", "sample")))
     if config is None:
         stored = make_config(read_info(folder)["config"])
         opened = load_config(None, overrides, base=dump_config(stored))
@@ -50,13 +50,12 @@ def open_stage(stage: str, folder: Path, config: Path | None, overrides: Sequenc
     return opened
 
 
-def check_run(folder: Path, hint: str = "") -> None:
+def check_run(folder: Path, *advice: str) -> None:
     """Raise InputError unless a folder holds a run; it names a run directory beside it whose name is close."""
     if not (folder / "run.json").is_file():
         beside = [path.parent.name for path in folder.parent.glob("*/run.json")]
-        near = difflib.get_close_matches(folder.name, beside, n=1)
-        meant = f"; did you mean {folder.parent / near[0]}?" if near else ""
-        raise InputError(f"{folder}: not a run directory (no run.json){meant}{hint}")
+        near = [f"did you mean {folder.parent / name}?" for name in difflib.get_close_matches(folder.name, beside, n=1)]
+        raise InputError("; ".join([f"{folder}: not a run directory (no run.json)", *advice, *near]))
 
 
 def check_folder(folder: Path) -> None:
