@@ -89,7 +89,7 @@ def run(
     from completions_lp.run.stages import Options, Run
 
     start = time.perf_counter()
-    whole = Run(opened, folder, options=Options(tokens=tokens, progress=not quiet))
+    whole = Run(opened, folder, options=Options(tokens=tokens, progress=not quiet, fresh=overwrite, tell=_tell))
     print_report(folder, opened, whole.all())
     click.echo(f"\nRun directory: {folder} ({time.perf_counter() - start:.0f} s)")
 
@@ -111,7 +111,7 @@ def _run_stage(
     opened = open_stage(stage, folder, config, overrides)
     from completions_lp.run.stages import Options, Run
 
-    getattr(Run(opened, folder, options=Options(tokens=tokens, progress=not quiet)), stage)()
+    getattr(Run(opened, folder, options=Options(tokens=tokens, progress=not quiet, tell=_tell)), stage)()
     click.echo(f"{stage}: written to {folder}")
 
 
@@ -188,11 +188,11 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
     for folder in folders:
         check_run(folder)
     from completions_lp.report.comparison import QUANTITIES, compare_reports
-    from completions_lp.run.results import load_report
+    from completions_lp.run.results import load
     from completions_lp.show.text import format_comparison, tabulate_comparison
     from completions_lp.store import write_rows
 
-    reports = {str(folder): load_report(folder) for folder in folders}
+    reports = {str(folder): load(folder) for folder in folders}
     differences = compare_reports(reports, quantities=quantities or QUANTITIES)
     click.echo(f"Compared with {escape_text(str(folders[0]))}; intervals {differences[0].difference.level:.0%}")
     click.echo(format_comparison(differences))
@@ -244,13 +244,11 @@ def plan(folder: Path, validate: bool, draws: int, quiet: bool, **wanted: Any) -
         _validate(folder, draws, quiet, layers=wanted["layers"], multipliers=wanted["multipliers"])
         return
     from completions_lp.plan.forecast import plan_run
-    from completions_lp.run.results import load_report
+    from completions_lp.run.results import load
     from completions_lp.show.text import format_plan
-    from completions_lp.store import read_info, read_measures
 
-    info, report = read_info(folder), load_report(folder)
-    prompts = report.increases.completions.prompts if report.increases else ()
-    click.echo(format_plan(plan_run(report, read_measures(folder, prompts), info, **wanted), info))
+    report = load(folder)
+    click.echo(format_plan(plan_run(report, **wanted), report.info))
 
 
 def _validate(folder: Path, draws: int, quiet: bool, **cells: Any) -> None:
@@ -281,9 +279,12 @@ def doctor(model: str | None, **options: Any) -> int:
     return 0 if all(finding.passed for finding in findings) else 1
 
 
+def _tell(text: str) -> None:
+    click.echo(f"completions-lp: {escape_text(text)}", err=True)
+
+
 def print_report(folder: Path, config: "Config", report: "Report") -> None:
     """The headline table on stdout, what is wrong with it first."""
-    from completions_lp.run.results import read_quality
     from completions_lp.show.text import format_checks, format_quality_line, format_sentence, format_table
 
     click.echo(escape_text(f"{config.model.name} on {config.prompts.path}"))
@@ -295,7 +296,7 @@ def print_report(folder: Path, config: "Config", report: "Report") -> None:
     click.echo(format_table(report))
     click.echo()
     click.echo(format_sentence(report))
-    click.echo(format_quality_line(read_quality(folder)))
+    click.echo(format_quality_line(report.quality))
     click.echo(format_checks(report))
 
 
