@@ -383,7 +383,7 @@ def test_undefined_numbers_are_written_as_undefined(tmp_path, scores):
         assert math.isnan(row["at_answer"]) == (label == "none")
     store.write_info(tmp_path, {"checks": {"noise_floor": math.nan, "n": np.float32(2)}, "seen": (math.inf, True)})
     info = json.loads((tmp_path / "run.json").read_text())
-    assert info == {"schema_version": 1, "checks": {"noise_floor": None, "n": 2.0}, "seen": [None, True]}
+    assert info == {"schema_version": 2, "checks": {"noise_floor": None, "n": 2.0}, "seen": [None, True]}
 
 
 def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, scores, vector, monkeypatch):
@@ -422,8 +422,8 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, scores, vector, 
     [
         (None, "not a run directory .no run.json.$"),
         ("{", "run.json: not valid JSON: "),
-        ("[1]", "run.json: schema version None; this version of completions_lp reads 1"),
-        ('{"schema_version": 2}', "run.json: schema version 2; this version of completions_lp reads 1"),
+        ("[1]", "run.json: schema version None; this version of completions_lp reads 2"),
+        ('{"schema_version": 1}', "run.json: schema version 1; this version of completions_lp reads 2"),
     ],
 )
 def test_a_directory_that_is_no_run_of_this_version_is_refused(tmp_path, text, message):
@@ -493,8 +493,6 @@ def test_rows_that_were_changed_are_told(tmp_path, scores, name, change):
         rows = [*range(table.num_rows - 1), *([0] if change == "doubled" else [])]
         table = table.take(pyarrow.array(rows))
     pyarrow.parquet.write_table(table, path)
+    read = store.read_increases if name == "scores" else getattr(store, f"read_{name}")
     with pytest.raises(InputError, match=rf"{name}\.parquet: has .* rows were lost, doubled or changed"):
-        if name == "scores":
-            store.read_increases(tmp_path, scores.completions)
-        else:
-            getattr(store, f"read_{name}")(tmp_path, increases)
+        read(tmp_path, scores.completions if name == "scores" else increases)

@@ -210,9 +210,7 @@ def merge_sections(config: Config, sections: Mapping[str, Mapping[str, Any]]) ->
     """
     values = dump_config(config)
     for name, section in sections.items():
-        if not isinstance(section, Mapping):
-            raise InputError(f"{name} is {section!r}; a section is a mapping of its keys, such as sampling={{'n': 50}}")
-        values[name] = {**values.get(name, {}), **section}
+        values[name] = {**values.get(name, {}), **dict(section)}
     return make_config(values)
 
 

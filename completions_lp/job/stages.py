@@ -194,7 +194,9 @@ class Run:
 
     def report(self, scores: Scores, choices: Choices, vectors: Sequence[SteeringVector]) -> Report:
         """Stage 4: the numbers of the paper. From the stored tables alone: ``results.make_report``."""
-        return finish_report(self.config, self.info, scores, choices, vectors, folder=self.folder)
+        report = finish_report(self.config, self.info, scores, choices, vectors, folder=self.folder)
+        self.info = dict(report.info)
+        return report
 
     def validate(self, *, layers: Sequence[int] = (), multipliers: Sequence[float] = (), draws: int = 50) -> Validation:
         """Draw from the steered model in a few cells of the target vector, beside what the run has estimated there.
