@@ -241,7 +241,7 @@ Every table of a run directory, every column, its unit and what it means. Tables
 zstd. Names and meanings change only with `schema_version` in `run.json`. Log probs are in nats. NaN or missing is
 undefined, never zero. `A` in a name stands for the target answer, `B` for the one that it is compared with.
 """
-JSON = """`report` also writes `report.html`, the page with every completion. `figures` writes `figures/`: PDF, PNG,
+JSON = """`report.html` is the page with every completion. `completions-lp figures` writes `figures/`: PDF, PNG,
 caption and the tidy CSV of each, and `table.tex`.
 
 ## run.json
