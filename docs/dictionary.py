@@ -251,6 +251,7 @@ caption and the tidy CSV of each, and `table.tex`.
 | `schema_version` | of everything below |
 | `config` | the configuration, every default written out |
 | `seed` | of all random streams |
+| `stages` | by stage, the settings that it followed, and the hashes of the weights and the tokenizer that it used |
 | `model` | name, revision, hashes of weights and tokenizer, sizes, dtype, device |
 | `vector` | pairs behind it; by layer its norm, the norm's standard error and the split-half cosine |
 | `versions`, `machine` | Python and packages; processor, cores, system |
@@ -258,6 +259,7 @@ caption and the tidy CSV of each, and `table.tex`.
 | `token_counts` | tokens and passes that went through the network, by stage |
 | `checks` | the instrument checks, below |
 | `warnings`, `errors` | the sentences at the top of the report |
+| `best` | the best cell: its condition, by which quantity, whether on held-out prompts, among how many, how often |
 
 | check | what it is | should be |
 |---|---|---|

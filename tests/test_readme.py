@@ -10,6 +10,7 @@ from prose import ROOT, find_blocks, lay_out
 
 import completions_lp as clp
 from completions_lp.run.config import load_config
+from completions_lp.run.stages import Options, Run
 
 README = ROOT / "README.md"
 
@@ -39,7 +40,7 @@ def test_the_example_gives_both_numbers_with_intervals_and_the_figure(tmp_path, 
 def test_the_short_example_runs_a_file_and_loads_a_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(lay_out(tmp_path, rows=24))
     _, code = find_blocks(README, "python", small=True)
-    clp.run("my.toml", out="runs/mine")
+    Run(load_config("my.toml"), "runs/mine", options=Options(progress=False)).all()
     exec(compile(code, "README.md", "exec"), {"clp": clp})  # noqa: S102  our own README
     printed = capsys.readouterr().out
     assert "ΔP" in printed
