@@ -10,7 +10,7 @@ import pytest
 
 from completions_lp import store
 from completions_lp.cli import main
-from completions_lp.job.config import DATA
+from completions_lp.job.config import DATA, EMBEDDED
 from completions_lp.job.results import load
 from completions_lp.records import Condition
 
@@ -87,7 +87,7 @@ def test_the_data_are_those_that_the_readme_describes():
 def test_the_same_seed_gives_the_same_run(folder, tmp_path):
     again = tmp_path / "again"
     for stage in ("vector", "sample"):
-        assert main([stage, str(again), "--quiet", "--set", "run.memory_budget=0.05"]) == 0
+        assert main([stage, str(again), "--config", str(EMBEDDED), "--quiet", "--set", "run.memory_budget=0.05"]) == 0
     one, two = (pyarrow.parquet.read_table(place / "completions.parquet").to_pandas() for place in (folder, again))
     same = (one.groupby("prompt_id")["token_ids"].apply(lambda ids: [tuple(i) for i in ids])) == (
         two.groupby("prompt_id")["token_ids"].apply(lambda ids: [tuple(i) for i in ids])
