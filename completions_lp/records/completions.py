@@ -19,12 +19,17 @@ class Sampling:
     n: int = 100
     """Draws per prompt; greedy decoding makes one."""
     max_new_tokens: int = 24
+    """A completion that has not ended by then is cut there."""
     temperature: float = 1.0
+    """1 is the model's own distribution, the only one of which P(A) can be estimated."""
     top_p: float = 1.0
+    """Nucleus sampling; 1 turns it off."""
     top_k: int = 0
     """0 keeps every token."""
     greedy: bool = False
+    """The most likely token at every step, in place of draws."""
     seed: int = 0
+    """Of the draws, the controls and the resamples."""
     top_up: int = 0
     """Draws of the steered model, per prompt, where the unsteered ones do not suffice for P(A); 0 turns it off."""
 
@@ -83,7 +88,7 @@ class Labelling:
             raise InputError(f"label pattern {self.pattern!r} is not a regular expression: {error}") from None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Completions:
     """Distinct completions of a model, unsteered unless said, as exact token ids with counts, grouped by prompt."""
 
@@ -108,6 +113,9 @@ class Completions:
     """The part of the text that each token wrote; together they are the text."""
     sampling: Sampling
     labelling: Labelling
+
+    def __repr__(self) -> str:
+        return f"Completions({len(self)} distinct of {int(self.counts.sum())} draws, {len(self.prompts)} prompts)"
 
     def __post_init__(self) -> None:
         freeze(self, "prompt_index", "token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob")
@@ -148,6 +156,16 @@ class Completions:
             pieces=tuple(self.pieces[i] for i in rows),
             **{name: getattr(self, name)[rows] for name in arrays},
         )
+
+    def offered(self, target: str) -> Bool[np.ndarray, " prompt"]:
+        """Which prompts offer the target answer: a letter, or ``"matching"`` for each prompt's own."""
+        return np.array([prompt.offers(target) for prompt in self.prompts], dtype=bool)
+
+    def hits(self, target: str) -> Bool[np.ndarray, " completion"]:
+        """Which completions gave the target answer, among those of prompts that offer it."""
+        wanted = np.array([prompt.pair(target)[0] for prompt in self.prompts], dtype=object)
+        hit = np.asarray(self.label == wanted[self.prompt_index], dtype=bool)
+        return np.asarray(hit & self.offered(target)[self.prompt_index])
 
     @property
     def mask(self) -> Bool[np.ndarray, "completion token"]:

@@ -1,12 +1,15 @@
 """What follows: estimates with their uncertainty."""
 
+import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from completions_lp.records.base import InputError, Kind, Positions
-from completions_lp.records.scores import Increases
-from completions_lp.records.steering import Condition
+from completions_lp.records.measures import Measures
+from completions_lp.records.scores import Choices, Increases
+from completions_lp.records.steering import Condition, VectorQuality
 
 NAN = float("nan")
 
@@ -84,6 +87,22 @@ class ReportRow:
 
 
 @dataclass(frozen=True)
+class Best:
+    """The cell of the sweep that a report is about, and how it was chosen."""
+
+    condition: Condition
+    quantity: str
+    """By which it is the best: the change of P(A), or the headline where P(A) is not known."""
+    held_out: bool
+    """Whether one half of the clusters chose it and the rows with ``split="report"`` tell it on the other half; else
+    all of them chose it, and what is told of it is the largest of many."""
+    n_cells: int
+    """Cells among which it was chosen."""
+    frequency: float = NAN
+    """How often it is the best when clusters are resampled."""
+
+
+@dataclass(frozen=True)
 class ProfileRow:
     """Mean increase of the tokens at one place relative to the answer's token, over the completions with the answer."""
 
@@ -112,7 +131,7 @@ class Slope:
     multipliers: tuple[float, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """What follows from the scores: ``rows`` are the numbers of the paper, ``prompts`` what they are means of."""
 
@@ -126,8 +145,34 @@ class Report:
     """Instrument checks that failed, each with its likely cause: the numbers are not to be believed."""
     profile: tuple[ProfileRow, ...] = ()
     slopes: tuple[Slope, ...] = ()
+    best: Best | None = None
+    """The best cell of the sweep; None where no cell has a value."""
     increases: Increases | None = None
-    """The completions behind the rows, with their increases; for distributions."""
+    """The completions behind the rows, with their increases."""
+    measures: Measures | None = None
+    choices: Choices | None = None
+    """The two-choice read-out behind the rows."""
+    quality: Mapping[int, VectorQuality] = field(default_factory=dict)
+    """How well the target vector is known, by layer; empty where that is not known."""
+    info: Mapping[str, Any] = field(default_factory=dict)
+    """How it was made: the content of ``run.json``; empty for a report that no run made."""
+
+    def __repr__(self) -> str:
+        cells = len({row.condition for row in self.rows if row.condition.kind != "baseline"})
+        text = f"Report(target {self.target!r}, {cells} conditions, {len(self.errors)} errors"
+        if self.best is None:
+            return text + ")"
+        c, e = self.best.condition, self.estimate(self.best.quantity, self.best.condition)
+        inside = "" if e.low is None else f" [{e.low:+.2f}, {e.high:+.2f}]"
+        return (
+            f"{text}, best: layer {c.layer}, multiplier {c.multiplier:+g}, {self.best.quantity} {e.value:+.2f}{inside})"
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write it into a new run directory, so that ``load`` gives it back; see ``job.results.save``."""
+        # The one way up through the floors: whoever holds a report saves it by a call of its own.
+        saved: Path = importlib.import_module("completions_lp.job.results").save(self, folder)
+        return saved
 
     def estimate(self, quantity: str, condition: Condition, *, weighting: str = "macro") -> Estimate:
         """The estimate of one quantity in one condition."""

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from completions_lp.model import Engine, Model, Room, Task, check_conditions
-from completions_lp.prompts import first_difference, pick_letters
-from completions_lp.records import Choices, Condition, Prompt, SteeringVector
+from completions_lp.prompts import first_difference
+from completions_lp.records import Choices, Condition, Prompt, SteeringVector, pick_letters
 from completions_lp.score.grid import score_task
 
 

@@ -26,8 +26,7 @@ from completions_lp.model import (
     score_rows,
     score_trees,
 )
-from completions_lp.prompts import pick_letters
-from completions_lp.records import Completions, Condition, SteeringVector, TokenScores
+from completions_lp.records import Completions, Condition, SteeringVector, TokenScores, pick_letters
 from completions_lp.sample.labels import Labeller
 
 

@@ -1,0 +1,397 @@
+"""A run: configuration -> stages in order -> run directory. The only module that knows every stage."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from completions_lp import store
+from completions_lp.job.config import EMBEDDED, Config, dump_config, load_config, make_config, merge_sections
+from completions_lp.job.machine import describe_machine, list_versions, read_peak, reset_peak
+from completions_lp.job.provenance import check_earlier, check_model, describe_stage, join_names, list_stale
+from completions_lp.job.results import finish_report, load
+from completions_lp.job.validation import validate_cells
+from completions_lp.model import Model, Usage, check_conditions, load_model
+from completions_lp.plan.validation import Validation, choose_cells, pick_cells
+from completions_lp.prompts import first_difference, load_pairs, load_prompts
+from completions_lp.records import (
+    Choices,
+    Completions,
+    Condition,
+    ContrastPair,
+    InputError,
+    Prompt,
+    Report,
+    Scores,
+    SteeringVector,
+    pick_letters,
+)
+from completions_lp.report.best import pick_best
+from completions_lp.sample.draws import check_context, sample_completions
+from completions_lp.score.choices import read_choices
+from completions_lp.score.parts import score_completions
+from completions_lp.score.profile import summarize_profile
+from completions_lp.score.topup import top_up
+from completions_lp.steer.conditions import make_conditions
+from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
+from completions_lp.steer.vectors import average_differences, check_pairs, describe_source, read_differences
+
+
+def run(
+    config: str | Path | Config | None = None,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    tokens: bool = False,
+    progress: bool = True,
+    **sections: Mapping[str, Any],
+) -> Report:
+    """The whole job: vectors, completions, scores and the report.
+
+    Args:
+        config: A TOML file or a configuration; by default the run of the embedded model.
+        out: A run directory to write; by default nothing is written, and the report holds everything but the vectors.
+        overwrite: Replace a run that ``out`` already holds.
+        tokens: Keep every condition in ``tokens.parquet``, not only a few.
+        progress: Show progress bars.
+        sections: Keys of the configuration to override, by section: ``sampling={"n": 50}``.
+
+    Returns:
+        The report: means over prompts with their intervals, in nats and percentage points.
+
+    Raises:
+        InputError: Something in the configuration or the input is wrong, or ``out`` already holds a run.
+    """
+    base = config if isinstance(config, Config) else load_config(config or EMBEDDED)
+    whole = merge_sections(base, sections)
+    if out is not None and (Path(out) / "run.json").exists() and not overwrite:
+        raise InputError(f"{out} already holds a run; give another out, or overwrite=True to replace it")
+    return Run(whole, out, options=Options(tokens=tokens, progress=progress, fresh=overwrite)).all()
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run behaves; nothing here changes a number."""
+
+    tokens: bool = False
+    """Keep every condition in ``tokens.parquet``, not only a few."""
+    progress: bool = True
+    fresh: bool = False
+    """Begin anew in a directory that already holds a run, instead of going on with it."""
+    tell: Callable[[str], None] = lambda _: None
+    """Gets what the user should know while it runs, such as which tables a stage has removed."""
+
+
+class Run:
+    """A run and its stages, each from the records of earlier ones, or else from what they left in the directory.
+
+    Everything that can be checked is checked before the network does any work and before anything is written. Without
+    a directory nothing is written at all.
+    """
+
+    def __init__(self, config: Config, folder: str | Path | None = None, *, options: Options | None = None) -> None:
+        self.config = config
+        self.folder = None if folder is None else Path(folder)
+        self.options = options or Options()
+        self.info: dict[str, Any] = {"stages": {}}
+        if self.folder is not None and (self.folder / "run.json").is_file():
+            before = store.read_info(self.folder)
+            if self.options.fresh:
+                store.drop_stages(self.folder, list(store.STAGES))
+            else:
+                self.info = before
+        self.info |= {"config": dump_config(config), "seed": config.sampling.seed}
+
+    @classmethod
+    def open(cls, folder: str | Path, *, options: Options | None = None) -> "Run":
+        """The run that a directory holds, with the configuration it was made with."""
+        return cls(make_config(store.read_info(Path(folder))["config"]), folder, options=options)
+
+    def all(self) -> Report:
+        """The whole job, from record to record."""
+        self.check()
+        vectors = self.vector()
+        completions = self.sample()
+        scores, choices = self.score(completions, vectors)
+        return self.report(scores, choices, vectors)
+
+    def check(self) -> None:
+        """Raise InputError for whatever is wrong with the input of any stage, before any work is done."""
+        self._check_prompts(self.prompts)
+        self._check_vector()
+
+    def vector(self) -> tuple[SteeringVector, ...]:
+        """Stage 1: the target vector and its controls, in the precision in which they are stored."""
+        self._check_vector()
+        with self._stage("vector") as notes:
+            vectors = tuple(vector.round() for vector in self._make_vectors())
+            if self.folder is not None:
+                store.write_vectors(self.folder, vectors)
+            quality = {str(layer): vars(q) for layer, q in vectors[0].quality.items()}
+            notes["vector"] = {"n_pairs": vectors[0].provenance.get("n_pairs"), "quality": quality}
+        return store.sort_vectors(vectors)
+
+    def sample(self) -> Completions:
+        """Stage 2: completions of the unsteered model, labelled."""
+        self._check_prompts(self.prompts)
+        with self._stage("sample"):
+            completions = sample_completions(
+                self.model,
+                self.prompts,
+                sampling=self.config.sampling,
+                labelling=self.config.labelling,
+                **self._common,
+            )
+            if self.folder is not None:
+                store.write_completions(self.folder, completions)
+        return completions
+
+    def score(
+        self, completions: Completions | None = None, vectors: Sequence[SteeringVector] | None = None
+    ) -> tuple[Scores, Choices]:
+        """Stage 3: the same token ids under every condition, and the two-choice read-out beside them.
+
+        Without arguments, of what earlier stages have left in the directory.
+        """
+        if completions is None or vectors is None:
+            self._check_earlier("score")
+            completions, vectors = self._read_completions(), store.read_vectors(self._directory)
+        conditions, target = self._make_conditions(vectors), self.config.label.target
+        check_conditions(self.model, vectors, conditions)
+        pick_letters(completions.prompts, target)
+        with self._stage("score"), self._open_tokens() as keep:
+            scores = score_completions(
+                self.model,
+                completions,
+                vectors,
+                conditions,
+                target=target,
+                kl=self.config.scoring.kl,
+                keep=keep,
+                keep_all=self.options.tokens,
+                **self._common,
+            )
+            if self.config.sampling.top_up:
+                measures, drawn = top_up(
+                    self.model, completions, vectors, scores.measures, target=target, **self._common
+                )
+                scores = replace(scores, measures=measures)
+                if drawn and self.folder is not None:
+                    store.write_steered(self.folder, drawn)
+            if self.folder is not None:
+                store.write_increases(self.folder, scores.increases)
+                store.write_measures(self.folder, scores.measures)
+                store.write_profile(self.folder, summarize_profile(scores.profile))
+        with self._time("choices"):
+            choices = read_choices(self.model, completions.prompts, vectors, conditions, target=target, **self._common)
+            if self.folder is not None:
+                store.write_choices(self.folder, choices)
+        return scores, choices
+
+    def report(self, scores: Scores, choices: Choices, vectors: Sequence[SteeringVector]) -> Report:
+        """Stage 4: the numbers of the paper. From the stored tables alone: ``results.make_report``."""
+        return finish_report(self.config, self.info, scores, choices, vectors, folder=self.folder)
+
+    def validate(self, *, layers: Sequence[int] = (), multipliers: Sequence[float] = (), draws: int = 50) -> Validation:
+        """Draw from the steered model in a few cells of the target vector, beside what the run has estimated there.
+
+        Without ``layers`` and ``multipliers``: in the best cell and two others, see ``choose_cells``.
+        """
+        report = load(self._directory)
+        if report.measures is None or report.increases is None:
+            raise InputError(f"{self.folder}: nothing is estimated there; run the score stage first")
+        if layers or multipliers:
+            conditions = pick_cells(report.measures, layers=layers, multipliers=multipliers)
+        else:
+            conditions = choose_cells(report.measures, best=pick_best(report).condition)
+        check_model("report", self.model.describe(), self.info["stages"], self._directory)
+        with self._time("validate"):
+            validation = validate_cells(
+                self.model,
+                report.increases.completions,
+                store.read_vectors(self._directory),
+                report.measures,
+                conditions,
+                target=self.config.label.target,
+                draws=draws,
+                **self._common,
+            )
+            counted = {"n": validation.draws, "n_A": validation.hits, "share": validation.share}
+            low, high = validation.limits
+            store.write_validation(self._directory, validation.measures, {**counted, "low": low, "high": high})
+        return validation
+
+    @cached_property
+    def model(self) -> Model:
+        """The model, loaded when a stage first needs it."""
+        section = self.config.model
+        return load_model(section.name, revision=section.revision, dtype=section.dtype, device=section.device)
+
+    @cached_property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The prompts as asked."""
+        section = self.config.prompts
+        return load_prompts(
+            section.path,
+            self.model.tokenizer,
+            template=section.template,
+            split=section.split,
+            revision=section.revision,
+            letters=section.letters,
+            limit=section.limit,
+        )
+
+    @cached_property
+    def pairs(self) -> tuple[ContrastPair, ...]:
+        """The contrast pairs, asked by the template of the prompts."""
+        return load_pairs(
+            self.config.vector.pairs,
+            self.model.tokenizer,
+            template=self.config.prompts.template,
+            read_token=self.config.vector.read_token,
+        )
+
+    def _check_prompts(self, prompts: tuple[Prompt, ...]) -> None:
+        check_context(self.model, prompts, self.config.sampling.max_new_tokens)
+        letters = pick_letters(prompts, self.config.label.target)
+        for prompt, pair in zip(prompts, letters, strict=True):
+            first_difference(prompt, pair[0], self.model.tokenizer)
+
+    def _check_vector(self) -> None:
+        self._list_layers()
+        names = [vector.name for vector in self._read_confounds()]
+        if len(set(names)) < len(names):
+            raise InputError(f"[controls] orthogonal_to has two vectors of one name ({', '.join(names)}): rename one")
+        if self.config.vector.path is None:
+            check_pairs(self.model, self.pairs)
+        else:
+            vectors = [self._read_target()]
+            check_conditions(self.model, vectors, self._make_conditions(vectors))
+
+    def _list_layers(self) -> tuple[int, ...] | None:
+        """Layers that the configuration names, checked; None for all."""
+        for layers in (self.config.vector.layers, self.config.scoring.layers):
+            if layers != "all":
+                self.model.check_layers(layers)
+        return None if self.config.vector.layers == "all" else tuple(self.config.vector.layers)
+
+    def _read_confounds(self) -> list[SteeringVector]:
+        return [store.read_vector(Path(path)) for path in self.config.controls.orthogonal_to]
+
+    def _read_target(self) -> SteeringVector:
+        return replace(store.read_vector(Path(str(self.config.vector.path))), kind="target")
+
+    def _make_vectors(self) -> tuple[SteeringVector, ...]:
+        controls, seed = self.config.controls, self.config.sampling.seed
+        shuffled: tuple[SteeringVector, ...] = ()
+        if self.config.vector.path is not None:
+            target = self._read_target()
+        else:
+            differences = read_differences(
+                self.model,
+                self.pairs,
+                layers=self._list_layers(),
+                memory_budget=self.config.run.memory_budget,
+                progress=self.options.progress,
+            )
+            source = self.config.vector.pairs
+            target = average_differences(
+                differences,
+                name=Path(source).stem,
+                provenance={
+                    **describe_source(self.model, differences),
+                    "pairs": Path(source).name,
+                    "pairs_sha256": _hash_file(source),
+                    "read_token": self.config.vector.read_token,
+                    "template": self.config.prompts.template,
+                },
+            )
+            shuffled = shuffle_labels(differences, target, controls.shuffled_labels, seed=seed)
+        negated = (negate_vector(target),) if controls.negated else ()
+        orthogonal = tuple(remove_direction(target, vector) for vector in self._read_confounds())
+        random = draw_random_vectors(target, controls.random_directions, seed=seed)
+        return (target, *negated, *orthogonal, *random, *shuffled)
+
+    def _make_conditions(self, vectors: Sequence[SteeringVector]) -> tuple[Condition, ...]:
+        """The grid, and the target vector with multiplier 0 at its lowest layer: the run's noise floor."""
+        section = self.config.scoring
+        layers = None if section.layers == "all" else section.layers
+        grid = make_conditions(vectors, layers=layers, multipliers=section.multipliers, positions=section.positions)
+        if any(c.multiplier == 0 for c in grid):
+            return grid
+        return (replace(grid[0], vector=vectors[0].name, kind=vectors[0].kind, multiplier=0.0), *grid)
+
+    @property
+    def _directory(self) -> Path:
+        if self.folder is None:
+            raise InputError("this run has no directory to read from; give it one")
+        return self.folder
+
+    @property
+    def _common(self) -> dict[str, Any]:
+        return {"memory_budget": self.config.run.memory_budget, "progress": self.options.progress}
+
+    def _read_completions(self) -> Completions:
+        return store.read_completions(self._directory, sampling=self.config.sampling, labelling=self.config.labelling)
+
+    def _open_tokens(self) -> Any:
+        return nullcontext(None) if self.folder is None else store.open_tokens(self.folder)
+
+    def _check_earlier(self, stage: str) -> None:
+        if self.folder is not None:
+            check_earlier(stage, self.info["config"], self.info["stages"], self.folder)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[dict[str, Any]]:
+        """A stage that writes tables: those that it makes stale go first; what it followed goes into ``run.json``."""
+        self._check_earlier(name)
+        config, made = self.info["config"], self.info["stages"]
+        if self.folder is not None:
+            check_model(name, self.model.describe(), made, self.folder)
+            store.start_run(self.folder, self.info)
+            stale = list_stale(name, config, made)
+            dropped = store.drop_stages(self.folder, [name, *stale])
+            told = [file for file in dropped if file not in store.STAGES[name]]
+            if told:
+                self.options.tell(
+                    f"{name}: {join_names(told)} of an earlier {name} stage no longer hold and are removed"
+                )
+            for later in (name, *stale):
+                made.pop(later, None)
+        with self._time(name) as notes:
+            yield notes
+            made[name] = describe_stage(name, config, self.model.describe())
+
+    @contextmanager
+    def _time(self, name: str) -> Iterator[dict[str, Any]]:
+        """Time a step and count its tokens; what it left in the notes goes into ``run.json`` with them."""
+        before = replace(self.model.usage) if "model" in self.__dict__ else None
+        start = time.perf_counter()
+        notes: dict[str, Any] = {}
+        reset_peak()
+        yield notes
+        self.info.setdefault("timings", {})[name] = round(time.perf_counter() - start, 3)
+        peak = read_peak()
+        if peak is not None:
+            self.info.setdefault("memory", {})[name] = round(peak, 3)
+        used, before = self.model.usage, before or Usage()
+        spent = {"tokens": used.tokens - before.tokens, "passes": used.passes - before.passes}
+        self.info.setdefault("token_counts", {})[name] = spent
+        self.info |= {
+            "machine": describe_machine(),
+            "model": self.model.describe(),
+            "versions": list_versions(),
+            **notes,
+        }
+        if self.folder is not None:
+            store.write_info(self.folder, self.info)
+
+
+def _hash_file(source: str) -> str:
+    """sha256 of a local file; empty for a hub dataset, whose revision says which it is."""
+    path = Path(source)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
