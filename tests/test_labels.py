@@ -172,7 +172,7 @@ def test_a_run_of_completions_without_any_answer_is_read_as_it_was(tmp_path):
     store.write_completions(tmp_path, said)
     read = store.read_completions(tmp_path, sampling=said.sampling, labelling=said.labelling)
     assert read.label.tolist() == ["", ""]
-    assert count_answers(read)["share_A"].tolist() == [0.0]
+    assert count_answers(read, target="A")["share_A"].tolist() == [0.0]
 
 
 def test_an_empty_answer_is_refused():
