@@ -45,7 +45,7 @@ def make_run(
     multipliers=(-1.0, 1.0),
     n_random=1,
     tokens="all",
-    answers=("A", "B", "none"),
+    answers=("A", "B", ""),
     strange=False,
     n_tokens=8,
     target="matching",
@@ -97,12 +97,12 @@ def make_completions(rng, n_prompts, n_completions, n_tokens, answers, strange):
         for k in range(n_completions):
             given = answers[k % len(answers)]
             row = [words[j] for j in rng.integers(0, len(words), rng.integers(3, n_tokens))]
-            at = int(rng.integers(0, len(row) - 1)) if given != "none" else -1
+            at = int(rng.integers(0, len(row) - 1)) if given != "" else -1
             if at >= 0:
                 row[at] = f" {given}"
             if strange and i == 0 and k < len(STRANGE):
                 row = list(STRANGE[k])
-                given = next((w.strip() for w in row if w.strip() in ("A", "B")), "none")
+                given = next((w.strip() for w in row if w.strip() in ("A", "B")), "")
                 at = next((t for t, w in enumerate(row) if w.strip() == given), -1)
             ended = k % 4 != 3
             pieces.append((*row, "") if ended else tuple(row))

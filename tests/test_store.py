@@ -238,7 +238,7 @@ def test_steered_draws_are_written_by_condition(tmp_path, scores):
                     "token_ids": made.token_ids[i, :n].tolist(),
                     "text": made.text[i],
                     "ended": made.ended[i],
-                    "label": made.label[i],
+                    "label": made.label[i] or None,
                     "answer_index": made.answer_index[i],
                     "logprob": pytest.approx(np.nansum(made.logprob[i])),
                 }
@@ -380,7 +380,7 @@ def test_undefined_numbers_are_written_as_undefined(tmp_path, scores):
     rows = pyarrow.parquet.read_table(tmp_path / "scores.parquet").to_pylist()
     labels = pyarrow.parquet.read_table(tmp_path / "completions.parquet")["label"].to_pylist()
     for row, label in zip(rows, labels * 3, strict=True):
-        assert math.isnan(row["at_answer"]) == (label == "none")
+        assert math.isnan(row["at_answer"]) == (label is None)
     store.write_info(tmp_path, {"checks": {"noise_floor": math.nan, "n": np.float32(2)}, "seen": (math.inf, True)})
     info = json.loads((tmp_path / "run.json").read_text())
     assert info == {"schema_version": 2, "checks": {"noise_floor": None, "n": 2.0}, "seen": [None, True]}

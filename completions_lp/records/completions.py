@@ -101,7 +101,7 @@ class Completions:
     ended: Bool[np.ndarray, " completion"]
     """Whether the last id is an end-of-sequence token that was generated (and is scored)."""
     label: Any
-    """[completion] strings: the letter, or ``"none"``."""
+    """[completion] strings: the letter, or ``""`` where no answer was given."""
     answer_index: Int[np.ndarray, " completion"]
     """0-based index of the token that completes the answer, or -1."""
     logprob: Float[np.ndarray, "completion token"]

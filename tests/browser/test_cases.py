@@ -59,7 +59,7 @@ def test_one_prompt_has_points_and_no_intervals(driver, tmp_path):
 
 
 def test_a_run_without_the_answer_says_so(driver, tmp_path):
-    make_run(tmp_path, n_prompts=7, answers=("none",))
+    make_run(tmp_path, n_prompts=7, answers=("",))
     page = Page(driver).open(write_page(tmp_path))
     page.pick("#quantity", "increase_to_answer_A|macro")
     assert "Nothing to draw" in page.text("#lines-note")

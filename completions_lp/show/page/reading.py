@@ -132,7 +132,7 @@ def read_said(folder: Path) -> Said:
         prompts=prompts,
         starts=np.searchsorted(index[order], np.arange(len(prompts) + 1)).astype(np.int32),
         text=text,
-        label=tuple(table["label"].to_pylist()),
+        label=tuple(label or "" for label in table["label"].to_pylist()),
         numbers={
             **{name: table[name].to_numpy().astype(np.int32) for name in ("count", "answer_index")},
             "ended": np.asarray(table["ended"].to_numpy(zero_copy_only=False)).astype(np.int32),

@@ -108,7 +108,7 @@ function drawLabels(all) {
   const draws = all.reduce((sum, c) => sum + c.count, 0);
   const options = [
     ["", `all (${draws})`],
-    ...[...counts].sort().map(([name, count]) => [`=${name}`, `${plainText(name)} (${count})`]),
+    ...[...counts].sort().map(([name, count]) => [`=${name}`, `${plainText(name || "no answer")} (${count})`]),
   ];
   select.replaceChildren(...options.map(([value, text]) => make("option", { value }, text)));
   if (options.some(([value]) => value === kept)) select.value = kept;
@@ -196,7 +196,7 @@ function drawCompletion(c, first, under) {
     "div",
     { class: "head" },
     make("span", { class: "count", title: "draws" }, `${c.count}×`),
-    make("bdi", { class: `badge label${c.label === "none" ? " none" : ""}` }, ...showText(c.label)),
+    make("bdi", { class: `badge label${c.label ? "" : " none"}` }, ...showText(c.label || "no answer")),
     make(
       "dl",
       {},
