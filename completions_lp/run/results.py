@@ -10,7 +10,7 @@ from completions_lp.report import summarize
 from completions_lp.run.config import Config, dump_config, make_config
 from completions_lp.run.settled import check_settled
 from completions_lp.show.figures import GALLERY, check_names
-from completions_lp.show.page import write_page
+from completions_lp.show.page import Figure, make_page
 from completions_lp.show.text import format_latex, format_report
 
 
@@ -52,7 +52,7 @@ def make_report(folder: str | Path, *, config: Config | None = None) -> Report:
     info.setdefault("timings", {})["report"] = round(time.perf_counter() - start, 3)
     info |= {"checks": dict(report.checks), "warnings": list(report.warnings), "errors": list(report.errors)}
     store.write_info(folder, info)
-    write_page(folder)
+    write_page(folder, report=report)
     return report
 
 
@@ -80,8 +80,27 @@ def draw_figures(folder: str | Path, *, names: Sequence[str] = ()) -> list[Path]
         figure, table = entry.plot(report, **options), entry.tabulate(report, **options)
         drawn.append(store.write_figure(folder / "figures", name, figure, table, entry.caption(report, **options)))
     store.write_text(folder / "figures" / "table.tex", format_latex(report))
-    write_page(folder)
+    write_page(folder, report=report)
     return drawn
+
+
+def write_page(folder: str | Path, *, report: Report | None = None) -> Path:
+    """Write ``report.html`` with what the run directory holds, the figures in its ``figures/`` included.
+
+    Args:
+        folder: The run directory.
+        report: Its report, where it is at hand; else it is made from the stored tables.
+
+    Raises:
+        InputError: It is not a run directory, or a stage is missing.
+    """
+    folder = Path(folder)
+    report = report or load_report(folder)
+    tokens = report.increases and store.read_token_increases(folder, report.increases.completions)
+    figures = [Figure(*found) for found in store.read_figures(folder)]
+    path = folder / "report.html"
+    store.write_text(path, make_page(report, store.read_info(folder), figures=figures, tokens=tokens))
+    return path
 
 
 def read_quality(folder: str | Path) -> Mapping[int, VectorQuality]:
