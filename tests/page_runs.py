@@ -4,7 +4,7 @@ Layers differ in strength, the middle one is the strongest; damage grows with th
 directions do a little of everything. The texts are words drawn at random, but for those that are strange on purpose.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,6 @@ def make_run(
     store.write_increases(folder, increases)
     report = summarize(increases, None, make_measures(rng, increases), target=target, seed=seed)
     store.write_report(folder, report, format_report(report, title="made up", quality={}))
-    held = next((row for row in report.rows if row.split == "report" and row.quantity == "delta_p_A"), None)
-    info |= {"best": held and asdict(held.condition)}
     info |= {"checks": dict(report.checks), "warnings": list(report.warnings), "errors": list(report.errors)}
     store.write_info(folder, info)
     return Made(folder, report, info, store.read_token_increases(folder, completions))

@@ -72,7 +72,9 @@ def test_what_is_packed_is_what_is_stored(made):
     for row in pq.read_table(made.folder / "tokens.parquet").to_pylist()[::29]:
         i = conditions.index(Condition(*(row[name] for name in CONDITION)))
         k = starts[places[row["prompt_id"], row["completion_id"]]] + row["token"]
-        assert inflate(packed.blocks, f"tokens:{i}")["increase"][k] / 1000 == pytest.approx(row["increase"], abs=0.00051)
+        assert inflate(packed.blocks, f"tokens:{i}")["increase"][k] / 1000 == pytest.approx(
+            row["increase"], abs=0.00051
+        )
         assert texts["token_id"][k] == row["token_id"]
     for k, row in enumerate(completions):
         ends = texts["token_end"][starts[k] : starts[k + 1]]
@@ -92,18 +94,19 @@ def test_the_words_of_the_page_are_those_of_the_quantities(made):
         assert told[name]["decimals"] == quantity.decimals
     assert "KL(unsteered ‖ steered)" in told["kl"]["meaning"]
     assert "KL(steered ‖ unsteered)" in told["kl_reverse"]["meaning"]
-    assert told["delta_p_A"]["label"] == find_quantity("delta_p_A").label.replace("{A}", "matching answer")
+    assert told["delta_p_A"]["label"] == find_quantity("delta_p_A").label.replace("{A}", "matching")
     groups = [words["group"] for words in told.values()]
     assert len(set(groups)) == sum(a != b for a, b in zip(groups, ["", *groups[:-1]], strict=True)), "groups are whole"
 
 
 def test_the_page_starts_from_the_best_cell(made):
-    best = made.info["best"]
-    text = made.make()
-    meta = json.loads(re.search(r'id="meta">(.*?)</script>', text, re.S)[1])
-    assert meta["conditions"][meta["best"]] == [best[name] for name in CONDITION]
-    text = replace(made, info={**made.info, "best": None}).make()
-    assert json.loads(re.search(r'id="meta">(.*?)</script>', text, re.S)[1])["best"] is None
+    def start(report):
+        text = make_page(report, made.info)
+        meta = json.loads(re.search(r'id="meta">(.*?)</script>', text, re.S)[1])
+        return meta["best"] if meta["best"] is None else Condition(*meta["conditions"][meta["best"]])
+
+    assert start(made.report) == made.report.best.condition
+    assert start(replace(made.report, best=None)) is None
 
 
 class Reader(HTMLParser):

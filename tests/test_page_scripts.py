@@ -81,9 +81,9 @@ def test_a_name_that_is_not_imported_would_be_found():
     exported = set(MODULES["words"].exports)
     assert list_foreign(code, set(), exported) != []
     assert list_foreign("const f = (x) => write(x); // label", set(), exported) == ["write"]
-    assert list_foreign("const g = { label: 1 }; const f = (write) => write(`${minus(g.write)}`);", set(), exported) == [
-        "minus"
-    ]
+    assert list_foreign(
+        "const g = { label: 1 }; const f = (write) => write(`${minus(g.write)}`);", set(), exported
+    ) == ["minus"]
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="node is not here")

@@ -96,7 +96,8 @@ def write_page(folder: str | Path, *, report: Report | None = None) -> Path:
     """
     folder = Path(folder)
     report = report or load_report(folder)
-    tokens = report.increases and store.read_token_increases(folder, report.increases.completions)
+    completions = None if report.increases is None else report.increases.completions
+    tokens = None if completions is None else store.read_token_increases(folder, completions)
     figures = [Figure(*found) for found in store.read_figures(folder)]
     path = folder / "report.html"
     store.write_text(path, make_page(report, store.read_info(folder), figures=figures, tokens=tokens))

@@ -39,7 +39,7 @@ def test_without_any_tokens_or_measures_parts_are_coloured(driver, tmp_path):
     assert "completions-lp score DIR --tokens" in page.text("#token-note")
     assert page.texts("#token-note button") == []
     assert {len(page.texts(f"#completions > li:nth-child({i}) .piece")) for i in range(1, 8)} <= {1, 2, 3}
-    assert not {"Trust", "P(matching answer)"} & set(page.texts("#prompt-numbers dt"))
+    assert not {"Trust", "P(matching)"} & set(page.texts("#prompt-numbers dt"))
     assert page.drain_logs()[1] == []
 
 

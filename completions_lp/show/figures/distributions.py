@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from completions_lp.records import Condition, Increases, Report
-from completions_lp.report import is_offered, is_target
 from completions_lp.show.figures.cells import Cell, Table, count_directions, pick_cell
 from completions_lp.show.figures.page import (
     BLUE,
@@ -90,7 +89,7 @@ def caption_distributions(report: Report, *, layer: int | None = None) -> str:
     if cell is None or not _list_conditions(report, cell) or report.increases is None:
         return "Distributions of the increase: no completions to draw."
     completions = report.increases.completions
-    offered = is_offered(completions, report.target)
+    offered = completions.offered(report.target)
     parts = [
         f"Distribution of the log-prob increase to the answer (nats) at layer {cell.condition.layer}, cumulative: "
         f"completions that gave {name_answer(report)} (solid) against the others (dashed), "
@@ -117,8 +116,8 @@ def _trace(report: Report, condition: Condition) -> dict[bool, Curve]:
     increases = report.increases
     assert increases is not None  # noqa: S101  conditions come from it
     values = increases.increase_to_answer[increases.conditions.index(condition)]
-    hit = is_target(increases.completions, report.target)
-    offered = is_offered(increases.completions, report.target)[increases.completions.prompt_index]
+    hit = increases.completions.hits(report.target)
+    offered = increases.completions.offered(report.target)[increases.completions.prompt_index]
     return {gave: _accumulate(increases, values, offered & (hit == gave)) for gave in (True, False)}
 
 

@@ -1,8 +1,8 @@
 """A report -> its page: the template around the blocks, with what is plain HTML, the styles and the scripts.
 
-Text from models, prompts and file names is escaped by the template and shown by ``escape_html``, which makes visible
-what would not be seen; the policy in the page's head forbids every request, every script and style but the page's own
-(by hash), and, as a second lock, any script that makes HTML of text.
+Text from models, prompts and file names enters through ``escape_html``, which makes visible what would not be seen;
+whatever else stands in the template is escaped by it. The policy in the page's head forbids every request, every script
+and style but the page's own (by hash), and, as a second lock, any script that makes HTML of text.
 """
 
 import base64
@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from completions_lp.records import Condition, InputError, Report, TokenIncreases
+from completions_lp.records import InputError, Report, TokenIncreases
 from completions_lp.show.escape import escape_html
 from completions_lp.show.page.bundle import bundle_modules
 from completions_lp.show.page.packing import Packed, pack_report
@@ -89,10 +89,8 @@ def make_page(
     shown, missed = _choose_figures(figures, limit // 4)
     values = {"report": report, "info": info, "figures": shown, "missed": missed}
     frame = _fill_template(None, values)
-    best = info.get("best")
-    start = best and Condition(**{field.name: best[field.name] for field in fields(Condition)})
     room, seed = limit - len(frame.encode()) - 10_000, int(info.get("seed") or 0)
-    packed = pack_report(report, tokens, room=room, seed=seed, best=start)
+    packed = pack_report(report, tokens, room=room, seed=seed)
     return _fill_template(packed, values)
 
 
@@ -119,8 +117,8 @@ def _fill_template(packed: Packed | None, values: Mapping[str, Any]) -> str:
     return _read_template().render(
         values,
         policy=_make_policy(styles, scripts),
-        styles=Markup(styles),
-        scripts=Markup(scripts),
+        styles=styles,
+        scripts=scripts,
         name=name_run(info),
         facts=_list_facts(report, info),
         sentence=format_sentence(report),
@@ -128,7 +126,7 @@ def _fill_template(packed: Packed | None, values: Mapping[str, Any]) -> str:
         left_out=[*(packed.left_out if packed else ()), *(f"the figure {name}" for name in values["missed"])],
         provenance={name: _flatten(info.get(name) or {}) for name in ("model", "config", "versions")},
         meta=_escape_json(packed.meta if packed else {}),
-        blocks={name: Markup(text) for name, text in packed.blocks.texts.items()} if packed else {},
+        blocks=packed.blocks.texts if packed else {},
     )
 
 
@@ -141,7 +139,7 @@ def _read_template() -> Template:
 
 def _show_plain(text: str) -> Markup:
     """Foreign text where only text can stand."""
-    return Markup(escape_html(text))
+    return Markup(escape_html(text))  # noqa: S704  the one place where foreign text becomes HTML
 
 
 def _show_text(text: str) -> Markup:
@@ -180,10 +178,10 @@ def _make_policy(styles: str, scripts: str) -> str:
     )
 
 
-def _escape_json(value: Any) -> Markup:
+def _escape_json(value: Any) -> str:
     """JSON that can stand in a script element: no character of it can end the element or a line."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _list_facts(report: Report, info: Mapping[str, Any]) -> dict[str, str]:

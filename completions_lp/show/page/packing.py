@@ -40,13 +40,11 @@ class Packed:
     left_out: tuple[str, ...]
 
 
-def pack_report(
-    report: Report, tokens: TokenIncreases | None, *, room: int, seed: int = 0, best: Condition | None = None
-) -> Packed:
+def pack_report(report: Report, tokens: TokenIncreases | None, *, room: int, seed: int = 0) -> Packed:
     """Pack as much of a report as ``room`` characters hold.
 
     What does not fit is left out in this order: token colours under controls; the completions under controls; prompts,
-    of which a random subset (by ``seed``) stays. The summary is always whole. ``best`` is where the page starts.
+    of which a random subset (by ``seed``) stays. The summary is always whole.
 
     Raises:
         InputError: The report does not hold the completions that it is about.
@@ -74,8 +72,7 @@ def pack_report(
         packed = _pack(report, report.increases, tokens, chosen, only=here)
     if kept < len(every):
         left_out.append(f"{len(every) - kept} of {len(every)} prompts: {kept} drawn at random (seed {seed}) are here")
-    start = conditions.index(best) if best in conditions else None
-    return Packed(packed.blocks, {**packed.meta, "best": start}, tuple(left_out))
+    return Packed(packed.blocks, packed.meta, tuple(left_out))
 
 
 def choose_coloured(report: Report, tokens: TokenIncreases) -> TokenIncreases:
@@ -140,6 +137,7 @@ def _describe(
     """What the page's scripts must know before they inflate a block."""
     return {
         "conditions": [[c.vector, c.kind, c.layer, c.multiplier, c.positions] for c in conditions],
+        "best": None if report.best is None else conditions.index(report.best.condition),
         "quantities": describe_quantities(report, {*per_prompt, *unsteered, *(row.quantity for row in report.rows)}),
         "cards": list(_CARDS),
         "trust": [[name, f"share_{name}"] for name in TRUST],
@@ -152,11 +150,10 @@ def _describe(
 
 def describe_quantities(report: Report, names: set[str]) -> dict[str, dict[str, Any]]:
     """The words of some quantities, by name, in the order in which they are shown."""
-    answer = "matching answer" if report.target == "matching" else report.target
     found = [find_quantity(name) for name in sorted(names, key=rank_quantity)]
     return {
         quantity.name: {
-            "label": " ".join(quantity.label.replace("{A}", answer).split()),
+            "label": " ".join(quantity.label.replace("{A}", report.target).split()),
             **{name: getattr(quantity, name) for name in ("meaning", "group", "unit", "decimals", "signed")},
             "percent": UNITS[quantity.unit].percent,
         }
