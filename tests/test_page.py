@@ -94,7 +94,7 @@ def test_the_words_of_the_page_are_those_of_the_quantities(made):
         assert told[name]["decimals"] == quantity.decimals
     assert "KL(unsteered ‖ steered)" in told["kl"]["meaning"]
     assert "KL(steered ‖ unsteered)" in told["kl_reverse"]["meaning"]
-    assert told["delta_p_A"]["label"] == find_quantity("delta_p_A").label.replace("{A}", "matching")
+    assert told["delta_p_A"]["label"] == "Change of P(matching)"
     groups = [words["group"] for words in told.values()]
     assert len(set(groups)) == sum(a != b for a, b in zip(groups, ["", *groups[:-1]], strict=True)), "groups are whole"
 

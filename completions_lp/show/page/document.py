@@ -39,8 +39,7 @@ _CHECKS = {
     "not_finite": ("Not finite", "log probs of completions that are no finite number"),
     "share_red": (
         "Red, whole sweep",
-        "share of all pairs of a prompt and a condition, controls included, on which the change of P(answer) is not to "
-        "be trusted",
+        "of all prompts in all cells of the target vector: share on which the change of P(answer) is not to be trusted",
     ),
     "p_rank_sweep": ("Rank of the sweep", "p-value of the best cell among random directions at their best cells"),
 }
@@ -202,13 +201,15 @@ def _list_facts(report: Report, info: Mapping[str, Any]) -> dict[str, str]:
 def _list_checks(checks: Mapping[str, float]) -> list[tuple[str, Markup, str]]:
     """Label, number and meaning of each check."""
     words = {name: _CHECKS.get(name, (name.replace("_", " ").capitalize(), "")) for name in checks}
-    return [(words[name][0], _write_number(value), words[name][1]) for name, value in checks.items()]
+    return [(words[name][0], _write_number(name, value), words[name][1]) for name, value in checks.items()]
 
 
-def _write_number(value: float) -> Markup:
-    """A check's number: two digits, a real minus sign, small and large ones with a power of ten."""
+def _write_number(name: str, value: float) -> Markup:
+    """A check's number, a share in percent: two digits, a real minus sign, small and large ones with a power of ten."""
     if value != value:
         return Markup("not measured")
+    if name.startswith("share_"):
+        return Markup("{:.0f} %").format(100 * value)
     digits, _, power = f"{value:.2g}".partition("e")
     raised = Markup("\N{MIDDLE DOT}10<sup>{}</sup>").format(_use_minus(str(int(power)))) if power else ""
     return Markup("{}{}").format(_use_minus(digits), raised)

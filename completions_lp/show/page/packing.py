@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from completions_lp.quantities import HEADLINE, PRIMARY, TRUST, UNITS, find_quantity, rank_quantity
+from completions_lp.quantities import HEADLINE, PRIMARY, TRUST, UNITS, Quantity, find_quantity, rank_quantity
 from completions_lp.records import Completions, Condition, Increases, InputError, Prompt, Report, TokenIncreases
 from completions_lp.show.page.blocks import Blocks, quantise
 
@@ -153,12 +153,18 @@ def describe_quantities(report: Report, names: set[str]) -> dict[str, dict[str, 
     found = [find_quantity(name) for name in sorted(names, key=rank_quantity)]
     return {
         quantity.name: {
-            "label": " ".join(quantity.label.replace("{A}", report.target).split()),
+            "label": _name_quantity(quantity, report.target),
             **{name: getattr(quantity, name) for name in ("meaning", "group", "unit", "decimals", "signed")},
             "percent": UNITS[quantity.unit].percent,
         }
         for quantity in found
     }
+
+
+def _name_quantity(quantity: Quantity, target: str) -> str:
+    """Its label on one line, as a heading has it."""
+    words = " ".join(quantity.label.replace("{A}", target).split())
+    return f"{words[0].upper()}{words[1:]}"
 
 
 def _list_summary(report: Report, conditions: tuple[Condition, ...]) -> dict[str, list[Any]]:

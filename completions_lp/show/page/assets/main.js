@@ -12,6 +12,8 @@ import {
   choose,
   chosen,
   conditions,
+  countPrompts,
+  findRow,
   layersOf,
   listQuantities,
   loadSummary,
@@ -21,7 +23,7 @@ import {
   state,
   vectors,
 } from "./state.js";
-import { groupOf, meaning, nameQuantity, writeMultiplier } from "./words.js";
+import { WEIGHTINGS, groupOf, meaning, nameQuantity, writeMultiplier } from "./words.js";
 
 function fillSelect(select, options) {
   select.replaceChildren(...options.map(([value, text]) => make("option", { value }, text)));
@@ -34,7 +36,12 @@ function showCondition() {
   showSlider("layer", layersOf(name), layer, String);
   showSlider("multiplier", multipliersOf(name, layer), multiplier, writeMultiplier);
   document.getElementById("quantity").value = state.quantity;
-  document.getElementById("quantity-meaning").textContent = meaning(state.quantity.split("|")[0]);
+  const [quantity, weighting] = state.quantity.split("|");
+  const row = findRow(state.condition, state.quantity);
+  const behind = row === undefined ? "" : ` (${countPrompts(row)} in the chosen cell)`;
+  document.getElementById("quantity-meaning").textContent = quantity
+    ? `${meaning(quantity)} Shown: ${WEIGHTINGS[weighting]}${behind}.`
+    : "";
 }
 
 function showSlider(id, values, value, text) {

@@ -59,7 +59,7 @@ function drawCards() {
   document.getElementById("cards").replaceChildren(...cards, ...(trust ? [trust] : []));
 }
 
-/** One number with its interval and its prompts; where there is a held-out half, its own number stands below. */
+/** One number of all prompts with its interval; where there is a held-out half, its own number stands below. */
 function drawCard(quantity, row) {
   const held = summary.held.get(`${state.condition}|${quantity}|macro`);
   const say = (place, ends = ["low", "high"]) => ends.map((end) => writeQuantity(readNumber(place, end), quantity));
@@ -71,8 +71,8 @@ function drawCard(quantity, row) {
     make("h3", {}, label(quantity)),
     make("p", { class: "value" }, ...say(row, ["value"]), make("span", { class: "unit" }, summary.columns.unit[row])),
     small(inside(row)),
-    small(countPrompts(row)),
-    held === undefined ? null : small(`${say(held, ["value"])}, ${inside(held)}: ${countPrompts(held)}`),
+    small(`mean over ${countPrompts(row)}`),
+    held === undefined ? null : small(`${countPrompts(held)}: ${say(held, ["value"])}, ${inside(held)}`),
   );
 }
 
@@ -82,14 +82,13 @@ function drawTrust() {
   const [, known] = shares.find(([, row]) => Number.isFinite(readNumber(row))) ?? [];
   if (known === undefined) return null;
   const bar = make("div", { class: "trust", "aria-hidden": "true" });
-  for (const [name, row] of shares) {
-    const share = readNumber(row);
+  const there = shares.filter(([, row]) => readNumber(row) > 0);
+  for (const [name, row] of there) {
     const part = make("span", { class: name });
-    part.style.flexGrow = Number.isFinite(share) ? share : 0;
+    part.style.flexGrow = readNumber(row);
     bar.append(part);
   }
-  const words = shares
-    .filter(([, row]) => readNumber(row) > 0)
+  const words = there
     .map(([name, row]) => `${write(100 * readNumber(row), { decimals: 0 })} % ${name}`)
     .join(", ");
   return make(
@@ -98,7 +97,7 @@ function drawTrust() {
     make("h3", {}, "Trust"),
     bar,
     make("p", { class: "inside" }, words),
-    make("p", { class: "inside" }, countPrompts(known)),
+    make("p", { class: "inside" }, `of ${countPrompts(known)}`),
   );
 }
 

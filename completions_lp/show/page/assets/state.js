@@ -71,7 +71,7 @@ export const unitOf = (quantityKey) => {
 /** Of how many prompts a number is, in words. */
 export function countPrompts(row) {
   const n = readNumber(row, "n_prompts");
-  return `${writeCount(n)} prompt${n === 1 ? "" : "s"}${summary.columns.split[row] === "report" ? ", held out" : ""}`;
+  return `${writeCount(n)} ${summary.columns.split[row] === "report" ? "held-out " : ""}prompt${n === 1 ? "" : "s"}`;
 }
 
 /** Quantities that steered conditions (or the unsteered model) have, as "quantity|weighting", by group. */
