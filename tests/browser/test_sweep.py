@@ -27,7 +27,7 @@ def test_every_card_says_of_which_prompts_it_is(page, run_folder):
     words = f"{float(held['value']):+.2f}".replace("-", MINUS)
     assert first[2].startswith(f"{held['n_prompts']} held-out prompts: {words}, ")
     told = page.texts("#cards .card")
-    assert len(told) == 5
+    assert len(told) == 6
     assert all("prompts" in text for text in told)
     assert "(12 prompts in the chosen cell)" in page.text("#quantity-meaning")
     red = float(rows["share_red", "all"]["value"])

@@ -4,6 +4,6 @@ The headline and the checks stand in plain HTML; the sweep and the completion ex
 scripts from columns that lie compressed inside it and are inflated only when they are looked at.
 """
 
-from completions_lp.show.page.document import LIMIT, Figure, make_page
+from completions_lp.show.page.document import LIMIT, Figure, make_page, name_run
 
-__all__ = ["LIMIT", "Figure", "make_page"]
+__all__ = ["LIMIT", "Figure", "make_page", "name_run"]

@@ -209,6 +209,7 @@ function noteLines({ multiplier, points }, others) {
 
 export function startLines() {
   document.getElementById("all-lines").addEventListener("change", drawLines);
+  drawLines();
   new ResizeObserver(drawLines).observe(document.getElementById("heat"));
   onChange((changed) => {
     if (changed.has("quantity") || changed.has("condition")) drawLines();
