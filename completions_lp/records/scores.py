@@ -64,6 +64,23 @@ class TokenScores:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
+class TokenIncreases:
+    """Log-prob increase of every single token under some conditions: what is kept of it for people to look at."""
+
+    conditions: tuple[Condition, ...]
+    increase: Float[np.ndarray, "condition completion token"]
+    """Steered minus unsteered log prob, in nats, float32; NaN past a completion's end."""
+
+    def __repr__(self) -> str:
+        return f"TokenIncreases({len(self.conditions)} conditions x {self.increase.shape[1]} completions)"
+
+    def __post_init__(self) -> None:
+        freeze(self, "increase")
+        got, want = self.increase.shape[0], len(self.conditions)
+        require(got == want, f"token increases: increase has {got} conditions, needs {want}")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Increases:
     """Scores summed over tokens: the log-prob increase of every completion, whole and in parts, in nats, float64."""
 
