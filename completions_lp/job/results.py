@@ -65,7 +65,7 @@ def finish_report(
     start = time.perf_counter()
     report = summarize(scores, choices, target=config.label.target, seed=config.sampling.seed)
     quality = next((vector.quality for vector in vectors if vector.kind == "target"), {})
-    report = replace(report, quality=quality, info=info)
+    report = replace(report, tokens=scores.tokens, quality=quality, info=info)
     return report if folder is None else _write_report(report, folder, start)
 
 
@@ -165,7 +165,9 @@ def write_page(folder: str | Path, report: Report | None = None) -> Path:
     folder = Path(folder)
     report = report or load(folder)
     completions = None if report.increases is None else report.increases.completions
-    tokens = None if completions is None else store.read_token_increases(folder, completions)
+    tokens = report.tokens
+    if tokens is None and completions is not None:
+        tokens = store.read_token_increases(folder, completions)
     figures = [Figure(*found) for found in store.read_figures(folder)]
     path = folder / "report.html"
     store.write_text(path, make_page(report, report.info, figures=figures, tokens=tokens))
