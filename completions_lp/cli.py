@@ -163,13 +163,13 @@ def run_figures(options: argparse.Namespace) -> int:
 def run_compare(options: argparse.Namespace) -> int:
     """``completions-lp compare``."""
     from completions_lp.report.comparison import QUANTITIES, compare_reports
-    from completions_lp.run.results import load_report
+    from completions_lp.run.results import load
     from completions_lp.show.text import format_comparison, tabulate_comparison
     from completions_lp.store import write_rows
 
     folders = list(dict.fromkeys(options.folders))
     differences = compare_reports(
-        {folder: load_report(folder) for folder in folders}, quantities=options.quantity or QUANTITIES
+        {folder: load(folder) for folder in folders}, quantities=options.quantity or QUANTITIES
     )
     print(f"Compared with {escape_text(folders[0])}; intervals {differences[0].difference.level:.0%}")
     print(format_comparison(differences))
@@ -184,11 +184,11 @@ def run_plan(options: argparse.Namespace) -> int:
     if options.validate:
         return _validate(options, folder)
     from completions_lp.plan.forecast import plan_run
-    from completions_lp.run.results import load_report
+    from completions_lp.run.results import load
     from completions_lp.show.text import format_plan
     from completions_lp.store import read_info, read_measures
 
-    info, report = read_info(folder), load_report(folder)
+    info, report = read_info(folder), load(folder)
     plan = plan_run(
         report,
         read_measures(folder, report.increases.completions.prompts if report.increases else ()),

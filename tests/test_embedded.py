@@ -12,7 +12,7 @@ from completions_lp import store
 from completions_lp.cli import main
 from completions_lp.records import Condition
 from completions_lp.run.config import DATA
-from completions_lp.run.results import load_report
+from completions_lp.run.results import load
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_the_default_run_is_of_the_promised_size(folder):
 
 
 def test_the_vector_raises_matching_answers_and_its_opposite_lowers_them(folder):
-    report = load_report(folder)
+    report = load(folder)
 
     def headline(layer, multiplier):
         return report.estimate("increase_to_answer_A", Condition("cautious", "target", layer, multiplier))

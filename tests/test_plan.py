@@ -18,7 +18,7 @@ from completions_lp.plan.validation import Validation, choose_cells, count_targe
 from completions_lp.records import BASELINE, Condition, InputError
 from completions_lp.run.config import EMBEDDED, make_config
 from completions_lp.run.machine import describe_machine, read_peak, reset_peak
-from completions_lp.run.results import load_report
+from completions_lp.run.results import load
 from completions_lp.run.stages import Options, Run
 from completions_lp.run.validation import SEED_OFFSET, validate_cells
 from completions_lp.sample.draws import draw_steered, draw_uniforms
@@ -41,7 +41,7 @@ def pilot(tmp_path_factory):
 
 
 def read_workload(folder):
-    increases = load_report(folder).increases
+    increases = load(folder).increases
     return Workload.of(increases.completions, increases.conditions)
 
 
@@ -91,7 +91,7 @@ def test_costs_of_a_larger_run_are_those_foreseen(pilot, tmp_path):
 
 def test_prefixes_at_a_quarter_of_the_samples_are_foreseen_by_counting(pilot):
     """Fewer samples of the same run are the first ones of each prompt; on average they show what the formula says."""
-    completions = load_report(pilot).increases.completions
+    completions = load(pilot).increases.completions
     model = load_model(make_config(store.read_info(pilot)["config"]).model.name)
     condition, vectors = BASELINE, ()
     found = [
@@ -163,7 +163,7 @@ def test_without_cells_the_best_and_two_others_are_checked(checked, capsys):
     assert capsys.readouterr().out.count("layer ") == 3
     rows = store.read_validation(checked)
     cells = list(dict.fromkeys((row["layer"], row["multiplier"]) for row in rows))
-    report = load_report(checked)
+    report = load(checked)
     swept = [row for row in report.table("delta_p_A") if row.condition.multiplier != 0]
     best = max(swept, key=lambda row: row.estimate.value).condition
     assert len(cells) == 3
@@ -325,7 +325,7 @@ def test_a_plan_names_what_it_does_not_know(pilot):
     """A run directory of an earlier version: no machine, no memory, no error of the change."""
     from completions_lp.plan.forecast import plan_run
 
-    report, info = load_report(pilot), store.read_info(pilot)
+    report, info = load(pilot), store.read_info(pilot)
     measures = store.read_measures(pilot, report.increases.completions.prompts)
     blank = {name: value for name, value in info.items() if name not in ("machine", "memory", "model")}
     old = drawn.change(measures, p_A_change_se=np.full(measures.trust.shape, np.nan))

@@ -8,7 +8,7 @@ import pytest
 
 from completions_lp import cli, store
 from completions_lp.records import InputError
-from completions_lp.run.results import draw_figures, load_report
+from completions_lp.run.results import draw_figures, load
 from completions_lp.show.figures import GALLERY
 
 
@@ -76,4 +76,4 @@ def test_a_run_compared_with_itself_differs_by_nothing(folder, tmp_path, capsys)
 
 def test_a_folder_that_is_no_run_is_said(tmp_path):
     with pytest.raises(InputError, match="not a run directory"):
-        load_report(tmp_path)
+        load(tmp_path)

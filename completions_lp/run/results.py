@@ -14,7 +14,7 @@ from completions_lp.show.page import write_page
 from completions_lp.show.text import format_latex, format_report
 
 
-def load_report(folder: str | Path, *, config: Config | None = None) -> Report:
+def load(folder: str | Path, *, config: Config | None = None) -> Report:
     """The report of what a run directory holds; writes nothing, needs no model and no torch.
 
     Raises:
@@ -44,7 +44,7 @@ def make_report(folder: str | Path, *, config: Config | None = None) -> Report:
     config = config or make_config(info["config"])
     check_settled("report", dump_config(config), info["config"], folder)
     start = time.perf_counter()
-    report = load_report(folder, config=config)
+    report = load(folder, config=config)
     store.drop_stale(folder, "report")
     title = f"{Path(config.model.name).name}: {Path(config.prompts.path).stem}"
     store.write_report(folder, report, format_report(report, title=title, quality=read_quality(folder)))
@@ -71,14 +71,12 @@ def draw_figures(folder: str | Path, *, names: Sequence[str] = ()) -> list[Path]
     """
     folder = Path(folder)
     check_names(names)
-    report = load_report(folder)
+    report = load(folder)
     validation = store.read_validation(folder)
     drawn = []
     for name in names or GALLERY:
-        options = {"validation": validation} if name == "diagnostics" else {}
-        entry = GALLERY[name]
-        figure, table = entry.plot(report, **options), entry.tabulate(report, **options)
-        drawn.append(store.write_figure(folder / "figures", name, figure, table, entry.caption(report, **options)))
+        view = GALLERY[name](report, **({"validation": validation} if name == "diagnostics" else {}))
+        drawn.append(view.save(folder / "figures" / name))
     store.write_text(folder / "figures" / "table.tex", format_latex(report))
     write_page(folder)
     return drawn

@@ -27,7 +27,7 @@ from completions_lp.records import (
 )
 from completions_lp.run.config import Config, dump_config, make_config
 from completions_lp.run.machine import describe_machine, list_versions, read_peak, reset_peak
-from completions_lp.run.results import load_report, make_report
+from completions_lp.run.results import load, make_report
 from completions_lp.run.settled import check_settled
 from completions_lp.run.validation import validate_cells
 from completions_lp.sample.draws import check_context, sample_completions
@@ -160,7 +160,7 @@ class Run:
         if layers or multipliers:
             conditions = pick_cells(measures, layers=layers, multipliers=multipliers)
         else:
-            best = find_cell(load_report(self.folder, config=self.config), "delta_p_A").condition
+            best = find_cell(load(self.folder, config=self.config), "delta_p_A").condition
             conditions = choose_cells(measures, best=best)
         with self._stage("validate"):
             validation = validate_cells(

@@ -11,7 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.lines import Line2D
 
 from completions_lp.records import Estimate, ReportRow
-from completions_lp.show.figures.cells import stack_ends
+from completions_lp.show.figures.part import stack_ends
 from completions_lp.show.figures.page import BAND
 
 MARKERS = "ovs^DPX*<>"
