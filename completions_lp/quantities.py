@@ -1,44 +1,290 @@
-"""The numbers by name: their units, and which inference each of them gets.
+"""Every number of the report, defined once: its name, unit, words and place.
 
-Names are those of the run directory's tables; ``A`` stands for the target answer, whatever its letter.
+Tables, axes, captions, the page and the documentation take their words, units and order from here. ``A`` in a name
+stands for the target answer, whatever its letter, and ``{A}`` in a label is replaced by what it stands for; ``B`` is
+the answer that it is compared with. A name is written out where the number is computed, and nowhere else.
 """
 
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Literal
+
+from completions_lp.records import InputError
+
+Noise = Literal["", "none", "probability", "completions"]
+Pool = Literal["", "A", "not_A", "all"]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit, and how numbers in it are written."""
+
+    name: str
+    decimals: int
+    signed: bool = False
+    """Whether direction matters: written with its sign."""
+    percent: bool = False
+
+
+UNITS: Mapping[str, Unit] = MappingProxyType(
+    {
+        unit.name: unit
+        for unit in (
+            Unit("pp", 2, signed=True),
+            Unit("nats", 3, signed=True),
+            Unit("nats/token", 4),
+            Unit("probability", 3),
+            Unit("share", 0, percent=True),
+            Unit("draws", 1),
+            Unit("tokens", 1),
+            Unit("ratio", 2),
+        )
+    }
+)
+"""By name: percentage points, natural logarithms of probabilities, and counts."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number of the report."""
+
+    name: str
+    unit: str
+    head: str
+    """Of a column of a text table."""
+    label: str
+    """Of an axis, a row or a menu."""
+    group: str
+    meaning: str
+    """A sentence or two for who has not read the documentation."""
+    latex: str = ""
+    """Head of a LaTeX column; P and P' are the unsteered and steered probability of the target answer."""
+    noise: Noise = ""
+    """How a prompt's own value is known: exactly (``none``), with the error of P(A), with that of a mean over its
+    completions, or not."""
+    swept: bool = False
+    """Whether a sweep is judged by it: simultaneous bands, adjusted p-values, random directions, best cell."""
+    skewed: bool = False
+    """Whether a t interval covers too rarely, so that it is bootstrap-t."""
+    pooled: Pool = ""
+    """Over which completions it is also pooled (weighting ``micro``)."""
+    odd: bool = False
+    """Whether it is also given as ``NAME_odd``, [f(m) − f(−m)]/2, which even-order damage does not touch."""
+    summarized: bool = True
+    """Whether the summary has its mean over prompts; else it stands in the per-prompt tables alone."""
+
+    @property
+    def decimals(self) -> int:
+        """Digits after the point, as people read it."""
+        return UNITS[self.unit].decimals
+
+    @property
+    def signed(self) -> bool:
+        """Whether it is written with its sign."""
+        return UNITS[self.unit].signed
+
+
+EFFECT, PROBABILITY, PARTS, OTHERS = "The effect", "Probability of the answer", "Parts of the increase", "Other texts"
+DAMAGE, CHOICE, TRUSTED, SIGNS = "Damage", "Two-choice read-out", "How far to trust it", "Both signs together"
+SAMPLE = "The completions"
+GROUPS = (EFFECT, PROBABILITY, PARTS, OTHERS, DAMAGE, CHOICE, TRUSTED, SIGNS, SAMPLE)
+"""In the order in which they are shown."""
 PRIMARY = "delta_p_A"
-"""The estimand: the change of P(A within K), in percentage points."""
+"""The estimand: the change of P(A within the window), in percentage points."""
 HEADLINE = "increase_to_answer_A"
 """The average log-prob increase through the answer's token: a lower bound on the log ratio of P(A)."""
-SWEPT = (PRIMARY, "log_ratio_A", HEADLINE, "logit_diff_change")
-"""What a sweep is judged by: simultaneous bands, adjusted p-values, comparison with directions, best cell."""
-SKEWED = ("kl", "kl_per_token", "kl_reverse")
-"""Divergences: a t interval covers too rarely (STATISTICS §4), so bootstrap-t."""
-POOLED = {
-    HEADLINE: "A",
-    "increase_A": "A",
-    "increase_to_answer_not_A": "not_A",
-    "increase_not_A": "not_A",
-    "increase_all": "all",
-}
-"""Also as ``micro``, pooled over completions; the value says over which."""
-ODD = (HEADLINE, "log_ratio_A", PRIMARY)
-"""Also as ``NAME_odd``, [f(m) − f(−m)]/2, which even-order damage does not touch (STATISTICS I6)."""
 TRUST = ("certified", "green", "red")
+"""How far P(A) under steering can be trusted on a prompt, from best to worst."""
 
-_UNITS = {
-    "probability": (
-        *("mass", "mass_steered", "share_A", "p_A", "p_A_low", "p_A_high"),
-        *("p_A_steered", "p_A_steered_low", "p_A_steered_high", "first_A", "first_B"),
-        *("first_A_steered", "first_B_steered", "answered", "answered_steered"),
-    ),
-    "pp": (PRIMARY, f"{PRIMARY}_odd"),
-    "nats/token": ("kl_per_token",),
-    "share": (f"below_zero_{PRIMARY}", *(f"share_{trust}" for trust in TRUST)),
-    "draws": ("ess", "n_steered"),
-    "tokens": ("n_tokens",),
-    "ratio": ("mean_weight_low", "mean_weight_high"),
-}
-_UNIT_OF = {name: unit for unit, names in _UNITS.items() for name in names}
+# fmt: off
+_LIST = (
+    Quantity(PRIMARY, "pp", "ΔP(A) pp", "change of P({A})", EFFECT,
+        latex=r"$\Delta P$", noise="probability", swept=True, odd=True,
+        meaning="Steered minus unsteered probability of giving the target answer within the window, in percentage "
+        "points."),
+    Quantity("log_ratio_A", "nats", "log ratio", "log ratio of P({A})", EFFECT,
+        latex=r"$\log P'/P$", noise="probability", swept=True, odd=True,
+        meaning="Log of steered over unsteered probability of the target answer, mean over prompts."),
+    Quantity(HEADLINE, "nats", "to the answer", "log-prob increase of {A} completions,\nto the answer", EFFECT,
+        latex="increase, answer given", noise="completions", pooled="A", swept=True, odd=True,
+        meaning="Mean log-prob increase of the completions that gave the target answer, up to and including the "
+        "answer's token. A lower bound on the log ratio of the answer's probability."),
+    Quantity("increase_to_answer_A_rb", "nats", "next token averaged",
+        "log-prob increase of {A} completions,\nto the answer (averaged)", EFFECT,
+        meaning="The increase to the answer with less sampling noise: the next token is averaged out at every step."),
+    Quantity("increase_A", "nats", "whole, A", "log-prob increase of {A} completions", EFFECT,
+        noise="completions", pooled="A",
+        meaning="Mean log-prob increase of the completions that gave the target answer, over all their tokens. What "
+        "comes after the answer can only lower it."),
+    Quantity("p_A", "probability", "P(A)", "P({A})", PROBABILITY, latex="$P$",
+        meaning="Probability that the unsteered model gives the target answer within the window."),
+    Quantity("p_A_low", "probability", "P(A) at least", "P({A}), proven lower bound", PROBABILITY,
+        meaning="What the visited texts prove of the unsteered probability of the target answer."),
+    Quantity("p_A_high", "probability", "P(A) at most", "P({A}), proven upper bound", PROBABILITY,
+        meaning="What the visited texts prove of the unsteered probability of the target answer."),
+    Quantity("p_A_steered", "probability", "P(A) steered", "P({A}), steered", PROBABILITY,
+        latex="$P'$", noise="probability",
+        meaning="Probability that the steered model gives the target answer within the window, estimated from the "
+        "unsteered draws, and from steered ones where they were drawn."),
+    Quantity("p_A_steered_low", "probability", "steered, at least", "P({A}), steered, proven lower bound", PROBABILITY,
+        meaning="What the visited texts prove of the steered probability of the target answer."),
+    Quantity("p_A_steered_high", "probability", "steered, at most", "P({A}), steered, proven upper bound", PROBABILITY,
+        meaning="What the visited texts prove of the steered probability of the target answer."),
+    Quantity("delta_logit_A", "nats", "Δlogit", "change of logit P({A})", PROBABILITY,
+        latex=r"$\Delta\,\mathrm{logit}\,P$", noise="probability",
+        meaning="Change of the log odds of giving the target answer."),
+    Quantity("bound_gap", "nats", "gap", "log ratio less increase to the answer", PROBABILITY,
+        meaning="Log ratio minus the averaged increase to the answer: how loose the bound is."),
+    Quantity("first_A", "probability", "A first", "P({A} first)", PROBABILITY,
+        meaning="Probability that the target answer comes before the other one, unsteered."),
+    Quantity("first_B", "probability", "B first", "P(other answer first)", PROBABILITY,
+        meaning="Probability that the other answer comes before the target one, unsteered."),
+    Quantity("first_A_steered", "probability", "A first, steered", "P({A} first), steered", PROBABILITY,
+        meaning="Probability that the target answer comes before the other one, steered."),
+    Quantity("first_B_steered", "probability", "B first, steered", "P(other answer first), steered", PROBABILITY,
+        meaning="Probability that the other answer comes before the target one, steered."),
+    Quantity("answered", "probability", "answered", "P(either answer)", PROBABILITY,
+        meaning="Probability that either answer is given within the window, unsteered."),
+    Quantity("answered_steered", "probability", "answered", "P(either answer), steered", PROBABILITY,
+        meaning="Probability that either answer is given within the window, steered."),
+    Quantity("log_odds_change_A_B", "nats", "log A:B", "change of the log odds, {A} to the other answer", PROBABILITY,
+        meaning="Change of the log odds that the target answer comes first against the other one, over completions."),
+    Quantity("before_answer_A", "nats", "before the answer", "log-prob increase before the answer", PARTS,
+        noise="completions",
+        meaning="Log-prob increase of the tokens before the answer's, in completions with the target answer."),
+    Quantity("at_answer_A", "nats", "at its token", "log-prob increase at the answer", PARTS, noise="completions",
+        meaning="Log-prob increase of the answer's own token."),
+    Quantity("after_answer_A", "nats", "after it", "log-prob increase after the answer", PARTS, noise="completions",
+        meaning="Log-prob increase of the tokens after the answer's."),
+    Quantity("answer_share", "nats", "answer share", "change of logit P({A}) due to the answer", PARTS,
+        meaning="What of the change of the answer's logit is due to the answer's own token (Shapley value)."),
+    Quantity("reasoning_share", "nats", "reasoning share", "change of logit P({A}) due to the text before", PARTS,
+        meaning="What of the change of the answer's logit is due to the text before the answer (Shapley value)."),
+    Quantity("increase_to_answer_not_A", "nats", "not A",
+        "log-prob increase of other completions,\nto the answer", OTHERS,
+        latex="increase, not given", noise="completions", pooled="not_A",
+        meaning="Mean log-prob increase of the completions without the target answer, up to their own answer or the "
+        "end of the window."),
+    Quantity("increase_not_A", "nats", "whole, not A", "log-prob increase of other completions", OTHERS,
+        noise="completions", pooled="not_A",
+        meaning="Mean log-prob increase of the completions without the target answer, over all their tokens."),
+    Quantity("increase_all", "nats", "whole, all", "log-prob increase of all completions", OTHERS,
+        noise="completions", pooled="all",
+        meaning="Mean log-prob increase of all completions: an estimate of −KL, at most 0 up to noise."),
+    Quantity("difference_A_not_A", "nats", "A − not A", "increase of {A} less that of others", OTHERS,
+        noise="completions",
+        meaning="Increase to the answer minus that of the completions without the target answer."),
+    Quantity("kl", "nats", "KL(p‖q)", "KL(unsteered ‖ steered)", DAMAGE, latex=r"$\mathrm{KL}$", skewed=True,
+        meaning="Kullback–Leibler divergence KL(unsteered ‖ steered) per completion: what steering changes in all."),
+    Quantity("kl_reverse", "nats", "KL(q‖p)", "KL(steered ‖ unsteered)", DAMAGE, skewed=True,
+        meaning="Kullback–Leibler divergence KL(steered ‖ unsteered) per completion."),
+    Quantity("kl_per_token", "nats/token", "KL/token", "KL(unsteered ‖ steered) per token", DAMAGE,
+        latex=r"$\mathrm{KL}$", skewed=True,
+        meaning="KL(unsteered ‖ steered) of a completion over its mean number of tokens."),
+    Quantity("logit_diff", "nats", "logit diff, unsteered", "two-choice logit diff", CHOICE, noise="none",
+        meaning="Log prob of the target answer minus the other's at the first answer position, unsteered."),
+    Quantity("logit_diff_steered", "nats", "logit diff, steered", "two-choice logit diff, steered", CHOICE,
+        noise="none",
+        meaning="Log prob of the target answer minus the other's at the first answer position, steered."),
+    Quantity("logit_diff_change", "nats", "logit diff", "change of the two-choice logit diff", CHOICE,
+        latex=r"$\Delta$ logit diff", noise="none", swept=True,
+        meaning="Steered minus unsteered two-choice logit diff: one forward pass, no sampling, the first answer "
+        "position only."),
+    Quantity("mass", "probability", "mass, unsteered", "probability of the two answers", CHOICE, noise="none",
+        meaning="Probability of the two answers at the first answer position, unsteered."),
+    Quantity("mass_steered", "probability", "mass", "probability of the two answers, steered", CHOICE, noise="none",
+        meaning="Probability of the two answers at the first answer position, steered."),
+    Quantity("share_certified", "share", "certified", "prompts certified", TRUSTED,
+        meaning="Share of the prompts whose steered probability lies within narrow proven bounds."),
+    Quantity("share_green", "share", "green", "prompts green", TRUSTED,
+        meaning="Share of the prompts whose steered probability rests on enough effective draws."),
+    Quantity("share_red", "share", "red", "prompts red", TRUSTED,
+        meaning="Share of the prompts whose steered probability is not to be trusted."),
+    Quantity(f"below_zero_{PRIMARY}", "share", "wrong way", "prompts steered the wrong way", TRUSTED,
+        meaning="Share of the prompts whose probability of the target answer truly falls, sampling noise shrunken "
+        "away."),
+    Quantity("ess", "draws", "effective draws", "effective draws", TRUSTED,
+        meaning="Smallest effective number of draws over the steps that trust is judged by."),
+    Quantity("mean_weight_low", "ratio", "mean weight, least", "smallest mean weight", TRUSTED,
+        meaning="Smallest mean weight over steps; it should be near 1."),
+    Quantity("mean_weight_high", "ratio", "mean weight, most", "largest mean weight", TRUSTED,
+        meaning="Largest mean weight over steps; it should be near 1."),
+    Quantity("n_steered", "draws", "steered draws", "draws of the steered model", TRUSTED,
+        meaning="Draws of the steered model that joined the estimate of P(A)."),
+    Quantity("p_A_se", "probability", "P(A) s.e.", "standard error of P({A})", TRUSTED, summarized=False,
+        meaning="Standard error of the unsteered P(A) on a prompt, from its own completions."),
+    Quantity("p_A_steered_se", "probability", "steered s.e.", "standard error of P({A}), steered", TRUSTED,
+        summarized=False,
+        meaning="Standard error of the steered P(A) on a prompt, from its own completions."),
+    Quantity("p_A_change_se", "probability", "change s.e.", "standard error of the change of P({A})", TRUSTED,
+        summarized=False,
+        meaning="Standard error of the change of P(A) on a prompt, both from the same draws; missing where others "
+        "joined."),
+    Quantity("share_A", "probability", "share with A", "share of draws with {A}", SAMPLE,
+        meaning="Share of the unsteered draws that gave the target answer."),
+    Quantity("n_tokens", "tokens", "tokens", "tokens per completion", SAMPLE,
+        meaning="Mean number of tokens of an unsteered draw."),
+    Quantity("excess_surprisal", "nats", "excess surprisal", "surprisal less entropy", SAMPLE,
+        meaning="Mean over draws of surprisal minus entropy: 0 in expectation where draws come from the distribution "
+        "scored."),
+    Quantity("n", "draws", "n", "draws", SAMPLE, summarized=False,
+        meaning="Unsteered draws of the prompt."),
+    Quantity("n_unique", "draws", "distinct", "distinct completions", SAMPLE, summarized=False,
+        meaning="Distinct ones of them."),
+    Quantity("n_A", "draws", "with A", "draws with {A}", SAMPLE, summarized=False,
+        meaning="Those that gave the target."),
+)
+# fmt: on
+
+QUANTITIES: Mapping[str, Quantity] = MappingProxyType({quantity.name: quantity for quantity in _LIST})
+"""By name, in the order in which tables have them."""
+SWEPT = tuple(quantity.name for quantity in _LIST if quantity.swept)
+"""What a sweep is judged by, the first of them first."""
+SKEWED = tuple(quantity.name for quantity in _LIST if quantity.skewed)
+POOLED: Mapping[str, Pool] = MappingProxyType({q.name: q.pooled for q in _LIST if q.pooled})
+"""Also as ``micro``, pooled over completions; the value says over which."""
+ODD = tuple(quantity.name for quantity in _LIST if quantity.odd)
+_ODD = "_odd"
+
+
+def find_quantity(name: str) -> Quantity:
+    """The definition of a number, also of a ``NAME_odd``.
+
+    Raises:
+        InputError: There is no such quantity; the nearest is named.
+    """
+    if name in QUANTITIES:
+        return QUANTITIES[name]
+    stem = name.removesuffix(_ODD)
+    if stem in ODD:
+        whole = QUANTITIES[stem]
+        return replace(
+            whole,
+            name=name,
+            head="odd part",
+            label=f"{whole.label}, odd part",
+            meaning=f"Half the difference between m and −m times the vector: even damage cancels. {whole.meaning}",
+            group=SIGNS,
+            latex="",
+            noise="",
+            swept=False,
+            pooled="",
+            odd=False,
+        )
+    near = difflib.get_close_matches(name, QUANTITIES, n=1, cutoff=0)[0]
+    raise InputError(f"no quantity {name!r}; the nearest is {near!r}. All of them: {', '.join(QUANTITIES)}")
 
 
 def name_unit(quantity: str) -> str:
-    """The unit of a quantity; nats for all that have no other."""
-    return _UNIT_OF.get(quantity, "nats")
+    """The unit of a quantity."""
+    return find_quantity(quantity).unit
+
+
+def rank_quantity(name: str) -> int:
+    """Its place in the order in which tables have quantities; odd parts come last."""
+    return _ORDER[name]
+
+
+_ORDER = {name: place for place, name in enumerate([*QUANTITIES, *(f"{name}{_ODD}" for name in ODD)])}

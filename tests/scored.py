@@ -46,8 +46,8 @@ class World:
 
     def pair(self, target):
         """The tokens of the target and of the answer that it is compared with."""
-        first = self.not_matching if target == self.not_matching else self.matching
-        second = self.matching if first == self.not_matching else self.not_matching
+        first = target if target in self.letters else self.matching
+        second = self.not_matching if first == self.matching else self.matching
         return (TOKENS[first],), (TOKENS[second],)
 
     def probability(self, law, within, letter):

@@ -13,6 +13,7 @@ from scipy.special import expit, logit
 
 from completions_lp.records import (
     BASELINE,
+    Best,
     Completions,
     Condition,
     Estimate,
@@ -54,7 +55,8 @@ def make_study(
     columns = [_measure(rng, c, layers, base, taste) for c in conditions]
     rows = [row for c, found in zip(conditions, columns, strict=True) for row in _average(c, found, least)]
     rows = [*_compare(rows), ReportRow(BASELINE, "p_A", "macro", estimate(expit(base), "probability", least), 0)]
-    rows += _hold_out(rows)
+    held = _hold_out(rows)
+    rows += held
     table = {name: np.concatenate([found[name] for found in columns]) for name in (columns[0] if columns else ())}
     table |= {
         "prompt_id": np.tile([p.id for p in prompts], len(conditions)),
@@ -74,6 +76,7 @@ def make_study(
             for quantity in ("logit_diff_change", "log_ratio_A")
             if multipliers
         ),
+        best=Best(held[0].condition, held[0].quantity, True, len(layers) * len(multipliers)) if held else None,
         increases=make_increases(prompts, conditions, target, rng),
     )
 

@@ -7,8 +7,8 @@ import reference
 import torch
 from conftest import ARCHITECTURES, make_prompts, make_vector
 
-from completions_lp.records import Condition, InputError
-from completions_lp.score.choices import pick_letters, read_choices
+from completions_lp.records import Condition, InputError, pick_letters
+from completions_lp.score.choices import read_choices
 from completions_lp.steer.conditions import make_conditions
 
 ANSWERS = {

@@ -17,6 +17,7 @@ from completions_lp.score.measures import measure_completions
 from completions_lp.score.parts import choose_conditions, score_completions
 from completions_lp.score.profile import profile_tokens
 from completions_lp.score.sums import sum_tokens
+from completions_lp.stats import start_stream
 from completions_lp.steer.conditions import make_conditions
 
 MULTIPLIERS = (1.0, -2.0)
@@ -175,23 +176,36 @@ def scores_change(scores):
 
 
 def make_measures(conditions, change):
-    """Two prompts with P(A) = 0.5, changed by so much under every condition."""
-    prompts, n = make_prompts((2, 3)), len(conditions)
-    unsteered = {name: np.full(2, 0.5) for name in Measures.UNSTEERED}
-    steered = {name: np.full((n, 2), np.nan) for name in Measures.STEERED}
+    """Prompts with P(A) = 0.5, changed by so much under every condition."""
+    shape = np.shape(change)
+    prompts = make_prompts((2,) * shape[1])
+    unsteered = {name: np.full(shape[1], 0.5) for name in Measures.UNSTEERED}
+    steered = {name: np.full(shape, np.nan) for name in Measures.STEERED}
     steered["p_A_steered"] = 0.5 + np.array(change, dtype=np.float64)
-    return Measures(prompts, tuple(conditions), unsteered, steered, np.full((n, 2), "green"))
+    return Measures(prompts, tuple(conditions), unsteered, steered, np.full(shape, "green"))
 
 
 def test_the_layer_that_steers_most_is_chosen_not_the_one_that_damages():
     conditions = list_grid()
     change = [[-0.4, -0.4], [0.9, 0.9], [-0.4, -0.4], [-0.1, 0.0], [0.9, 0.9], [0.1, 0.2]]
     assert choose_conditions(make_measures(conditions, change)) == [3, 5]  # layer 0 goes down under both signs
-    change[2] = [0.3, 0.2]
+    change[2] = [0.3, 0.3]
     assert choose_conditions(make_measures(conditions, change)) == [0, 2]  # never multiplier 0
-    change[2] = [np.nan, -0.8]  # a prompt that does not offer the target counts nothing
-    change[0] = [np.nan, 0.1]
-    assert choose_conditions(make_measures(conditions, change)) == [0, 2]  # the other way is steering, too
+    change[2] = [np.nan, np.nan]  # a cell without a value is never the best
+    assert choose_conditions(make_measures(conditions, change)) == [3, 5]
+
+
+def test_tokens_are_kept_of_the_cell_that_the_report_chooses():
+    """Of many prompts with noise, where the halves matter; with negative multipliers alone it is the smallest."""
+    rng = np.random.default_rng(0)
+    for multipliers in ((-2.0, -1.0), (-2.0, 2.0)):
+        conditions = list_grid(layers=(0, 1, 2), multipliers=multipliers)
+        change = rng.normal(0, 0.2, (len(conditions), 9)).clip(-0.45, 0.45)
+        (kept, *_) = choose_conditions(make_measures(conditions, change.tolist()), seed=4)
+        half = start_stream(4, "halves").permutation(9)[:5]
+        means = change[:, half].mean(-1)
+        best = means.argmin() if max(multipliers) < 0 else means.argmax()
+        assert conditions[kept].layer == conditions[best].layer
 
 
 def test_at_most_eight_are_chosen_and_those_nearest_to_nothing():

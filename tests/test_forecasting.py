@@ -11,10 +11,11 @@ from conftest import make_completions, make_prompts
 from scipy import stats
 
 from completions_lp.plan.costs import PART_BYTES, Workload, count_prefixes, expect_distinct, forecast_costs
-from completions_lp.plan.forecast import Pilot, find_cell, measure_pilot, plan_run, split_variance
+from completions_lp.plan.forecast import Pilot, measure_pilot, plan_run, split_variance
 from completions_lp.plan.noise import KNOWN, measure_noise
 from completions_lp.records import Condition, Estimate, InputError, Sampling
 from completions_lp.report import summarize
+from completions_lp.report.best import pick_best
 from completions_lp.score import parts
 from completions_lp.stats import estimate_change_error, estimate_probability, estimate_share, estimate_survival
 
@@ -368,13 +369,13 @@ def test_every_known_quantity_can_be_planned_for(quantity):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"quantity": "kl"}, "the noise of 'kl' on a prompt is not known; it is known of p_A_steered, delta_p_A"),
-        ({"quantity": "joy"}, "the pilot has no 'joy'; quantities to plan for: .*delta_p_A"),
+        ({"quantity": "kl"}, "the noise of 'kl' on a prompt is not known; it is known of delta_p_A, log_ratio_A"),
+        ({"quantity": "joy"}, "no quantity 'joy'; the nearest is "),
         (
             {"layers": [7]},
-            r"the pilot has no such cell of the target vector; its cells \(layer:multiplier\): 0:-2, 0:-1",
+            r"there is no such cell of the target vector; the cells \(layer:multiplier\) are 0:-2, 0:-1",
         ),
-        ({"multipliers": [0.0]}, "the pilot has no such cell"),
+        ({"multipliers": [0.0]}, "there is no such cell"),
         ({"half_width": 0.0}, "the half width is 0 pp; it must be above 0"),
         ({"half_width": float("nan")}, "the half width is nan pp"),
         ({"samples": 0}, "samples is 0; at least 1 is needed"),
@@ -399,7 +400,8 @@ def test_a_pilot_without_noise_or_without_spread_is_refused():
     blank = drawn.change(measures, p_A_se=measures.unsteered["p_A_se"] * np.nan)
     with pytest.raises(InputError, match="does not tell the noise of 'delta_p_A' on a prompt"):
         plan_run(report, blank, INFO)
-    row = find_cell(report, "logit_diff_change")
+    best = pick_best(report, "logit_diff_change")
+    (row,) = [row for row in report.table("logit_diff_change") if row.condition == best.condition]
     flat = replace(row, estimate=replace(row.estimate, value=1.0, low=None, high=None))
     rows = [flat if r is row else r for r in report.rows]
     rows = [

@@ -284,7 +284,7 @@ def test_what_cannot_be_checked_is_said(pilot):
         (["{pilot}", "--quantity", "kl"], "the noise of 'kl' on a prompt is not known"),
         (
             ["{pilot}", "--layer", "4"],
-            "the pilot has no such cell of the target vector; its cells (layer:multiplier): ",
+            "there is no such cell of the target vector; the cells (layer:multiplier) are ",
         ),
         (["{pilot}", "--half-width", "-1"], "the half width is -1 pp; it must be above 0"),
         (["{pilot}", "--prompts", "0"], "prompts is 0; at least 1 is needed"),

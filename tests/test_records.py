@@ -62,10 +62,11 @@ def test_a_prompt_knows_its_other_answer():
 
 
 @pytest.mark.parametrize(
-    ("target", "want"), [("A", True), ("B", True), ("matching", True), ("C", False), ("not_matching", False)]
+    ("target", "want"),
+    [("A", True), ("B", True), ("matching", True), ("C", True), ("D", False), ("not_matching", False)],
 )
-def test_a_prompt_knows_which_answers_it_compares(target, want):
-    assert Prompt(**{**PROMPT, "letters": ("A", "B", "C")}).compares(target) == want
+def test_a_prompt_knows_which_answers_it_offers(target, want):
+    assert Prompt(**{**PROMPT, "letters": ("A", "B", "C")}).offers(target) == want
 
 
 def test_arrays_are_read_only_and_the_callers_own_stay_as_they_were(completions):

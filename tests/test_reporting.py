@@ -137,7 +137,7 @@ def test_a_prompt_without_the_answer_is_undefined_left_out_and_counted():
 
 def test_answers_are_counted_by_draws():
     completions = make_scores().completions
-    counts = count_answers(completions)
+    counts = count_answers(completions, target="A")
     for prompt in range(9):
         rows = completions.prompt_index == prompt
         draws = np.repeat(completions.label[rows], completions.counts[rows])
@@ -157,9 +157,10 @@ def test_a_prompt_that_does_not_offer_the_target_is_left_out_of_everything():
     for values in columns.values():
         assert np.isnan(values[:, 4]).all()
         assert np.isfinite(values[:, 5]).all()
-    assert np.isnan(count_answers(completions)["share_A"][4])
+    assert np.isnan(count_answers(completions, target="A")["share_A"][4])
     with pytest.raises(
-        InputError, match="target 'C' is an answer of no prompt; they offer A, B, No, Yes, or 'matching'"
+        InputError,
+        match="target 'C' is an answer of no prompt; theirs are A, B, No, Yes",
     ):
         summarize(scores, target="C")
 
@@ -194,7 +195,7 @@ def test_exact_frequencies_give_the_conditional_increase_and_minus_kl():
         assert columns["increase_A"][0, i] == pytest.approx(conditional, abs=1e-9)
         assert columns["increase_to_answer_A"][0, i] == pytest.approx(conditional, abs=1e-9)
         assert kl > 0
-        assert count_answers(completions)["share_A"][i] == pytest.approx(mass)
+        assert count_answers(completions, target="A")["share_A"][i] == pytest.approx(mass)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])

@@ -11,10 +11,10 @@ from scipy.special import logit
 from test_intervals import bootstrap_t
 from test_sweeps import spread
 
-from completions_lp.quantities import name_unit
+from completions_lp.quantities import QUANTITIES, name_unit
 from completions_lp.records import BASELINE, InputError, Prompt
 from completions_lp.report import summarize
-from completions_lp.report.sweep import start_stream
+from completions_lp.stats import start_stream
 
 PLAIN = [
     *("increase_to_answer_A", "increase_A", "increase_to_answer_not_A", "increase_not_A", "increase_all"),
@@ -123,11 +123,13 @@ def test_an_answer_that_neither_ever_gives_has_no_odds(study):
 
 def test_the_columns_have_their_names_and_order(report):
     names = list(report.prompts)
-    head = ["prompt_id", "cluster", "vector", "kind", "layer", "multiplier", "n", "n_unique", "n_A", "share_A"]
+    head = ["prompt_id", "cluster", "vector", "kind", "layer", "multiplier"]
     assert names[: len(head)] == head
+    numbers = names[len(head) : -2]
+    assert numbers == sorted(numbers, key=list(QUANTITIES).index)
     assert names[-2:] == ["positions", "trust"]
     rest = ["p_A", "p_A_se", "p_A_low", "p_A_high", "first_A", "first_B", "answered", "p_A_steered_se", "p_A_change_se"]
-    rest += ["n_tokens", "excess_surprisal"]
+    rest += ["n_tokens", "excess_surprisal", "n", "n_unique", "n_A", "share_A"]
     assert set(names[len(head) : -2]) == {*PLAIN, *CHOICES, *MEASURED, *DERIVED, *rest}
     assert {len(values) for values in report.prompts.values()} == {100}
 
@@ -339,7 +341,7 @@ def test_the_noise_of_just_these_prompts_stands_beside_the_interval(study, repor
 
 def test_what_steering_does_not_touch_stands_once(study, report):
     rows = {row.quantity: row for row in report.rows if row.condition == BASELINE}
-    assert list(rows) == UNSTEERED
+    assert list(rows) == sorted(UNSTEERED, key=list(QUANTITIES).index)
     for name, row in rows.items():
         values = column(report, name)[0]
         assert row.estimate.value == pytest.approx(values.mean())

@@ -14,8 +14,7 @@ from completions_lp.records import Inference
 from completions_lp.report import summarize
 from completions_lp.report.controls import compare_directions, rank_sweep
 from completions_lp.report.slopes import fit_lines
-from completions_lp.report.sweep import start_stream
-from completions_lp.stats import share_below_zero
+from completions_lp.stats import share_below_zero, start_stream
 
 
 def make(conditions=None, n_prompts=10, *, seed=0, effect=0.5, **options):

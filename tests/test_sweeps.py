@@ -167,7 +167,7 @@ def test_false_discovery_is_that_of_scipy_without_the_undefined(method):
 
 def best(values, clusters=None, seed=0):
     clusters = np.arange(values.shape[1]) if clusters is None else clusters
-    return choose_best_cell(values, clusters, rng=np.random.default_rng(seed))
+    return choose_best_cell(values, clusters, [1.0] * len(values), rng=np.random.default_rng(seed))
 
 
 def test_the_best_cell_is_chosen_by_one_half():

@@ -14,8 +14,10 @@ from jaxtyping import Float, Int
 from scipy import stats as scipy_stats
 
 from completions_lp.plan.costs import Cost, Workload, forecast_costs
-from completions_lp.plan.noise import KNOWN, measure_noise
+from completions_lp.plan.noise import measure_noise
+from completions_lp.quantities import PRIMARY
 from completions_lp.records import Condition, Estimate, InputError, Measures, Report, ReportRow
+from completions_lp.report.best import pick_best
 from completions_lp.stats import MIN_CLUSTERS, measure_spread
 
 SAMPLES = (25, 50, 100, 200, 400)
@@ -117,7 +119,7 @@ def plan_run(
     measures: Measures,
     info: Mapping[str, Any],
     *,
-    quantity: str = "delta_p_A",
+    quantity: str = PRIMARY,
     layers: Sequence[int] = (),
     multipliers: Sequence[float] = (),
     half_width: float | None = None,
@@ -149,7 +151,9 @@ def plan_run(
     Raises:
         InputError: The pilot has fewer than 6 clusters, no such cell, or no noise is known of the quantity.
     """
-    pilot = measure_pilot(report, measures, find_cell(report, quantity, layers=layers, multipliers=multipliers))
+    best = pick_best(report, quantity, layers=layers, multipliers=multipliers)
+    (row,) = [row for row in report.table(quantity) if row.condition == best.condition]
+    pilot = measure_pilot(report, measures, row)
     estimate, increases = pilot.estimate, report.increases
     assert increases is not None  # noqa: S101  checked by measure_pilot
     if estimate.low is None or estimate.high is None:
@@ -180,30 +184,6 @@ def plan_run(
 def sum_tokens(costs: Sequence[Cost]) -> float:
     """Tokens that go through the network in all stages."""
     return sum(cost.tokens for cost in costs if np.isfinite(cost.tokens))
-
-
-def find_cell(
-    report: Report, quantity: str, *, layers: Sequence[int] = (), multipliers: Sequence[float] = ()
-) -> ReportRow:
-    """The cell of the target vector's sweep with the largest mean of a quantity, among some layers and multipliers.
-
-    Raises:
-        InputError: The report has no such quantity or no such cell.
-    """
-    rows = [row for row in report.table(quantity) if row.condition.multiplier != 0]
-    if not rows:
-        known = sorted({row.quantity for row in report.rows if row.condition.kind == "target"} & {*KNOWN})
-        raise InputError(f"the pilot has no {quantity!r}; quantities to plan for: {', '.join(known)}")
-    chosen = [row for row in rows if not layers or row.condition.layer in layers]
-    chosen = [row for row in chosen if not multipliers or row.condition.multiplier in multipliers]
-    if not chosen:
-        cells = ", ".join(f"{row.condition.layer}:{row.condition.multiplier:+g}" for row in rows)
-        raise InputError(f"the pilot has no such cell of the target vector; its cells (layer:multiplier): {cells}")
-    defined = [row for row in chosen if np.isfinite(row.estimate.value)]
-    if not defined:
-        raise InputError(f"{quantity} is undefined on every prompt of the pilot in the cells asked for")
-    sign = -1.0 if all(row.condition.multiplier < 0 for row in chosen) else 1.0
-    return max(defined, key=lambda row: sign * row.estimate.value)
 
 
 def measure_pilot(report: Report, measures: Measures, row: ReportRow) -> Pilot:

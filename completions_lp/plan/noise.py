@@ -6,17 +6,14 @@ numpy and scipy only. Quantities are named as in the run directory's tables.
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from completions_lp.prompts import pick_letters
-from completions_lp.records import Completions, Condition, Increases, InputError, Measures, Report
+from completions_lp.quantities import HEADLINE, PRIMARY, QUANTITIES, find_quantity
+from completions_lp.records import Condition, Increases, InputError, Measures, Report
 from completions_lp.stats import average_by_group
 
-READ_OUT = ("logit_diff", "logit_diff_steered", "logit_diff_change", "mass", "mass_steered")
-"""Read off the network, not sampled: no prompt's own value has any noise."""
-PROBABILITY = ("p_A_steered", "delta_p_A", "log_ratio_A", "delta_logit_A")
 AVERAGED = {
-    "increase_to_answer_A": ("increase_to_answer", (True,)),
+    HEADLINE: ("increase_to_answer", (True,)),
     "increase_A": ("increase", (True,)),
     "increase_to_answer_not_A": ("increase_to_answer", (False,)),
     "increase_not_A": ("increase", (False,)),
@@ -26,8 +23,8 @@ AVERAGED = {
     "after_answer_A": ("after_answer", (True,)),
 }
 """Means over completions: of which part of ``Increases``, and whether over those with the target, without, or both."""
-KNOWN = (*PROBABILITY, *AVERAGED, "difference_A_not_A", *READ_OUT)
-"""All quantities whose noise is known."""
+KNOWN = tuple(name for name, quantity in QUANTITIES.items() if quantity.noise)
+"""All quantities whose noise on a prompt is known; of the two-choice read-out there is none, since nothing is drawn."""
 
 
 def measure_noise(
@@ -42,7 +39,8 @@ def measure_noise(
     Raises:
         InputError: The noise of the quantity is not known, or the report has no completions behind it.
     """
-    if quantity not in KNOWN:
+    noise = find_quantity(quantity).noise
+    if not noise:
         raise InputError(f"the noise of {quantity!r} on a prompt is not known; it is known of {', '.join(KNOWN)}")
     increases = report.increases
     if increases is None:
@@ -50,12 +48,12 @@ def measure_noise(
     place = increases.conditions.index(condition)
     size = len(increases.completions.prompts)
     values: np.ndarray = np.asarray(report.prompts[quantity][place * size : (place + 1) * size], dtype=np.float64)
-    if quantity in READ_OUT:
+    if noise == "none":
         return values, np.zeros(size)
-    if quantity in PROBABILITY:
+    if noise == "probability":
         return values, _spread_probability(measures, quantity, measures.conditions.index(condition))
     if quantity == "difference_A_not_A":
-        parts = ("increase_to_answer_A", "increase_to_answer_not_A")
+        parts = (HEADLINE, "increase_to_answer_not_A")
         errors = [_spread_average(increases, report.target, place, *AVERAGED[part]) for part in parts]
         return values, np.hypot(*errors)
     return values, _spread_average(increases, report.target, place, *AVERAGED[quantity])
@@ -75,7 +73,7 @@ def _spread_probability(measures: Measures, quantity: str, place: int) -> Float[
 
 
 _DERIVATIVES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "delta_p_A": lambda p: np.full_like(p, 100.0),
+    PRIMARY: lambda p: np.full_like(p, 100.0),
     "log_ratio_A": lambda p: 1 / p,
     "delta_logit_A": lambda p: 1 / (p * (1 - p)),
 }
@@ -88,7 +86,7 @@ def _spread_average(
     """Standard error of each prompt's mean over its completions, sd/√n; of a single one, by the pooled sd."""
     completions = increases.completions
     index, counts, size = completions.prompt_index, completions.counts, len(completions.prompts)
-    hit, offered = _find_target(completions, target)
+    hit, offered = completions.hits(target), completions.offered(target)[index]
     where = np.isin(hit, kept) & offered
     values = getattr(increases, part)[place]
     mean = average_by_group(values, counts, index, size, where=where)
@@ -98,12 +96,3 @@ def _spread_average(
     pooled = (n * variance)[several].sum() / (n[several] - 1).sum() if several.any() else np.nan
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.sqrt(np.where(several, variance / (n - 1), np.where(n == 1, pooled, np.nan))))
-
-
-def _find_target(
-    completions: Completions, target: str
-) -> tuple[Bool[np.ndarray, " completion"], Bool[np.ndarray, " completion"]]:
-    """Which completions gave the target, and which are of a prompt that offers it."""
-    wanted = np.array([pair[0] for pair in pick_letters(completions.prompts, target)])
-    offered = np.array([target == "matching" or target in (p.matching, p.not_matching) for p in completions.prompts])
-    return np.asarray(completions.label == wanted[completions.prompt_index]), offered[completions.prompt_index]

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import stats as scipy_stats
 
-from completions_lp.prompts import pick_letters
 from completions_lp.records import Completions, Condition, Estimate, InputError, Measures
+from completions_lp.report import count_answers
 from completions_lp.stats import mean_intervals
 
 LARGEST_BIAS = 0.03
@@ -19,14 +19,8 @@ def count_target(
     completions: Completions, target: str
 ) -> tuple[Int[np.ndarray, " prompt"], Int[np.ndarray, " prompt"]]:
     """Per prompt: how many draws gave the target within the window, and how many there are."""
-    wanted = np.array([pair[0] for pair in pick_letters(completions.prompts, target)])
-    offered = np.array([prompt.compares(target) for prompt in completions.prompts])
-    index, counts, size = completions.prompt_index, completions.counts, len(completions.prompts)
-    hit = (completions.label == wanted[index]) & offered[index]
-    return (
-        np.bincount(index, weights=counts * hit, minlength=size).astype(np.int64),
-        np.bincount(index, weights=counts, minlength=size).astype(np.int64),
-    )
+    counted = count_answers(completions, target=target)
+    return counted["n_A"], counted["n"]
 
 
 @dataclass(frozen=True, eq=False)

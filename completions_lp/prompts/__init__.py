@@ -6,17 +6,15 @@ without a leading space), EasyEdit (``matching``, ``not_matching``), steering-be
 a ``prompt`` and a ``response``) and, for pairs, two plain texts (``positive``, ``negative``).
 """
 
-from completions_lp.prompts.answers import answer_tokens, compare_letters, first_difference, pick_letters
+from completions_lp.prompts.answers import answer_tokens, first_difference
 from completions_lp.prompts.files import read_rows
 from completions_lp.prompts.loading import DEFAULT_TEMPLATE, load_pairs, load_prompts
 
 __all__ = [
     "DEFAULT_TEMPLATE",
     "answer_tokens",
-    "compare_letters",
     "first_difference",
     "load_pairs",
     "load_prompts",
-    "pick_letters",
     "read_rows",
 ]

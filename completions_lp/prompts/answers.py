@@ -1,7 +1,5 @@
 """How an answer is written after a prompt, in token ids: where the two answers of a prompt part."""
 
-from collections.abc import Sequence
-
 from completions_lp.records import InputError, Prompt, Tokenizer
 
 
@@ -48,27 +46,3 @@ def first_difference(prompt: Prompt, letter: str, tokenizer: Tokenizer) -> tuple
         f"prompt {prompt.id!r}: the tokenizer cannot express the answer {letter!r} against {prompt.other(letter)!r}: "
         f"their token ids are {list(ours)} and {list(theirs)}; choose answers that it can tell apart"
     )
-
-
-def pick_letters(prompts: Sequence[Prompt], target: str) -> tuple[tuple[str, str], ...]:
-    """By prompt: the target answer (``"matching"`` means each prompt's own) and the one it is compared with.
-
-    A prompt whose two answers do not include the target keeps its own two, the matching one first; what the report
-    says of the target leaves that prompt out.
-
-    Raises:
-        InputError: No prompt offers the target.
-    """
-    if target != "matching" and not any(target in (prompt.matching, prompt.not_matching) for prompt in prompts):
-        offered = sorted({letter for prompt in prompts for letter in (prompt.matching, prompt.not_matching)})
-        raise InputError(
-            f"target {target!r} is an answer of no prompt; theirs are {', '.join(offered)}. "
-            "Name one of them, or 'matching' for each prompt's own"
-        )
-    return tuple(compare_letters(prompt, target) for prompt in prompts)
-
-
-def compare_letters(prompt: Prompt, target: str) -> tuple[str, str]:
-    """What ``pick_letters`` gives for one prompt, the target on offer (``prompt.compares(target)``) or not."""
-    letter = prompt.not_matching if prompt.not_matching == target else prompt.matching
-    return letter, prompt.other(letter)

@@ -8,14 +8,15 @@ forgotten mask shows; undefined is never zero. A missing interval is ``None``, n
 from completions_lp.records.base import PARTIAL, InputError, Kind, Positions, Rule, Tokenizer
 from completions_lp.records.completions import Completions, Labelling, Sampling
 from completions_lp.records.measures import Measures, Profile
-from completions_lp.records.prompts import ContrastPair, Prompt
-from completions_lp.records.report import Estimate, Inference, ProfileRow, Report, ReportRow, Slope
+from completions_lp.records.prompts import ContrastPair, Prompt, pick_letters
+from completions_lp.records.report import Best, Estimate, Inference, ProfileRow, Report, ReportRow, Slope
 from completions_lp.records.scores import Choices, Increases, Scores, TokenScores
 from completions_lp.records.steering import BASELINE, Condition, SteeringVector, VectorQuality
 
 __all__ = [
     "BASELINE",
     "PARTIAL",
+    "Best",
     "Choices",
     "Completions",
     "Condition",
@@ -41,4 +42,5 @@ __all__ = [
     "TokenScores",
     "Tokenizer",
     "VectorQuality",
+    "pick_letters",
 ]

@@ -149,6 +149,16 @@ class Completions:
             **{name: getattr(self, name)[rows] for name in arrays},
         )
 
+    def offered(self, target: str) -> Bool[np.ndarray, " prompt"]:
+        """Which prompts offer the target answer: a letter, or ``"matching"`` for each prompt's own."""
+        return np.array([prompt.offers(target) for prompt in self.prompts], dtype=bool)
+
+    def hits(self, target: str) -> Bool[np.ndarray, " completion"]:
+        """Which completions gave the target answer, among those of prompts that offer it."""
+        wanted = np.array([prompt.pair(target)[0] for prompt in self.prompts], dtype=object)
+        hit = np.asarray(self.label == wanted[self.prompt_index], dtype=bool)
+        return np.asarray(hit & self.offered(target)[self.prompt_index])
+
     @property
     def mask(self) -> Bool[np.ndarray, "completion token"]:
         """True at the tokens that are there."""

@@ -1,8 +1,9 @@
 """What is asked, and the contrast pairs that a vector is made of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from completions_lp.records.base import require
+from completions_lp.records.base import InputError, require
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,34 @@ class Prompt:
         """The answer that ``letter`` is compared with in the two-choice read-out."""
         return self.not_matching if letter == self.matching else self.matching
 
-    def compares(self, target: str) -> bool:
-        """Whether the target is one of its two answers; ``"matching"``, each prompt's own, always is."""
-        return target in ("matching", self.matching, self.not_matching)
+    def offers(self, target: str) -> bool:
+        """Whether the target is one of its answers; ``"matching"``, each prompt's own, always is."""
+        return target == "matching" or target in self.letters
+
+    def pair(self, target: str) -> tuple[str, str]:
+        """The target answer (``"matching"``: the prompt's own) and the one that it is compared with.
+
+        A prompt that does not offer the target keeps its own two, the matching one first.
+        """
+        letter = target if target in self.letters else self.matching
+        return letter, self.other(letter)
+
+
+def pick_letters(prompts: Sequence[Prompt], target: str) -> tuple[tuple[str, str], ...]:
+    """By prompt, its ``pair``: the target answer and the one that it is compared with.
+
+    What is said of the target leaves out a prompt that does not offer it.
+
+    Raises:
+        InputError: No prompt offers the target.
+    """
+    if target != "matching" and not any(prompt.offers(target) for prompt in prompts):
+        offered = sorted({letter for prompt in prompts for letter in prompt.letters})
+        raise InputError(
+            f"target {target!r} is an answer of no prompt; theirs are {', '.join(offered)}. "
+            "Name one of them, or 'matching' for each prompt's own"
+        )
+    return tuple(prompt.pair(target) for prompt in prompts)
 
 
 @dataclass(frozen=True)

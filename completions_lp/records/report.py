@@ -84,6 +84,22 @@ class ReportRow:
 
 
 @dataclass(frozen=True)
+class Best:
+    """The cell of the sweep that a report is about, and how it was chosen."""
+
+    condition: Condition
+    quantity: str
+    """By which it is the best: the change of P(A), or the headline where P(A) is not known."""
+    held_out: bool
+    """Whether one half of the clusters chose it and the rows with ``split="report"`` tell it on the other half; else
+    all of them chose it, and what is told of it is the largest of many."""
+    n_cells: int
+    """Cells among which it was chosen."""
+    frequency: float = NAN
+    """How often it is the best when clusters are resampled."""
+
+
+@dataclass(frozen=True)
 class ProfileRow:
     """Mean increase of the tokens at one place relative to the answer's token, over the completions with the answer."""
 
@@ -126,6 +142,8 @@ class Report:
     """Instrument checks that failed, each with its likely cause: the numbers are not to be believed."""
     profile: tuple[ProfileRow, ...] = ()
     slopes: tuple[Slope, ...] = ()
+    best: Best | None = None
+    """The best cell of the sweep; None where no cell has a value."""
     increases: Increases | None = None
     """The completions behind the rows, with their increases; for distributions."""
 

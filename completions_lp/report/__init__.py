@@ -10,15 +10,12 @@ in ``n_dropped``.
 with, ``slopes`` dose and response, ``checks`` and ``caveats`` what to read first.
 """
 
-from completions_lp.report.answers import count_answers, is_offered, is_target, resolve_target
+from completions_lp.report.answers import count_answers
 from completions_lp.report.prompts import measure_prompts
 from completions_lp.report.summary import summarize
 
 __all__ = [
     "count_answers",
-    "is_offered",
-    "is_target",
     "measure_prompts",
-    "resolve_target",
     "summarize",
 ]

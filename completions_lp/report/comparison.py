@@ -65,22 +65,12 @@ def compare_reports(
     return tuple(found)
 
 
-def pick_best(report: Report) -> Condition | None:
-    """The cell that the report chose on half of its clusters, by the primary quantity, else by the headline."""
-    for quantity in (PRIMARY, HEADLINE):
-        for row in report.rows:
-            if row.quantity == quantity and row.split == "report":
-                return row.condition
-    return None
-
-
 def _match_cells(one: Report, other: Report) -> list[tuple[Condition, Condition]]:
     """Best against best first, then equal cells of the target vectors in the first report's order."""
     cells = {_name_cell(condition): condition for condition in _list_cells(other)}
-    best = pick_best(one), pick_best(other)
-    pairs = [best] if best[0] is not None and best[1] is not None else []
+    pairs = [] if one.best is None or other.best is None else [(one.best.condition, other.best.condition)]
     same = [(c, cells[_name_cell(c)]) for c in _list_cells(one) if _name_cell(c) in cells]
-    return [*pairs, *(pair for pair in same if pair not in pairs)]  # type: ignore[list-item]
+    return [*pairs, *(pair for pair in same if pair not in pairs)]
 
 
 def _list_cells(report: Report) -> list[Condition]:

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy.special import logit
 
-from completions_lp.quantities import HEADLINE
+from completions_lp.quantities import HEADLINE, rank_quantity
 from completions_lp.records import Choices, Completions, Condition, Increases, InputError, Measures
-from completions_lp.report.answers import count_answers, is_offered, is_target, resolve_target
+from completions_lp.report.answers import count_answers
 from completions_lp.stats import average_by_group, split_change
 
 Steered = Float[np.ndarray, "condition prompt"]
@@ -73,7 +73,7 @@ def collect_columns(
         unsteered["answered"] = unsteered["first_A"] + unsteered["first_B"]
         steered |= {**{name: measures.steered[name] for name in _STEERED}, **_derive(measures)}
     if choices is not None:
-        steered |= _measure_choices(choices, resolve_target(completions, target))
+        steered |= _measure_choices(choices, target)
     clusters = np.unique(np.array([prompt.cluster for prompt in completions.prompts], dtype=str), return_inverse=True)[
         1
     ]
@@ -87,8 +87,8 @@ def measure_prompts(increases: Increases, *, target: str = "A") -> dict[str, Ste
     NaN where a prompt has no such completion, and everywhere for a prompt that does not offer the target.
     """
     completions = increases.completions
-    hit = is_target(completions, target)
-    offered = is_offered(completions, target)[completions.prompt_index]
+    hit = completions.hits(target)
+    offered = completions.offered(target)[completions.prompt_index]
 
     def average(
         values: Float[np.ndarray, "condition completion"], where: Bool[np.ndarray, " completion"]
@@ -120,12 +120,13 @@ def tabulate(columns: Columns, completions: Completions) -> dict[str, np.ndarray
     def by_condition(name: str) -> np.ndarray:
         return np.repeat([getattr(condition, name) for condition in conditions], len(prompts))
 
+    numbers = {name: by_prompt(values) for name, values in {**columns.counts, **columns.unsteered}.items()}
+    numbers |= {name: values.reshape(-1) for name, values in columns.steered.items()}
     return {
         "prompt_id": by_prompt([prompt.id for prompt in prompts]),
         "cluster": by_prompt([prompt.cluster for prompt in prompts]),
         **{name: by_condition(name) for name in ("vector", "kind", "layer", "multiplier")},
-        **{name: by_prompt(values) for name, values in {**columns.counts, **columns.unsteered}.items()},
-        **{name: values.reshape(-1) for name, values in columns.steered.items()},
+        **dict(sorted(numbers.items(), key=lambda item: rank_quantity(item[0]))),
         "positions": by_condition("positions"),
         **({} if columns.trust is None else {"trust": columns.trust.reshape(-1)}),
     }
@@ -164,8 +165,9 @@ def _derive(measures: Measures) -> dict[str, Steered]:
     }
 
 
-def _measure_choices(choices: Choices, wanted: tuple[str, ...]) -> dict[str, Steered]:
+def _measure_choices(choices: Choices, target: str) -> dict[str, Steered]:
     """Logit diff of the target against the other answer, and the mass on the two; NaN where it is not on offer."""
+    wanted = [prompt.pair(target)[0] if prompt.offers(target) else None for prompt in choices.prompts]
     sides = [(letter == pair[0]) - (letter == pair[1]) for pair, letter in zip(choices.letters, wanted, strict=True)]
     sign = np.where(np.array(sides) == 0, np.nan, sides)  # the target may be the second answer of the read-out
     hide = sign * 0

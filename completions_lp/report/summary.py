@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import logit
 
-from completions_lp.quantities import POOLED, PRIMARY, SKEWED, TRUST, name_unit
+from completions_lp.quantities import POOLED, PRIMARY, SKEWED, TRUST, find_quantity, name_unit, rank_quantity
 from completions_lp.records import (
     BASELINE,
     Choices,
@@ -21,12 +21,13 @@ from completions_lp.records import (
     Scores,
     TokenScores,
 )
+from completions_lp.report.best import find_best
 from completions_lp.report.caveats import count_red, list_caveats
 from completions_lp.report.checks import check_run
 from completions_lp.report.controls import compare_directions, take_odd_parts
 from completions_lp.report.prompts import Columns, collect_columns, tabulate
 from completions_lp.report.slopes import fit_slopes
-from completions_lp.report.sweep import Sweep, start_stream, study_sweep
+from completions_lp.report.sweep import Sweep, study_sweep
 from completions_lp.score.profile import summarize_profile
 from completions_lp.score.sums import sum_tokens
 from completions_lp.stats import (
@@ -38,6 +39,7 @@ from completions_lp.stats import (
     measure_spread,
     ratio_intervals,
     share_below_zero,
+    start_stream,
 )
 
 
@@ -103,6 +105,7 @@ def summarize(
         *_take_odd(columns, level=level),
         *_count_shares(columns, level=level),
     ]
+    numbers.sort(key=lambda one: rank_quantity(one.quantity))
     rows = [*make_rows(columns, numbers), *_describe_baseline(columns, level=level)]
     rows += report_held_out(columns, sweep, level=level, seed=seed)
     findings = check_run(increases, columns, measures)
@@ -120,6 +123,7 @@ def summarize(
         errors=findings.errors,
         profile=tuple(profile),
         slopes=fit_slopes(columns, level=level),
+        best=find_best(columns, sweep),
         increases=increases,
     )
 
@@ -186,7 +190,7 @@ def _average(
     errors = measure_errors(columns)
     numbers = []
     for quantity, values in columns.steered.items():
-        if quantity.endswith("_se"):
+        if not find_quantity(quantity).summarized:
             continue
         unit = name_unit(quantity)
         if quantity in SKEWED:
@@ -286,8 +290,8 @@ def _make_shares(
 def _describe_baseline(columns: Columns, *, level: float) -> list[ReportRow]:
     """Rows of the unsteered model."""
     rows = []
-    for quantity, values in columns.unsteered.items():
-        if quantity.endswith("_se"):
+    for quantity, values in sorted(columns.unsteered.items(), key=lambda item: rank_quantity(item[0])):
+        if not find_quantity(quantity).summarized:
             continue
         (e,) = mean_intervals(values[None], columns.clusters, unit=name_unit(quantity), level=level)
         noise = float(fixed_prompt_se(columns.unsteered["p_A_se"])) if quantity == "p_A" else float("nan")

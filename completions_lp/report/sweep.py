@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -19,10 +18,8 @@ from completions_lp.stats import (
     max_t_band,
     mean_t,
     measure_spread,
+    start_stream,
 )
-
-Purpose = Literal["divergences", "limits", "signs", "halves"]
-_PURPOSES: tuple[Purpose, ...] = ("divergences", "limits", "signs", "halves")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +36,6 @@ class Sweep:
     """The quantity that the sweep is judged by: the change of P(A), or the headline where that is not known."""
     p_rank: float
     """The whole sweep against the random directions, by the primary quantity."""
-
-
-def start_stream(seed: int, purpose: Purpose) -> np.random.Generator:
-    """The random stream of one purpose: the same whatever else is computed."""
-    return np.random.default_rng([seed, _PURPOSES.index(purpose)])
 
 
 def study_sweep(columns: Columns, *, level: float, seed: int) -> Sweep:
@@ -76,13 +68,10 @@ def study_sweep(columns: Columns, *, level: float, seed: int) -> Sweep:
 
 
 def choose_cell(columns: Columns, quantity: str, cells: Sequence[int], *, seed: int) -> BestCell | None:
-    """The cell with the largest mean on one half of the clusters; the halves are the same for every quantity.
-
-    Where every multiplier is negative a decrease is promised, so it is the smallest.
-    """
-    sign = -1.0 if all(columns.conditions[i].multiplier < 0 for i in cells) else 1.0
-    values = sign * columns.steered[quantity][list(cells)]
-    return choose_best_cell(values, columns.clusters, rng=start_stream(seed, "halves"))
+    """The best cell by one quantity, chosen on one half of the clusters: the same half for every quantity."""
+    multipliers = [columns.conditions[i].multiplier for i in cells]
+    values = columns.steered[quantity][list(cells)]
+    return choose_best_cell(values, columns.clusters, multipliers, rng=start_stream(seed, "halves"))
 
 
 def _test_cells(

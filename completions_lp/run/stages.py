@@ -11,9 +11,8 @@ from typing import Any
 
 from completions_lp import store
 from completions_lp.model import Model, Usage, check_conditions, load_model
-from completions_lp.plan.forecast import find_cell
 from completions_lp.plan.validation import Validation, choose_cells, pick_cells
-from completions_lp.prompts import first_difference, load_pairs, load_prompts, pick_letters
+from completions_lp.prompts import first_difference, load_pairs, load_prompts
 from completions_lp.records import (
     Choices,
     Completions,
@@ -24,7 +23,9 @@ from completions_lp.records import (
     Report,
     Scores,
     SteeringVector,
+    pick_letters,
 )
+from completions_lp.report.best import pick_best
 from completions_lp.run.config import Config, dump_config, make_config
 from completions_lp.run.machine import describe_machine, list_versions, read_peak, reset_peak
 from completions_lp.run.results import load, make_report
@@ -160,7 +161,7 @@ class Run:
         if layers or multipliers:
             conditions = pick_cells(measures, layers=layers, multipliers=multipliers)
         else:
-            best = find_cell(load(self.folder, config=self.config), "delta_p_A").condition
+            best = pick_best(load(self.folder, config=self.config)).condition
             conditions = choose_cells(measures, best=best)
         with self._stage("validate"):
             validation = validate_cells(

@@ -28,8 +28,8 @@ from completions_lp.model import (
     read_next,
     run_wavefront,
 )
-from completions_lp.prompts import first_difference, pick_letters
-from completions_lp.records import Choices, Condition, Prompt, SteeringVector
+from completions_lp.prompts import first_difference
+from completions_lp.records import Choices, Condition, Prompt, SteeringVector, pick_letters
 
 
 def read_choices(

@@ -33,8 +33,7 @@ from completions_lp.model import (
     score_next,
     stack_answers,
 )
-from completions_lp.prompts import pick_letters
-from completions_lp.records import Completions, Condition, SteeringVector, TokenScores
+from completions_lp.records import Completions, Condition, SteeringVector, TokenScores, pick_letters
 from completions_lp.sample.labels import Labeller
 
 

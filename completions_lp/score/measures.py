@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from completions_lp.prompts import compare_letters
 from completions_lp.records import Measures, TokenScores
 from completions_lp.stats import (
     MIN_SURVIVING,
@@ -60,9 +59,9 @@ def measure_completions(scores: TokenScores, *, target: str = "A") -> Measures:
         rows = completions.rows_of(i)
         if not len(rows):
             continue
-        texts = read_texts(scores, rows, compare_letters(prompt, target))
+        texts = read_texts(scores, rows, prompt.pair(target))
         found, found_steered = _measure_divergences(texts, ancestral=completions.sampling.is_ancestral)
-        if prompt.compares(target):
+        if prompt.offers(target):
             answers, answers_steered, trust[:, i] = _measure_answers(texts, completions.sampling.is_ancestral)
             found, found_steered = found | answers, found_steered | answers_steered
         for name, value in found.items():

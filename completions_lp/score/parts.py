@@ -13,7 +13,6 @@ import numpy as np
 from tqdm import tqdm
 
 from completions_lp.model import Model
-from completions_lp.prompts import pick_letters
 from completions_lp.records import (
     Completions,
     Condition,
@@ -23,11 +22,13 @@ from completions_lp.records import (
     Scores,
     SteeringVector,
     TokenScores,
+    pick_letters,
 )
 from completions_lp.score.grid import score_tokens
 from completions_lp.score.measures import measure_completions
 from completions_lp.score.profile import profile_tokens
 from completions_lp.score.sums import sum_tokens
+from completions_lp.stats import choose_best_cell, start_stream
 
 PART = 2**27
 """Numbers held at once, of all that is read at single tokens: 512 MiB in float32."""
@@ -59,8 +60,8 @@ def score_completions(
         conditions: Which vector, at which layer, how strong, at which positions.
         target: The answer that the measures are of: a letter, or ``"matching"``.
         kl: Also read entropies and divergences.
-        keep: Gets the scores of every part, of all conditions with ``keep_all``, else of a few: one layer of the target
-            vector, the one that steers the first part's P(A) most, at the 8 smallest multipliers.
+        keep: Gets the scores of every part, of all conditions with ``keep_all``, else of a few: the
+            vector and layer of the first part's best cell, at its 8 smallest multipliers.
         keep_all: See ``keep``.
         memory_budget: GiB that a pass may take; by default a quarter of the free memory.
         progress: Show a bar.
@@ -77,34 +78,33 @@ def score_completions(
     for prompts in tqdm(parts, desc="score", unit="part", disable=single or not progress):
         part = completions if single else completions.select(prompts)
         # Prompts without the target are read for their own two answers, and no part may be without a target.
-        read = target if any(prompt.compares(target) for prompt in part.prompts) else "matching"
+        read = target if any(prompt.offers(target) for prompt in part.prompts) else "matching"
         scores = score_tokens(model, part, vectors, conditions, target=read, progress=progress and single, **options)
         increases.append(sum_tokens(scores))
         measures.append(measure_completions(scores, target=target))
         profiles.append(profile_tokens(scores, target=target))
         if keep is not None:
-            chosen = choose_conditions(measures[-1]) if chosen is None else chosen
+            chosen = choose_conditions(measures[-1], seed=completions.sampling.seed) if chosen is None else chosen
             keep(scores.select(chosen))
     return Scores(Increases.join(completions, increases), Measures.join(measures), Profile.join(profiles))
 
 
-def choose_conditions(measures: Measures) -> list[int]:
-    """Indices of the conditions whose tokens are worth keeping: the target vector where it steers P(A) most.
+def choose_conditions(measures: Measures, *, seed: int = 0) -> list[int]:
+    """Indices of the conditions whose tokens are worth keeping: the best cell's vector and layer, at every multiplier.
 
-    A place (vector, layer, positions) is judged by the sum over its multipliers of the change of P(A), mean over
-    prompts, in the direction of the multiplier's sign: damage, which goes one way under either sign, cancels.
+    The best cell is chosen by the change of P(A) as the report chooses it (``stats.choose_best_cell``), of these
+    prompts.
     """
     conditions = measures.conditions
-    target = [c for c, condition in enumerate(conditions) if condition.kind == "target" and condition.multiplier != 0]
-    if not target:
-        return list(range(min(CHOSEN, len(conditions))))
-    change = np.nan_to_num(measures.steered["p_A_steered"] - measures.unsteered["p_A"]).sum(-1)
-    effects: dict[Condition, float] = {}
-    for c in target:
-        place = replace(conditions[c], multiplier=0.0)
-        effects[place] = effects.get(place, 0.0) + float(np.sign(conditions[c].multiplier) * change[c])
-    best = max(effects, key=lambda place: round(abs(effects[place]), 12))
-    same = [c for c in target if replace(conditions[c], multiplier=0.0) == best]
+    cells = [c for c, condition in enumerate(conditions) if condition.kind == "target" and condition.multiplier != 0]
+    change = (measures.steered["p_A_steered"] - measures.unsteered["p_A"])[cells]
+    clusters = np.unique([prompt.cluster for prompt in measures.prompts], return_inverse=True)[1]
+    multipliers = [conditions[c].multiplier for c in cells]
+    chosen = choose_best_cell(change, clusters, multipliers, rng=start_stream(seed, "halves")) if cells else None
+    if chosen is None:
+        return (cells or list(range(len(conditions))))[:CHOSEN]
+    place = replace(conditions[cells[chosen.cell]], multiplier=0.0)
+    same = [c for c in cells if replace(conditions[c], multiplier=0.0) == place]
     return sorted(sorted(same, key=lambda c: abs(conditions[c].multiplier))[:CHOSEN])
 
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from completions_lp.prompts import compare_letters
 from completions_lp.records import Profile, ProfileRow, TokenScores
 from completions_lp.stats import average_by_group, mean_intervals
 
@@ -19,10 +18,7 @@ def profile_tokens(scores: TokenScores, *, target: str = "A") -> Profile:
         does not offer the target.
     """
     completions = scores.completions
-    wanted = np.array([compare_letters(prompt, target)[0] for prompt in completions.prompts])
-    offered = np.array([prompt.compares(target) for prompt in completions.prompts])
-    index = completions.prompt_index
-    chosen = np.flatnonzero((completions.label == wanted[index]) & offered[index])
+    chosen = np.flatnonzero(completions.hits(target))
     before, after = completions.labelling.within - 1, completions.sampling.max_new_tokens - 1
     offsets = np.arange(-before, after + 1)
     token = completions.answer_index[chosen, None] + offsets

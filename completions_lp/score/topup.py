@@ -15,8 +15,7 @@ from jaxtyping import Int
 from tqdm import tqdm
 
 from completions_lp.model import Model
-from completions_lp.prompts import pick_letters
-from completions_lp.records import Completions, Condition, InputError, Measures, SteeringVector
+from completions_lp.records import Completions, Condition, InputError, Measures, SteeringVector, pick_letters
 from completions_lp.sample.draws import draw_steered
 from completions_lp.score.grid import score_tokens
 from completions_lp.score.measures import estimate_mediation, estimate_steered, read_texts, weigh_completions

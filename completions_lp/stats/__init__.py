@@ -46,7 +46,9 @@ from completions_lp.stats.sweeps import (
     adjust_holm,
     choose_best_cell,
     max_t_band,
+    promise_sign,
     share_below_zero,
+    start_stream,
 )
 
 __all__ = [
@@ -87,9 +89,11 @@ __all__ = [
     "measure_spread",
     "pool_log_weight",
     "predict_from_directions",
+    "promise_sign",
     "rank_against_directions",
     "ratio_intervals",
     "share_below_zero",
     "split_change",
+    "start_stream",
     "weigh_texts",
 ]

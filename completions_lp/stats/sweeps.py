@@ -5,6 +5,7 @@ the time (STATISTICS §5); the band and the p-values here allow for that, and a 
 than those that chose it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -129,9 +130,18 @@ def adjust_false_discovery(
     return out
 
 
+Purpose = Literal["divergences", "limits", "signs", "halves"]
+_PURPOSES: tuple[Purpose, ...] = ("divergences", "limits", "signs", "halves")
+
+
+def start_stream(seed: int, purpose: Purpose) -> np.random.Generator:
+    """The random stream of one purpose of a report: the same whatever else is computed."""
+    return np.random.default_rng([seed, _PURPOSES.index(purpose)])
+
+
 @dataclass(frozen=True, eq=False)
 class BestCell:
-    """The cell with the largest mean on one half of the prompts; what it does is to be reported on the other half."""
+    """The best cell of a sweep, chosen on one half of the prompts; what it does is to be reported on the other half."""
 
     cell: int
     chosen_by: Bool[np.ndarray, " prompt"]
@@ -140,25 +150,35 @@ class BestCell:
     """How often each cell is the best when all clusters are resampled: how stable the choice is."""
 
 
+def promise_sign(multipliers: Sequence[float]) -> float:
+    """The direction in which a sweep looks for its best cell: −1 where every multiplier is negative, else +1.
+
+    Positive multipliers promise an increase, and a sweep of negative ones alone a decrease.
+    """
+    return -1.0 if len(multipliers) and max(multipliers) < 0 else 1.0
+
+
 def choose_best_cell(
     values: Float[np.ndarray, "cell prompt"],
     clusters: Int[np.ndarray, " prompt"],
+    multipliers: Sequence[float],
     *,
     rng: np.random.Generator,
     n_resamples: int = 200,
 ) -> BestCell | None:
     """Choose the cell with the largest mean on a random half of the clusters, to be reported on the other half.
 
-    Clusters stay whole, so that the halves are independent. To choose the smallest, negate the values. ``None``
-    where no cell has a value on the half that chooses. Source: STATISTICS P10.
+    It is the smallest mean where ``promise_sign`` says so. Clusters stay whole, so that the halves are independent.
+    ``None`` where no cell has a value on the half that chooses. Source: STATISTICS P10.
 
     Args:
         values: One number per cell and prompt; NaN where it is undefined.
+        multipliers: One per cell.
         clusters: The cluster of each prompt, as an index.
         rng: The stream of the split and of the resamples.
         n_resamples: Resamples for the frequencies.
     """
-    sums, sizes = sum_by_cluster(values, clusters)
+    sums, sizes = sum_by_cluster(promise_sign(multipliers) * values, clusters)
     n = sums.shape[-1]
     half = np.zeros(n, dtype=bool)
     half[rng.permutation(n)[: (n + 1) // 2]] = True

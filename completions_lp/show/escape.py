@@ -1,0 +1,68 @@
+"""Text of files and models, made safe to look at: in a terminal, Markdown, LaTeX, CSV and HTML. Nowhere else.
+
+Models, prompts and file names may hold anything: control characters that drive a terminal, signs that rearrange what
+is read, markup, commands. Everything that is shown passes here.
+"""
+
+import html
+import unicodedata
+
+_KEPT = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+"""Format characters that belong to words and emoji."""
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "−": "$-$",
+    "–": "--",
+    "…": r"\ldots{}",
+    "‖": r"$\Vert$",
+    "Δ": r"$\Delta$",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+}
+_MARKDOWN = frozenset("\\`*_{}[]<>#|~!")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What makes a spreadsheet take a cell for a formula."""
+
+
+def escape_text(text: str) -> str:
+    """Text for a terminal: control and format characters become visible, line breaks stay."""
+    return "".join(c if c == "\n" else _show(c) for c in text)
+
+
+def printable(text: str, *, limit: int | None = None) -> str:
+    """Text for a terminal on one line, cut to ``limit`` characters with an ellipsis."""
+    shown = "".join(map(_show, text))
+    return shown if limit is None or len(shown) <= limit else f"{shown[: limit - 1]}…"
+
+
+def escape_markdown(text: str) -> str:
+    """Text for Markdown, on one line: nothing in it is markup, HTML included."""
+    return "".join(f"\\{c}" if c in _MARKDOWN else c for c in printable(text))
+
+
+def escape_latex(text: str) -> str:
+    """Text as LaTeX prints it, on one line: nothing in it is a command."""
+    return "".join(_LATEX.get(c, c) for c in printable(text))
+
+
+def escape_html(text: str) -> str:
+    """Text where HTML has text or an attribute's value: no markup, what is not seen becomes visible."""
+    return html.escape(escape_text(text))
+
+
+def escape_cell(text: str) -> str:
+    """Text for a cell of a CSV file that no spreadsheet takes for a formula: such a cell begins with an apostrophe."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def is_plain(sign: str) -> bool:
+    """Whether a character may stand as it is: no control, format (bidi), line or paragraph separator, no surrogate."""
+    return sign in _KEPT or unicodedata.category(sign) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def _show(sign: str) -> str:
+    return sign if is_plain(sign) else sign.encode("unicode_escape").decode()
