@@ -103,7 +103,7 @@ class Agreement(View):
         if not self.pairs and not self.columns:
             return f"Agreement: no {self.quantity!r} and {CHOICE!r} to draw."
         parts = [
-            f"Agreement: {self.part.say(self.quantity)} against the {self.part.say(CHOICE)}, both in nats; dashed: "
+            f"Agreement: {self.part.say(self.quantity)}, against the {self.part.say(CHOICE)}, both in nats; dashed: "
             "equality."
         ]
         if self.cell is not None:

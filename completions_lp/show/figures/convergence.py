@@ -92,8 +92,8 @@ class Convergence(View):
         return (
             f"Convergence of the vector with the contrast pairs in its mean, at layer {self.layer}; batches without "
             f"common pairs ({sizes} pairs). Left: circles, cosine between the means of two halves of a batch "
-            f"(split-half); crosses, with the mean of all other pairs. Right: {what} ({self.batches[0].effect.unit}) of "
-            f"each batch's vector at multiplier {sign(self.multiplier)}, "
+            f"(split-half); crosses, with the mean of all other pairs. Right: {what} ({self.batches[0].effect.unit}) "
+            f"of each batch's vector at multiplier {sign(self.multiplier)}, "
             f"{say_intervals(b.effect for b in self.batches)}; bars are over prompts for a given vector, the scatter "
             f"of the points is what the choice of pairs adds. {say_target(self.target)}"
         )

@@ -49,7 +49,7 @@ class Column:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Diagnostics(View):
-    """Six checks: the estimator, effective draws, weights, trust, the sampler, and the null of the random directions."""
+    """Six checks: the estimator, effective draws, weights, trust, sampler, and the null of the random directions."""
 
     part: Part
     cell: Cell | None
@@ -135,7 +135,9 @@ class Diagnostics(View):
         z = self.part.report.checks.get("sampler_z", np.nan)
         if len(self.surprisal[0]):
             said = f", t = {z:+.2f} over prompts" if np.isfinite(z) else ""
-            parts.append(f"(e) Sampler test: surprisal less entropy of each prompt's draws (nats), 0 where sound{said}.")
+            parts.append(
+                f"(e) Sampler test: surprisal less entropy of each prompt's draws (nats), 0 where sound{said}."
+            )
         if n := len(self.p_values):
             parts.append(
                 f"(f) p-values (t over prompts) of {self.part.count_directions()} random directions in {n} cells in "

@@ -135,7 +135,7 @@ class Part:
         asked = [r for r in rows if layer in (None, r.condition.layer) and multiplier in (None, r.condition.multiplier)]
         if asked and (len(asked) == 1 or not any(np.isfinite(row.estimate.value) for row in asked)):
             return Cell(asked[0].condition)
-        layers, multipliers = ([] if value is None else [value] for value in (layer, multiplier))
+        layers, multipliers = [] if layer is None else [layer], [] if multiplier is None else [multiplier]
         best = pick_best(self.report, layers=layers, multipliers=multipliers)
         if best.held_out:
             return Cell(best.condition, "chosen on the other half of the prompts")

@@ -81,7 +81,13 @@ class TokenProfile(View):
             return []
         place = tidy_cell(self.cell)
         table: Table = [
-            {**place, "part": "token", "offset": r.offset, **tidy_estimate(r.estimate), "n_completions": r.n_completions}
+            {
+                **place,
+                "part": "token",
+                "offset": r.offset,
+                **tidy_estimate(r.estimate),
+                "n_completions": r.n_completions,
+            }
             for r in self.offsets
         ]
         for name, estimate in (item for group in self.groups for item in group.items()):

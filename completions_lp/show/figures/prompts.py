@@ -159,8 +159,8 @@ class PromptEffects(View):
             axis.set_major_locator(mpl.ticker.FixedLocator([tick for tick in TICKS if ends[0] <= tick <= ends[1]]))
             axis.set_minor_locator(mpl.ticker.NullLocator())
             print_plainly(axis)
-        corner = "upper left" if self._rises else "lower right"
-        panel.legend(loc=corner, handletextpad=0.1, borderaxespad=0.1)
+        style: dict[str, Any] = {"loc": "upper left" if self._rises else "lower right"}
+        panel.legend(handletextpad=0.1, borderaxespad=0.1, **style)
 
     @property
     def _rises(self) -> bool:

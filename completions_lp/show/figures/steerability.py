@@ -73,7 +73,8 @@ class Steerability(View):
         part = Part.of(report, positions)
         cell = part.pick_cell(layer=layer)
         means = {row.condition.multiplier: row.estimate for row in part.at_layer(PROPENSITY, cell)}
-        means |= {0.0: row.estimate for row in part.at_layer(BEFORE, cell)[:1]}
+        if before := part.at_layer(BEFORE, cell):
+            means[0.0] = before[0].estimate
         return cls(part, cell, _read_curves(part, cell), dict(sorted(means.items())), _list_slopes(part.report, cell))
 
     @property
@@ -110,8 +111,8 @@ class Steerability(View):
             parts.append(f"Mean slope here: {write_estimate(here.estimate)}{share}.")
         if self.slopes:
             parts.append(
-                f"Right: mean least-squares slope per layer, {say_intervals(s.estimate for s in self.slopes)}; numbers: "
-                "per cent of prompts whose true slope is below 0, the noise of single slopes shrunken away."
+                f"Right: mean least-squares slope per layer, {say_intervals(s.estimate for s in self.slopes)}; "
+                "numbers: per cent of prompts whose true slope is below 0, the noise of single slopes shrunken away."
             )
         return self.part.finish(parts)
 

@@ -6,6 +6,7 @@ from completions_lp.quantities import find_quantity
 from completions_lp.records import Condition, Estimate
 from completions_lp.show.escape import printable
 
+
 def describe(quantity: str, target: str) -> str:
     """A quantity in words, of this target, on one line or two."""
     return find_quantity(quantity).label.replace("{A}", name_target(target))
