@@ -130,22 +130,28 @@ def label_page(page: Page, *, x: str, y: str) -> None:
 def fit_labels(panels: Sequence[Axes]) -> None:
     """Break labels that are longer than their panel in two, and shrink what is too long even then: nothing is cut."""
     figure = panels[0].get_figure(root=True)
-    for which in ("yaxis", "xaxis"):  # y first: a second line of it leaves less room for x
+    for _ in range(3):  # a second line of one label leaves less room for the others
         if isinstance(figure, Page) and (engine := figure.get_layout_engine()) is not None:
             engine.execute(figure)  # only now do panels have their sizes
-        for panel in panels:
-            _fit(getattr(panel, which).label, float(panel.bbox.height if which == "yaxis" else panel.bbox.width))
+        changed = [_fit(panel.yaxis.label, float(panel.bbox.height)) for panel in panels]
+        changed += [_fit(panel.xaxis.label, float(panel.bbox.width)) for panel in panels]
+        if not any(changed):
+            return
 
 
-def _fit(text: Text, room: float) -> None:
-    """Make a label, along its own direction, at most this many pixels long; never smaller than can be read."""
-    words = text.get_text()
-    breaks = [i for i, sign in enumerate(words) if sign == " "]
-    if _measure(text) > room and breaks and "\n" not in words:
+def _fit(text: Text, room: float) -> bool:
+    """Make a label, along its own direction, at most this many pixels long; whether it had to be changed."""
+    words, length = text.get_text(), _measure(text)
+    if length <= room:
+        return False
+    breaks = [i for i, sign in enumerate(words) if sign == " " and words.count("(", 0, i) == words.count(")", 0, i)]
+    if breaks and "\n" not in words:
         middle = min(breaks, key=lambda i: abs(2 * i + 1 - len(words)))
         text.set_text(f"{words[:middle]}\n{words[middle + 1 :]}")
-    if (length := _measure(text)) > room:
-        text.set_fontsize(max(SMALLEST, float(text.get_fontsize()) * room / length))
+        length = _measure(text)
+    if length > room:
+        text.set_fontsize(max(SMALLEST, 0.97 * float(text.get_fontsize()) * room / length))
+    return True
 
 
 def _measure(text: Text) -> float:

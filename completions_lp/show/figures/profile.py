@@ -80,16 +80,10 @@ class TokenProfile(View):
         if self.cell is None:
             return []
         place = tidy_cell(self.cell)
-        table: Table = [
-            {
-                **place,
-                "part": "token",
-                "offset": r.offset,
-                **tidy_estimate(r.estimate),
-                "n_completions": r.n_completions,
-            }
-            for r in self.offsets
-        ]
+        table: Table = []
+        for row in self.offsets:
+            counted = {**tidy_estimate(row.estimate), "n_completions": row.n_completions}
+            table.append({**place, "part": "token", "offset": row.offset, **counted})
         for name, estimate in (item for group in self.groups for item in group.items()):
             table.append({**place, "part": name, "offset": None, **tidy_estimate(estimate), "n_completions": None})
         return table
