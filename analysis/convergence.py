@@ -5,7 +5,6 @@
 Needs the run's model and the file of its contrast pairs: no pair is in two batches of one size.
 """
 
-import random
 import sys
 
 import numpy as np
@@ -13,8 +12,8 @@ import numpy as np
 import completions_lp as clp
 
 report, model = clp.load(sys.argv[1]), clp.load_model(sys.argv[2])
-pairs, cell = list(clp.load_pairs(sys.argv[3], model.tokenizer)), report.best.condition
-random.Random(0).shuffle(pairs)
+pairs, cell = clp.load_pairs(sys.argv[3], model.tokenizer), report.best.condition
+pairs = [pairs[i] for i in np.random.default_rng(0).permutation(len(pairs))]
 parts = [(n, k) for n in (5, 10, 25, 50, 100) for k in range(min(5, len(pairs) // n))]
 at = {"layers": [cell.layer], "progress": False}
 whole = clp.extract_vector(model, pairs, **at).directions[cell.layer] * len(pairs)

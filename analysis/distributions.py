@@ -1,6 +1,6 @@
 """Completions with the answer against those without it: whole distributions of the log-prob increase.
 
-    python analysis/distributions.py RUN_DIR
+python analysis/distributions.py RUN_DIR
 """
 
 import sys

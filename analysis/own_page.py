@@ -1,6 +1,6 @@
 """Several figures on a page of your own: each draws on the axes it is given.
 
-    python analysis/own_page.py RUN_DIR
+python analysis/own_page.py RUN_DIR
 """
 
 import sys

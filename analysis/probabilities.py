@@ -1,6 +1,6 @@
 """P(A) against the multiplier, one line per layer, all through the unsteered probability at 0.
 
-    python analysis/probabilities.py RUN_DIR
+python analysis/probabilities.py RUN_DIR
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Promote and suppress: what steering does to the completions with the answer and to all others, prompt by prompt.
 
-    python analysis/promotion.py RUN_DIR
+python analysis/promotion.py RUN_DIR
 """
 
 import sys

@@ -1,6 +1,6 @@
-"""Each prompt's logit diff against the multiplier, and the mean slope by layer: how steerable, and on which prompts not.
+"""Each prompt's logit diff against the multiplier, and the mean slope by layer: on which prompts does it steer?
 
-    python analysis/steerability.py RUN_DIR
+python analysis/steerability.py RUN_DIR
 """
 
 import sys

@@ -1,6 +1,6 @@
 """The main numbers as a LaTeX table (booktabs), a line per layer and multiplier, with intervals.
 
-    python analysis/table.py RUN_DIR
+python analysis/table.py RUN_DIR
 """
 
 import sys

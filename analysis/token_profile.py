@@ -1,6 +1,6 @@
 """Where the gain is: token by token around the answer, and split into before, at and after it.
 
-    python analysis/token_profile.py RUN_DIR
+python analysis/token_profile.py RUN_DIR
 """
 
 import sys
