@@ -19,12 +19,17 @@ class Sampling:
     n: int = 100
     """Draws per prompt; greedy decoding makes one."""
     max_new_tokens: int = 24
+    """A completion that has not ended by then is cut there."""
     temperature: float = 1.0
+    """1 is the model's own distribution, the only one of which P(A) can be estimated."""
     top_p: float = 1.0
+    """Nucleus sampling; 1 turns it off."""
     top_k: int = 0
     """0 keeps every token."""
     greedy: bool = False
+    """The most likely token at every step, in place of draws."""
     seed: int = 0
+    """Of the draws, the controls and the resamples."""
     top_up: int = 0
     """Draws of the steered model, per prompt, where the unsteered ones do not suffice for P(A); 0 turns it off."""
 

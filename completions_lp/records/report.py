@@ -1,12 +1,13 @@
 """What follows: estimates with their uncertainty."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from completions_lp.records.base import InputError, Kind, Positions
-from completions_lp.records.scores import Increases
-from completions_lp.records.steering import Condition
+from completions_lp.records.measures import Measures
+from completions_lp.records.scores import Choices, Increases
+from completions_lp.records.steering import Condition, VectorQuality
 
 NAN = float("nan")
 
@@ -145,7 +146,14 @@ class Report:
     best: Best | None = None
     """The best cell of the sweep; None where no cell has a value."""
     increases: Increases | None = None
-    """The completions behind the rows, with their increases; for distributions."""
+    """The completions behind the rows, with their increases."""
+    measures: Measures | None = None
+    choices: Choices | None = None
+    """The two-choice read-out behind the rows."""
+    quality: Mapping[int, VectorQuality] = field(default_factory=dict)
+    """How well the target vector is known, by layer; empty where that is not known."""
+    info: Mapping[str, Any] = field(default_factory=dict)
+    """How it was made: the content of ``run.json``; empty for a report that no run made."""
 
     def estimate(self, quantity: str, condition: Condition, *, weighting: str = "macro") -> Estimate:
         """The estimate of one quantity in one condition."""

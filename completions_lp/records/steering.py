@@ -1,7 +1,7 @@
 """What is done to the model: a direction per layer, and where and how strongly it is added."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import get_args
 
@@ -45,6 +45,11 @@ class SteeringVector:
         sizes = {d.shape[0] for d in frozen.values()}
         require(len(sizes) == 1, f"vector {self.name!r}: layers of different sizes {sorted(sizes)}")
         object.__setattr__(self, "directions", MappingProxyType(frozen))
+
+    def round(self) -> "SteeringVector":
+        """The vector in float32, as files have it: what is stored is what is scored."""
+        rounded = {layer: d.astype(np.float32).astype(np.float64) for layer, d in self.directions.items()}
+        return replace(self, directions=rounded)
 
     @property
     def d_model(self) -> int:

@@ -1,19 +1,20 @@
 """What a run is told: the configuration, its defaults and its checks.
 
 A TOML file has the sections and keys of the classes below; a key that is not given keeps its default, which is the
-embedded model with its own prompts and pairs. Paths in a file are relative to that file.
+embedded model with its own prompts and pairs. Paths in a file are relative to that file. The docstring below a key is
+its description, in the commented defaults and in the JSON schema alike.
 """
 
-import dataclasses
 import difflib
+import json
+import textwrap
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal
 
-import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic_core import ErrorDetails, from_json, to_json
 
 from completions_lp.records import InputError, Labelling, Positions, Rule, Sampling
 
@@ -24,128 +25,147 @@ EMBEDDED = DATA / "run.toml"
 """The configuration of the embedded run."""
 LOCAL = (".json", ".jsonl", ".csv", ".parquet", ".safetensors")
 """Endings that no name on a hub has."""
+PATHS = (("model", "name"), ("prompts", "path"), ("vector", "pairs"), ("vector", "path"), ("controls", "orthogonal_to"))
+"""Keys whose values may be paths."""
+NEEDED = {
+    "int_type": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "too_short": "a list of at least one",
+}
+"""What is needed, where pydantic has another word for it."""
+
+Layers = Literal["all"] | Annotated[tuple[int, ...], Field(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
 
 
-@dataclass(frozen=True)
-class ModelSection:
-    """``[model]``: which model, and where it runs."""
+class Section(BaseModel):
+    """A part of the configuration: immutable, with no keys but its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ModelSection(Section):
+    """Which model, and where it runs."""
 
     name: str = str(DATA / "tiny-chooser")
+    """A hub name or a local folder."""
     revision: str | None = None
+    """A branch, tag or commit of the hub."""
     dtype: str = "auto"
+    """auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16, float16 or float64."""
     device: str = "auto"
-    remote: bool = False
+    """auto (a GPU where there is one), cpu, cuda, cuda:N or mps."""
+    remote: Literal[False] = False
+    """This version runs models on this machine only: leave it out."""
 
 
-@dataclass(frozen=True)
-class PromptsSection:
-    """``[prompts]``: what is asked."""
+class PromptsSection(Section):
+    """What is asked."""
 
     path: str = str(DATA / "prompts" / "cautious.jsonl")
+    """Two-choice questions: a .json, .jsonl, .csv or .parquet file, or the name of a hub dataset."""
     split: str = "train"
+    """Split of a hub dataset."""
     revision: str | None = None
+    """Revision of a hub dataset."""
     template: str = "{question}\n\nAnswer:"
+    """A format string over the file's fields, or "chat" for the model's own chat template."""
     letters: tuple[str, ...] = ()
-    limit: int | None = None
+    """Keep only prompts whose two answers are among these, for example ["A", "B"]; [] keeps all."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Keep only so many prompts, the first ones."""
 
 
-@dataclass(frozen=True)
-class VectorSection:
-    """``[vector]``: made from ``pairs``, or read from a ``path`` (a .safetensors file of this package)."""
+class VectorSection(Section):
+    """The steering vector: made from contrast pairs, or read from a file."""
 
     pairs: str = str(DATA / "pairs" / "cautious.jsonl")
+    """Contrast pairs, in a file or dataset as for the prompts."""
     path: str | None = None
+    """A finished vector, a .safetensors file of this package; then no pairs are read."""
     read_token: str | int = "letter"
-    layers: Literal["all"] | tuple[int, ...] = "all"
+    """Where a text is read: "letter" (the answer's token), "last", or an index such as -2."""
+    layers: Layers = "all"
+    """Layers that vectors are made for, 0-based blocks, or "all"."""
 
 
-@dataclass(frozen=True)
-class LabelSection:
-    """``[label]``: when a completion counts as an answer."""
+class LabelSection(Section):
+    """When a completion counts as an answer, and which answer the numbers are of."""
 
     rule: Rule = "letter"
-    target: str = "A"
+    """The answer as a letter that stands alone, as a token, as a substring, or by a regular expression."""
+    target: str = "matching"
+    """The answer whose probability is measured: "matching" is each prompt's own behaviour-matching one; or a letter."""
     within: int = 10
+    """Only so many tokens, the first ones, decide."""
     pattern: str = ""
+    """For rule = "regex", and only for it: a regular expression in which {letter} stands for the answer."""
 
 
-@dataclass(frozen=True)
-class ScoringSection:
-    """``[scoring]``: which conditions."""
+class ScoringSection(Section):
+    """Under which conditions the completions are scored: layers x multipliers."""
 
-    layers: Literal["all"] | tuple[int, ...] = "all"
-    multipliers: tuple[float, ...] = (-2.0, -1.0, 1.0, 2.0)
+    layers: Layers = "all"
+    """Layers whose output the vector is added to, 0-based blocks, or "all"."""
+    multipliers: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)] = (-2.0, -1.0, 1.0, 2.0)
+    """What the vector is multiplied with."""
     positions: Positions = "completion"
+    """What is steered: "completion" is from the last prompt token on, "all" the prompt too."""
     kl: bool = True
     """Read entropies and divergences, too; without them there is no KL and no sampler test."""
 
 
-@dataclass(frozen=True)
-class ControlsSection:
-    """``[controls]``: vectors that the target vector is compared with."""
+class ControlsSection(Section):
+    """Vectors that the target vector is compared with."""
 
-    random_directions: int = 0
-    shuffled_labels: int = 0
+    random_directions: Count = 0
+    """Random vectors of the same norm; 19 or more for a p-value."""
+    shuffled_labels: Count = 0
+    """Vectors from the same pairs with signs flipped at random."""
     negated: bool = False
+    """The vector with the opposite sign."""
     orthogonal_to: tuple[str, ...] = ()
     """Vector files; the target without its part along these, at its own norm, is a control of kind orthogonal."""
 
 
-@dataclass(frozen=True)
-class RunSection:
-    """``[run]``: what a run may use."""
+class RunSection(Section):
+    """What a run may use."""
 
-    memory_budget: float | None = None
-    workers: int = 1
+    memory_budget: Annotated[float, Field(gt=0)] | None = None
+    """GiB that a pass may take; a quarter of the free memory by default."""
+    workers: Literal[1] = 1
+    """This version runs in one process: leave it at 1."""
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(Section):
     """A whole run."""
 
-    model: ModelSection = field(default_factory=ModelSection)
-    prompts: PromptsSection = field(default_factory=PromptsSection)
-    vector: VectorSection = field(default_factory=VectorSection)
-    sampling: Sampling = field(default_factory=Sampling)
-    label: LabelSection = field(default_factory=LabelSection)
-    scoring: ScoringSection = field(default_factory=ScoringSection)
-    controls: ControlsSection = field(default_factory=ControlsSection)
-    run: RunSection = field(default_factory=RunSection)
+    model: ModelSection = ModelSection()
+    prompts: PromptsSection = PromptsSection()
+    vector: VectorSection = VectorSection()
+    sampling: Sampling = Sampling()
+    label: LabelSection = LabelSection()
+    scoring: ScoringSection = ScoringSection()
+    controls: ControlsSection = ControlsSection()
+    run: RunSection = RunSection()
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
         _ = self.labelling
-        if not self.scoring.multipliers:
-            raise InputError("[scoring] multipliers is empty; at least one is needed")
-        if not np.isfinite(self.scoring.multipliers).all():
-            raise InputError(f"[scoring] multipliers is {list(self.scoring.multipliers)}; all must be finite numbers")
-        self._check_layers()
-        if self.prompts.limit is not None and self.prompts.limit < 1:
-            raise InputError(f"[prompts] limit is {self.prompts.limit}; at least 1 is needed")
-        if min(self.controls.random_directions, self.controls.shuffled_labels) < 0:
-            raise InputError("[controls] random_directions and shuffled_labels count vectors; 0 is none")
         if self.vector.path is not None and self.controls.shuffled_labels:
             raise InputError(
                 "[controls] shuffled_labels needs contrast pairs, and [vector] path gives a finished vector"
             )
-        if self.run.memory_budget is not None and not self.run.memory_budget > 0:
-            raise InputError(f"[run] memory_budget is {self.run.memory_budget} GiB; it must be above 0")
-        if self.run.workers != 1:
-            raise InputError(f"[run] workers is {self.run.workers}; this version runs in one process: leave it at 1")
-        if self.model.remote:
-            raise InputError("[model] remote = true: this version runs models on this machine only; leave it out")
-
-    def _check_layers(self) -> None:
-        for name, layers in (("vector", self.vector.layers), ("scoring", self.scoring.layers)):
-            if layers == ():
-                raise InputError(f'[{name}] layers is empty; give a list of layers, or "all"')
         made, wanted = self.vector.layers, self.scoring.layers
-        if self.vector.path is None and isinstance(made, tuple) and isinstance(wanted, tuple):
-            missing = sorted(set(wanted) - set(made))
-            if missing:
-                raise InputError(
-                    f"[scoring] layers has layer {missing[0]}, for which no vector is made: "
-                    f"[vector] layers is {list(made)}"
-                )
+        if self.vector.path is None and made != "all" and wanted != "all" and (missing := set(wanted) - set(made)):
+            raise InputError(
+                f"[scoring] layers has layer {min(missing)}, for which no vector is made: "
+                f"[vector] layers is {list(made)}"
+            )
+        return self
 
     @property
     def labelling(self) -> Labelling:
@@ -170,24 +190,78 @@ def load_config(
 
 
 def make_config(values: Mapping[str, Any]) -> Config:
-    """A configuration from nested dictionaries, as they stand in a TOML file or in ``run.json``."""
-    sections = {item.name: item.default_factory for item in dataclasses.fields(Config)}
-    made = {}
-    for name, given in values.items():
-        _check_known(name, list(sections), "section")
-        if not isinstance(given, Mapping):
-            raise InputError(f"[{name}] must be a section with keys, got {given!r}")
-        kind = sections[name]
-        types = {item.name: item.type for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
-        for key in given:
-            _check_known(key, list(types), f"key of [{name}]")
-        made[name] = kind(**{k: _convert(v, types[k], f"[{name}] {k}") for k, v in given.items()})  # type: ignore[operator]
-    return Config(**made)
+    """A configuration from nested dictionaries, as they stand in a TOML file or in ``run.json``.
+
+    Raises:
+        InputError: A key is unknown (the nearest one is named), has a wrong type, or does not go with another.
+    """
+    text = to_json(values, inf_nan_mode="constants", fallback=str)
+    try:  # strict: no text is taken for a number; in JSON, lists are right for tuples all the same
+        return Config.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        raise InputError(_explain(error.errors(), from_json(text))) from None
 
 
 def dump_config(config: Config) -> dict[str, Any]:
     """Nested dictionaries that ``make_config`` takes back."""
-    return dataclasses.asdict(config)
+    return config.model_dump()
+
+
+def make_schema() -> dict[str, Any]:
+    """The JSON schema of a configuration file, by which editors complete and check it."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+
+
+def format_defaults() -> str:
+    """Every section and key with its default and what it means: TOML that reads back as the defaults."""
+    lines = _comment("Every key with its default, which a key that is left out keeps. Paths are relative to this file.")
+    for section, values in dump_config(Config()).items():
+        described = _describe_section(section)
+        lines += ["", *_comment(described["description"]), f"[{section}]"]
+        for key, value in values.items():
+            lines += _comment(described["properties"][key]["description"])
+            lines += ["# " * (value is None) + f"{key} = {json.dumps(value, ensure_ascii=False)}"]  # TOML has no null
+    return "\n".join(lines) + "\n"
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, 110, initial_indent="# ", subsequent_indent="# ")
+
+
+def _describe_section(name: str) -> dict[str, Any]:
+    """What the schema says of a section: its description, and those of its keys as ``properties``."""
+    schema = Config.model_json_schema()
+    section: dict[str, Any] = schema["$defs"][schema["properties"][name]["$ref"].rpartition("/")[2]]
+    return section
+
+
+def _explain(errors: Sequence[ErrorDetails], values: Mapping[str, Any]) -> str:
+    """The first thing that is wrong: what was got, and what is needed."""
+    kind, where = errors[0]["type"], errors[0]["loc"]
+    if kind == "value_error":  # a check of our own
+        return str(errors[0]["ctx"]["error"])
+    section = str(where[0])
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        if len(where) == 1:
+            return _name_nearest(section, list(Config.model_fields), "section")
+        return _name_nearest(str(where[1]), list(_describe_section(section)["properties"]), f"key of [{section}]")
+    if len(where) == 1:
+        return f"[{section}] must be a section with keys, got {values[section]!r}"
+    needed: dict[str, str] = {}  # by alternative, where a key may be of two types
+    for error in errors:
+        if error["loc"][:2] == where[:2]:
+            inner = error["loc"][2:]
+            words = NEEDED.get(error["type"], error["msg"].removeprefix("Input should be "))
+            words = f"a list (each entry {words})" if inner and isinstance(inner[-1], int) else words
+            needed.setdefault(str(inner[0]) if inner and isinstance(inner[0], str) else "", words)
+    key = str(where[1])
+    meaning = " ".join(_describe_section(section)["properties"][key]["description"].split())
+    return f"[{section}] {key} is {values[section][key]!r}; it must be {' or '.join(needed.values())}. {meaning}"
+
+
+def _name_nearest(name: str, known: Sequence[str], what: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0)
+    return f"unknown {what}: {name!r}; the nearest is {near[0]!r}. Known: {', '.join(known)}"
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -197,23 +271,25 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: not a TOML file: {error}") from None
-    for section, key in (("model", "name"), ("prompts", "path"), ("vector", "pairs"), ("vector", "path")):
-        given = values.get(section, {}).get(key) if isinstance(values.get(section), dict) else None
-        if isinstance(given, str):
-            values[section][key] = _resolve(given, path.parent)
-    controls = values.get("controls")
-    if isinstance(controls, dict) and isinstance(controls.get("orthogonal_to"), list):
-        controls["orthogonal_to"] = [
-            _resolve(given, path.parent) if isinstance(given, str) else given for given in controls["orthogonal_to"]
-        ]
+    for section, key in PATHS:
+        if isinstance(values.get(section), dict) and key in values[section]:
+            values[section][key] = _resolve(values[section][key], path.parent)
     return values
 
 
-def _resolve(given: str, folder: Path) -> str:
-    """A path relative to the configuration file, where there is such a file; a hub name stays as it is."""
+def _resolve(given: Any, folder: Path) -> Any:
+    """A path, or a list of them, relative to the configuration file; a hub name stays as it is."""
+    if isinstance(given, list):
+        return [_resolve(item, folder) for item in given]
+    if not isinstance(given, str):
+        return given  # which is told when types are checked
     candidate = folder / Path(given).expanduser()
-    looks_local = given.startswith((".", "/", "~")) or Path(given).suffix in LOCAL
-    return str(candidate.resolve()) if looks_local or candidate.exists() else given
+    return str(candidate.resolve()) if is_local(given) or candidate.exists() else given
+
+
+def is_local(source: str) -> bool:
+    """Whether a name can only be a path: no dataset or model of a hub looks like it."""
+    return source.startswith((".", "/", "~")) or source.endswith(LOCAL)
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
@@ -228,44 +304,3 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     values.setdefault(section, {})
     if isinstance(values[section], dict):
         values[section][key] = value
-
-
-def _check_known(name: str, known: Sequence[str], what: str) -> None:
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0)
-        raise InputError(f"unknown {what}: {name!r}; the nearest is {near[0]!r}. Known: {', '.join(known)}")
-
-
-def _convert(value: Any, kind: Any, where: str) -> Any:
-    """``value`` as the type that a key is declared with, or an InputError that says what was needed."""
-    options = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
-    for option in options:
-        converted = _fit(value, option)
-        if converted is not None or (option is type(None) and value is None):
-            return converted
-    raise InputError(f"{where} is {value!r}; it needs {' or '.join(_describe(option) for option in options)}")
-
-
-def _fit(value: Any, kind: Any) -> Any:
-    """The value as ``kind``, or None where it is not one."""
-    if get_origin(kind) is Literal:
-        return value if value in get_args(kind) else None
-    if get_origin(kind) is tuple:
-        inner = get_args(kind)[0]
-        if not isinstance(value, list | tuple):
-            return None
-        fitted = tuple(_fit(item, inner) for item in value)
-        return None if any(item is None for item in fitted) else fitted
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if kind is int and isinstance(value, bool):
-        return None
-    return value if kind in (int, str, bool) and isinstance(value, kind) else None
-
-
-def _describe(kind: Any) -> str:
-    if get_origin(kind) is Literal:
-        return " or ".join(repr(choice) for choice in get_args(kind))
-    if get_origin(kind) is tuple:
-        return f"a list of {({int: 'integers', float: 'numbers', str: 'texts'})[get_args(kind)[0]]}"
-    return {int: "an integer", float: "a number", str: "text", bool: "true or false"}.get(kind, "nothing")
