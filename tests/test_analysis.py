@@ -12,7 +12,7 @@ import pytest
 
 import completions_lp
 from completions_lp import cli
-from completions_lp.run.config import load_config
+from completions_lp.job.config import load_config
 from completions_lp.show.figures import GALLERY
 from completions_lp.store.files import write_table
 

@@ -10,9 +10,9 @@ import pytest
 
 from completions_lp import store
 from completions_lp.cli import main
+from completions_lp.job.config import DATA
+from completions_lp.job.results import load
 from completions_lp.records import Condition
-from completions_lp.run.config import DATA
-from completions_lp.run.results import load
 
 
 @pytest.fixture(scope="module")

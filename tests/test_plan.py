@@ -12,15 +12,15 @@ import pytest
 from scipy import stats
 
 from completions_lp import cli, store
+from completions_lp.job.config import EMBEDDED, make_config
+from completions_lp.job.machine import describe_machine, read_peak, reset_peak
+from completions_lp.job.results import load
+from completions_lp.job.stages import Options, Run
+from completions_lp.job.validation import SEED_OFFSET, validate_cells
 from completions_lp.model import load_model
 from completions_lp.plan.costs import Workload, forecast_costs
 from completions_lp.plan.validation import Validation, choose_cells, count_target, pick_cells
 from completions_lp.records import BASELINE, Condition, InputError
-from completions_lp.run.config import EMBEDDED, make_config
-from completions_lp.run.machine import describe_machine, read_peak, reset_peak
-from completions_lp.run.results import load
-from completions_lp.run.stages import Options, Run
-from completions_lp.run.validation import SEED_OFFSET, validate_cells
 from completions_lp.sample.draws import draw_steered, draw_uniforms
 from completions_lp.show.text import format_plan
 
@@ -135,7 +135,7 @@ def test_validation_counts_draws_of_the_steered_model(checked, capfd):
     config = make_config(store.read_info(checked)["config"])
     completions = store.read_completions(checked, sampling=config.sampling, labelling=config.labelling)
     model, vectors = load_model(config.model.name), store.read_vectors(checked)
-    measures = store.read_measures(checked, completions.prompts)
+    measures = load(checked).measures
     for condition in pick_cells(measures, layers=[2], multipliers=[2.0, -1.0]):
         again = draw_steered(model, completions, vectors, condition, 12, seed=SEED_OFFSET, progress=False)
         rows = table[table["multiplier"] == condition.multiplier]
@@ -177,7 +177,7 @@ def test_scoring_anew_drops_what_was_checked_before(checked):
     assert len(store.read_validation(checked)) == 12
     assert cli.main(["report", str(checked), "--quiet"]) == 0
     assert len(store.read_validation(checked)) == 12  # a report leaves it
-    store.drop_stale(checked, "score")
+    store.drop_stages(checked, ["score", "report"])
     assert store.read_validation(checked) == []
 
 
@@ -262,7 +262,7 @@ def test_the_cells_worth_a_check():
 def test_what_cannot_be_checked_is_said(pilot):
     config = make_config(store.read_info(pilot)["config"])
     completions = store.read_completions(pilot, sampling=config.sampling, labelling=config.labelling)
-    measures, vectors = store.read_measures(pilot, completions.prompts), store.read_vectors(pilot)
+    measures, vectors = load(pilot).measures, store.read_vectors(pilot)
     cells, model = pick_cells(measures, layers=[2]), load_model(config.model.name)
 
     def check(completions=completions, cells=cells, **options):
@@ -326,7 +326,7 @@ def test_a_plan_names_what_it_does_not_know(pilot):
     from completions_lp.plan.forecast import plan_run
 
     report, info = load(pilot), store.read_info(pilot)
-    measures = store.read_measures(pilot, report.increases.completions.prompts)
+    measures = report.measures
     blank = {name: value for name, value in info.items() if name not in ("machine", "memory", "model")}
     old = drawn.change(measures, p_A_change_se=np.full(measures.trust.shape, np.nan))
     text = format_plan(plan_run(report, old, blank, quantity="p_A_steered"), blank)

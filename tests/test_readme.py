@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from completions_lp.run.config import DATA, load_config
+from completions_lp.job.config import DATA, load_config
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from completions_lp import store
+from completions_lp.job.config import Config, dump_config, make_config
+from completions_lp.job.provenance import check_earlier
 from completions_lp.records import Choices, InputError, Report, Scores, SteeringVector, VectorQuality
 from completions_lp.report import summarize
-from completions_lp.run.config import Config, dump_config, make_config
-from completions_lp.run.provenance import check_earlier
 from completions_lp.show.figures import GALLERY, check_names
 from completions_lp.show.page import write_page
 from completions_lp.show.text import format_latex, format_report
@@ -70,7 +70,7 @@ def finish_report(
 
 
 def save(report: Report, folder: str | Path) -> Path:
-    """Write a report into a new run directory, with the completions and scores behind it, so that ``load`` gives it back.
+    """Write a report into a new run directory, with completions and scores, so that ``load`` gives it back.
 
     Vectors are not part of a report: ``vectors/`` stays empty, and the ``score`` stage cannot be run again from there.
 
