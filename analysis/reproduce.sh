@@ -11,6 +11,7 @@ if [ -z "${PYTHON:-}" ]; then
     PYTHON=$root/.venv/bin/python
     [ -x "$PYTHON" ] || { python3 -m venv .venv && .venv/bin/pip install -q -c requirements.lock -e .; }
 fi
+case $PYTHON in */*) PYTHON=$(cd "$(dirname "$PYTHON")" && pwd)/$(basename "$PYTHON") ;; esac
 run=${1:-runs/study}
 
 "$PYTHON" -m completions_lp run analysis/study.toml --out "$run" --overwrite --quiet

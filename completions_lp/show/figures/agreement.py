@@ -52,7 +52,7 @@ class Agreement(View):
         multiplier: float | None = None,
         positions: Positions | None = None,
     ) -> "Agreement":
-        """Pick what is shown.
+        """Pick what is shown; InputError where there is no such quantity, cell or positions.
 
         Args:
             report: What to show.
@@ -60,9 +60,6 @@ class Agreement(View):
             layer: Show the prompts of this layer and of ``multiplier``; without both, all cells.
             multiplier: See ``layer``.
             positions: Where the vector is added; by default as in the report's best cell.
-
-        Raises:
-            InputError: There is no such quantity, cell or positions.
         """
         part = Part.of(report, positions)
         quantity = part.pick_quantity(quantity)

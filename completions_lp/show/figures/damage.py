@@ -47,15 +47,12 @@ class Damage(View):
 
     @classmethod
     def of(cls, report: Report, *, quantity: str = PRIMARY, positions: Positions | None = None) -> "Damage":
-        """Pick what is shown.
+        """Pick what is shown; InputError where there is no such quantity, or no such positions.
 
         Args:
             report: What to show.
             quantity: The effect; its damage is KL(unsteered ‖ steered) per token.
             positions: Where the vector is added; by default as in the report's best cell.
-
-        Raises:
-            InputError: There is no such quantity, or no such positions.
         """
         part = Part.of(report, positions)
         quantity = part.pick_quantity(quantity)

@@ -74,7 +74,7 @@ class Diagnostics(View):
         validation: Sequence[Mapping[str, Any]] = (),
         positions: Positions | None = None,
     ) -> "Diagnostics":
-        """Pick what is shown.
+        """Pick what is shown; InputError where there is no such layer, or no such positions.
 
         Args:
             report: What to show.
@@ -82,9 +82,6 @@ class Diagnostics(View):
             validation: Rows with ``p_A_steered``, ``trust`` and, from draws of the steered model itself, ``share``
                 with the ends ``low`` and ``high`` of its Clopper–Pearson interval.
             positions: Where the vector is added; by default as in the report's best cell.
-
-        Raises:
-            InputError: There is no such layer, or no such positions.
         """
         part = Part.of(report, positions)
         cell = part.pick_cell(layer=layer)

@@ -57,15 +57,12 @@ class Distributions(View):
 
     @classmethod
     def of(cls, report: Report, *, layer: int | None = None, positions: Positions | None = None) -> "Distributions":
-        """Pick what is shown.
+        """Pick what is shown; InputError where there is no such layer, or no such positions.
 
         Args:
             report: What to show; its ``increases`` are needed.
             layer: Which layer; that of the report's best cell by default.
             positions: Where the vector is added; by default as in the report's best cell.
-
-        Raises:
-            InputError: There is no such layer, or no such positions.
         """
         part = Part.of(report, positions)
         cell = part.pick_cell(layer=layer)

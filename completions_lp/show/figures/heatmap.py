@@ -37,15 +37,12 @@ class Heatmap(View):
 
     @classmethod
     def of(cls, report: Report, *, quantity: str | None = None, positions: Positions | None = None) -> "Heatmap":
-        """Pick what is shown.
+        """Pick what is shown; InputError where there is no such quantity, or no such positions.
 
         Args:
             report: What to show.
             quantity: A quantity of the report, as of ``LayerSweep``; only swept ones have p-values and a chosen cell.
             positions: Where the vector is added; by default as in the report's best cell.
-
-        Raises:
-            InputError: There is no such quantity, or no such positions.
         """
         part = Part.of(report, positions)
         quantity = part.pick_quantity(quantity)

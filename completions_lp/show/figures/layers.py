@@ -58,7 +58,7 @@ class LayerSweep(View):
         vector: str | None = None,
         positions: Positions | None = None,
     ) -> "LayerSweep":
-        """Pick what is shown.
+        """Pick what is shown; InputError where there is no such quantity, vector or positions.
 
         Args:
             report: What to show.
@@ -67,9 +67,6 @@ class LayerSweep(View):
             kind: Which vectors.
             vector: Which of them, by name; the first by default.
             positions: Where the vector is added; by default as in the report's best cell.
-
-        Raises:
-            InputError: There is no such quantity, vector or positions.
         """
         part = Part.of(report, positions)
         quantity = part.pick_quantity(quantity)

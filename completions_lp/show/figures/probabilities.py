@@ -31,15 +31,12 @@ class Probabilities(View):
 
     @classmethod
     def of(cls, report: Report, *, quantity: str = STEERED, positions: Positions | None = None) -> "Probabilities":
-        """Pick what is shown.
+        """Pick what is shown; InputError where there is no such quantity, or no such positions.
 
         Args:
             report: What to show.
             quantity: The steered probability.
             positions: Where the vector is added; by default as in the report's best cell.
-
-        Raises:
-            InputError: There is no such quantity, or no such positions.
         """
         part = Part.of(report, positions)
         quantity = part.pick_quantity(quantity)

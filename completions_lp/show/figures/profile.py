@@ -59,16 +59,13 @@ class TokenProfile(View):
         multiplier: float | None = None,
         positions: Positions | None = None,
     ) -> "TokenProfile":
-        """Pick what is shown.
+        """Pick what is shown; InputError where there is no such cell, or no such positions.
 
         Args:
             report: What to show.
             layer: Which layer; that of the report's best cell by default.
             multiplier: Which multiplier; that of the report's best cell by default.
             positions: Where the vector is added; by default as in the report's best cell.
-
-        Raises:
-            InputError: There is no such cell, or no such positions.
         """
         part = Part.of(report, positions)
         cell = part.pick_cell(layer=layer, multiplier=multiplier)

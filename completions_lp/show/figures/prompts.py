@@ -68,7 +68,7 @@ class PromptEffects(View):
         change: bool = False,
         positions: Positions | None = None,
     ) -> "PromptEffects":
-        """Pick what is shown.
+        """Pick what is shown; InputError where there is no such cell, or no such positions.
 
         Args:
             report: What to show.
@@ -76,9 +76,6 @@ class PromptEffects(View):
             multiplier: Which multiplier; that of the report's best cell by default.
             change: Draw the log ratio against P(A), with the ceiling −log P(A) that no prompt can pass.
             positions: Where the vector is added; by default as in the report's best cell.
-
-        Raises:
-            InputError: There is no such cell, or no such positions.
         """
         part = Part.of(report, positions)
         cell = part.pick_cell(layer=layer, multiplier=multiplier)
