@@ -296,7 +296,7 @@ def check_labels(figure):
         if panel is not None:
             side = (box.height, panel.bbox.height) if label.get_rotation() == 90 else (box.width, panel.bbox.width)
             assert side[0] <= 1.02 * side[1], words
-        assert label.get_fontsize() >= 4.5
+        assert label.get_fontsize() >= 6, words
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,5 +1,7 @@
 """The page that figures are drawn on: its style, its sizes, and text that is drawn as it stands."""
 
+import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -111,10 +113,11 @@ def count_columns(n: int) -> int:
 def label_axes(axes: Axes, *, x: str | None = None, y: str | None = None, title: str | None = None) -> None:
     """Set labels, drawn as they stand also on axes that were made elsewhere."""
     as_is: dict[str, Any] = {"parse_math": False, "usetex": False}
+    size = STYLE["axes.labelsize"]  # that of axes made elsewhere was set when they were made
     if x is not None:
-        axes.set_xlabel(x, **as_is)
+        axes.set_xlabel(x, fontsize=size, **as_is)
     if y is not None:
-        axes.set_ylabel(y, **as_is)
+        axes.set_ylabel(y, fontsize=size, **as_is)
     if title is not None:
         axes.set_title(title, **as_is)
     axes.tick_params(labelsize=STYLE["xtick.labelsize"])
@@ -141,17 +144,23 @@ def fit_labels(panels: Sequence[Axes]) -> None:
 
 def _fit(text: Text, room: float) -> bool:
     """Make a label, along its own direction, at most this many pixels long; whether it had to be changed."""
-    words, length = text.get_text(), _measure(text)
-    if length <= room:
+    words = text.get_text()
+    if _measure(text) <= room:
         return False
-    breaks = [i for i, sign in enumerate(words) if sign == " " and words.count("(", 0, i) == words.count(")", 0, i)]
-    if breaks and "\n" not in words:
-        middle = min(breaks, key=lambda i: abs(2 * i + 1 - len(words)))
-        text.set_text(f"{words[:middle]}\n{words[middle + 1 :]}")
-        length = _measure(text)
-    if length > room:
-        text.set_fontsize(max(SMALLEST, 0.97 * float(text.get_fontsize()) * room / length))
+    for lines in (2, 3):
+        text.set_text(_break(words, lines))
+        if _measure(text) <= room:
+            return True
+    text.set_fontsize(max(SMALLEST, 0.97 * float(text.get_fontsize()) * room / _measure(text)))
     return True
+
+
+def _break(words: str, lines: int) -> str:
+    """A label in so many lines of about the same length; what stands in brackets stays together."""
+    whole = re.sub(r"\([^)]*\)", lambda found: found[0].replace(" ", "\u00a0"), words.replace("\n", " "))
+    widths = range(-(-len(whole) // lines), len(whole) + 1)
+    tried = (textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False) for width in widths)
+    return "\n".join(next(found for found in tried if len(found) <= lines)).replace("\u00a0", " ")
 
 
 def _measure(text: Text) -> float:
