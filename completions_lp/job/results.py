@@ -143,10 +143,8 @@ def draw_figures(folder: str | Path, *, names: Sequence[str] = ()) -> list[Path]
     validation = store.read_validation(folder)
     drawn = []
     for name in names or GALLERY:
-        options = {"validation": validation} if name == "diagnostics" else {}
-        entry = GALLERY[name]
-        figure, table = entry.plot(report, **options), entry.tabulate(report, **options)
-        drawn.append(store.write_figure(folder / "figures", name, figure, table, entry.caption(report, **options)))
+        view = GALLERY[name](report, **({"validation": validation} if name == "diagnostics" else {}))
+        drawn.append(view.save(folder / "figures" / name))
     store.write_text(folder / "figures" / "table.tex", format_latex(report))
     write_page(folder, report)
     return drawn
