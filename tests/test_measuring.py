@@ -41,6 +41,10 @@ def expect(world, target, within):
     hits = [(toys.first_answer(x, within, world.answers), w, x) for x, w in zip(texts, probs, strict=True)]
     hits = [(x[: t + 1], w) for (index, t), w, x in hits if index == world.letters.index(first)]
     window = min(STEPS, within)
+    entropies = {x[:t]: -np.exp(p(x[:t])) @ p(x[:t]) for x in texts for t in range(len(x))}
+    excess = np.array(
+        [-np.log(w) - sum(entropies[x[:t]] for t in range(len(x))) for w, x in zip(probs, texts, strict=True)]
+    )
     want = SimpleNamespace(
         p_A=world.probability(p, window, first),
         first_A=world.probability(p, window, first),
@@ -52,6 +56,7 @@ def expect(world, target, within):
         p_A_answer_only=[world.probability(toys.hybrid_law(q, p, (tokens,)), window, first) for q in world.steered],
         p_A_reasoning_only=[world.probability(toys.hybrid_law(p, q, (tokens,)), window, first) for q in world.steered],
         excess_surprisal=0.0,
+        excess_surprisal_se=np.sqrt(probs @ excess**2 / sum(world.counts)),
         kl=[],
         kl_reverse=[],
         increase_to_answer_A_rb=[],
@@ -99,7 +104,7 @@ def test_draws_in_proportion_to_the_probabilities_give_every_measure_exactly(tar
     for i, world in enumerate(worlds[:-1]):
         want = expect(world, target, within)
         for name, values in want.items():
-            always = name in ("n_tokens", "excess_surprisal", "kl", "kl_reverse", "n_steered")
+            always = name in ("n_tokens", "excess_surprisal", "excess_surprisal_se", "kl", "kl_reverse", "n_steered")
             values = values if offered[i] or always else np.nan
             np.testing.assert_allclose(columns[name][..., i], values, err_msg=f"{name} of {i}", **EXACT)
         low, high = columns["p_A_steered_low"][:, i], columns["p_A_steered_high"][:, i]
@@ -394,7 +399,7 @@ def test_without_divergences_everything_else_is_the_same():
     with_kl = measure_completions(make_scores(worlds, within=3))
     without = measure_completions(make_scores(worlds, within=3, kl=False))
     for name, values in all_measures(without).items():
-        if name in ("kl", "kl_reverse", "excess_surprisal"):
+        if name in ("kl", "kl_reverse", "excess_surprisal", "excess_surprisal_se"):
             assert np.isnan(values).all()
             assert np.isfinite(all_measures(with_kl)[name][..., :2]).all()
         else:

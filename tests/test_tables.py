@@ -349,7 +349,7 @@ def test_the_head_says_what_was_measured(report):
 def test_checks_that_were_not_made_say_so(report):
     text = format_checks(report)
     assert f"Noise floor (largest change under multiplier 0): {report.checks['noise_floor']:.1e} nats;" in text
-    assert f"t = {report.checks['sampler_z']:+.1f};" in text
+    assert f"z = {report.checks['sampler_z']:+.1f};" in text
     bare = Report("A", (), {}, {"noise_floor": math.nan, "sampler_gap": 1e-6})
     assert format_checks(bare).count("not measured") == 4
 

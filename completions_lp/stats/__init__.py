@@ -14,6 +14,7 @@ from completions_lp.stats.directions import (
 )
 from completions_lp.stats.increases import (
     average_excess_surprisal,
+    estimate_excess_error,
     estimate_increase,
     estimate_kl,
     estimate_reverse_kl,
@@ -71,6 +72,7 @@ __all__ = [
     "contrast_intervals",
     "difference_interval",
     "estimate_change_error",
+    "estimate_excess_error",
     "estimate_hybrids",
     "estimate_incidence",
     "estimate_increase",

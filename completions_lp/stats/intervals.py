@@ -148,7 +148,7 @@ def mean_t(
     """Student's t of the mean over prompts against 0, and its two-sided p-value with G − 1 degrees of freedom.
 
     With one prompt per cluster this is ``scipy.stats.ttest_1samp``. NaN where the spread is unknown, and p also with
-    fewer than 6 clusters. Of the prompts' ``average_excess_surprisal`` it is the sampler test (STATISTICS P12).
+    fewer than 6 clusters.
     """
     mean, se, _, g = measure_spread(values, clusters)
     t = mean / se

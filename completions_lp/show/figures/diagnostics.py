@@ -114,7 +114,7 @@ def caption_diagnostics(report: Report, *, layer: int | None = None, validation:
         )
     z = report.checks.get("sampler_z", np.nan)
     if len(_read_sampler(report)[0]):
-        said = f", t = {z:+.2f} over prompts" if np.isfinite(z) else ""
+        said = f", z = {z:+.2f}" if np.isfinite(z) else ""
         parts.append(f"(e) Sampler test: surprisal less entropy of each prompt's draws (nats), 0 where sound{said}.")
     n = len(_read_null(report))
     if n:
@@ -254,7 +254,7 @@ def _draw_sampler(panel: Axes, report: Report) -> None:
     if not len(values):
         write_empty(panel, f"no {SAMPLER!r}")
     elif np.isfinite(z):
-        write_note(panel, f"t = {sign(z, digits=2)}")
+        write_note(panel, f"z = {sign(z, digits=2)}")
 
 
 def _read_null(report: Report) -> Float[np.ndarray, " cell"]:
