@@ -42,7 +42,7 @@ def study():
 
 @pytest.fixture(scope="module")
 def report(study):
-    return summarize(*study)
+    return summarize(*study, target="A")
 
 
 def column(report, name):
@@ -421,7 +421,7 @@ def test_the_order_of_prompts_and_conditions_changes_nothing(study, report):
         steered={name: x[turn][:, prompts] for name, x in measures.steered.items()},
         trust=measures.trust[turn][:, prompts],
     )
-    again = summarize(increases, choices, measures)
+    again = summarize(increases, choices, measures, target="A")
 
     def key(row):
         return row.condition, row.quantity, row.weighting, row.split

@@ -84,7 +84,7 @@ def collect_columns(
     return Columns(increases.conditions, clusters, counts, unsteered, steered, trust)
 
 
-def measure_prompts(increases: Increases, *, target: str = "A") -> dict[str, Steered]:
+def measure_prompts(increases: Increases, *, target: str = "matching") -> dict[str, Steered]:
     """Per-prompt means of the increases, weighted by count.
 
     NaN where a prompt has no such completion, and everywhere for a prompt that does not offer the target.

@@ -48,7 +48,7 @@ def summarize(
     choices: Choices | None = None,
     measures: Measures | None = None,
     *,
-    target: str = "A",
+    target: str = "matching",
     level: float = 0.95,
     seed: int = 0,
     profile: Sequence[ProfileRow] = (),

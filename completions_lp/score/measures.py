@@ -34,7 +34,7 @@ from completions_lp.stats import (
 )
 
 
-def measure_completions(scores: TokenScores, *, target: str = "A") -> Measures:
+def measure_completions(scores: TokenScores, *, target: str = "matching") -> Measures:
     """Per prompt: P(A) with and without steering, from the unsteered samples alone, and what stands beside it.
 
     Where scores have the log probs that each token completes the answers, P(A) is the survival estimate (STATISTICS
