@@ -20,6 +20,7 @@ from completions_lp.stats.increases import (
     estimate_reverse_kl,
 )
 from completions_lp.stats.intervals import (
+    FEW_CLUSTERS,
     MIN_CLUSTERS,
     average_by_group,
     difference_interval,
@@ -53,6 +54,7 @@ from completions_lp.stats.sweeps import (
 )
 
 __all__ = [
+    "FEW_CLUSTERS",
     "MIN_CLUSTERS",
     "MIN_DIRECTIONS",
     "MIN_SURVIVING",

@@ -15,6 +15,8 @@ from completions_lp.records import Estimate
 
 MIN_CLUSTERS = 6
 """Below this a population interval promises what it cannot keep (no two-sided p < .05 exists by sign flips)."""
+FEW_CLUSTERS = 20
+"""Below this an interval is wide and leans on normality: it is told, and no plan asks for fewer."""
 EPS = float(np.finfo(np.float64).eps)
 
 
