@@ -218,7 +218,7 @@ def _validate(options: argparse.Namespace, folder: Path) -> int:
     found = run.validate(layers=options.layer, multipliers=options.multiplier, draws=options.draws)
     print(f"P(A) as estimated, and its share among {options.draws} draws a prompt of the steered model; means over")
     print("prompts, differences with 95% intervals over prompts")
-    print(format_validation(found.measures, found.differences, found.biased, found.share))
+    print(format_validation(found.measures, found.differences, found.verdicts, found.share))
     print(f"validation.parquet: written to {folder}")
     return 0
 
