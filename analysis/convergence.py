@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from drawing import for_each_run, make_parser, save
 
+from completions_lp.job.stages import Run
 from completions_lp.quantities import PRIMARY
 from completions_lp.records import Condition, InputError, Report, SteeringVector
 from completions_lp.report import summarize
 from completions_lp.report.comparison import pick_best
-from completions_lp.run.stages import Run
 from completions_lp.score.parts import score_completions
 from completions_lp.show.figures import Batch, Convergence, caption_convergence, plot_convergence, tabulate_convergence
 from completions_lp.steer.vectors import PairDifferences, average_differences, read_differences

@@ -14,8 +14,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from PIL import Image
 
+from completions_lp.job.results import load
 from completions_lp.records import InputError, Report
-from completions_lp.run.results import load_report
 from completions_lp.show.figures import GALLERY
 from completions_lp.store import read_validation, write_figure
 
@@ -66,7 +66,7 @@ def for_each_run(runs: Sequence[Path], out: Path, make: Make) -> None:
                 f"run directories of the same name: {', '.join(names)}; their figures would be overwritten"
             )
         for run, name in zip(runs, names, strict=True):
-            make(run, load_report(run), out if len(runs) == 1 else out / name)
+            make(run, load(run), out if len(runs) == 1 else out / name)
     except InputError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -11,7 +11,7 @@ import pytest
 from synthetic import make_study
 
 import completions_lp
-from completions_lp.run.config import load_config
+from completions_lp.job.config import load_config
 from completions_lp.show.figures import GALLERY, tabulate
 from completions_lp.store.files import write_table
 
@@ -26,7 +26,7 @@ def drawing(monkeypatch):
     """The module that the scripts share, with a report made up instead of a run directory."""
     monkeypatch.syspath_prepend(str(ANALYSIS))
     module = __import__("drawing")
-    monkeypatch.setattr(module, "load_report", lambda path: make_study())
+    monkeypatch.setattr(module, "load", lambda path: make_study())
     return module
 
 

@@ -1,8 +1,11 @@
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
@@ -13,8 +16,10 @@ import transformers
 from conftest import make_module
 from test_prompts import ROW, write
 
+import completions_lp
 from completions_lp import cli, store
-from completions_lp.run.config import make_config
+from completions_lp.job.config import Config, dump_config, load_config, make_config, make_schema
+from completions_lp.show.escape import escape_text
 
 TABLES = ("questions", "completions", "scores", "measures", "profile", "choices", "prompts", "summary", "slopes")
 
@@ -76,8 +81,9 @@ def test_help_is_quick_and_names_every_command():
         [sys.executable, "-m", "completions_lp", "--help"], capture_output=True, text=True, check=True
     )
     assert time.perf_counter() - start < 2
-    for command in ("run", "vector", "sample", "score", "report", "doctor"):
-        assert f"\n    {command} " in done.stdout
+    listed = re.findall(r"^  (\w+)  +\S.*$", done.stdout, re.MULTILINE)
+    assert listed == ["run", "config", "vector", "sample", "score", "report", "figures", "compare", "plan", "doctor"]
+    assert "..." not in done.stdout.partition("Commands:")[2]  # every line says what it has to say
     assert "Exit codes: 0 done, 2 the input is wrong, 1 anything else." in done.stdout
     assert done.stderr == ""
 
@@ -353,8 +359,8 @@ def test_a_stage_without_the_one_before_says_so(tmp_path, config, capsys, stage,
     ("stage", "change", "message"),
     [
         ("vector", "vector.pairs=none.jsonl", "none.jsonl: no such file"),
-        ("vector", "vector.path=none.safetensors", "none.safetensors: not a safetensors file of a steering vector"),
-        ("vector", 'controls.orthogonal_to=["none.safetensors"]', "none.safetensors: not a safetensors file"),
+        ("vector", "vector.path=none.safetensors", "none.safetensors: no such file"),
+        ("vector", 'controls.orthogonal_to=["none.safetensors"]', "none.safetensors: no such file"),
         ("vector", "scoring.layers=[5]", "layer 5 is out of range"),
         ("vector", "prompts.template={question} " + "x" * 200, "contrast pair 1 has 2"),
         ("sample", "prompts.path=none.jsonl", "none.jsonl: no such file"),
@@ -387,15 +393,111 @@ def test_a_run_directory_that_cannot_be_is_wrong_input(tmp_path, config, capfd):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_command_that_does_not_exist_is_wrong_input(capsys):
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["steer"])
-    assert ended.value.code == 2
-    assert "invalid choice: 'steer'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["steer"], "No such command 'steer'. See completions-lp --help"),
+        ([], "Missing command. See completions-lp --help"),
+        (["run", "--outt", "x"], "No such option '--outt'. (Did you mean one of: '--out', '--quiet'?) See completions"),
+        (["sample"], "Missing argument 'DIR'. See completions-lp sample --help"),
+        (["compare"], "Missing argument 'DIR...'. See completions-lp compare --help"),
+        (["plan", "x", "--layer", "\x1b"], "Invalid value for '--layer': '\\x1b' is not a valid integer. See"),
+    ],
+)
+def test_a_wrong_command_line_is_wrong_input(capsys, arguments, message):
+    assert cli.main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"completions-lp: {message}")
+    assert printed.err.count("\n") == 1
+    assert printed.err[:-1].isprintable()
+
+
+def test_the_version_is_told(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"completions-lp {completions_lp.__version__}\n"
+
+
+def test_a_reader_that_goes_away_is_no_error_to_shout_about():
+    read, write_end = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "completions_lp", "config"]
+    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_an_interrupt_is_told_in_a_line(monkeypatch, capsys):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("completions_lp.job.config.format_defaults", interrupt)
+    assert cli.main(["config"]) == 1
+    assert capsys.readouterr().err.strip() == "completions-lp: interrupted"
+
+
+def test_a_configuration_to_begin_with_is_printed(tmp_path, capsys):
+    assert cli.main(["config"]) == 0
+    path = tmp_path / "mine.toml"
+    path.write_text(capsys.readouterr().out)
+    assert load_config(path) == Config()
+    assert cli.main(["config", "--schema"]) == 0
+    assert json.loads(capsys.readouterr().out) == make_schema()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere.toml"], "nowhere.toml: no such file"),
+        (["run", "--set", "sampling.nn=3"], "unknown key of [sampling]: 'nn'; the nearest is 'n'"),
+        (["run", "--set", "prompts.path=x.jsonl"], "x.jsonl: no such file"),
+        (["run", "--set", "vector.pairs=x.csv"], "x.csv: no such file"),
+        (["run", "--set", "vector.path=x"], "x: no such file"),
+        (["run", "--set", "controls.orthogonal_to=['x.safetensors']"], "x.safetensors: no such file"),
+        (["run", "--out", "file/under"], "file/under: cannot be made a run directory: "),
+        (["run", "--out", "held"], "held already holds a run"),
+        (["vector", "new", "--config", "c.toml", "--set", "vector.pairs=x.jsonl"], "x.jsonl: no such file"),
+        (["sample", "new", "--config", "c.toml", "--set", "prompts.path=x.jsonl"], "x.jsonl: no such file"),
+        (
+            ["vector", "hold"],
+            "hold: not a run directory (no run.json); --config CONFIG.toml starts a new run there; did you mean held",
+        ),
+        (["sample", "nodir"], "nodir: not a run directory (no run.json); --config CONFIG.toml starts a new run there"),
+        (["sample", "plain"], "plain: not a run directory (no run.json); --config"),
+        (["score", "nodir"], "nodir: not a run directory (no run.json)\n"),
+        (["report", "hled"], "hled: not a run directory (no run.json); did you mean held?\n"),
+        (["report", "nodir", "--config", "c.toml"], "nodir: not a run directory (no run.json)\n"),
+        (["figures", "nodir"], "nodir: not a run directory (no run.json)\n"),
+        (["compare", "held", "nodir"], "nodir: not a run directory (no run.json)\n"),
+        (["plan", "nodir"], "nodir: not a run directory (no run.json)\n"),
+        (["plan", "nodir", "--validate"], "nodir: not a run directory (no run.json)\n"),
+    ],
+)
+def test_what_needs_no_model_is_checked_before_torch_is_imported(tmp_path, arguments, message):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "c.toml").write_text("")
+    (tmp_path / "plain").mkdir()
+    store.start_run(tmp_path / "held", {"config": dump_config(Config())})
+    before = sorted(tmp_path.rglob("*"))
+    slow = "'torch', 'scipy', 'matplotlib', 'datasets'"
+    code = f"from completions_lp import cli; import sys; code = cli.main({arguments!r}); "
+    code += f"print(code, [name for name in ({slow}) if name in sys.modules])"
+    command, places = [sys.executable, "-c", code], {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, cwd=tmp_path, env=places, capture_output=True, text=True, check=True)
+    assert done.stdout == "2 []\n"
+    assert done.stderr.startswith(f"completions-lp: {message}")
+    assert done.stderr.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_place_without_permission_is_told(tmp_path, config, monkeypatch, capsys):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.F_OK and Path(path).exists())
+    assert cli.main(["run", str(config), "--out", str(tmp_path / "out")]) == 2
+    assert f"cannot be made a run directory: no permission to write in {tmp_path}" in capsys.readouterr().err
 
 
 def test_control_characters_become_visible():
-    assert cli.escape_text("a\x1b[31mb\r\x07\u202ec\nd é") == "a\\x1b[31mb\\r\\x07\\u202ec\nd é"
+    assert escape_text("a\x1b[31mb\r\x07\u202ec\nd é") == "a\\x1b[31mb\\r\\x07\\u202ec\nd é"
 
 
 @pytest.mark.parametrize(
@@ -422,7 +524,7 @@ def test_a_later_stage_does_not_pretend_that_an_earlier_one_was_another(
 
 def test_the_same_completions_may_be_scored_for_another_target(tmp_path, config, capsys):
     folder = tmp_path / "run"
-    assert cli.main(["run", str(config), "--out", str(folder), "--quiet"]) == 0
+    assert cli.main(["run", str(config), "--out", str(folder), "--quiet", "--set", "label.target=A"]) == 0
     said = (folder / "completions.parquet").read_bytes()
     for_a = pyarrow.parquet.read_table(folder / "measures.parquet").to_pandas()
     assert cli.main(["score", str(folder), "--quiet", "--set", "label.target=B"]) == 0

@@ -1,10 +1,20 @@
 import dataclasses
 import json
+import re
 
+import pydantic
 import pytest
 
-from completions_lp.records import InputError
-from completions_lp.run.config import DATA, Config, dump_config, load_config, make_config
+from completions_lp.job.config import (
+    DATA,
+    Config,
+    dump_config,
+    format_defaults,
+    load_config,
+    make_config,
+    make_schema,
+)
+from completions_lp.records import InputError, Sampling
 
 FILE = """
 [model]
@@ -72,7 +82,7 @@ def test_without_a_file_it_is_the_embedded_model():
     assert config.model.name == str(DATA / "tiny-chooser")
     assert config.prompts.path == str(DATA / "prompts" / "cautious.jsonl")
     assert config.vector.pairs == str(DATA / "pairs" / "cautious.jsonl")
-    assert (config.sampling.n, config.label.within, config.label.target) == (100, 10, "A")
+    assert (config.sampling.n, config.label.within, config.label.target) == (100, 10, "matching")
     assert config.scoring.multipliers == (-2.0, -1.0, 1.0, 2.0)
     assert (config.scoring.kl, config.sampling.top_up, config.controls.orthogonal_to) == (True, 0, ())
 
@@ -135,42 +145,59 @@ def test_an_override_must_name_a_key(override):
         ),
         ("scoring.layer=[1]", r"^unknown key of \[scoring\]: 'layer'; the nearest is 'layers'"),
         ("samplng.n=1", "^unknown section: 'samplng'; the nearest is 'sampling'. Known: model, prompts, "),
-        ("sampling.n=many", r"^\[sampling\] n is 'many'; it needs an integer$"),
-        ("sampling.n=1.5", r"^\[sampling\] n is 1.5; it needs an integer$"),
-        ("sampling.n=true", r"^\[sampling\] n is True; it needs an integer$"),
-        ("sampling.temperature=hot", r"^\[sampling\] temperature is 'hot'; it needs a number$"),
-        ("sampling.temperature=true", r"^\[sampling\] temperature is True; it needs a number$"),
-        ("sampling.greedy=1", r"^\[sampling\] greedy is 1; it needs true or false$"),
-        ("prompts.limit=few", r"^\[prompts\] limit is 'few'; it needs an integer or nothing$"),
-        ("prompts.letters=A", r"^\[prompts\] letters is 'A'; it needs a list of texts$"),
-        ("scoring.layers=some", r"^\[scoring\] layers is 'some'; it needs 'all' or a list of integers$"),
-        ("scoring.layers=[1, 1.5]", r"^\[scoring\] layers is \[1, 1.5\]; it needs 'all' or a list"),
-        ("scoring.positions=prompt", r"^\[scoring\] positions is 'prompt'; it needs 'completion' or 'all'$"),
-        ("label.rule=word", r"^\[label\] rule is 'word'; it needs 'letter' or 'token' or 'substring' or 'regex'$"),
-        ("vector.read_token=1.5", r"^\[vector\] read_token is 1.5; it needs text or an integer$"),
+        ("sampling.n=many", r"^\[sampling\] n is 'many'; it must be an integer\. Draws per prompt; greedy decoding"),
+        ("sampling.n=1.5", r"^\[sampling\] n is 1.5; it must be an integer\. "),
+        ("sampling.n=3.0", r"^\[sampling\] n is 3.0; it must be an integer\. "),
+        ("sampling.n=true", r"^\[sampling\] n is True; it must be an integer\. "),
+        ("sampling.n=2026-10-20", r"^\[sampling\] n is '2026-10-20'; it must be an integer\. "),
+        ("sampling.temperature=hot", r"^\[sampling\] temperature is 'hot'; it must be a number\. "),
+        ("sampling.temperature=true", r"^\[sampling\] temperature is True; it must be a number\. "),
+        ("sampling.greedy=1", r"^\[sampling\] greedy is 1; it must be true or false\. "),
+        ("prompts.limit=few", r"^\[prompts\] limit is 'few'; it must be an integer\. "),
+        ("prompts.letters=A", r"^\[prompts\] letters is 'A'; it must be a list\. Keep only prompts whose two answers "),
+        ("scoring.layers=some", r"^\[scoring\] layers is 'some'; it must be 'all' or a list\. Layers whose output "),
+        (
+            "scoring.layers=[1, 1.5, 2.5]",
+            r"^\[scoring\] layers is \[1, 1.5, 2.5\]; it must be 'all' or a list \(each entry an integer\)\. ",
+        ),
+        ("scoring.positions=prompt", r"^\[scoring\] positions is 'prompt'; it must be 'completion' or 'all'\. "),
+        ("label.rule=word", r"^\[label\] rule is 'word'; it must be 'letter', 'token', 'substring' or 'regex'\. "),
+        ("vector.read_token=1.5", r"^\[vector\] read_token is 1.5; it must be text or an integer\. "),
         ("sampling.temperature=-1", "^temperature is -1.0; it must be above 0"),
         ("sampling.n=0", "^sampling n is 0; at least 1"),
         ("label.within=0", "^label within is 0"),
         ("label.rule=regex", "^label pattern goes with rule"),
-        ("scoring.multipliers=[]", r"^\[scoring\] multipliers is empty; at least one is needed$"),
-        ("scoring.multipliers=[1, nan]", r"^\[scoring\] multipliers is \[1.0, nan\]; all must be finite numbers$"),
-        ("scoring.multipliers=[inf]", r"multipliers is \[inf\]; all must be finite"),
-        ("scoring.layers=[]", r'^\[scoring\] layers is empty; give a list of layers, or "all"$'),
-        ("vector.layers=[]", r'^\[vector\] layers is empty; give a list of layers, or "all"$'),
-        ("prompts.limit=0", r"^\[prompts\] limit is 0; at least 1 is needed$"),
-        ("controls.random_directions=-1", r"^\[controls\] random_directions and shuffled_labels count vectors"),
-        ("controls.shuffled_labels=-1", r"^\[controls\] random_directions and shuffled_labels count vectors"),
+        ("scoring.multipliers=[]", r"^\[scoring\] multipliers is \[\]; it must be a list of at least one\. "),
+        (
+            "scoring.multipliers=[1, nan]",
+            r"^\[scoring\] multipliers is \[1, nan\]; it must be a list \(each entry a finite number\)\. ",
+        ),
+        ("scoring.multipliers=[inf]", r"multipliers is \[inf\]; it must be a list \(each entry a finite number\)\. "),
+        ("scoring.layers=[]", r"^\[scoring\] layers is \[\]; it must be 'all' or a list of at least one\. "),
+        ("vector.layers=[]", r"^\[vector\] layers is \[\]; it must be 'all' or a list of at least one\. "),
+        ("prompts.limit=0", r"^\[prompts\] limit is 0; it must be greater than or equal to 1\. "),
+        (
+            "controls.random_directions=-1",
+            r"^\[controls\] random_directions is -1; it must be greater than or equal to 0\. ",
+        ),
+        (
+            "controls.shuffled_labels=-1",
+            r"^\[controls\] shuffled_labels is -1; it must be greater than or equal to 0\. ",
+        ),
         (
             "controls.orthogonal_to=v.safetensors",
-            r"^\[controls\] orthogonal_to is 'v.safetensors'; it needs a list of t",
+            r"^\[controls\] orthogonal_to is 'v.safetensors'; it must be a list\. Vector files; ",
         ),
-        ("controls.orthogonal_to=[1]", r"^\[controls\] orthogonal_to is \[1\]; it needs a list of texts$"),
-        ("scoring.kl=1", r"^\[scoring\] kl is 1; it needs true or false$"),
+        (
+            "controls.orthogonal_to=[1]",
+            r"^\[controls\] orthogonal_to is \[1\]; it must be a list \(each entry text\)\. ",
+        ),
+        ("scoring.kl=1", r"^\[scoring\] kl is 1; it must be true or false\. "),
         ("sampling.top_up=-1", r"^top_up is -1; it must be at least 0 \(0 turns it off\)$"),
-        ("sampling.top_up=2.5", r"^\[sampling\] top_up is 2.5; it needs an integer$"),
-        ("run.memory_budget=0", r"^\[run\] memory_budget is 0.0 GiB; it must be above 0$"),
-        ("run.workers=2", r"^\[run\] workers is 2; this version runs in one process: leave it at 1$"),
-        ("model.remote=true", r"^\[model\] remote = true: this version runs models on this machine only"),
+        ("sampling.top_up=2.5", r"^\[sampling\] top_up is 2.5; it must be an integer\. "),
+        ("run.memory_budget=0", r"^\[run\] memory_budget is 0; it must be greater than 0\. GiB that a pass may take; "),
+        ("run.workers=2", r"^\[run\] workers is 2; it must be 1\. This version runs in one process: leave it at 1\.$"),
+        ("model.remote=true", r"^\[model\] remote is True; .* This version runs models on this machine only"),
     ],
 )
 def test_a_wrong_value_says_what_is_needed(override, message):
@@ -213,7 +240,10 @@ def test_a_finished_vectors_layers_are_its_own():
         ("[model\n", "config.toml: not a TOML file: .*line 1"),
         ("model = 3", r"^\[model\] must be a section with keys, got 3$"),
         ("[[prompts]]\npath = 'x'", r"^\[prompts\] must be a section with keys, got \[\{"),
-        ("[controls]\northogonal_to = [1]", r"^\[controls\] orthogonal_to is \[1\]; it needs a list of texts$"),
+        (
+            "[controls]\northogonal_to = [1]",
+            r"^\[controls\] orthogonal_to is \[1\]; it must be a list \(each entry text\)\. ",
+        ),
         ("[modle]\nname = 'x'", "^unknown section: 'modle'; the nearest is 'model'"),
     ],
 )
@@ -244,7 +274,53 @@ def test_a_configuration_survives_json(tmp_path):
 def test_a_stored_configuration_takes_overrides_and_stays_itself(tmp_path):
     stored = dump_config(load_config(write(tmp_path)))
     changed = load_config(None, ["sampling.n=9"], base=stored)
-    assert changed == dataclasses.replace(
-        make_config(stored), sampling=dataclasses.replace(make_config(stored).sampling, n=9)
-    )
+    assert changed.sampling == dataclasses.replace(make_config(stored).sampling, n=9)
+    assert changed.model_copy(update={"sampling": make_config(stored).sampling}) == make_config(stored)
     assert stored["sampling"]["n"] == 7
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        Config().model.name = "other"
+
+
+def test_records_and_paths_serve_as_values(tmp_path):
+    config = make_config({"sampling": Sampling(n=3), "prompts": {"path": tmp_path / "asked.jsonl"}})
+    assert config.sampling == Sampling(n=3)
+    assert config.prompts.path == str(tmp_path / "asked.jsonl")
+
+
+def test_the_commented_defaults_read_back_as_the_defaults(tmp_path):
+    text = format_defaults()
+    assert load_config(write(tmp_path, text)) == Config()
+    for section, values in dump_config(Config()).items():
+        part = text.split(f"\n[{section}]\n")[1].split("\n[")[0]
+        for key, value in values.items():
+            found = re.search(rf"^# \S.*\n(# )?{key} = .*$", part, re.MULTILINE)  # a key, and what it means above it
+            assert found, key
+            assert (found[1] is None) == (value is not None), key
+    changed = text.replace("\nn = 100\n", "\nn = 7\n").replace("# limit = null", "limit = 2")
+    config = load_config(write(tmp_path, changed))
+    assert (config.sampling.n, config.prompts.limit) == (7, 2)  # the text is what is read
+
+
+def test_the_schema_describes_every_key_and_knows_no_others():
+    schema = make_schema()
+    assert schema["additionalProperties"] is False
+    for name, values in dump_config(Config()).items():
+        section = schema["$defs"][schema["properties"][name]["$ref"].removeprefix("#/$defs/")]
+        assert section["additionalProperties"] is False
+        assert list(section["properties"]) == list(values)
+        for key, property_ in section["properties"].items():
+            assert property_["description"], key
+            assert property_["default"] == json.loads(json.dumps(values[key]))
+    sampling, prompts = schema["$defs"]["Sampling"]["properties"], schema["$defs"]["PromptsSection"]["properties"]
+    assert sampling["n"]["type"] == "integer"
+    assert {"minimum": 1, "type": "integer"} in prompts["limit"]["anyOf"]
+    json.dumps(schema, allow_nan=False)
+
+
+def test_what_is_wrong_first_is_told_of_several_things():
+    with pytest.raises(InputError) as told:
+        make_config({"scoring": {"kl": 1}, "sampling": {"n": "x"}, "label": {"within": 0}})
+    assert str(told.value).startswith("[sampling] n is 'x'; it must be an integer. ")

@@ -1,4 +1,4 @@
-"""Draws of the steered model itself beside what the unsteered draws say of it (STATISTICS P11)."""
+"""Draws of the steered model itself beside what the unsteered draws say of it (numbers.md P11)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from completions_lp.report import count_answers
 from completions_lp.stats import MIN_CLUSTERS, mean_intervals
 
 LARGEST_BIAS = 0.03
-"""A mean difference of P(A) past this, and significant, asks for draws of the steered model (STATISTICS P11)."""
+"""A mean difference of P(A) past this, and significant, asks for draws of the steered model (numbers.md P11)."""
 Verdict = Literal["agrees", "biased", "cannot tell", "too few prompts"]
 """What direct draws say of an estimate: it is off by .03 at the most; it is off by more; the interval of the difference
 is too wide for either; there is no interval, for want of 6 clusters."""
@@ -67,7 +67,7 @@ def judge_difference(e: Estimate) -> Verdict:
     """What follows from a mean difference between direct draws and an estimate of P(A).
 
     It agrees only where the whole interval lies within ±.03: an interval that merely holds 0 may be too wide to show a
-    bias. It is biased where the mean is past .03 and the interval excludes 0 (STATISTICS P11).
+    bias. It is biased where the mean is past .03 and the interval excludes 0 (numbers.md P11).
     """
     if e.n_clusters < MIN_CLUSTERS:
         return "too few prompts"
@@ -79,7 +79,7 @@ def judge_difference(e: Estimate) -> Verdict:
 
 
 def check_estimates(measures: Measures, drawn: Mapping[Condition, Completions], *, target: str) -> Validation:
-    """Count the target among draws of the steered model itself, beside what was estimated (STATISTICS P11).
+    """Count the target among draws of the steered model itself, beside what was estimated (numbers.md P11).
 
     Args:
         measures: What was estimated, of the same prompts.

@@ -19,12 +19,17 @@ class Sampling:
     n: int = 100
     """Draws per prompt; greedy decoding makes one."""
     max_new_tokens: int = 24
+    """A completion that has not ended by then is cut there."""
     temperature: float = 1.0
+    """1 is the model's own distribution, the only one of which P(A) can be estimated."""
     top_p: float = 1.0
+    """Nucleus sampling; 1 turns it off."""
     top_k: int = 0
     """0 keeps every token."""
     greedy: bool = False
+    """The most likely token at every step, in place of draws."""
     seed: int = 0
+    """Of the draws, the controls and the resamples."""
     top_up: int = 0
     """Draws of the steered model, per prompt, where the unsteered ones do not suffice for P(A); 0 turns it off."""
 
@@ -83,7 +88,7 @@ class Labelling:
             raise InputError(f"label pattern {self.pattern!r} is not a regular expression: {error}") from None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Completions:
     """Distinct completions of a model, unsteered unless said, as exact token ids with counts, grouped by prompt."""
 
@@ -96,7 +101,7 @@ class Completions:
     ended: Bool[np.ndarray, " completion"]
     """Whether the last id is an end-of-sequence token that was generated (and is scored)."""
     label: Any
-    """[completion] strings: the letter, or ``"none"``."""
+    """[completion] strings: the letter, or ``""`` where no answer was given."""
     answer_index: Int[np.ndarray, " completion"]
     """0-based index of the token that completes the answer, or -1."""
     logprob: Float[np.ndarray, "completion token"]
@@ -108,6 +113,9 @@ class Completions:
     """The part of the text that each token wrote; together they are the text."""
     sampling: Sampling
     labelling: Labelling
+
+    def __repr__(self) -> str:
+        return f"Completions({len(self)} distinct of {int(self.counts.sum())} draws, {len(self.prompts)} prompts)"
 
     def __post_init__(self) -> None:
         freeze(self, "prompt_index", "token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob")

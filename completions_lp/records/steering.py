@@ -1,7 +1,7 @@
 """What is done to the model: a direction per layer, and where and how strongly it is added."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import get_args
 
@@ -22,7 +22,7 @@ class VectorQuality:
     """Mean cosine between the means of two random halves of the pairs; NaN for a single pair."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SteeringVector:
     """One direction per layer; layer L is the 0-based block to whose *output* the vector is added."""
 
@@ -31,6 +31,9 @@ class SteeringVector:
     directions: Mapping[int, Float[np.ndarray, " d_model"]]
     quality: Mapping[int, VectorQuality] = field(default_factory=dict)
     provenance: Mapping[str, str | int | float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"SteeringVector({self.name!r}, {self.kind}, layers {list(self.directions)}, d_model {self.d_model})"
 
     def __post_init__(self) -> None:
         require(self.name != "", "a steering vector needs a name")
@@ -45,6 +48,11 @@ class SteeringVector:
         sizes = {d.shape[0] for d in frozen.values()}
         require(len(sizes) == 1, f"vector {self.name!r}: layers of different sizes {sorted(sizes)}")
         object.__setattr__(self, "directions", MappingProxyType(frozen))
+
+    def round(self) -> "SteeringVector":
+        """The vector in float32, as files have it: what is stored is what is scored."""
+        rounded = {layer: d.astype(np.float32).astype(np.float64) for layer, d in self.directions.items()}
+        return replace(self, directions=rounded)
 
     @property
     def d_model(self) -> int:

@@ -13,7 +13,7 @@ from completions_lp.stats import fixed_prompt_se, mean_t, measure_spread
 
 MAX_Z, WARN_Z = 5.0, 3.0
 """|z| of the sampler test beyond which a run has failed, and is doubtful: by chance, a sound run is beyond them once in
-1.7 million and once in 370 runs (STATISTICS §2e)."""
+1.7 million and once in 370 runs (numbers.md §2e)."""
 RESOLUTION = 1e-4
 """Nats by which rounding may move a prompt's mean surprisal less entropy, as a further standard error."""
 MAX_T, WARN_T = 5.0, 3.0
@@ -43,10 +43,10 @@ def check_run(increases: Increases, columns: Columns, measures: Measures | None)
 
     Returns:
         Numbers: ``noise_floor`` and ``sampler_gap`` as of ``check_increases``. ``sampler_z``: the mean over prompts of
-        surprisal minus entropy, 0 in expectation, over its error from the prompts' own draws (STATISTICS P12), however
+        surprisal minus entropy, 0 in expectation, over its error from the prompts' own draws (numbers.md P12), however
         few the prompts; beyond 3, as 0.27 % of sound runs are (0.6 % with 30 draws in all), it warns, beyond 5 it is an
         error; NaN where it was not read. ``all_completions_z``: the largest t over conditions of ``increase_all``,
-        which estimates −KL (STATISTICS I1); NaN with fewer than 6 clusters. Both are of plain sampling, else NaN.
+        which estimates −KL (numbers.md I1); NaN with fewer than 6 clusters. Both are of plain sampling, else NaN.
         ``label_gap``: mean over prompts of the share of completions labelled with the target less P(A) by the single
         tokens, two estimates of one number. ``not_finite`` counts scores that are no number.
         Errors: what failed, with its likely cause. What was measured and is NaN has failed.

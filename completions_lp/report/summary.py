@@ -125,6 +125,8 @@ def summarize(
         slopes=fit_slopes(columns, level=level),
         best=find_best(columns, sweep),
         increases=increases,
+        measures=measures,
+        choices=choices,
     )
 
 

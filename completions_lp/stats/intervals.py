@@ -162,7 +162,7 @@ def fixed_prompt_se(se: Float[np.ndarray, "*lead prompt"]) -> Float[np.ndarray, 
     """Standard error of a mean over just these prompts, from each prompt's own sampling noise: √(Σ se_i²)/N.
 
     It says how well the mean over the prompts at hand is known, not how it would fall on other prompts; prompts
-    without a standard error are left out. Source: STATISTICS §4.
+    without a standard error are left out. Source: numbers.md §4.
     """
     known = np.isfinite(se)
     with np.errstate(invalid="ignore", divide="ignore"):

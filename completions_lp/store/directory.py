@@ -1,7 +1,7 @@
 """The run directory: ``run.json``, and which stage writes which file."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,10 @@ from completions_lp.records import InputError
 from completions_lp.store.drawings import drop_figures
 from completions_lp.store.files import replace_file, to_plain
 
-SCHEMA_VERSION = 1
-
+SCHEMA_VERSION = 2
 
 STAGES = {
-    "vector": ("vectors",),
+    "vector": (),
     "sample": ("questions.parquet", "completions.parquet"),
     "score": (
         *("scores.parquet", "measures.parquet", "profile.parquet"),
@@ -29,7 +28,7 @@ STAGES = {
         "report.html",
     ),
 }
-"""What each stage writes; made anew, it makes what later stages wrote stale."""
+"""Files that each stage writes; the vector stage has a folder of its own, ``vectors/``."""
 
 
 def start_run(folder: Path, info: Mapping[str, Any]) -> None:
@@ -64,12 +63,14 @@ def read_info(folder: Path) -> dict[str, Any]:
     return dict(info)
 
 
-def drop_stale(folder: Path, stage: str) -> None:
-    """Remove what this stage and later ones made before it runs anew, so that no stale table is ever read."""
-    names = list(STAGES)
-    # Completions are the unsteered model's own: a new vector leaves them as they are.
-    for name in names[names.index("score" if stage == "vector" else stage) :]:
-        for file in STAGES[name]:
-            (folder / file).unlink(missing_ok=True)
-    if stage != "report":  # a report from the same scores has the same figures
+def drop_stages(folder: Path, stages: Sequence[str]) -> list[str]:
+    """Remove what these stages wrote, so that no stale table is ever read; returns the names of the files."""
+    dropped = []
+    for stage in stages:
+        for name in STAGES[stage]:
+            if (folder / name).is_file():
+                (folder / name).unlink()
+                dropped.append(name)
+    if "score" in stages:  # a report from the same scores has the same figures
         drop_figures(folder)
+    return dropped

@@ -1,17 +1,15 @@
 """Increases, measures, tokens and choices <-> their tables, one block of rows per condition."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
-from completions_lp.records import BASELINE, Choices, Completions, Condition, Increases, Measures, Prompt, TokenScores
+from completions_lp.records import BASELINE, Choices, Completions, Increases, Measures, TokenScores
 from completions_lp.store.completions import completion_ids
 from completions_lp.store.files import append_table, read_table, write_table
-
-CONDITION = ("vector", "kind", "layer", "multiplier", "positions")
+from completions_lp.store.keys import arrange_rows, condition_columns, find_completions, find_prompts
 
 
 def write_increases(folder: Path, increases: Increases) -> None:
@@ -31,13 +29,12 @@ def write_increases(folder: Path, increases: Increases) -> None:
 
 
 def read_increases(folder: Path, completions: Completions) -> Increases:
-    """Read the scores of a run, which stand in the order of its completions under each condition."""
-    table = read_table(folder / "scores.parquet", "score")
-    n = len(completions)
-    conditions = read_conditions(table, n)
-    shape = (len(conditions), n)
-    parts = {part: table[part].to_numpy().reshape(shape) for part in Increases.PARTS}
-    baseline = (table["logprob"].to_numpy().reshape(shape) - parts["increase"])[0]
+    """Read the scores of a run, each by the completion and the condition that its row names."""
+    path = folder / "scores.parquet"
+    table = read_table(path, "score")
+    conditions, rows = arrange_rows(path, table, find_completions(table, completions), len(completions))
+    parts = {part: table[part].to_numpy()[rows] for part in Increases.PARTS}
+    baseline = table["logprob"].to_numpy()[rows[0]] - parts["increase"][0] if len(rows) else np.zeros(len(completions))
     return Increases(completions, conditions, baseline, **parts)
 
 
@@ -56,21 +53,18 @@ def write_measures(folder: Path, measures: Measures) -> None:
     )
 
 
-def read_measures(folder: Path, prompts: Sequence[Prompt]) -> Measures:
-    """Read the measures of a run; a column that an earlier version did not write is NaN."""
-    table = read_table(folder / "measures.parquet", "score")
-    n = len(prompts)
-    conditions = read_conditions(table, n)
-    shape = (len(conditions), n)
+def read_measures(folder: Path, increases: Increases) -> Measures:
+    """Read the measures of a run, of the prompts and conditions of its scores."""
+    path, prompts, conditions = folder / "measures.parquet", increases.completions.prompts, increases.conditions
+    table = read_table(path, "score")
+    _, rows = arrange_rows(path, table, find_prompts(table, prompts), len(prompts), conditions)
+    first = rows[0] if len(rows) else np.zeros(0, dtype=np.int64)
     return Measures(
         tuple(prompts),
         conditions,
-        {name: table[name].to_numpy()[:n] for name in Measures.UNSTEERED},
-        {
-            name: table[name].to_numpy().reshape(shape) if name in table.column_names else np.full(shape, np.nan)
-            for name in Measures.STEERED
-        },
-        np.array(table["trust"].to_pylist()).reshape(shape),
+        {name: table[name].to_numpy()[first] for name in Measures.UNSTEERED},
+        {name: table[name].to_numpy()[rows] for name in Measures.STEERED},
+        np.array(table["trust"].to_pylist(), dtype=str)[rows],
     )
 
 
@@ -138,32 +132,12 @@ def write_choices(folder: Path, choices: Choices) -> None:
     )
 
 
-def read_choices(folder: Path, prompts: Sequence[Prompt]) -> Choices:
-    """Read the two-choice read-out of a run."""
-    table = read_table(folder / "choices.parquet", "score")
-    n = len(prompts)
-    letters = table.slice(0, n).select(["letter_1", "letter_2"]).to_pylist()
-    logprob = np.stack([table[f"logprob_{letter}"].to_numpy() for letter in "AB"], -1).reshape(-1, n, 2)
-    return Choices(
-        tuple(prompts),
-        tuple((row["letter_1"], row["letter_2"]) for row in letters),
-        read_conditions(table, n)[1:],
-        logprob[0],
-        logprob[1:],
-    )
-
-
-def condition_columns(conditions: Sequence[Condition], repeat: int) -> dict[str, np.ndarray]:
-    """Columns that name the condition, ``repeat`` rows of each."""
-    columns = {}
-    for name in CONDITION:
-        values = [getattr(condition, name) for condition in conditions]
-        dtype = {"layer": np.int16, "multiplier": np.float64}.get(name, object)
-        columns[name] = np.repeat(np.array(values, dtype=dtype), repeat)
-    return columns
-
-
-def read_conditions(table: pa.Table, repeat: int) -> tuple[Condition, ...]:
-    """The conditions of a table that has ``repeat`` rows of each, one after the other."""
-    first = table.select(CONDITION).take(pa.array(np.arange(0, table.num_rows, repeat)))
-    return tuple(Condition(**row) for row in first.to_pylist())
+def read_choices(folder: Path, increases: Increases) -> Choices:
+    """Read the two-choice read-out of a run, of the prompts and conditions of its scores."""
+    path, prompts, conditions = folder / "choices.parquet", increases.completions.prompts, increases.conditions
+    table = read_table(path, "score")
+    items = find_prompts(table, prompts)
+    _, rows = arrange_rows(path, table, items, len(prompts), (BASELINE, *conditions))
+    letters = [np.array(table[f"letter_{number}"].to_pylist(), dtype=object)[rows[0]] for number in (1, 2)]
+    logprob = np.stack([table[f"logprob_{letter}"].to_numpy()[rows] for letter in "AB"], -1)
+    return Choices(tuple(prompts), tuple(zip(*letters, strict=True)), conditions, logprob[0], logprob[1:])

@@ -9,7 +9,7 @@ from jaxtyping import Shaped
 
 from completions_lp.records import Measures
 from completions_lp.store.files import read_table, write_table
-from completions_lp.store.scores import condition_columns
+from completions_lp.store.keys import condition_columns
 
 ESTIMATED = ("p_A_steered", "p_A_steered_se", "p_A_steered_low", "p_A_steered_high")
 

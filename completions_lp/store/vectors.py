@@ -65,4 +65,14 @@ def read_vectors(folder: Path) -> tuple[SteeringVector, ...]:
     files = sorted((folder / "vectors").glob("*.safetensors"))
     if not files:
         raise InputError(f"{folder}: no vectors; run the vector stage first")
-    return tuple(sorted((read_vector(file) for file in files), key=lambda v: (v.kind != "target", v.name)))
+    return sort_vectors([read_vector(file) for file in files])
+
+
+def has_vectors(folder: Path) -> bool:
+    """Whether a run directory has any."""
+    return any((folder / "vectors").glob("*.safetensors"))
+
+
+def sort_vectors(vectors: Sequence[SteeringVector]) -> tuple[SteeringVector, ...]:
+    """The target first, then by name: the order in which their conditions are scored."""
+    return tuple(sorted(vectors, key=lambda vector: (vector.kind != "target", vector.name)))

@@ -47,7 +47,7 @@ def plot_agreement(
 ) -> Figure:
     """The sampled metric against the change of the two-choice logit diff: all cells, or the prompts of one.
 
-    Both are in nats and equal where every completion answers at once with one of the two letters (STATISTICS I5); off
+    Both are in nats and equal where every completion answers at once with one of the two letters (numbers.md I5); off
     the diagonal is what the first answer position does not show.
 
     Args:

@@ -42,7 +42,7 @@ RATIO, BOUND, OTHERS, DAMAGE = "log_ratio_A", "increase_to_answer_A", "increase_
 def plot_dose(report: Report, *, layer: int | None = None, axes: Axes | None = None) -> Figure:
     """Dose and response at one layer: the log ratio of P(A), its bound from the A completions, and the gap between.
 
-    The gap is KL(unsteered ‖ steered) among the texts that give A (STATISTICS I2); beside them the other completions
+    The gap is KL(unsteered ‖ steered) among the texts that give A (numbers.md I2); beside them the other completions
     (dashed) and −KL over all (dotted), the random directions (grey) and the slope over multipliers.
 
     Args:

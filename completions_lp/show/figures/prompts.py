@@ -166,7 +166,7 @@ def _draw_paired(panel: Axes, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def _find_ends(columns: Mapping[str, np.ndarray], name: str) -> list[Float[np.ndarray, " prompt"]]:
-    """Bounds where they certify the estimate, else one standard error each way (STATISTICS §3.4)."""
+    """Bounds where they certify the estimate, else one standard error each way (numbers.md §3.4)."""
     missing = np.full(len(columns["p_A"]), np.nan)
     se, low, high = (columns.get(f"{name}_{end}", missing) for end in ("se", "low", "high"))
     certified = columns["trust"] == "certified"

@@ -8,7 +8,7 @@ from completions_lp.show.text.text import Lookup, format_estimate
 
 
 def format_sentence(report: Report) -> str:
-    """The result in one sentence (STATISTICS §6), of the sweep's best cell.
+    """The result in one sentence (numbers.md §6), of the sweep's best cell.
 
     The cell was chosen on one half of the prompts and the numbers are of the other half; where no half could be held
     back, the sentence says so. Without P(A) it is about the headline.

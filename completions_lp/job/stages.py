@@ -2,14 +2,19 @@
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from completions_lp import store
+from completions_lp.job.config import EMBEDDED, Config, dump_config, load_config, make_config, merge_sections
+from completions_lp.job.machine import describe_machine, list_versions, read_peak, reset_peak
+from completions_lp.job.provenance import check_earlier, check_model, describe_stage, join_names, list_stale
+from completions_lp.job.results import finish_report, load
+from completions_lp.job.validation import validate_cells
 from completions_lp.model import Model, Usage, check_conditions, load_model
 from completions_lp.plan.validation import Validation, choose_cells, pick_cells
 from completions_lp.prompts import first_difference, load_pairs, load_prompts
@@ -26,11 +31,6 @@ from completions_lp.records import (
     pick_letters,
 )
 from completions_lp.report.best import pick_best
-from completions_lp.run.config import Config, dump_config, make_config
-from completions_lp.run.machine import describe_machine, list_versions, read_peak, reset_peak
-from completions_lp.run.results import load_report, make_report
-from completions_lp.run.settled import check_settled
-from completions_lp.run.validation import validate_cells
 from completions_lp.sample.draws import check_context, sample_completions
 from completions_lp.score.choices import read_choices
 from completions_lp.score.parts import score_completions
@@ -41,6 +41,38 @@ from completions_lp.steer.controls import draw_random_vectors, negate_vector, re
 from completions_lp.steer.vectors import average_differences, check_pairs, describe_source, read_differences
 
 
+def run(
+    config: str | Path | Config | None = None,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    tokens: bool = False,
+    progress: bool = True,
+    **sections: Mapping[str, Any],
+) -> Report:
+    """The whole job: vectors, completions, scores and the report.
+
+    Args:
+        config: A TOML file or a configuration; by default the run of the embedded model.
+        out: A run directory to write; by default nothing is written, and the report holds everything but the vectors.
+        overwrite: Replace a run that ``out`` already holds.
+        tokens: Keep every condition in ``tokens.parquet``, not only a few.
+        progress: Show progress bars.
+        sections: Keys of the configuration to override, by section: ``sampling={"n": 50}``.
+
+    Returns:
+        The report: means over prompts with their intervals, in nats and percentage points.
+
+    Raises:
+        InputError: Something in the configuration or the input is wrong, or ``out`` already holds a run.
+    """
+    base = config if isinstance(config, Config) else load_config(config or EMBEDDED)
+    whole = merge_sections(base, sections)
+    if out is not None and (Path(out) / "run.json").exists() and not overwrite:
+        raise InputError(f"{out} already holds a run; give another out, or overwrite=True to replace it")
+    return Run(whole, out, options=Options(tokens=tokens, progress=progress, fresh=overwrite)).all()
+
+
 @dataclass(frozen=True)
 class Options:
     """How a run behaves; nothing here changes a number."""
@@ -48,24 +80,31 @@ class Options:
     tokens: bool = False
     """Keep every condition in ``tokens.parquet``, not only a few."""
     progress: bool = True
+    fresh: bool = False
+    """Begin anew in a directory that already holds a run, instead of going on with it."""
+    tell: Callable[[str], None] = lambda _: None
+    """Gets what the user should know while it runs, such as which tables a stage has removed."""
 
 
 class Run:
-    """A run directory and its stages. Each stage reads what earlier ones left in the directory and writes its own.
+    """A run and its stages, each from the records of earlier ones, or else from what they left in the directory.
 
-    Everything that can be checked is checked before the network does any work and before anything is written.
+    Everything that can be checked is checked before the network does any work and before anything is written. Without
+    a directory nothing is written at all.
     """
 
-    def __init__(self, config: Config, folder: str | Path, *, options: Options | None = None) -> None:
+    def __init__(self, config: Config, folder: str | Path | None = None, *, options: Options | None = None) -> None:
         self.config = config
-        self.folder = Path(folder)
+        self.folder = None if folder is None else Path(folder)
         self.options = options or Options()
-        self.info: dict[str, Any] = {"config": dump_config(config), "seed": config.sampling.seed}
-        self.stored: dict[str, Any] = {}
-        if (self.folder / "run.json").is_file():
+        self.info: dict[str, Any] = {"stages": {}}
+        if self.folder is not None and (self.folder / "run.json").is_file():
             before = store.read_info(self.folder)
-            self.stored = before["config"]
-            self.info = {**before, **self.info}
+            if self.options.fresh:
+                store.drop_stages(self.folder, list(store.STAGES))
+            else:
+                self.info = before
+        self.info |= {"config": dump_config(config), "seed": config.sampling.seed}
 
     @classmethod
     def open(cls, folder: str | Path, *, options: Options | None = None) -> "Run":
@@ -73,12 +112,12 @@ class Run:
         return cls(make_config(store.read_info(Path(folder))["config"]), folder, options=options)
 
     def all(self) -> Report:
-        """The whole job."""
+        """The whole job, from record to record."""
         self.check()
-        self.vector()
-        self.sample()
-        self.score()
-        return self.report()
+        vectors = self.vector()
+        completions = self.sample()
+        scores, choices = self.score(completions, vectors)
+        return self.report(scores, choices, vectors)
 
     def check(self) -> None:
         """Raise InputError for whatever is wrong with the input of any stage, before any work is done."""
@@ -86,14 +125,15 @@ class Run:
         self._check_vector()
 
     def vector(self) -> tuple[SteeringVector, ...]:
-        """Stage 1: the target vector and its controls."""
+        """Stage 1: the target vector and its controls, in the precision in which they are stored."""
         self._check_vector()
         with self._stage("vector") as notes:
-            vectors = self._make_vectors()
-            store.write_vectors(self.folder, vectors)
-            quality = vectors[0].quality
-            notes["vector"] = {"n_pairs": vectors[0].provenance.get("n_pairs"), "quality": _jsonable(quality)}
-        return vectors
+            vectors = tuple(vector.round() for vector in self._make_vectors())
+            if self.folder is not None:
+                store.write_vectors(self.folder, vectors)
+            quality = {str(layer): vars(q) for layer, q in vectors[0].quality.items()}
+            notes["vector"] = {"n_pairs": vectors[0].provenance.get("n_pairs"), "quality": quality}
+        return store.sort_vectors(vectors)
 
     def sample(self) -> Completions:
         """Stage 2: completions of the unsteered model, labelled."""
@@ -104,24 +144,27 @@ class Run:
                 self.prompts,
                 sampling=self.config.sampling,
                 labelling=self.config.labelling,
-                memory_budget=self.config.run.memory_budget,
-                progress=self.options.progress,
+                **self._common,
             )
-            store.write_completions(self.folder, completions)
+            if self.folder is not None:
+                store.write_completions(self.folder, completions)
         return completions
 
-    def score(self) -> tuple[Scores, Choices]:
-        """Stage 3: the same token ids under every condition, and the two-choice read-out beside them."""
-        check_settled("score", self.info["config"], self.stored, self.folder)
-        completions = self._read_completions()
-        vectors = store.read_vectors(self.folder)
-        conditions = self._make_conditions(vectors)
+    def score(
+        self, completions: Completions | None = None, vectors: Sequence[SteeringVector] | None = None
+    ) -> tuple[Scores, Choices]:
+        """Stage 3: the same token ids under every condition, and the two-choice read-out beside them.
+
+        Without arguments, of what earlier stages have left in the directory.
+        """
+        if completions is None or vectors is None:
+            self._check_earlier("score")
+            completions, vectors = self._read_completions(), store.read_vectors(self._directory)
+        conditions, target = self._make_conditions(vectors), self.config.label.target
         check_conditions(self.model, vectors, conditions)
-        pick_letters(completions.prompts, self.config.label.target)
-        common: dict[str, Any] = {"memory_budget": self.config.run.memory_budget, "progress": self.options.progress}
-        target = self.config.label.target
-        with self._stage("score"), store.open_tokens(self.folder) as keep:
-            evaluation = score_completions(
+        pick_letters(completions.prompts, target)
+        with self._stage("score"), self._open_tokens() as keep:
+            scores = score_completions(
                 self.model,
                 completions,
                 vectors,
@@ -130,25 +173,29 @@ class Run:
                 kl=self.config.scoring.kl,
                 keep=keep,
                 keep_all=self.options.tokens,
-                **common,
+                **self._common,
             )
             if self.config.sampling.top_up:
-                measures, drawn = top_up(self.model, completions, vectors, evaluation.measures, target=target, **common)
-                evaluation = replace(evaluation, measures=measures)
-                if drawn:
+                measures, drawn = top_up(
+                    self.model, completions, vectors, scores.measures, target=target, **self._common
+                )
+                scores = replace(scores, measures=measures)
+                if drawn and self.folder is not None:
                     store.write_steered(self.folder, drawn)
-            store.write_increases(self.folder, evaluation.increases)
-            store.write_measures(self.folder, evaluation.measures)
-            store.write_profile(self.folder, summarize_profile(evaluation.profile))
-        with self._stage("choices"):
-            choices = read_choices(self.model, completions.prompts, vectors, conditions, target=target, **common)
-            store.write_choices(self.folder, choices)
-        return evaluation, choices
+            if self.folder is not None:
+                store.write_increases(self.folder, scores.increases)
+                store.write_measures(self.folder, scores.measures)
+                store.write_profile(self.folder, summarize_profile(scores.profile))
+        with self._time("choices"):
+            choices = read_choices(self.model, completions.prompts, vectors, conditions, target=target, **self._common)
+            if self.folder is not None:
+                store.write_choices(self.folder, choices)
+        return scores, choices
 
-    def report(self) -> Report:
-        """Stage 4: the numbers of the paper, from the stored tables alone; see ``results``."""
-        report = make_report(self.folder, config=self.config)
-        self.info = store.read_info(self.folder)
+    def report(self, scores: Scores, choices: Choices, vectors: Sequence[SteeringVector]) -> Report:
+        """Stage 4: the numbers of the paper. From the stored tables alone: ``results.make_report``."""
+        report = finish_report(self.config, self.info, scores, choices, vectors, folder=self.folder)
+        self.info = dict(report.info)
         return report
 
     def validate(self, *, layers: Sequence[int] = (), multipliers: Sequence[float] = (), draws: int = 50) -> Validation:
@@ -156,28 +203,28 @@ class Run:
 
         Without ``layers`` and ``multipliers``: in the best cell and two others, see ``choose_cells``.
         """
-        completions = self._read_completions()
-        measures = store.read_measures(self.folder, completions.prompts)
+        report = load(self._directory)
+        if report.measures is None or report.increases is None:
+            raise InputError(f"{self.folder}: nothing is estimated there; run the score stage first")
         if layers or multipliers:
-            conditions = pick_cells(measures, layers=layers, multipliers=multipliers)
+            conditions = pick_cells(report.measures, layers=layers, multipliers=multipliers)
         else:
-            best = pick_best(load_report(self.folder, config=self.config)).condition
-            conditions = choose_cells(measures, best=best)
-        with self._stage("validate"):
+            conditions = choose_cells(report.measures, best=pick_best(report).condition)
+        check_model("report", self.model.describe(), self.info["stages"], self._directory)
+        with self._time("validate"):
             validation = validate_cells(
                 self.model,
-                completions,
-                store.read_vectors(self.folder),
-                measures,
+                report.increases.completions,
+                store.read_vectors(self._directory),
+                report.measures,
                 conditions,
                 target=self.config.label.target,
                 draws=draws,
-                memory_budget=self.config.run.memory_budget,
-                progress=self.options.progress,
+                **self._common,
             )
             counted = {"n": validation.draws, "n_A": validation.hits, "share": validation.share}
             low, high = validation.limits
-            store.write_validation(self.folder, validation.measures, {**counted, "low": low, "high": high})
+            store.write_validation(self._directory, validation.measures, {**counted, "low": low, "high": high})
         return validation
 
     @cached_property
@@ -271,7 +318,7 @@ class Run:
         random = draw_random_vectors(target, controls.random_directions, seed=seed)
         return (target, *negated, *orthogonal, *random, *shuffled)
 
-    def _make_conditions(self, vectors: tuple[SteeringVector, ...] | list[SteeringVector]) -> tuple[Condition, ...]:
+    def _make_conditions(self, vectors: Sequence[SteeringVector]) -> tuple[Condition, ...]:
         """The grid, and the target vector with multiplier 0 at its lowest layer: the run's noise floor."""
         section = self.config.scoring
         layers = None if section.layers == "all" else section.layers
@@ -280,15 +327,50 @@ class Run:
             return grid
         return (replace(grid[0], vector=vectors[0].name, kind=vectors[0].kind, multiplier=0.0), *grid)
 
+    @property
+    def _directory(self) -> Path:
+        if self.folder is None:
+            raise InputError("this run has no directory to read from; give it one")
+        return self.folder
+
+    @property
+    def _common(self) -> dict[str, Any]:
+        return {"memory_budget": self.config.run.memory_budget, "progress": self.options.progress}
+
     def _read_completions(self) -> Completions:
-        return store.read_completions(self.folder, sampling=self.config.sampling, labelling=self.config.labelling)
+        return store.read_completions(self._directory, sampling=self.config.sampling, labelling=self.config.labelling)
+
+    def _open_tokens(self) -> Any:
+        return nullcontext(None) if self.folder is None else store.open_tokens(self.folder)
+
+    def _check_earlier(self, stage: str) -> None:
+        if self.folder is not None:
+            check_earlier(stage, self.info["config"], self.info["stages"], self.folder)
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[dict[str, Any]]:
-        """Time a stage and count its tokens; what it left in ``notes`` goes into ``run.json`` with them."""
-        if name in store.STAGES:
+        """A stage that writes tables: those that it makes stale go first; what it followed goes into ``run.json``."""
+        self._check_earlier(name)
+        config, made = self.info["config"], self.info["stages"]
+        if self.folder is not None:
+            check_model(name, self.model.describe(), made, self.folder)
             store.start_run(self.folder, self.info)
-            store.drop_stale(self.folder, name)
+            stale = list_stale(name, config, made)
+            dropped = store.drop_stages(self.folder, [name, *stale])
+            told = [file for file in dropped if file not in store.STAGES[name]]
+            if told:
+                self.options.tell(
+                    f"{name}: {join_names(told)} of an earlier {name} stage no longer hold and are removed"
+                )
+            for later in (name, *stale):
+                made.pop(later, None)
+        with self._time(name) as notes:
+            yield notes
+            made[name] = describe_stage(name, config, self.model.describe())
+
+    @contextmanager
+    def _time(self, name: str) -> Iterator[dict[str, Any]]:
+        """Time a step and count its tokens; what it left in the notes goes into ``run.json`` with them."""
         before = replace(self.model.usage) if "model" in self.__dict__ else None
         start = time.perf_counter()
         notes: dict[str, Any] = {}
@@ -298,19 +380,17 @@ class Run:
         peak = read_peak()
         if peak is not None:
             self.info.setdefault("memory", {})[name] = round(peak, 3)
-        self.info["machine"] = describe_machine()
-        if "model" in self.__dict__:
-            used, before = self.model.usage, before or Usage()
-            spent = {"tokens": used.tokens - before.tokens, "passes": used.passes - before.passes}
-            self.info.setdefault("token_counts", {})[name] = spent
-            self.info["model"] = self.model.describe()
-        self.info["versions"] = list_versions()
-        self.info.update(notes)
-        store.write_info(self.folder, self.info)
-
-
-def _jsonable(quality: Mapping[int, Any]) -> dict[str, Any]:
-    return {str(layer): vars(q) for layer, q in quality.items()}
+        used, before = self.model.usage, before or Usage()
+        spent = {"tokens": used.tokens - before.tokens, "passes": used.passes - before.passes}
+        self.info.setdefault("token_counts", {})[name] = spent
+        self.info |= {
+            "machine": describe_machine(),
+            "model": self.model.describe(),
+            "versions": list_versions(),
+            **notes,
+        }
+        if self.folder is not None:
+            store.write_info(self.folder, self.info)
 
 
 def _hash_file(source: str) -> str:

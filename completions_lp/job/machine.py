@@ -3,9 +3,10 @@
 import importlib.metadata
 import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 PACKAGES = ("completions-lp", "nnsight", "torch", "transformers", "datasets", "tokenizers", "numpy", "scipy")
 """Those on which the numbers of a run depend."""
@@ -31,19 +32,22 @@ def reset_peak() -> None:
         return
 
 
-def read_peak() -> float | None:
-    """Peak memory of this process on the host, in GiB, since ``reset_peak``; None on a system that does not tell."""
+def read_peak() -> float:
+    """The most memory that this process held in RAM (its resident set), in GiB.
+
+    On Linux it is the kernel's own mark since ``reset_peak``, which psutil does not pass on; on Windows (by psutil) and
+    elsewhere (by getrusage) that of the process since its start.
+    """
     try:
         lines = _STATUS.read_text().splitlines()
         return next(int(line.split()[1]) / 2**20 for line in lines if line.startswith("VmHWM:"))
     except (OSError, StopIteration):
         pass
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak / (2**30 if sys.platform == "darwin" else 2**20))
+    if psutil.WINDOWS:
+        return float(psutil.Process().memory_info().peak_wset / 2**30)
+    import resource  # not on Windows
+
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if psutil.MACOS else 2**20))
 
 
 def _find_version(package: str) -> str | None:

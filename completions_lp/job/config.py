@@ -1,0 +1,318 @@
+"""What a run is told: the configuration, its defaults and its checks.
+
+A TOML file has the sections and keys of the classes below; a key that is not given keeps its default, which is the
+embedded model with its own prompts and pairs. Paths in a file are relative to that file. The docstring below a key is
+its description, in the commented defaults and in the JSON schema alike.
+"""
+
+import difflib
+import json
+import textwrap
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic_core import ErrorDetails, from_json, to_json
+
+from completions_lp.records import InputError, Labelling, Positions, Rule, Sampling
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent / "data"
+"""The embedded model, prompts and pairs: inside an installed package, or beside it in a checkout."""
+EMBEDDED = DATA / "run.toml"
+"""The configuration of the embedded run."""
+LOCAL = (".json", ".jsonl", ".csv", ".parquet", ".safetensors")
+"""Endings that no name on a hub has."""
+PATHS = (("model", "name"), ("prompts", "path"), ("vector", "pairs"), ("vector", "path"), ("controls", "orthogonal_to"))
+"""Keys whose values may be paths."""
+NEEDED = {
+    "int_type": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "tuple_type": "a list",
+    "too_short": "a list of at least one",
+}
+"""What is needed, where pydantic has another word for it."""
+
+Layers = Literal["all"] | Annotated[tuple[int, ...], Field(min_length=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, with no keys but its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ModelSection(Section):
+    """Which model, and where it runs."""
+
+    name: str = str(DATA / "tiny-chooser")
+    """A hub name or a local folder."""
+    revision: str | None = None
+    """A branch, tag or commit of the hub."""
+    dtype: str = "auto"
+    """auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16, float16 or float64."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda, cuda:N or mps."""
+    remote: Literal[False] = False
+    """This version runs models on this machine only: leave it out."""
+
+
+class PromptsSection(Section):
+    """What is asked."""
+
+    path: str = str(DATA / "prompts" / "cautious.jsonl")
+    """Two-choice questions: a .json, .jsonl, .csv or .parquet file, or the name of a hub dataset."""
+    split: str = "train"
+    """Split of a hub dataset."""
+    revision: str | None = None
+    """Revision of a hub dataset."""
+    template: str = "{question}\n\nAnswer:"
+    """A format string over the file's fields, or "chat" for the model's own chat template."""
+    letters: tuple[str, ...] = ()
+    """Keep only prompts whose two answers are among these, for example ["A", "B"]; [] keeps all."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Keep only so many prompts, the first ones."""
+
+
+class VectorSection(Section):
+    """The steering vector: made from contrast pairs, or read from a file."""
+
+    pairs: str = str(DATA / "pairs" / "cautious.jsonl")
+    """Contrast pairs, in a file or dataset as for the prompts."""
+    path: str | None = None
+    """A finished vector, a .safetensors file of this package; then no pairs are read."""
+    read_token: str | int = "letter"
+    """Where a text is read: "letter" (the answer's token), "last", or an index such as -2."""
+    layers: Layers = "all"
+    """Layers that vectors are made for, 0-based blocks, or "all"."""
+
+
+class LabelSection(Section):
+    """When a completion counts as an answer, and which answer the numbers are of."""
+
+    rule: Rule = "letter"
+    """The answer as a letter that stands alone, as a token, as a substring, or by a regular expression."""
+    target: str = "matching"
+    """The answer whose probability is measured: "matching" is each prompt's own behaviour-matching one; or a letter."""
+    within: int = 10
+    """Only so many tokens, the first ones, decide."""
+    pattern: str = ""
+    """For rule = "regex", and only for it: a regular expression in which {letter} stands for the answer."""
+
+
+class ScoringSection(Section):
+    """Under which conditions the completions are scored: layers x multipliers."""
+
+    layers: Layers = "all"
+    """Layers whose output the vector is added to, 0-based blocks, or "all"."""
+    multipliers: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)] = (-2.0, -1.0, 1.0, 2.0)
+    """What the vector is multiplied with."""
+    positions: Positions = "completion"
+    """What is steered: "completion" is from the last prompt token on, "all" the prompt too."""
+    kl: bool = True
+    """Read entropies and divergences, too; without them there is no KL and no sampler test."""
+
+
+class ControlsSection(Section):
+    """Vectors that the target vector is compared with."""
+
+    random_directions: Count = 0
+    """Random vectors of the same norm; 19 or more for a p-value."""
+    shuffled_labels: Count = 0
+    """Vectors from the same pairs with signs flipped at random."""
+    negated: bool = False
+    """The vector with the opposite sign."""
+    orthogonal_to: tuple[str, ...] = ()
+    """Vector files; the target without its part along these, at its own norm, is a control of kind orthogonal."""
+
+
+class RunSection(Section):
+    """What a run may use."""
+
+    memory_budget: Annotated[float, Field(gt=0)] | None = None
+    """GiB that a pass may take; a quarter of the free memory by default."""
+    workers: Literal[1] = 1
+    """This version runs in one process: leave it at 1."""
+
+
+class Config(Section):
+    """A whole run."""
+
+    model: ModelSection = ModelSection()
+    prompts: PromptsSection = PromptsSection()
+    vector: VectorSection = VectorSection()
+    sampling: Sampling = Sampling()
+    label: LabelSection = LabelSection()
+    scoring: ScoringSection = ScoringSection()
+    controls: ControlsSection = ControlsSection()
+    run: RunSection = RunSection()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
+        _ = self.labelling
+        if self.vector.path is not None and self.controls.shuffled_labels:
+            raise InputError(
+                "[controls] shuffled_labels needs contrast pairs, and [vector] path gives a finished vector"
+            )
+        made, wanted = self.vector.layers, self.scoring.layers
+        if self.vector.path is None and made != "all" and wanted != "all" and (missing := set(wanted) - set(made)):
+            raise InputError(
+                f"[scoring] layers has layer {min(missing)}, for which no vector is made: "
+                f"[vector] layers is {list(made)}"
+            )
+        return self
+
+    @property
+    def labelling(self) -> Labelling:
+        """The label rule as a record."""
+        return Labelling(rule=self.label.rule, within=self.label.within, pattern=self.label.pattern)
+
+
+def load_config(
+    path: str | Path | None = None, overrides: Sequence[str] = (), *, base: Mapping[str, Any] | None = None
+) -> Config:
+    """Read a TOML file (or nothing: ``base``, or else the defaults) and apply ``section.key=value`` overrides.
+
+    Raises:
+        InputError: The file is missing or not TOML, a key is unknown (the nearest one is named) or has a wrong type.
+    """
+    values: dict[str, Any] = {name: dict(section) for name, section in (base or {}).items()}
+    if path is not None:
+        values = _read_toml(Path(path))
+    for override in overrides:
+        _apply_override(values, override)
+    return make_config(values)
+
+
+def make_config(values: Mapping[str, Any]) -> Config:
+    """A configuration from nested dictionaries, as they stand in a TOML file or in ``run.json``.
+
+    Raises:
+        InputError: A key is unknown (the nearest one is named), has a wrong type, or does not go with another.
+    """
+    text = to_json(values, inf_nan_mode="constants", fallback=str)
+    try:  # strict: no text is taken for a number; in JSON, lists are right for tuples all the same
+        return Config.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        raise InputError(_explain(error.errors(), from_json(text))) from None
+
+
+def merge_sections(config: Config, sections: Mapping[str, Mapping[str, Any]]) -> Config:
+    """A configuration with other values for some keys, given by section.
+
+    Raises:
+        InputError: A key is unknown or has a wrong value.
+    """
+    values = dump_config(config)
+    for name, section in sections.items():
+        values[name] = {**values.get(name, {}), **dict(section)}
+    return make_config(values)
+
+
+def dump_config(config: Config) -> dict[str, Any]:
+    """Nested dictionaries that ``make_config`` takes back."""
+    return config.model_dump()
+
+
+def make_schema() -> dict[str, Any]:
+    """The JSON schema of a configuration file, by which editors complete and check it."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+
+
+def format_defaults() -> str:
+    """Every section and key with its default and what it means: TOML that reads back as the defaults."""
+    lines = _comment("Every key with its default, which a key that is left out keeps. Paths are relative to this file.")
+    for section, values in dump_config(Config()).items():
+        described = _describe_section(section)
+        lines += ["", *_comment(described["description"]), f"[{section}]"]
+        for key, value in values.items():
+            lines += _comment(described["properties"][key]["description"])
+            lines += ["# " * (value is None) + f"{key} = {json.dumps(value, ensure_ascii=False)}"]  # TOML has no null
+    return "\n".join(lines) + "\n"
+
+
+def _comment(text: str) -> list[str]:
+    return textwrap.wrap(text, 110, initial_indent="# ", subsequent_indent="# ")
+
+
+def _describe_section(name: str) -> dict[str, Any]:
+    """What the schema says of a section: its description, and those of its keys as ``properties``."""
+    schema = Config.model_json_schema()
+    section: dict[str, Any] = schema["$defs"][schema["properties"][name]["$ref"].rpartition("/")[2]]
+    return section
+
+
+def _explain(errors: Sequence[ErrorDetails], values: Mapping[str, Any]) -> str:
+    """The first thing that is wrong: what was got, and what is needed."""
+    kind, where = errors[0]["type"], errors[0]["loc"]
+    if kind == "value_error":  # a check of our own
+        return str(errors[0]["ctx"]["error"])
+    section = str(where[0])
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        if len(where) == 1:
+            return _name_nearest(section, list(Config.model_fields), "section")
+        return _name_nearest(str(where[1]), list(_describe_section(section)["properties"]), f"key of [{section}]")
+    if len(where) == 1:
+        return f"[{section}] must be a section with keys, got {values[section]!r}"
+    needed: dict[str, str] = {}  # by alternative, where a key may be of two types
+    for error in errors:
+        if error["loc"][:2] == where[:2]:
+            inner = error["loc"][2:]
+            words = NEEDED.get(error["type"], error["msg"].removeprefix("Input should be "))
+            words = f"a list (each entry {words})" if inner and isinstance(inner[-1], int) else words
+            needed.setdefault(str(inner[0]) if inner and isinstance(inner[0], str) else "", words)
+    key = str(where[1])
+    meaning = " ".join(_describe_section(section)["properties"][key]["description"].split())
+    return f"[{section}] {key} is {values[section][key]!r}; it must be {' or '.join(needed.values())}. {meaning}"
+
+
+def _name_nearest(name: str, known: Sequence[str], what: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0)
+    return f"unknown {what}: {name!r}; the nearest is {near[0]!r}. Known: {', '.join(known)}"
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path}: not a TOML file: {error}") from None
+    for section, key in PATHS:
+        if isinstance(values.get(section), dict) and key in values[section]:
+            values[section][key] = _resolve(values[section][key], path.parent)
+    return values
+
+
+def _resolve(given: Any, folder: Path) -> Any:
+    """A path, or a list of them, relative to the configuration file; a hub name stays as it is."""
+    if isinstance(given, list):
+        return [_resolve(item, folder) for item in given]
+    if not isinstance(given, str):
+        return given  # which is told when types are checked
+    candidate = folder / Path(given).expanduser()
+    return str(candidate.resolve()) if is_local(given) or candidate.exists() else given
+
+
+def is_local(source: str) -> bool:
+    """Whether a name can only be a path: no dataset or model of a hub looks like it."""
+    return source.startswith((".", "/", "~")) or source.endswith(LOCAL)
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    name, found, text = override.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (found and dot and section and key):
+        raise InputError(f"--set {override!r}: write section.key=value, for example --set sampling.n=50")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    values.setdefault(section, {})
+    if isinstance(values[section], dict):
+        values[section][key] = value

@@ -1,0 +1,178 @@
+"""A run directory <-> its report, without a model: what every later look at a run begins with."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from completions_lp import store
+from completions_lp.job.config import Config, dump_config, make_config
+from completions_lp.job.provenance import check_earlier
+from completions_lp.records import Choices, InputError, Report, Scores, SteeringVector, VectorQuality
+from completions_lp.report import summarize
+from completions_lp.show.figures import GALLERY, check_names
+from completions_lp.show.page import Figure, make_page, name_run
+from completions_lp.show.text import format_latex, format_report
+
+
+def load(folder: str | Path) -> Report:
+    """The report of what a run directory holds, from its stored scores; writes nothing, needs no model and no torch.
+
+    Raises:
+        InputError: It is not a run directory, or a stage is missing.
+    """
+    folder = Path(folder)
+    info = store.read_info(folder)
+    config = make_config(info["config"])
+    completions = store.read_completions(folder, sampling=config.sampling, labelling=config.labelling)
+    increases = store.read_increases(folder, completions)
+    report = summarize(
+        increases,
+        store.read_choices(folder, increases),
+        store.read_measures(folder, increases),
+        target=config.label.target,
+        seed=config.sampling.seed,
+        profile=store.read_profile(folder),
+    )
+    return replace(report, quality=_read_quality(folder), info=info)
+
+
+def make_report(folder: str | Path, *, config: Config | None = None) -> Report:
+    """The last stage: the numbers of the paper from the stored tables, written beside them.
+
+    Raises:
+        InputError: A stage is missing, or ``config`` differs from what an earlier stage has followed.
+    """
+    folder = Path(folder)
+    info = store.read_info(folder)
+    if config is not None:
+        check_earlier("report", dump_config(config), info["stages"], folder)
+    start = time.perf_counter()
+    return _write_report(load(folder), folder, start)
+
+
+def finish_report(
+    config: Config,
+    info: dict[str, Any],
+    scores: Scores,
+    choices: Choices,
+    vectors: Sequence[SteeringVector],
+    *,
+    folder: Path | None,
+) -> Report:
+    """The last stage from the records of the earlier ones; written where there is a directory."""
+    start = time.perf_counter()
+    report = summarize(scores, choices, target=config.label.target, seed=config.sampling.seed)
+    quality = next((vector.quality for vector in vectors if vector.kind == "target"), {})
+    report = replace(report, quality=quality, info=info)
+    return report if folder is None else _write_report(report, folder, start)
+
+
+def save(report: Report, folder: str | Path) -> Path:
+    """Write a report into a new run directory, with completions and scores, so that ``load`` gives it back.
+
+    Vectors are not part of a report: ``vectors/`` stays empty, and the ``score`` stage cannot be run again from there.
+
+    Args:
+        report: Made by ``run``, ``load`` or ``summarize``.
+        folder: Of the run directory; made where there is none.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: The folder is there and not empty, or the report has no completions, read-out or measures behind it.
+    """
+    folder = Path(folder)
+    if folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty; a report is saved in a folder of its own: give a new one")
+    increases, measures, choices = report.increases, report.measures, report.choices
+    if increases is None or measures is None or choices is None:
+        raise InputError("this report lacks the completions, the read-out or the measures behind it; save a whole one")
+    completions = increases.completions
+    label = {**asdict(completions.labelling), "target": report.target}
+    info = {"config": {"sampling": asdict(completions.sampling), "label": label}, "stages": {}, **report.info}
+    store.start_run(folder, info)
+    store.write_completions(folder, completions)
+    store.write_increases(folder, increases)
+    store.write_measures(folder, measures)
+    store.write_profile(folder, report.profile)
+    store.write_choices(folder, choices)
+    _write_report(replace(report, info=info), folder, time.perf_counter())
+    return folder
+
+
+def _write_report(report: Report, folder: Path, start: float) -> Report:
+    """Write everything that is made of a report, ``run.json`` last but for the page."""
+    info: dict[str, Any] = {**report.info}
+    store.drop_stages(folder, ["report"])
+    store.write_report(folder, report, format_report(report, title=name_run(info), quality=report.quality))
+    info["timings"] = {**info.get("timings", {}), "report": round(time.perf_counter() - start, 3)}
+    info |= {"checks": dict(report.checks), "warnings": list(report.warnings), "errors": list(report.errors)}
+    info["best"] = None if report.best is None else _list_fields(report)
+    store.write_info(folder, info)
+    report = replace(report, info=info)
+    write_page(folder, report)
+    return report
+
+
+def _list_fields(report: Report) -> dict[str, Any]:
+    """The best cell as ``run.json`` has it: flat."""
+    assert report.best is not None  # noqa: S101  asked for only where there is one
+    fields = asdict(report.best)
+    return {**fields.pop("condition"), **fields}
+
+
+def draw_figures(folder: str | Path, *, names: Sequence[str] = ()) -> list[Path]:
+    """Draw figures of a run into its ``figures/``: PDF, PNG, the tidy CSV behind it and the caption of each.
+
+    Args:
+        folder: The run directory, its report made.
+        names: Names of ``figures.GALLERY``; by default all.
+
+    Returns:
+        The PDFs. The table of the main numbers lies beside them as LaTeX, and ``report.html`` is made anew with them.
+
+    Raises:
+        InputError: There is no such figure, or a stage is missing.
+    """
+    folder = Path(folder)
+    check_names(names)
+    report = load(folder)
+    validation = store.read_validation(folder)
+    drawn = []
+    for name in names or GALLERY:
+        options = {"validation": validation} if name == "diagnostics" else {}
+        entry = GALLERY[name]
+        figure, table = entry.plot(report, **options), entry.tabulate(report, **options)
+        drawn.append(store.write_figure(folder / "figures", name, figure, table, entry.caption(report, **options)))
+    store.write_text(folder / "figures" / "table.tex", format_latex(report))
+    write_page(folder, report)
+    return drawn
+
+
+def write_page(folder: str | Path, report: Report | None = None) -> Path:
+    """Write ``report.html`` with what the run directory holds, the figures in its ``figures/`` included.
+
+    Args:
+        folder: The run directory.
+        report: Its report, where it is at hand; else it is made from the stored tables.
+
+    Raises:
+        InputError: It is not a run directory, or a stage is missing.
+    """
+    folder = Path(folder)
+    report = report or load(folder)
+    completions = None if report.increases is None else report.increases.completions
+    tokens = None if completions is None else store.read_token_increases(folder, completions)
+    figures = [Figure(*found) for found in store.read_figures(folder)]
+    path = folder / "report.html"
+    store.write_text(path, make_page(report, report.info, figures=figures, tokens=tokens))
+    return path
+
+
+def _read_quality(folder: Path) -> Mapping[int, VectorQuality]:
+    """How well the stored target vector is known, by layer; empty where its file does not say."""
+    vectors = store.read_vectors(folder) if store.has_vectors(folder) else ()
+    return next((v.quality for v in vectors if v.kind == "target"), {})
