@@ -65,7 +65,7 @@ def finish_report(
     start = time.perf_counter()
     report = summarize(scores, choices, target=config.label.target, seed=config.sampling.seed)
     quality = next((vector.quality for vector in vectors if vector.kind == "target"), {})
-    report = replace(report, quality=quality, info=info)
+    report = replace(report, tokens=scores.tokens, quality=quality, info=info)
     return report if folder is None else _write_report(report, folder, start)
 
 
@@ -143,10 +143,8 @@ def draw_figures(folder: str | Path, *, names: Sequence[str] = ()) -> list[Path]
     validation = store.read_validation(folder)
     drawn = []
     for name in names or GALLERY:
-        options = {"validation": validation} if name == "diagnostics" else {}
-        entry = GALLERY[name]
-        figure, table = entry.plot(report, **options), entry.tabulate(report, **options)
-        drawn.append(store.write_figure(folder / "figures", name, figure, table, entry.caption(report, **options)))
+        view = GALLERY[name](report, **({"validation": validation} if name == "diagnostics" else {}))
+        drawn.append(view.save(folder / "figures" / name))
     store.write_text(folder / "figures" / "table.tex", format_latex(report))
     write_page(folder, report)
     return drawn
@@ -165,7 +163,9 @@ def write_page(folder: str | Path, report: Report | None = None) -> Path:
     folder = Path(folder)
     report = report or load(folder)
     completions = None if report.increases is None else report.increases.completions
-    tokens = None if completions is None else store.read_token_increases(folder, completions)
+    tokens = report.tokens
+    if tokens is None and completions is not None:
+        tokens = store.read_token_increases(folder, completions)
     figures = [Figure(*found) for found in store.read_figures(folder)]
     path = folder / "report.html"
     store.write_text(path, make_page(report, report.info, figures=figures, tokens=tokens))

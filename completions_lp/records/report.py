@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from completions_lp.records.base import InputError, Kind, Positions
 from completions_lp.records.measures import Measures
-from completions_lp.records.scores import Choices, Increases
+from completions_lp.records.scores import Choices, Increases, TokenIncreases
 from completions_lp.records.steering import Condition, VectorQuality
 
 NAN = float("nan")
@@ -152,6 +152,8 @@ class Report:
     measures: Measures | None = None
     choices: Choices | None = None
     """The two-choice read-out behind the rows."""
+    tokens: TokenIncreases | None = None
+    """Increases of single tokens under a few conditions, where they are at hand."""
     quality: Mapping[int, VectorQuality] = field(default_factory=dict)
     """How well the target vector is known, by layer; empty where that is not known."""
     info: Mapping[str, Any] = field(default_factory=dict)

@@ -144,6 +144,8 @@ class Scores:
     increases: Increases
     measures: Measures
     profile: Profile
+    tokens: TokenIncreases | None = None
+    """Of a few conditions: the best cell's layer."""
 
     def __repr__(self) -> str:
         return f"Scores({len(self.increases.conditions)} conditions x {self.increases.completions!r})"

@@ -189,7 +189,7 @@ def _keep_finite(value: Any) -> Any:
 
 
 def _list_prompts(
-    prompts: list[Prompt], completions: Completions, rows: list[Int[np.ndarray, " row"]]
+    prompts: list[Prompt], completions: Completions, rows: list[Int[np.ndarray, " _"]]
 ) -> dict[str, list[Any]]:
     """The prompts, and how many completions and tokens each has."""
     return {
