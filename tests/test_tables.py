@@ -30,7 +30,7 @@ NARROW = 150
 
 def make(conditions=None, n_prompts=24, **options):
     increases = draw_increases(n_prompts, conditions)
-    return summarize(increases, draw_choices(increases), draw_measures(increases), **options)
+    return summarize(increases, draw_choices(increases), draw_measures(increases), target="A", **options)
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +107,9 @@ def test_the_table_has_one_line_per_condition_and_what_is_needed_first(report):
 
 def test_without_measures_the_table_is_about_the_increases(report):
     increases = report.increases
-    rows = read_table(format_table(summarize(increases)))
+    rows = read_table(format_table(summarize(increases, target="A")))
     assert list(rows[0]) == ["layer", "mult", "to the answer", "whole, A", "whole, not A", "whole, all", "n"]
-    assert "logit diff" in read_table(format_table(summarize(increases, draw_choices(increases))))[0]
+    assert "logit diff" in read_table(format_table(summarize(increases, draw_choices(increases), target="A")))[0]
 
 
 def test_names_stand_where_they_differ():
@@ -162,7 +162,7 @@ def test_the_sentence_is_that_of_the_template(report):
 
 def test_the_sentence_falls_back_in_words(report):
     increases = report.increases
-    plain = format_sentence(summarize(increases))
+    plain = format_sentence(summarize(increases, target="A"))
     assert plain.startswith("Log prob of the 'A' completions, to the answer: ")
     assert "multiplier +0" not in plain
     assert plain.endswith("and chosen for it.")
@@ -172,7 +172,7 @@ def test_the_sentence_falls_back_in_words(report):
     assert "; not compared with random directions)" in format_sentence(none)
     drawn = draw_measures(none.increases)
     no_kl = change(drawn, kl=np.full_like(drawn.steered["kl"], np.nan))
-    assert "KL(p‖q) not read" in format_sentence(summarize(none.increases, None, no_kl))
+    assert "KL(p‖q) not read" in format_sentence(summarize(none.increases, None, no_kl, target="A"))
     small = format_sentence(make(list_conditions(layers=(0,), multipliers=(1.0, 2.0)), 8))
     assert "(no interval, N=4 prompts;" in small
     assert "[" not in small.split(";")[0]
@@ -201,7 +201,7 @@ def test_where_no_half_could_be_held_back_the_sentence_says_so():
 def test_the_sentence_without_a_single_answer():
     increases = draw_increases(8)
     completions = dataclasses.replace(increases.completions, label=np.full(40, "B"))
-    text = format_sentence(summarize(dataclasses.replace(increases, completions=completions)))
+    text = format_sentence(summarize(dataclasses.replace(increases, completions=completions), target="A"))
     assert text == "No prompt has a completion with the target answer: the average increase is undefined."
 
 
@@ -233,7 +233,7 @@ def test_every_block_is_there_and_narrow(report):
 
 def test_blocks_without_numbers_are_left_out():
     increases = draw_increases(8, list_conditions(layers=(0,), multipliers=(1.0,)))
-    text = format_report(summarize(increases), title="t", quality={})
+    text = format_report(summarize(increases, target="A"), title="t", quality={})
     headings = re.findall(r"^## (.*)$", text, re.M)
     assert headings == [
         *("The run", "At a glance", "The average increase and its bound", "Whole completions and divergences"),
@@ -349,7 +349,7 @@ def test_the_head_says_what_was_measured(report):
 def test_checks_that_were_not_made_say_so(report):
     text = format_checks(report)
     assert f"Noise floor (largest change under multiplier 0): {report.checks['noise_floor']:.1e} nats;" in text
-    assert f"t = {report.checks['sampler_z']:+.1f};" in text
+    assert f"z = {report.checks['sampler_z']:+.1f};" in text
     bare = Report("A", (), {}, {"noise_floor": math.nan, "sampler_gap": 1e-6})
     assert format_checks(bare).count("not measured") == 4
 
@@ -373,5 +373,5 @@ def test_a_report_of_nothing_is_no_crash():
     text = format_report(Report("A", (), {}, {}), title="t", quality={})
     assert "No prompt has a completion with the target answer" in text
     assert format_table(Report("A", (), {}, {})) == "layer  mult"
-    one = summarize(draw_increases(1, list_conditions(layers=(0,))))
+    one = summarize(draw_increases(1, list_conditions(layers=(0,))), target="A")
     assert "undefined" in format_report(one, title="t", quality={})

@@ -8,9 +8,8 @@ from completions_lp.quantities import SWEPT
 from completions_lp.records import Increases, ReportRow
 from completions_lp.report.controls import find_sweep
 from completions_lp.report.prompts import Columns
-from completions_lp.stats import MIN_CLUSTERS, MIN_DIRECTIONS
+from completions_lp.stats import FEW_CLUSTERS, MIN_CLUSTERS, MIN_DIRECTIONS
 
-FEW_PROMPTS = 20
 SKEW = 0.25
 """Bootstrap-t limits that are further from the t limits than this share of the interval's width are told."""
 
@@ -45,7 +44,7 @@ def _tell_sample(increases: Increases, columns: Columns) -> list[str]:
         told.append(
             f"too few prompts: {n} independent units; points only, no interval and no p-value below {MIN_CLUSTERS}"
         )
-    elif n < FEW_PROMPTS:
+    elif n < FEW_CLUSTERS:
         told.append(f"few prompts: {n} independent units; intervals are wide and lean on normality")
     if not increases.completions.sampling.is_ancestral:
         told.append(

@@ -22,7 +22,7 @@ def read_choices(
     vectors: Sequence[SteeringVector],
     conditions: Sequence[Condition],
     *,
-    target: str = "A",
+    target: str = "matching",
     memory_budget: float | None = None,
     batch_size: int | None = None,
     engine: Engine = "auto",

@@ -7,6 +7,7 @@ import numpy as np
 
 from completions_lp.plan.costs import Cost
 from completions_lp.plan.forecast import Plan, sum_tokens
+from completions_lp.plan.validation import LARGEST_BIAS, Verdict
 from completions_lp.records import Condition, Estimate, Measures
 from completions_lp.show.text.text import DASH, align, format_estimate, printable
 
@@ -44,11 +45,11 @@ def format_costs(costs: tuple[Cost, ...]) -> str:
 
 
 def format_validation(
-    measures: Measures, differences: tuple[Estimate, ...], biased: tuple[bool | None, ...], share: np.ndarray
+    measures: Measures, differences: tuple[Estimate, ...], verdicts: tuple[Verdict, ...], share: np.ndarray
 ) -> str:
     """One line per condition: what was estimated, what direct draws gave, their difference and what follows."""
     rows = [["cell", "estimated", "direct", "difference", "red", "verdict"]]
-    for c, (condition, e, wrong) in enumerate(zip(measures.conditions, differences, biased, strict=True)):
+    for c, (condition, e, verdict) in enumerate(zip(measures.conditions, differences, verdicts, strict=True)):
         trust = measures.trust[c]
         graded = int((trust != "").sum())
         rows.append(
@@ -58,7 +59,7 @@ def format_validation(
                 f"{np.nanmean(share[c]):.3f}",
                 format_estimate(Estimate(e.value, e.low, e.high, e.level, "", e.n, e.n_clusters, e.method)),
                 f"{(trust == 'red').sum()} of {graded}",
-                _VERDICTS[wrong],
+                _VERDICTS[verdict],
             ]
         )
     return align(rows)
@@ -88,10 +89,11 @@ def format_time(seconds: float) -> str:
 
 
 _TITLES = ["samples", "prompts", "detectable", "network tokens", "time"]
-_VERDICTS = {
-    None: "too few prompts to tell",
-    False: "agrees",
-    True: "biased: sample the steered model (sampling.top_up) for this multiplier",
+_VERDICTS: Mapping[Verdict, str] = {
+    "too few prompts": "too few prompts to tell",
+    "agrees": f"agrees within {LARGEST_BIAS:g}",
+    "cannot tell": f"cannot tell: the interval reaches past {LARGEST_BIAS:g}; take more prompts or draws",
+    "biased": "biased: sample the steered model (sampling.top_up) for this multiplier",
 }
 
 
