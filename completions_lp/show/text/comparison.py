@@ -96,14 +96,17 @@ def _count(d: Difference) -> tuple[int, ...]:
 
 def _say_prompts(shown: Sequence[Difference]) -> str:
     """Over which prompts each column is: in words where they are the same in all lines."""
-    first, second, *shared = (f" {n}" for n in _count(shown[0]))
     if len({_count(d) for d in shown}) > 1:
-        first, second, shared = "", "", [""] if any(d.paired for d in shown) else []
-    told = f"First is the mean over the{first} prompts of the first run, second over the{second} of the second"
+        return (
+            "Prompts: those of the first run, of the second, and the shared ones where the difference is taken prompt by "
+            "prompt, so that it need not be the difference of the two means; else it is of independent samples."
+        )
+    first, second, *shared = _count(shown[0])
+    told = f"First is the mean over the {first} prompts of the first run, second over the {second} of the second"
     if not shared:
         return f"{told}; these are independent samples, and the difference is of their means."
     return (
-        f"{told}; their difference is taken prompt by prompt over the{shared[0]} shared ones, so it need not be the "
+        f"{told}; their difference is taken prompt by prompt over the {shared[0]} shared ones, so it need not be the "
         "difference of the two means."
     )
 
