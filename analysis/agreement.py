@@ -1,11 +1,15 @@
 """The sampled metric against the two-choice logit diff, in every cell of layer and multiplier.
 
-With --layer and --multiplier, for the prompts of one cell.
+With ``layer`` and ``multiplier``, for the prompts of one cell.
 
-    python analysis/agreement.py RUN_DIR [RUN_DIR ...] [--layer 2 --multiplier 1] [--out DIR]
+    python analysis/agreement.py RUN_DIR
 """
 
-from drawing import draw
+import sys
 
-if __name__ == "__main__":
-    draw("agreement", __doc__, "quantity", "layer", "multiplier")
+import completions_lp as clp
+
+report = clp.load(sys.argv[1])
+view = clp.Agreement.of(report)
+view.save("agreement")
+print(view.caption)

@@ -214,7 +214,7 @@ def _score_random(case: Case, *, samples: int, prompts: int, budget: float) -> N
         lengths=np.full(n, 10, dtype=np.int32),
         counts=np.ones(n, dtype=np.int32),
         ended=np.zeros(n, dtype=bool),
-        label=np.array(["none"] * n),
+        label=np.array([""] * n),
         answer_index=np.full(n, -1, dtype=np.int32),
         logprob=np.zeros(shape, dtype=np.float32),
         text=("",) * n,

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 import transformers
 
+from completions_lp.job.config import DATA
 from completions_lp.model import Model, load_model, wrap_model
 from completions_lp.prompts import load_prompts
 from completions_lp.records import Condition, Prompt, Sampling, SteeringVector
-from completions_lp.run.config import DATA
 from completions_lp.steer.conditions import make_conditions
 
 EMBEDDED = "embedded"

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from completions_lp.job.config import EMBEDDED, load_config
+from completions_lp.job.validation import validate_cells
 from completions_lp.model import load_model
 from completions_lp.plan.validation import Validation
 from completions_lp.prompts import load_pairs, load_prompts
 from completions_lp.records import Measures, Sampling
-from completions_lp.run.config import EMBEDDED, load_config
-from completions_lp.run.validation import validate_cells
 from completions_lp.sample.draws import sample_completions
 from completions_lp.score.grid import score_tokens
 from completions_lp.score.measures import measure_completions

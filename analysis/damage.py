@@ -1,11 +1,17 @@
 """Efficacy against damage: the change of P(A) against KL(unsteered || steered) per token.
 
-The stepped line is the Pareto front: cells that no other beats on both axes.
+The stepped line is the Pareto front: cells that no other beats on both axes. They are printed, from the tidy rows.
 
-    python analysis/damage.py RUN_DIR [RUN_DIR ...] [--quantity delta_p_A] [--out DIR]
+    python analysis/damage.py RUN_DIR
 """
 
-from drawing import draw
+import sys
 
-if __name__ == "__main__":
-    draw("damage", __doc__, "quantity")
+import completions_lp as clp
+
+report = clp.load(sys.argv[1])
+view = clp.Damage.of(report)
+view.save("damage")
+for row in view.rows:
+    if row["on_front"]:
+        print(f"layer {row['layer']}, {row['multiplier']:+g}: {row['value']:+.1f} {row['unit']}")

@@ -1,11 +1,16 @@
-"""Can the numbers be believed? The estimator against steered draws, effective draws, weights, trust, sampler, null.
+"""Can the numbers be believed? Trust, weights, effective draws, the sampler, and the null of the random directions.
 
-Panel (a) needs draws of the steered model, which `completions-lp plan RUN_DIR --validate` makes; else it stays empty.
+Draws of the steered model itself are among them where ``completions-lp plan RUN_DIR --validate`` has made some.
 
-    python analysis/diagnostics.py RUN_DIR [RUN_DIR ...] [--layer 2] [--out DIR]
+    python analysis/diagnostics.py RUN_DIR
 """
 
-from drawing import draw
+import sys
+from pathlib import Path
 
-if __name__ == "__main__":
-    draw("diagnostics", __doc__, "layer")
+import completions_lp as clp
+
+folder = Path(sys.argv[1])
+view = clp.Diagnostics.of(clp.load(folder), validation=clp.read_validation(folder))
+view.save("diagnostics")
+print(view.caption)

@@ -1,11 +1,13 @@
-"""Whole distributions of the log-prob increase: completions with the answer against the others.
+"""Completions with the answer against those without it: whole distributions of the log-prob increase.
 
-A panel per multiplier; every prompt has the same weight.
-
-    python analysis/distributions.py RUN_DIR [RUN_DIR ...] [--layer 2] [--out DIR]
+python analysis/distributions.py RUN_DIR
 """
 
-from drawing import draw
+import sys
 
-if __name__ == "__main__":
-    draw("distributions", __doc__, "layer")
+import completions_lp as clp
+
+report = clp.load(sys.argv[1])
+view = clp.Distributions.of(report)
+view.save("distributions")
+print(view.caption)

@@ -1,11 +1,15 @@
-"""Dose and response at one layer: the log ratio of P(A) and its bound from the A completions, over the multipliers.
+"""Dose and response at one layer: the log ratio of P(A), the average log-prob increase below it, and the gap between.
 
-The shaded gap between the two is the divergence of the steered from the unsteered texts among those with the answer.
+By default at the layer of the report's best cell; another one is an argument of ``of``.
 
-    python analysis/dose_response.py RUN_DIR [RUN_DIR ...] [--layer 2] [--out DIR]
+    python analysis/dose_response.py RUN_DIR
 """
 
-from drawing import draw
+import sys
 
-if __name__ == "__main__":
-    draw("dose_response", __doc__, "layer")
+import completions_lp as clp
+
+report = clp.load(sys.argv[1])
+view = clp.DoseResponse.of(report)
+view.save("dose_response")
+print(view.caption)

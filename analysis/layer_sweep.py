@@ -3,10 +3,14 @@
 A panel per multiplier, with the interval over prompts, the simultaneous band over the whole sweep, and the band that
 random directions of the same norm stay in.
 
-    python analysis/layer_sweep.py RUN_DIR [RUN_DIR ...] [--quantity delta_p_A] [--out DIR]
+    python analysis/layer_sweep.py RUN_DIR
 """
 
-from drawing import draw
+import sys
 
-if __name__ == "__main__":
-    draw("layer_sweep", __doc__, "quantity")
+import completions_lp as clp
+
+report = clp.load(sys.argv[1])
+view = clp.LayerSweep.of(report)
+view.save("layer_sweep")
+print(view.caption)

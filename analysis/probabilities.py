@@ -1,11 +1,13 @@
-"""The answer's probability against the multiplier, a line per layer, as contrastive activation addition reports it.
+"""P(A) against the multiplier, one line per layer, all through the unsteered probability at 0.
 
-Unlike there, the probability is of the answer among all that the model may say, not among two letters.
-
-    python analysis/probabilities.py RUN_DIR [RUN_DIR ...] [--quantity p_A_steered] [--out DIR]
+python analysis/probabilities.py RUN_DIR
 """
 
-from drawing import draw
+import sys
 
-if __name__ == "__main__":
-    draw("probabilities", __doc__, "quantity")
+import completions_lp as clp
+
+report = clp.load(sys.argv[1])
+view = clp.Probabilities.of(report)
+view.save("probabilities")
+print(view.caption)

@@ -1,11 +1,13 @@
-"""Promote and suppress: what steering does to the completions with the answer and to the others.
+"""Promote and suppress: what steering does to the completions with the answer and to all others, prompt by prompt.
 
-A point per prompt; a vector that only damages lowers both.
-
-    python analysis/promotion.py RUN_DIR [RUN_DIR ...] [--layer 2 --multiplier 1] [--out DIR]
+python analysis/promotion.py RUN_DIR
 """
 
-from drawing import draw
+import sys
 
-if __name__ == "__main__":
-    draw("promotion", __doc__, "layer", "multiplier")
+import completions_lp as clp
+
+report = clp.load(sys.argv[1])
+view = clp.Promotion.of(report)
+view.save("promotion")
+print(view.caption)

@@ -1,11 +1,16 @@
-"""Prompt by prompt: P(A) steered against unsteered.
+"""Prompt by prompt: P(A) with and without steering, and its log ratio with the ceiling that no prompt can pass.
 
-With --change it is the log ratio against P(A), under the ceiling that no prompt can pass.
+The second figure is the same object with ``change=True``.
 
-    python analysis/prompts.py RUN_DIR [RUN_DIR ...] [--change] [--layer 2 --multiplier 1] [--out DIR]
+    python analysis/prompts.py RUN_DIR
 """
 
-from drawing import draw
+import sys
 
-if __name__ == "__main__":
-    draw("prompts", __doc__, "layer", "multiplier", "change")
+import completions_lp as clp
+
+report = clp.load(sys.argv[1])
+clp.PromptEffects.of(report).save("prompts")
+view = clp.PromptEffects.of(report, change=True)
+view.save("prompts_change")
+print(view.caption)

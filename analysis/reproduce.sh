@@ -6,16 +6,20 @@
 # Takes about a quarter of an hour on two cores. Uses .venv, which it makes if there is none; or set PYTHON to a Python that has the package.
 set -eu
 cd "$(dirname "$0")/.."
-run=${1:-runs/study}
+root=$PWD
 if [ -z "${PYTHON:-}" ]; then
-    PYTHON=.venv/bin/python
+    PYTHON=$root/.venv/bin/python
     [ -x "$PYTHON" ] || { python3 -m venv .venv && .venv/bin/pip install -q -c requirements.lock -e .; }
 fi
+case $PYTHON in */*) PYTHON=$(cd "$(dirname "$PYTHON")" && pwd)/$(basename "$PYTHON") ;; esac
+run=${1:-runs/study}
 
 "$PYTHON" -m completions_lp run analysis/study.toml --out "$run" --overwrite --quiet
 "$PYTHON" -m completions_lp plan "$run" --validate --quiet
-for figure in layer_sweep dose_response heatmap prompts "prompts --change" damage token_profile distributions \
-    diagnostics probabilities steerability promotion agreement convergence table; do
-    script=${figure%% *}
-    "$PYTHON" "analysis/$script.py" "$run" ${figure#"$script"}
+run=$(cd "$run" && pwd)
+cd analysis/figures
+for script in layer_sweep dose_response heatmap prompts damage token_profile distributions diagnostics probabilities \
+    steerability promotion agreement own_page table; do
+    "$PYTHON" "../$script.py" "$run"
 done
+"$PYTHON" ../convergence.py "$run" "$root/data/tiny-chooser" "$root/data/pairs/cautious.jsonl"

@@ -1,11 +1,13 @@
-"""Propensity curves of single prompts, and their mean slope by layer.
+"""Each prompt's logit diff against the multiplier, and the mean slope by layer: on which prompts does it steer?
 
-Beside each slope stands the share of prompts steered the wrong way, the noise of single slopes shrunken away.
-
-    python analysis/steerability.py RUN_DIR [RUN_DIR ...] [--layer 2] [--out DIR]
+python analysis/steerability.py RUN_DIR
 """
 
-from drawing import draw
+import sys
 
-if __name__ == "__main__":
-    draw("steerability", __doc__, "layer")
+import completions_lp as clp
+
+report = clp.load(sys.argv[1])
+view = clp.Steerability.of(report)
+view.save("steerability")
+print(view.caption)

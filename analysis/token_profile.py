@@ -1,11 +1,13 @@
-"""Where the gain is: token by token around the answer, and in parts.
+"""Where the gain is: token by token around the answer, and split into before, at and after it.
 
-The parts are before, at and after the answer, and the answer itself against the reasoning that leads to it.
-
-    python analysis/token_profile.py RUN_DIR [RUN_DIR ...] [--layer 2 --multiplier 1] [--out DIR]
+python analysis/token_profile.py RUN_DIR
 """
 
-from drawing import draw
+import sys
 
-if __name__ == "__main__":
-    draw("token_profile", __doc__, "layer", "multiplier")
+import completions_lp as clp
+
+report = clp.load(sys.argv[1])
+view = clp.TokenProfile.of(report)
+view.save("token_profile")
+print(view.caption)

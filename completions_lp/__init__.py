@@ -1,47 +1,17 @@
 """completions_lp: how much does a steering vector change the log probs of what a model would have said anyway?
 
-The functions below are the stages of a run, in order; each is also a command. They are imported when they are first
-used, so that ``import completions_lp`` needs no torch.
+``run`` does the whole job and ``load`` reads one that was done; the other functions are its stages, in order, and each
+is also a command. The public names stand in ``__init__.pyi``, typed; they are imported when they are first used, so
+that ``import completions_lp`` needs no torch.
 """
 
 import importlib
 import sys
-from typing import Any
 
-_HOMES = {
-    "Condition": "records",
-    "InputError": "records",
-    "Labelling": "records",
-    "Prompt": "records",
-    "Report": "records",
-    "Sampling": "records",
-    "SteeringVector": "records",
-    "extract_vector": "steer.vectors",
-    "load_config": "run.config",
-    "load_model": "model",
-    "load_pairs": "prompts",
-    "load_prompts": "prompts",
-    "make_conditions": "steer.conditions",
-    "plot_layers": "show.figures",
-    "read_choices": "score.choices",
-    "sample_completions": "sample.draws",
-    "score_completions": "score.parts",
-    "summarize": "report",
-    "wrap_model": "model",
-}
-__all__ = sorted(_HOMES)
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 __version__ = "0.1.0"
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"completions_lp.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'completions_lp' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
-
 
 if "IPython" in sys.modules:  # a notebook shows reports, completions and scores as they should be seen
     importlib.import_module("completions_lp.show.notebook").register()

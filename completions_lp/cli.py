@@ -16,8 +16,8 @@ from completions_lp.records import InputError
 from completions_lp.show.escape import escape_text
 
 if TYPE_CHECKING:
+    from completions_lp.job.config import Config
     from completions_lp.records import Report
-    from completions_lp.run.config import Config
 
 FOLDER = click.argument("folder", metavar="DIR", type=Path)
 CONFIG = click.option("--config", metavar="CONFIG.toml", type=Path, help="What to run; DIR's own by default.")
@@ -90,11 +90,11 @@ def run(
     quiet: bool,
 ) -> None:
     """The whole job; without a config, on the embedded model."""
-    from completions_lp.run.places import name_folder, open_run
+    from completions_lp.job.places import name_folder, open_run
 
     folder = out or name_folder(config)
     opened = open_run(config, folder, overrides, overwrite=overwrite)
-    from completions_lp.run.stages import Options, Run
+    from completions_lp.job.stages import Options, Run
 
     start = time.perf_counter()
     whole = Run(opened, folder, options=Options(tokens=tokens, progress=not quiet, fresh=overwrite, tell=_tell))
@@ -106,7 +106,7 @@ def run(
 @click.option("--schema", is_flag=True, help="Print the JSON schema instead, by which an editor completes and checks.")
 def config(schema: bool) -> None:
     """Print a configuration to begin with: every key explained."""
-    from completions_lp.run.config import format_defaults, make_schema
+    from completions_lp.job.config import format_defaults, make_schema
 
     click.echo(json.dumps(make_schema(), indent=2) + "\n" if schema else format_defaults(), nl=False)
 
@@ -114,10 +114,10 @@ def config(schema: bool) -> None:
 def _run_stage(
     stage: str, folder: Path, config: Path | None, overrides: Sequence[str], quiet: bool, tokens: bool = False
 ) -> None:
-    from completions_lp.run.places import open_stage
+    from completions_lp.job.places import open_stage
 
     opened = open_stage(stage, folder, config, overrides)
-    from completions_lp.run.stages import Options, Run
+    from completions_lp.job.stages import Options, Run
 
     getattr(Run(opened, folder, options=Options(tokens=tokens, progress=not quiet, tell=_tell)), stage)()
     click.echo(f"{stage}: written to {folder}")
@@ -156,10 +156,10 @@ def score(**options: Any) -> None:
 @ALL
 def report(folder: Path, config: Path | None, overrides: Sequence[str], everything: bool, quiet: bool) -> None:
     """The numbers of the paper, from the stored tables; needs no model."""
-    from completions_lp.run.places import open_stage
+    from completions_lp.job.places import open_stage
 
     opened = open_stage("report", folder, config, overrides)
-    from completions_lp.run.results import make_report
+    from completions_lp.job.results import make_report
 
     print_report(folder, opened, make_report(folder, config=opened), everything=everything)
     click.echo(f"report: written to {folder}")
@@ -173,10 +173,10 @@ def figures(folder: Path, names: Sequence[str]) -> None:
 
     Draws into DIR/figures: PDF, PNG, the tidy CSV behind each and its caption.
     """
-    from completions_lp.run.places import check_run
+    from completions_lp.job.places import check_run
 
     check_run(folder)
-    from completions_lp.run.results import draw_figures
+    from completions_lp.job.results import draw_figures
 
     for path in draw_figures(folder, names=names):
         click.echo(escape_text(str(path)))
@@ -193,12 +193,12 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
     Compares runs (models, vectors, prompt sets) with the first one: the best cell of each, then every cell that both
     have. Paired by prompt where prompts are shared.
     """
-    from completions_lp.run.places import check_run
+    from completions_lp.job.places import check_run
 
     for folder in folders:
         check_run(folder)
+    from completions_lp.job.results import load
     from completions_lp.report.comparison import QUANTITIES, compare_reports
-    from completions_lp.run.results import load
     from completions_lp.show.text import format_comparison, tabulate_comparison
     from completions_lp.store import write_rows
 
@@ -248,22 +248,23 @@ def plan(folder: Path, validate: bool, draws: int, quiet: bool, **wanted: Any) -
     Says how many prompts, and how many samples of each, bring the interval of a quantity to a wanted half width. With
     --validate: draw from the steered model itself and compare with what the run has estimated.
     """
-    from completions_lp.run.places import check_run
+    from completions_lp.job.places import check_run
 
     check_run(folder)
     if validate:
         _validate(folder, draws, quiet, layers=wanted["layers"], multipliers=wanted["multipliers"])
         return
+    from completions_lp.job.results import load
     from completions_lp.plan.forecast import plan_run
-    from completions_lp.run.results import load
     from completions_lp.show.text import format_plan
 
     report = load(folder)
-    click.echo(format_plan(plan_run(report, **wanted), report.info))
+    plan = plan_run(report, report.measures, report.info, **wanted)  # type: ignore[arg-type]
+    click.echo(format_plan(plan, report.info))
 
 
 def _validate(folder: Path, draws: int, quiet: bool, **cells: Any) -> None:
-    from completions_lp.run.stages import Options, Run
+    from completions_lp.job.stages import Options, Run
     from completions_lp.show.text import format_validation
 
     found = Run.open(folder, options=Options(progress=not quiet)).validate(draws=draws, **cells)
@@ -281,8 +282,8 @@ def _validate(folder: Path, draws: int, quiet: bool, **cells: Any) -> None:
 def doctor(model: str | None, **options: Any) -> int:
     """Self-checks: is everything computed right on this model?"""
     from completions_lp.doctor import check_model, format_findings
+    from completions_lp.job.config import ModelSection
     from completions_lp.model import load_model
-    from completions_lp.run.config import ModelSection
 
     loaded = load_model(model or ModelSection().name, **options)
     findings = check_model(loaded)

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from completions_lp.job.config import PromptsSection
 from completions_lp.model import Model, compare_engines, read_residuals
 from completions_lp.prompts import first_difference, load_prompts
 from completions_lp.records import Completions, InputError, Positions, Prompt, Sampling, SteeringVector, TokenScores
-from completions_lp.run.config import PromptsSection
 from completions_lp.sample.draws import sample_completions
 from completions_lp.score.grid import score_tokens
 from completions_lp.steer.conditions import make_conditions

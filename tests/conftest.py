@@ -129,7 +129,7 @@ def make_completions(prompts, rows, *, labels=None, answers=None, counts=None, w
         lengths=np.array([len(ids) for _, ids in rows], dtype=np.int32),
         counts=np.array(counts or [1] * len(rows), dtype=np.int32),
         ended=np.zeros(len(rows), dtype=bool),
-        label=np.array(labels or ["none"] * len(rows)),
+        label=np.array(labels or [""] * len(rows)),
         answer_index=np.array(answers or [-1] * len(rows), dtype=np.int32),
         logprob=np.where(token_ids >= 0, 0.0, np.nan),
         text=("",) * len(rows),

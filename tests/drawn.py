@@ -31,9 +31,9 @@ def draw_increases(n_prompts=10, conditions=None, *, seed=0, per_cluster=1, samp
     prompts = draw_prompts(n_prompts, per_cluster=per_cluster)
     index = np.repeat(np.arange(n_prompts), PER_PROMPT).astype(np.int32)
     size = len(index)
-    label = np.tile(np.array(["A", "B", "A", "none", "B"]), n_prompts)
+    label = np.tile(np.array(["A", "B", "A", "", "B"]), n_prompts)
     label[:PER_PROMPT] = "B"
-    answered = label != "none"
+    answered = label != ""
     completions = Completions(
         prompts=prompts,
         prompt_index=index,

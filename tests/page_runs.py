@@ -1,8 +1,12 @@
-"""Run directories made up without a model, written by the package's own stores: what pages are tried on.
+"""Runs made up without a model, also written by the package's own stores: what pages are tried on.
 
 Layers differ in strength, the middle one is the strongest; damage grows with the square of the multiplier; random
 directions do a little of everything. The texts are words drawn at random, but for those that are strange on purpose.
 """
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,11 +18,14 @@ from completions_lp.records import (
     Labelling,
     Measures,
     Prompt,
+    Report,
     Sampling,
+    TokenIncreases,
     TokenScores,
 )
 from completions_lp.report import summarize
 from completions_lp.score.sums import sum_tokens
+from completions_lp.show.page import make_page
 from completions_lp.show.text import format_report
 
 FAMILY = "\N{MAN}\N{ZERO WIDTH JOINER}\N{WOMAN}\N{ZERO WIDTH JOINER}\N{GIRL}"
@@ -36,6 +43,24 @@ STRANGE_PROMPT = (
 _EOS = 0
 
 
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A run that was made up: what its page is made of, and its directory, where the tables say the same."""
+
+    folder: Path
+    report: Report
+    info: dict[str, Any]
+    tokens: TokenIncreases | None
+
+    def make(self, **options):
+        return make_page(self.report, self.info, tokens=self.tokens, **options)
+
+    def write(self, **options):
+        path = self.folder / "report.html"
+        path.write_text(self.make(**options), encoding="utf-8")
+        return path
+
+
 def make_run(
     folder,
     *,
@@ -45,14 +70,14 @@ def make_run(
     multipliers=(-1.0, 1.0),
     n_random=1,
     tokens="all",
-    answers=("A", "B", "none"),
+    answers=("A", "B", ""),
     strange=False,
     n_tokens=8,
     target="matching",
     block=50,
     seed=0,
 ):
-    """Write a whole run directory; ``tokens`` is "all", "chosen" (one layer of the target vector) or None."""
+    """Make a run and write its directory; ``tokens`` is "all", "chosen" (one layer of the target vector) or None."""
     rng = np.random.default_rng(seed)
     conditions = make_conditions(layers, multipliers, n_random)
     chosen = [i for i, c in enumerate(conditions) if c.kind == "target" and c.layer == layers[len(layers) // 2]]
@@ -74,7 +99,7 @@ def make_run(
     store.write_report(folder, report, format_report(report, title="made up", quality={}))
     info |= {"checks": dict(report.checks), "warnings": list(report.warnings), "errors": list(report.errors)}
     store.write_info(folder, info)
-    return report
+    return Made(folder, report, info, store.read_token_increases(folder, completions))
 
 
 def make_conditions(layers, multipliers, n_random):
@@ -97,12 +122,12 @@ def make_completions(rng, n_prompts, n_completions, n_tokens, answers, strange):
         for k in range(n_completions):
             given = answers[k % len(answers)]
             row = [words[j] for j in rng.integers(0, len(words), rng.integers(3, n_tokens))]
-            at = int(rng.integers(0, len(row) - 1)) if given != "none" else -1
+            at = int(rng.integers(0, len(row) - 1)) if given != "" else -1
             if at >= 0:
                 row[at] = f" {given}"
             if strange and i == 0 and k < len(STRANGE):
                 row = list(STRANGE[k])
-                given = next((w.strip() for w in row if w.strip() in ("A", "B")), "none")
+                given = next((w.strip() for w in row if w.strip() in ("A", "B")), "")
                 at = next((t for t, w in enumerate(row) if w.strip() == given), -1)
             ended = k % 4 != 3
             pieces.append((*row, "") if ended else tuple(row))

@@ -25,7 +25,7 @@ def make_completions(n_prompts):
     """100 draws a prompt, 40 of them distinct, of 10 tokens, most of which answer somewhere."""
     rng = np.random.default_rng(0)
     n = n_prompts * TEXTS
-    label = rng.choice(np.array(["A", "B", "none"]), size=n, p=(0.4, 0.4, 0.2))
+    label = rng.choice(np.array(["A", "B", ""]), size=n, p=(0.4, 0.4, 0.2))
     return Completions(
         prompts=tuple(Prompt(f"p{i}", "text", (1, 2), ("A", "B"), "A", "B", f"p{i}") for i in range(n_prompts)),
         prompt_index=np.repeat(np.arange(n_prompts, dtype=np.int32), TEXTS),
@@ -34,7 +34,7 @@ def make_completions(n_prompts):
         counts=1 + rng.multinomial(100 - TEXTS, np.full(TEXTS, 1 / TEXTS), size=n_prompts).ravel().astype(np.int32),
         ended=np.zeros(n, dtype=bool),
         label=label,
-        answer_index=np.where(label == "none", -1, rng.integers(0, TOKENS, size=n)).astype(np.int32),
+        answer_index=np.where(label == "", -1, rng.integers(0, TOKENS, size=n)).astype(np.int32),
         logprob=np.full((n, TOKENS), -1.0, dtype=np.float32),
         text=("",) * n,
         pieces=(("",) * TOKENS,) * n,

@@ -106,7 +106,7 @@ def make_completions(worlds, rows, width, within, sampling=None, labelling=None)
     for k, (i, text) in enumerate(rows):
         token_ids[k, : len(text)] = text
         index, where = toys.first_answer(text, within, worlds[i].answers)
-        label.append(worlds[i].letters[index] if where >= 0 else "none")
+        label.append(worlds[i].letters[index] if where >= 0 else "")
         answer_index.append(where)
     return Completions(
         prompts=tuple(make_prompt(i, world) for i, world in enumerate(worlds)),

@@ -1,113 +1,134 @@
-"""The scripts of the figures: each says how it is run, and writes a figure with its table and its caption."""
+"""The gallery: short scripts around the public names, each run on a small run of the embedded model."""
 
 import ast
 import csv
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from synthetic import make_study
 
 import completions_lp
-from completions_lp.run.config import load_config
-from completions_lp.show.figures import GALLERY, tabulate
+from completions_lp import cli
+from completions_lp.job.config import load_config
+from completions_lp.show.figures import GALLERY
 from completions_lp.store.files import write_table
 
-ANALYSIS = Path(completions_lp.__file__).resolve().parent.parent / "analysis"
+ROOT = Path(completions_lp.__file__).resolve().parent.parent
+ANALYSIS = ROOT / "analysis"
 pytestmark = pytest.mark.skipif(not ANALYSIS.is_dir(), reason="not a checkout")
-WITH_MODEL = {"convergence"}
-SCRIPTS = sorted(path.stem for path in ANALYSIS.glob("*.py") if "\nfrom drawing import " in path.read_text("utf-8"))
+OTHERS = {"convergence", "own_page", "table"}
+"""Scripts that are not of one figure of the gallery."""
+SCRIPTS = sorted(OTHERS | set(GALLERY) - {"prompts_change"})
+MODEL, PAIRS = "data/tiny-chooser", "data/pairs/cautious.jsonl"
 
 
-@pytest.fixture
-def drawing(monkeypatch):
-    """The module that the scripts share, with a report made up instead of a run directory."""
-    monkeypatch.syspath_prepend(str(ANALYSIS))
-    module = __import__("drawing")
-    monkeypatch.setattr(module, "load_report", lambda path: make_study())
-    return module
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small run of the embedded model."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    changes = ("prompts.limit=8", "sampling.n=12", "scoring.layers=[1,2]", "scoring.multipliers=[-1,1]")
+    options = [option for change in changes for option in ("--set", change)]
+    assert cli.main(["run", "--quiet", "--out", str(folder), *options]) == 0
+    return folder
 
 
-def run(name, *arguments, monkeypatch):
-    """Run a script as it is run from the command line, in this process."""
+def run(name, *arguments, monkeypatch, here):
+    """Run a script as it is run from the command line, in this process, and list what it wrote."""
     path = ANALYSIS / f"{name}.py"
     monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
-    code = compile(path.read_text(encoding="utf-8"), str(path), "exec")
-    exec(code, {"__name__": "__main__", "__doc__": ast.get_docstring(ast.parse(path.read_text()))})  # noqa: S102
+    monkeypatch.chdir(here)
+    runpy.run_path(str(path), run_name="__main__")
+    return sorted(path.name for path in here.iterdir())
 
 
-def test_every_figure_has_a_script():
-    assert set(GALLERY) - {"prompts_change"} | WITH_MODEL | {"table"} == set(SCRIPTS)
+def read(name):
+    return ast.parse((ANALYSIS / f"{name}.py").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_opens_with_what_it_shows_and_its_command(name):
-    about = ast.get_docstring(ast.parse((ANALYSIS / f"{name}.py").read_text(encoding="utf-8")))
-    assert f"python analysis/{name}.py RUN_DIR [RUN_DIR ...]" in about
+    about = ast.get_docstring(read(name))
+    assert f"python analysis/{name}.py RUN_DIR" in about
     assert re.match(r"[A-Z].{20,}[.:?]", about)
 
 
-@pytest.mark.parametrize("name", sorted(set(SCRIPTS) - WITH_MODEL - {"table"}))
-@pytest.mark.usefixtures("drawing")
-def test_a_script_writes_the_figure_with_its_table_and_caption(name, tmp_path, monkeypatch):
-    run(name, "RUN", "--out", tmp_path, monkeypatch=monkeypatch)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.{end}" for end in ("csv", "pdf", "png", "txt")]
-    with (tmp_path / f"{name}.csv").open(encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    assert len(lines) == len(tabulate(make_study(), name))
-    assert (tmp_path / f"{name}.txt").read_text(encoding="utf-8").endswith(".\n")
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_is_short_and_uses_public_names_alone(name):
+    tree = read(name)
+    imports = {node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)}
+    lines = {
+        node.lineno
+        for stated in tree.body[1:]
+        if stated not in imports
+        for node in ast.walk(stated)
+        if hasattr(node, "lineno")
+    }
+    assert 1 <= len(lines) <= 20
+    ours = [ast.unparse(node) for node in imports if "completions_lp" in ast.unparse(node)]
+    assert ours == ["import completions_lp as clp"]
+    used = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and ast.unparse(n.value) == "clp"}
+    assert used <= set(completions_lp.__all__)
 
 
-@pytest.mark.usefixtures("drawing")
-def test_several_runs_get_a_folder_each(tmp_path, monkeypatch, capsys):
-    run("heatmap", "runs/a", "runs/b", "--out", tmp_path, "--quantity", "log_ratio_A", monkeypatch=monkeypatch)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
-    assert "log_ratio_A" in (tmp_path / "b" / "heatmap.csv").read_text()
-    with pytest.raises(SystemExit) as error:
-        run("heatmap", "a/run", "b/run", "--out", tmp_path, monkeypatch=monkeypatch)
-    assert error.value.code == 2
-    assert "run directories of the same name: run, run" in capsys.readouterr().err
+@pytest.mark.parametrize("name", sorted(set(SCRIPTS) - OTHERS))
+def test_a_script_writes_the_figure_with_its_table_and_caption(name, folder, tmp_path, monkeypatch, capsys):
+    stems = [name, "prompts_change"] if name == "prompts" else [name]
+    wanted = sorted(f"{stem}.{end}" for stem in stems for end in ("csv", "pdf", "png", "txt"))
+    assert run(name, folder, monkeypatch=monkeypatch, here=tmp_path) == wanted
+    report = completions_lp.load(folder)
+    for stem in stems:
+        with (tmp_path / f"{stem}.csv").open(encoding="utf-8") as file:
+            assert len(list(csv.DictReader(file))) == len(GALLERY[stem](report).rows) > 0
+        said = (tmp_path / f"{stem}.txt").read_text(encoding="utf-8")
+        assert said == GALLERY[stem](report).caption + "\n"
+    shown = capsys.readouterr().out
+    assert said.strip() in shown or (name == "damage" and "layer 2" in shown)
 
 
-@pytest.mark.usefixtures("drawing")
-def test_options_reach_the_figure(tmp_path, monkeypatch, capsys):
-    run("prompts", "RUN", "--change", "--layer", "0", "--multiplier", "-1", "--out", tmp_path, monkeypatch=monkeypatch)
-    assert "layer 0, multiplier −1" in (tmp_path / "prompts_change.txt").read_text(encoding="utf-8")
-    with pytest.raises(SystemExit) as error:
-        run("prompts", "RUN", "--layer", "9", "--out", tmp_path, monkeypatch=monkeypatch)
-    assert error.value.code == 2
-    assert "no cell at layer 9" in capsys.readouterr().err
+def test_the_table_is_latex(folder, tmp_path, monkeypatch):
+    assert run("table", folder, monkeypatch=monkeypatch, here=tmp_path) == ["table.tex"]
+    assert (tmp_path / "table.tex").read_text(encoding="utf-8").count(r"\\") >= 4
 
 
-@pytest.mark.usefixtures("drawing")
-def test_the_table_is_latex(tmp_path, monkeypatch):
-    run("table", "RUN", "--out", tmp_path, "--quantities", "delta_p_A", monkeypatch=monkeypatch)
-    assert (tmp_path / "table.tex").read_text().count(r"\\") == 14
+def test_several_figures_stand_on_a_page_of_ones_own(folder, tmp_path, monkeypatch):
+    assert run("own_page", folder, monkeypatch=monkeypatch, here=tmp_path) == ["own_page.png"]
 
 
-@pytest.mark.usefixtures("drawing")
-def test_diagnostics_draw_the_steered_draws_that_the_run_directory_has(tmp_path, monkeypatch):
+def test_diagnostics_draw_the_steered_draws_that_the_run_directory_has(folder, tmp_path, monkeypatch):
     row = {"prompt_id": ["p0"], "p_A_steered": [0.4], "share": [0.5], "low": [0.3], "high": [0.7], "trust": ["green"]}
-    (tmp_path / "run").mkdir()
-    write_table(tmp_path / "run" / "validation.parquet", row)
-    run("diagnostics", tmp_path / "run", "--out", tmp_path, monkeypatch=monkeypatch)
+    write_table(folder / "validation.parquet", row)
+    try:
+        run("diagnostics", folder, monkeypatch=monkeypatch, here=tmp_path)
+    finally:
+        (folder / "validation.parquet").unlink()
     assert "its share among 1 sets of draws" in (tmp_path / "diagnostics.txt").read_text(encoding="utf-8")
 
 
-@pytest.mark.usefixtures("drawing")
-def test_the_same_numbers_give_the_same_files(tmp_path, monkeypatch):
-    for name in ("one", "two"):
-        run("damage", "RUN", "--out", tmp_path / name, monkeypatch=monkeypatch)
-    for end in ("pdf", "png", "csv", "txt"):
-        assert (tmp_path / "one" / f"damage.{end}").read_bytes() == (tmp_path / "two" / f"damage.{end}").read_bytes()
+def test_convergence_scores_a_vector_of_each_batch_of_pairs(folder, tmp_path, monkeypatch):
+    pairs = tmp_path / "few.jsonl"
+    lines = (ROOT / PAIRS).read_text(encoding="utf-8").splitlines(keepends=True)
+    pairs.write_text("".join(lines[:20]), encoding="utf-8")
+    here = tmp_path / "here"
+    here.mkdir()
+    run("convergence", folder, ROOT / MODEL, pairs, monkeypatch=monkeypatch, here=here)
+    with (here / "convergence.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["n_pairs"] for row in rows] == ["5"] * 4 + ["10"] * 2
+    assert all(0 < float(row["cosine_to_rest"]) < 1 for row in rows)
+    assert {row["quantity"] for row in rows} == {"delta_p_A"}
+    assert {int(row["layer"]) for row in rows} == {completions_lp.load(folder).best.condition.layer}
 
 
-def test_the_figures_need_no_torch():
-    code = "import sys; sys.path.insert(0, sys.argv[1]); import drawing; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code, str(ANALYSIS)], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+def test_the_figures_need_no_torch(folder):
+    code = (
+        "import sys, completions_lp as clp; "
+        f"clp.LayerSweep.of(clp.load({str(folder)!r})).draw(); "
+        "assert not {'torch', 'transformers', 'nnsight'} & set(sys.modules), 'a model library was imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300, capture_output=True)
 
 
 def test_the_study_is_a_valid_configuration_with_every_control():
@@ -117,8 +138,11 @@ def test_the_study_is_a_valid_configuration_with_every_control():
     assert (min(config.scoring.multipliers), max(config.scoring.multipliers)) == (-4, 4)
 
 
-def test_reproducing_runs_every_script():
-    text = (ANALYSIS / "reproduce.sh").read_text()
+def test_reproducing_runs_every_script_with_files_that_are_there():
+    text = (ANALYSIS / "reproduce.sh").read_text(encoding="utf-8")
     for name in SCRIPTS:
         assert re.search(rf"\b{name}\b", text), name
+    for path in (MODEL, PAIRS):
+        assert f"$root/{path}" in text
+        assert (ROOT / path).exists()
     assert subprocess.run(["sh", "-n", str(ANALYSIS / "reproduce.sh")], check=False).returncode == 0

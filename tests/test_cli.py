@@ -18,7 +18,7 @@ from test_prompts import ROW, write
 
 import completions_lp
 from completions_lp import cli, store
-from completions_lp.run.config import Config, dump_config, load_config, make_config, make_schema
+from completions_lp.job.config import Config, dump_config, load_config, make_config, make_schema
 from completions_lp.show.escape import escape_text
 
 TABLES = ("questions", "completions", "scores", "measures", "profile", "choices", "prompts", "summary", "slopes")
@@ -431,7 +431,7 @@ def test_an_interrupt_is_told_in_a_line(monkeypatch, capsys):
     def interrupt():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("completions_lp.run.config.format_defaults", interrupt)
+    monkeypatch.setattr("completions_lp.job.config.format_defaults", interrupt)
     assert cli.main(["config"]) == 1
     assert capsys.readouterr().err.strip() == "completions-lp: interrupted"
 

@@ -5,8 +5,7 @@ import re
 import pydantic
 import pytest
 
-from completions_lp.records import InputError, Sampling
-from completions_lp.run.config import (
+from completions_lp.job.config import (
     DATA,
     Config,
     dump_config,
@@ -15,6 +14,7 @@ from completions_lp.run.config import (
     make_config,
     make_schema,
 )
+from completions_lp.records import InputError, Sampling
 
 FILE = """
 [model]

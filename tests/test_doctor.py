@@ -7,8 +7,8 @@ from conftest import make_module
 from test_prompts import ROW, write
 
 from completions_lp import doctor
+from completions_lp.job.config import PromptsSection
 from completions_lp.model import wrap_model
-from completions_lp.run.config import PromptsSection
 
 
 @pytest.fixture(autouse=True)

@@ -264,7 +264,7 @@ def test_with_a_model_parts_and_one_part_agree_with_its_scores(build_model, toke
     prompts = make_prompts()
     a, b, s = (tokenizer(text, add_special_tokens=False).input_ids for text in (" (A)", "B", "s no"))
     rows = [(0, a), (0, b + s), (1, b), (1, s + b), (2, s), (3, a), (3, s + a)]
-    labels, answers = ["A", "B", "B", "B", "none", "A", "A"], [1, 0, 0, len(s), -1, 1, len(s) + 1]
+    labels, answers = ["A", "B", "B", "B", "", "A", "A"], [1, 0, 0, len(s), -1, 1, len(s) + 1]
     completions = make_completions(prompts, rows, labels=labels, answers=answers, counts=[4, 6, 3, 7, 10, 5, 5])
     vector = make_vector(model)
     conditions = make_conditions([vector], layers=[0, 2], multipliers=(-1.0, 1.0))

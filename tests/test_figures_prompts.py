@@ -9,14 +9,7 @@ from matplotlib.figure import Figure
 from synthetic import make_study
 
 from completions_lp.records import Estimate, Report, ReportRow
-from completions_lp.show.figures import (
-    caption,
-    plot_agreement,
-    plot_promotion,
-    plot_prompts,
-    plot_steerability,
-    tabulate,
-)
+from completions_lp.show.figures import Agreement, Promotion, PromptEffects, Steerability
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +42,7 @@ def near(points):
 
 
 def test_every_prompt_stands_at_its_two_probabilities_marked_by_trust(study):
-    figure = plot_prompts(study, layer=1, multiplier=2.0)
+    figure = PromptEffects.of(study, layer=1, multiplier=2.0).draw()
     axes, columns = figure.axes[0], columns_of(study, 1, 2.0)
     drawn = points_of(axes)
     assert set(drawn) == set(columns["trust"])
@@ -73,7 +66,7 @@ def test_every_prompt_stands_at_its_two_probabilities_marked_by_trust(study):
 
 
 def test_bars_are_bounds_where_they_certify_and_else_standard_errors(study):
-    axes = plot_prompts(study, layer=1, multiplier=1.0).axes[0]
+    axes = PromptEffects.of(study, layer=1, multiplier=1.0).draw().axes[0]
     columns, drawn = columns_of(study, 1, 1.0), segments_of(axes)
     assert {"certified", "green"} <= set(columns["trust"])
     for i, trust in enumerate(columns["trust"]):
@@ -85,7 +78,7 @@ def test_bars_are_bounds_where_they_certify_and_else_standard_errors(study):
 
 
 def test_the_inset_has_the_log_ratios_and_the_shrunken_share(study):
-    inset = plot_prompts(study, layer=1, multiplier=2.0).axes[0].child_axes[0]
+    inset = PromptEffects.of(study, layer=1, multiplier=2.0).draw().axes[0].child_axes[0]
     ratios = columns_of(study, 1, 2.0)["log_ratio_A"]
     assert sum(bar.get_height() for bar in inset.patches) == len(ratios)
     assert inset.patches[0].get_x() == pytest.approx(ratios.min())
@@ -93,33 +86,33 @@ def test_the_inset_has_the_log_ratios_and_the_shrunken_share(study):
     (row,) = [r for r in study.table("below_zero_delta_p_A") if (r.condition.layer, r.condition.multiplier) == (1, 2.0)]
     assert inset.get_title() == f"{100 * row.estimate.value:.0f} % below 0 (shrunken)"
     without = Report("A", tuple(r for r in study.rows if r.quantity == "delta_p_A"), study.prompts, {})
-    assert plot_prompts(without, layer=1, multiplier=2.0).axes[0].child_axes[0].get_title() == ""
+    assert PromptEffects.of(without, layer=1, multiplier=2.0).draw().axes[0].child_axes[0].get_title() == ""
 
 
 def test_the_change_stands_under_its_ceiling(study):
-    axes = plot_prompts(study, layer=1, multiplier=2.0, change=True).axes[0]
+    axes = PromptEffects.of(study, layer=1, multiplier=2.0, change=True).draw().axes[0]
     columns = columns_of(study, 1, 2.0)
     points = [p for found in points_of(axes).values() for p in found]
     assert np.array(sorted(points)) == near(np.stack([columns["p_A"], columns["log_ratio_A"]], 1).tolist())
     (ceiling,) = [line for line in axes.get_lines() if line.get_label() == "ceiling −log P"]
     assert np.exp(-ceiling.get_ydata()) == pytest.approx(ceiling.get_xdata())
     assert axes.get_ylabel() == "log ratio of P(A) (nats)"
-    assert "the ceiling −log P" in caption(study, "prompts_change")
+    assert "the ceiling −log P" in PromptEffects.of(study, change=True).caption
 
 
 def test_prompts_without_a_probability_are_left_out(study):
     columns = {name: np.array(values, copy=True) for name, values in study.prompts.items()}
     columns["p_A_steered"][columns["prompt_id"] == "p3"] = np.nan
     report = Report("A", study.rows, columns, {})
-    assert len(tabulate(report, "prompts")) == 11
-    assert "11 prompts" in caption(report, "prompts")
+    assert len(PromptEffects.of(report).rows) == 11
+    assert "11 prompts" in PromptEffects.of(report).caption
 
 
 def test_a_thousand_prompts_at_the_edges_stay_on_the_page():
     report = make_study(layers=(0,), multipliers=(1.0,), n_prompts=300, n_random=0)
     columns = {name: np.array(values, copy=True) for name, values in report.prompts.items()}
     columns["p_A_steered"][:50], columns["p_A"][50:90] = 1.0, 0.0
-    figure = plot_prompts(Report("A", report.rows, columns, {}))
+    figure = PromptEffects.of(Report("A", report.rows, columns, {})).draw()
     figure.draw_without_rendering()
     points = np.array([p for found in points_of(figure.axes[0]).values() for p in found])
     assert len(points) == 300
@@ -128,7 +121,7 @@ def test_a_thousand_prompts_at_the_edges_stay_on_the_page():
 
 
 def test_promotion_has_the_others_across_and_the_answer_up(study):
-    axes = plot_promotion(study, layer=1, multiplier=2.0).axes[0]
+    axes = Promotion.of(study, layer=1, multiplier=2.0).draw().axes[0]
     columns = columns_of(study, 1, 2.0)
     (prompts,) = [line for line in axes.get_lines() if line.get_label() == "prompts"]
     known = np.isfinite(columns["increase_to_answer_A"])
@@ -146,7 +139,7 @@ def test_promotion_has_the_others_across_and_the_answer_up(study):
 
 
 def test_propensity_curves_go_through_the_unsteered_logit_diff(study):
-    left, right = plot_steerability(study, layer=2).axes
+    left, right = Steerability.of(study, layer=2).draw().axes
     (curves,) = [c for c in left.collections if c.get_label() == "prompts"]
     doses = [-2.0, -1.0, 0.0, 1.0, 2.0]
     assert len(curves.get_segments()) == 12
@@ -163,11 +156,11 @@ def test_propensity_curves_go_through_the_unsteered_logit_diff(study):
     assert (list(slopes.get_xdata()), list(slopes.get_ydata())) == ([0, 1, 2], pytest.approx([0.5, 0.6, 0.7]))
     assert segments_of(right)[2] == [[2, pytest.approx(0.5)], [2, pytest.approx(0.9)]]
     assert right.get_ylabel() == "steerability (nats/multiplier)"
-    assert left.get_ylabel() == "logit diff of the two answers (nats)"
+    assert left.get_ylabel().replace("\n", " ") == "logit diff of the two answers (nats)"
 
 
 def test_agreement_of_cells_has_crosses_and_a_diagonal(study):
-    (axes,) = plot_agreement(study).axes
+    (axes,) = Agreement.of(study).draw().axes
     for layer in range(3):
         (line,) = [line for line in axes.get_lines() if line.get_label() == str(layer)]
         rows = {r.condition: r.estimate for r in study.table("logit_diff_change") if r.condition.layer == layer}
@@ -186,7 +179,7 @@ def test_agreement_of_cells_has_crosses_and_a_diagonal(study):
 
 
 def test_agreement_of_prompts_says_their_correlation_where_the_report_has_it(study):
-    (axes,) = plot_agreement(study, layer=1, multiplier=2.0).axes
+    (axes,) = Agreement.of(study, layer=1, multiplier=2.0).draw().axes
     columns = columns_of(study, 1, 2.0)
     points = [p for found in points_of(axes).values() for p in found]
     wanted = np.stack([columns["logit_diff_change"], columns["log_odds_change_A_B"]], 1).tolist()
@@ -195,6 +188,8 @@ def test_agreement_of_prompts_says_their_correlation_where_the_report_has_it(stu
     cell = next(r.condition for r in study.rows if (r.condition.layer, r.condition.multiplier) == (1, 2.0))
     e = Estimate(0.914, 0.8, 0.97, 0.95, "correlation", 12, 12, "Fisher z")
     report = replace(study, rows=(*study.rows, ReportRow(cell, "agreement_logit_diff", "macro", e, 0)))
-    (axes,) = plot_agreement(report, layer=1, multiplier=2.0, axes=Figure().subplots()).axes
+    (axes,) = Agreement.of(report, layer=1, multiplier=2.0).draw(Figure().subplots()).axes
     assert [t.get_text() for t in axes.texts] == ["correlation +0.91 [+0.80, +0.97]"]
-    assert caption(report, "agreement", layer=1, multiplier=2.0).endswith("correlation +0.91 [+0.80, +0.97].")
+    assert Agreement.of(report, layer=1, multiplier=2.0).caption.endswith(
+        "correlation +0.91 [+0.80, +0.97]. The target is the answer A."
+    )

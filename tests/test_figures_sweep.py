@@ -11,16 +11,7 @@ from matplotlib.patches import Rectangle
 from synthetic import make_study
 
 from completions_lp.records import BASELINE, Condition, Estimate, Report, ReportRow
-from completions_lp.show.figures import (
-    caption,
-    plot_damage,
-    plot_dose,
-    plot_heatmap,
-    plot_layers,
-    plot_probabilities,
-    plot_prompts,
-    tabulate,
-)
+from completions_lp.show.figures import Damage, DoseResponse, Heatmap, LayerSweep, Probabilities, PromptEffects
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +52,7 @@ def change(report, test, **estimate):
 
 
 def test_a_panel_of_the_layer_sweep_has_the_mean_and_three_bands(study):
-    figure = plot_layers(study)
+    figure = LayerSweep.of(study).draw()
     panels = figure.axes
     assert [panel.get_title() for panel in panels] == [f"multiplier {m}" for m in ("−2", "−1", "+1", "+2")]
     for panel, m in zip(panels, (-2.0, -1.0, 1.0, 2.0), strict=True):
@@ -90,27 +81,27 @@ def test_markers_are_hollow_where_more_than_a_tenth_of_the_prompts_are_red(study
     count = Estimate(0.0, None, None, 0.95, "share", 12, 12, "count")
     rows += [ReportRow(c, "share_red", "macro", replace(count, value=share(c.layer)), 0) for c in cells]
     report = Report("A", tuple(rows), study.prompts, {})
-    for panel in plot_layers(report).axes:
+    for panel in LayerSweep.of(report).draw().axes:
         (hollow,) = [line for line in panel.get_lines() if line.get_label() == "_hollow"]
         assert list(hollow.get_xdata()) == [1]
         assert hollow.get_markerfacecolor() == "white"
         (mean,) = [line for line in panel.get_lines() if line.get_label() == "mean"]
         assert list(mean.get_markevery()) == [True, False, True]
-    table = tabulate(report, "layer_sweep")
+    table = LayerSweep.of(report).rows
     assert {row["layer"] for row in table if row["untrusted"]} == {1}
-    assert "Hollow: more than 10 % of the prompts are red" in caption(report, "layer_sweep")
-    assert "Hollow" not in caption(keep(study, "delta_p_A"), "layer_sweep")
+    assert "Hollow: more than 10 % of the prompts are red" in LayerSweep.of(report).caption
+    assert "Hollow" not in LayerSweep.of(keep(study, "delta_p_A")).caption
     for layer, places in ((0, None), (1, [-2, -1, 1, 2])):
-        (axes,) = plot_dose(report, layer=layer).axes
+        (axes,) = DoseResponse.of(report, layer=layer).draw().axes
         hollow = [list(line.get_xdata()) for line in axes.get_lines() if line.get_label() == "_hollow"]
         assert hollow == ([places] if places else [])
-    titles = [plot_prompts(report, layer=n, multiplier=1.0).axes[0].get_title() for n in (0, 1)]
+    titles = [PromptEffects.of(report, layer=n, multiplier=1.0).draw().axes[0].get_title() for n in (0, 1)]
     assert titles == ["layer 0, multiplier +1", "layer 1, multiplier +1, over 10 % red"]
 
 
 def test_on_axes_of_the_user_there_is_a_line_for_every_multiplier(study):
     axes = Figure().subplots()
-    plot_layers(study, axes=axes, quantity="log_ratio_A")
+    LayerSweep.of(study, quantity="log_ratio_A").draw(axes)
     lines = lines_of(axes)
     assert list(lines) == ["−2", "−1", "+1", "+2"]
     for m, (x, y) in zip((-2.0, -1.0, 1.0, 2.0), lines.values(), strict=True):
@@ -127,13 +118,13 @@ def test_multiplier_0_is_no_steering_and_is_left_out(study):
     zero = Condition("v", "target", 0, 0.0)
     row = ReportRow(zero, "delta_p_A", "macro", Estimate(0.0, None, None, 0.95, "pp", 12, 12, "t"), 0)
     report = Report("A", (*study.rows, row), {}, {})
-    assert len(plot_layers(report).axes) == 4
-    assert all(line["multiplier"] != 0 for line in tabulate(report, "layer_sweep"))
+    assert len(LayerSweep.of(report).draw().axes) == 4
+    assert all(line["multiplier"] != 0 for line in LayerSweep.of(report).rows)
 
 
 def test_other_kinds_of_vectors_can_be_drawn_one_at_a_time(study):
     axes = Figure().subplots()
-    plot_layers(study, kind="random", vector="v-random-3", axes=axes)
+    LayerSweep.of(study, kind="random", vector="v-random-3").draw(axes)
     wanted = [r.estimate.value for r in study.table("delta_p_A", kind="random") if r.condition.vector == "v-random-3"]
     assert sorted(y for _, ys in lines_of(axes).values() for y in ys) == sorted(wanted)
 
@@ -141,7 +132,7 @@ def test_other_kinds_of_vectors_can_be_drawn_one_at_a_time(study):
 def test_a_missing_interval_leaves_a_gap_and_a_lone_one_is_a_bar(study):
     report = change(study, lambda r: r.quantity == "delta_p_A" and r.condition.layer != 1, low=None, high=None)
     axes = Figure().subplots()
-    plot_layers(report, axes=axes)
+    LayerSweep.of(report).draw(axes)
     bars = [c for c in axes.collections if isinstance(c, mpl.collections.LineCollection)]
     segments = [segment for bar in bars for segment in bar.get_segments()]
     assert len(segments) == 4
@@ -149,12 +140,12 @@ def test_a_missing_interval_leaves_a_gap_and_a_lone_one_is_a_bar(study):
         e = find(report, "delta_p_A", 1, m).estimate
         assert segment.tolist() == [[1, e.low], [1, e.high]]
     undefined = change(study, lambda r: r.condition.layer == 1, value=float("nan"), low=None, high=None, n=0)
-    (_, y), *_ = lines_of(plot_layers(undefined).axes[0]).values()
+    (_, y), *_ = lines_of(LayerSweep.of(undefined).draw().axes[0]).values()
     assert np.isnan(y).tolist() == [False, True, False]
 
 
 def test_the_dose_response_goes_through_the_origin_and_shades_the_gap(study):
-    (axes,) = plot_dose(study, layer=1).axes
+    (axes,) = DoseResponse.of(study, layer=1).draw().axes
     lines, doses = lines_of(axes), [-2.0, -1.0, 0.0, 1.0, 2.0]
     drawn = {
         "log ratio of P(A)": "log_ratio_A",
@@ -184,14 +175,14 @@ def test_the_dose_response_goes_through_the_origin_and_shades_the_gap(study):
 
 
 def test_the_intervals_of_minus_kl_are_turned_around(study):
-    (axes,) = plot_dose(study, layer=1).axes
+    (axes,) = DoseResponse.of(study, layer=1).draw().axes
     e = find(study, "kl", 1, 2.0).estimate
     segments = [s.tolist() for c in axes.collections if hasattr(c, "get_segments") for s in c.get_segments()]
     assert [[2.0, pytest.approx(-e.high)], [2.0, pytest.approx(-e.low)]] in segments
 
 
 def test_the_heat_map_is_centred_and_marks_what_it_should(study):
-    axes, bar = plot_heatmap(study).axes
+    axes, bar = Heatmap.of(study).draw().axes
     mesh = axes.collections[0]
     rows = study.table("delta_p_A")
     grid = np.array([[find(study, "delta_p_A", n, m).estimate.value for n in (0, 1, 2)] for m in (-2, -1, 1, 2)])
@@ -210,7 +201,7 @@ def test_the_heat_map_is_centred_and_marks_what_it_should(study):
     assert chosen.get_xy() == (c.layer - 0.5, [-2, -1, 1, 2].index(c.multiplier) - 0.5)
     red = {r.condition for r in study.table("share_red") if r.estimate.value > 0.1}
     assert sum(bool(p.get_hatch()) for p in patches) == len(red)
-    said = caption(study, "heatmap")
+    said = Heatmap.of(study).caption
     assert (
         f"(layer {c.layer}, multiplier +{c.multiplier:g}); on the 6 others it is +{held_out.estimate.value:.1f}" in said
     )
@@ -218,13 +209,13 @@ def test_the_heat_map_is_centred_and_marks_what_it_should(study):
 
 
 def test_the_heat_map_of_many_layers_has_no_numbers_in_it(study):
-    few, many = (plot_heatmap(make_study(layers=tuple(range(n)), n_random=0)) for n in (9, 10))
+    few, many = (Heatmap.of(make_study(layers=tuple(range(n)), n_random=0)).draw() for n in (9, 10))
     assert len(few.axes[0].texts) == 36
     assert len(many.axes[0].texts) == 0
 
 
 def test_efficacy_stands_against_damage_with_crosses_and_a_front(study):
-    (axes,) = plot_damage(study).axes
+    (axes,) = Damage.of(study).draw().axes
     marks = {line.get_label(): line for line in axes.get_lines() if line.get_label().startswith("_layer")}
     assert len(marks) == 12
     for n, m in ((0, -2.0), (1, 1.0)):
@@ -238,7 +229,7 @@ def test_efficacy_stands_against_damage_with_crosses_and_a_front(study):
     (cloud,) = [line for line in axes.get_lines() if line.get_label() == "random directions"]
     assert len(cloud.get_xdata()) == 19 * 12
     assert axes.get_xscale() == "log"
-    assert axes.get_xlabel() == "KL(unsteered ‖ steered) (nats/token)"
+    assert axes.get_xlabel() == "KL(unsteered ‖ steered) per token (nats/token)"
     points = [
         (find(study, "kl_per_token", n, m).estimate.value, find(study, "delta_p_A", n, m).estimate.value)
         for n in range(3)
@@ -248,12 +239,12 @@ def test_efficacy_stands_against_damage_with_crosses_and_a_front(study):
     slow = [p for p in points if not any(q[0] <= p[0] and q[1] >= p[1] and q != p for q in rivals)]
     (front,) = [line for line in axes.get_lines() if line.get_label() == "front"]
     assert list(zip(*front.get_data(), strict=True)) == sorted(slow)
-    table = tabulate(study, "damage")
+    table = Damage.of(study).rows
     assert sorted((r["kl_per_token"], r["value"]) for r in table if r["on_front"]) == sorted(slow)
 
 
 def test_probabilities_of_all_layers_meet_at_the_unsteered_one(study):
-    (axes,) = plot_probabilities(study).axes
+    (axes,) = Probabilities.of(study).draw().axes
     unsteered = study.estimate("p_A", BASELINE)
     lines = lines_of(axes)
     assert list(lines) == ["0", "1", "2"]
@@ -262,29 +253,27 @@ def test_probabilities_of_all_layers_meet_at_the_unsteered_one(study):
         wanted = [unsteered.value if m == 0 else find(study, "p_A_steered", int(label), m).estimate.value for m in x]
         assert y == wanted
     assert ends_at(axes.collections[0], 0.0) == pytest.approx((unsteered.low, unsteered.high))
-    assert axes.get_ylabel() == "P(A)"
-    table = tabulate(study, "probabilities")
+    assert axes.get_ylabel() == "P(A), steered"
+    table = Probabilities.of(study).rows
     assert len(table) == 13
     assert sum(row["kind"] == "baseline" for row in table) == 1
 
 
 def test_many_layers_are_named_by_a_colour_bar():
-    figure = plot_probabilities(make_study(layers=tuple(range(12)), n_random=0))
+    figure = Probabilities.of(make_study(layers=tuple(range(12)), n_random=0)).draw()
     axes, bar = figure.axes
     assert axes.get_legend() is None
     assert bar.get_ylabel() == "layer"
     assert not any(isinstance(c, mpl.collections.PolyCollection) for c in axes.collections)
     assert not any(isinstance(c, PathCollection) for c in axes.collections)
-    assert "the table beside it has them" in caption(make_study(layers=tuple(range(12)), n_random=0), "probabilities")
+    assert "the table beside it has them" in Probabilities.of(make_study(layers=tuple(range(12)), n_random=0)).caption
 
 
 def test_without_a_measured_probability_the_sweep_is_of_the_average_increase(study):
     plain = keep(study, "increase_to_answer_A", "logit_diff_change")
-    assert plot_layers(plain).get_supylabel() == "log-prob increase of A completions,\nto the answer (nats)"
-    assert {row["quantity"] for row in tabulate(plain, "heatmap")} == {"increase_to_answer_A"}
-    assert caption(plain, "layer_sweep").startswith(
+    assert LayerSweep.of(plain).draw().get_supylabel() == "log-prob increase of A completions,\nto the answer (nats)"
+    assert {row["quantity"] for row in Heatmap.of(plain).rows} == {"increase_to_answer_A"}
+    assert LayerSweep.of(plain).caption.startswith(
         "Layer sweep: log-prob increase of A completions, to the answer (nats)"
     )
-    assert {row["quantity"] for row in tabulate(plain, "heatmap", quantity="logit_diff_change")} == {
-        "logit_diff_change"
-    }
+    assert {row["quantity"] for row in Heatmap.of(plain, quantity="logit_diff_change").rows} == {"logit_diff_change"}

@@ -6,20 +6,17 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from synthetic import make_study
 
-from completions_lp.records import Estimate, Report
+from completions_lp.records import Estimate, InputError, Report
 from completions_lp.show.figures import (
     Batch,
     Convergence,
-    caption,
-    caption_convergence,
-    plot_convergence,
-    plot_diagnostics,
-    plot_distributions,
-    tabulate,
-    tabulate_convergence,
+    Damage,
+    Diagnostics,
+    Distributions,
+    DoseResponse,
+    TokenProfile,
 )
 from completions_lp.show.figures.distributions import STEPS
-from completions_lp.show.figures.profile import plot_profile
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +36,7 @@ def find(report, quantity, layer, multiplier):
 
 
 def test_the_profile_has_the_tokens_and_how_many_completions_have_them(study):
-    left, _, risk = plot_profile(study, layer=1, multiplier=2.0).axes
+    left, _, risk = TokenProfile.of(study, layer=1, multiplier=2.0).draw().axes
     rows = [r for r in study.profile if (r.condition.layer, r.condition.multiplier) == (1, 2.0)]
     line = line_of(left, "mean increase")
     assert list(line.get_xdata()) == list(range(-4, 7))
@@ -53,7 +50,7 @@ def test_the_profile_has_the_tokens_and_how_many_completions_have_them(study):
 
 
 def test_the_parts_are_stacked_to_their_sums(study):
-    right = plot_profile(study, layer=1, multiplier=2.0).axes[1]
+    right = TokenProfile.of(study, layer=1, multiplier=2.0).draw().axes[1]
     names = ["before_answer_A", "at_answer_A", "after_answer_A", "increase_A", "answer_share", "reasoning_share"]
     names += ["delta_logit_A"]
     values = [find(study, name, 1, 2.0) for name in names]
@@ -81,7 +78,7 @@ def slow_curve(report, condition, gave):
 
 
 def test_distributions_weigh_every_prompt_the_same(study):
-    panels = plot_distributions(study, layer=1).axes
+    panels = Distributions.of(study, layer=1).draw().axes
     assert [panel.get_title() for panel in panels] == [f"multiplier {m}" for m in ("−2", "−1", "+1", "+2")]
     for panel, m in zip(panels, (-2.0, -1.0, 1.0, 2.0), strict=True):
         condition = next(c for c in study.increases.conditions if (c.layer, c.multiplier) == (1, m))
@@ -98,7 +95,7 @@ def test_distributions_weigh_every_prompt_the_same(study):
 
 def test_long_distributions_are_thinned_and_keep_their_ends():
     report = make_study(layers=(0,), multipliers=(1.0,), n_prompts=300, n_random=0)
-    (axes,) = plot_distributions(report).axes
+    (axes,) = Distributions.of(report).draw().axes
     x, y = line_of(axes, "A").get_data()
     values, shares = slow_curve(report, report.increases.conditions[0], True)
     assert 200 < len(x) <= STEPS + 1 < len(values)
@@ -107,10 +104,10 @@ def test_long_distributions_are_thinned_and_keep_their_ends():
 
 
 def test_prompts_that_do_not_offer_the_target_are_left_out(study):
-    wanted = caption(study, "distributions")
+    wanted = Distributions.of(study).caption
     assert "draws of 12 prompts" in wanted
     matching = make_study(target="matching")
-    assert "completions that gave the matching answer (solid)" in caption(matching, "distributions")
+    assert "completions that gave the matching answer (solid)" in Distributions.of(matching).caption
 
 
 def test_diagnostics_draw_each_check(study):
@@ -119,7 +116,7 @@ def test_diagnostics_draw_each_check(study):
         {"prompt_id": "p1", "p_A_steered": 0.8, "share": 0.6, "low": 0.5, "high": 0.7, "trust": "red"},
         {"prompt_id": "p2", "p_A_steered": None, "share": None, "low": None, "high": None, "trust": ""},
     ]
-    checked, ess, weights, trust, sampler, null = plot_diagnostics(study, layer=1, validation=rows).axes
+    checked, ess, weights, trust, sampler, null = Diagnostics.of(study, layer=1, validation=rows).draw().axes
     points = {c.get_label(): c.get_offsets().tolist() for c in checked.collections if isinstance(c, PathCollection)}
     assert (points["green"], points["red"]) == ([[0.4, 0.5]], [[0.8, 0.6]])
     assert [[0.8, 0.5], [0.8, 0.7]] in [
@@ -144,19 +141,19 @@ def test_diagnostics_draw_each_check(study):
     x, y = line_of(null, "random directions").get_data()
     assert list(x) == p
     assert list(y) == pytest.approx([(i + 1) / len(p) for i in range(len(p))])
-    text = caption(study, "diagnostics", layer=1, validation=rows)
+    text = Diagnostics.of(study, layer=1, validation=rows).caption
     assert "2 sets of draws" in text
     assert "Clopper–Pearson" in text
-    assert len([r for r in tabulate(study, "diagnostics", validation=rows) if r["panel"] == "a"]) == 2
+    assert len([r for r in Diagnostics.of(study, validation=rows).rows if r["panel"] == "a"]) == 2
 
 
 def test_a_report_without_measures_still_has_its_other_figures(study):
     rows = tuple(r for r in study.rows if r.quantity in ("increase_to_answer_A", "increase_to_answer_not_A"))
     plain = Report("A", rows, {}, {}, increases=study.increases)
-    assert "no 'ess'" in [t.get_text() for panel in plot_diagnostics(plain).axes for t in panel.texts]
-    assert len(tabulate(plain, "dose_response")) == 2 * 5
-    assert tabulate(plain, "damage") == []
-    assert len(plot_distributions(plain).axes) == 4
+    assert "no 'ess'" in [t.get_text() for panel in Diagnostics.of(plain).draw().axes for t in panel.texts]
+    assert len(DoseResponse.of(plain).rows) == 2 * 5
+    assert Damage.of(plain).rows == []
+    assert len(Distributions.of(plain).draw().axes) == 4
 
 
 def make_convergence(**changes):
@@ -171,7 +168,7 @@ def make_convergence(**changes):
 
 
 def test_convergence_shows_every_batch_beside_its_fellows():
-    left, right = plot_convergence(make_convergence()).axes
+    left, right = make_convergence().draw().axes
     y = line_of(left, "split-half").get_ydata()
     assert list(y) == pytest.approx([0.7, 0.71, 0.72, 0.73, 0.74, 0.95])
     vectors = line_of(right, "vectors")
@@ -185,21 +182,33 @@ def test_convergence_shows_every_batch_beside_its_fellows():
     assert [s[:, 1].tolist() for s in bars.get_segments()][-1] == pytest.approx([12.4, 12.6])
     assert right.get_ylabel() == "change of P(A) (pp)"
     assert right.get_title() == "layer 2, multiplier +1"
-    said = caption_convergence(make_convergence())
+    said = make_convergence().caption
     assert "(5 of 10, 1 of 50 pairs)" in said
     assert "95 % cluster t intervals over 60 prompts in 12 clusters" in said
-    table = tabulate_convergence(make_convergence())
+    table = make_convergence().rows
     assert [row["n_pairs"] for row in table] == [10] * 5 + [50]
     assert table[0]["value"] == 10.0
 
 
 def test_convergence_without_vectors_or_intervals_says_so():
     empty = make_convergence(batches=())
-    figure = plot_convergence(empty)
+    figure = empty.draw()
     figure.draw_without_rendering()
     assert "no vectors" in [t.get_text() for t in figure.axes[0].texts]
-    assert caption_convergence(empty) == "Convergence: no vectors to draw."
+    assert empty.caption == "Convergence: no vectors to draw."
     lone = Batch(1, 0, float("nan"), float("nan"), Estimate(1.0, None, None, 0.95, "pp", 2, 2, "t"))
-    figure = plot_convergence(make_convergence(batches=(lone,)), axes=Figure().subplots(1, 2))
+    figure = make_convergence(batches=(lone,)).draw(Figure().subplots(1, 2))
     assert "2 prompts: no intervals" in [t.get_text() for t in figure.axes[1].texts]
     assert len(figure.axes[1].collections) == 0
+
+
+def test_convergence_is_of_the_best_cell_and_of_a_quantity_that_there_is(study):
+    batches = make_convergence().batches
+    view = Convergence.of(study, batches)
+    best = study.best.condition
+    assert (view.vector, view.layer, view.multiplier, view.quantity) == ("v", best.layer, best.multiplier, "delta_p_A")
+    assert len(view.rows) == len(batches)
+    with pytest.raises(InputError, match="no quantity 'garbage'; the nearest is"):
+        Convergence.of(study, batches, quantity="garbage")
+    with pytest.raises(InputError, match="no best cell"):
+        Convergence.of(Report("A", (), {}, {}), batches)

@@ -91,7 +91,7 @@ def test_components_are_recovered_on_average():
     ],
 )
 def test_detectable_effects_are_those_of_the_specification(prompts, n_A, want):
-    """STATISTICS §4, planning: σ_b = .5, σ_w = 1; there to two digits."""
+    """numbers.md §4, planning: σ_b = .5, σ_w = 1; there to two digits."""
     got = make_pilot(between=0.25, within=1.0).predict_detectable(prompts, n_A)
     assert got == pytest.approx(want, abs=0.006 if want > 0.1 else 0.0006)
 

@@ -238,7 +238,7 @@ def test_bootstrap_t_is_the_same_for_the_same_stream_and_leans_towards_the_tail(
 @pytest.mark.parametrize("icc", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("n", [10, 30, 100])
 def test_the_default_interval_covers_as_often_as_it_says(n, icc):
-    """The normal design of STATISTICS §4: n_A of 100 draws say A, their increases vary within and between prompts."""
+    """The normal design of numbers.md §4: n_A of 100 draws say A, their increases vary within and between prompts."""
     repeats = 4000 if FULL else 400
     rng = np.random.default_rng([n, int(10 * icc)])
     hits = 0

@@ -1,11 +1,21 @@
+import dataclasses
 import itertools
 import re
 import types
 
+import numpy as np
+import pyarrow.parquet
 import pytest
+from conftest import make_completions, make_prompts, make_vector
 
-from completions_lp.records import InputError, Labelling
+from completions_lp import store
+from completions_lp.records import Condition, InputError, Labelling, Sampling
+from completions_lp.report.answers import count_answers
+from completions_lp.sample.draws import sample_completions
 from completions_lp.sample.labels import Labeller
+from completions_lp.score.parts import score_completions
+from completions_lp.score.topup import top_up
+from completions_lp.steer.conditions import make_conditions
 
 
 class Pieces:
@@ -75,11 +85,11 @@ def test_an_answer_that_stands_alone_is_found_where_its_letter_is(pieces, want):
     ],
 )
 def test_a_letter_in_a_word_is_no_answer(pieces):
-    assert label(pieces) == ("none", -1)
+    assert label(pieces) == ("", -1)
 
 
 def test_a_letter_at_a_tokens_end_waits_for_the_next_token():
-    assert label(["A", "s", " an", " AI"]) == ("none", -1)
+    assert label(["A", "s", " an", " AI"]) == ("", -1)
     assert label(["A", "s", " (", "B", ")"]) == ("B", 3)
     assert label(["A", " dog"]) == ("A", 0)
     assert label(["The", " A", "I", " says", " A", "."]) == ("A", 4)
@@ -87,7 +97,7 @@ def test_a_letter_at_a_tokens_end_waits_for_the_next_token():
 
 def test_a_letter_is_not_alone_before_a_character_spread_over_tokens():
     first, second = (bytes([b]) for b in "é".encode())
-    assert label(["A", first, second, " x"]) == ("none", -1)
+    assert label(["A", first, second, " x"]) == ("", -1)
     arrow = [bytes([b]) for b in "→".encode()]
     assert label(["A", *arrow, " x"]) == ("A", 0)  # found at the letter, though the arrow comes three tokens later
     assert label(["A", first]) == ("A", 0)  # the rest never comes
@@ -101,10 +111,10 @@ def test_a_letter_before_any_other_character_is_alone():
 def test_only_the_window_decides():
     pieces = ["so", " I", " say", " A", "."]
     assert label(pieces, within=4) == ("A", 3)
-    assert label(pieces, within=3) == ("none", -1)
+    assert label(pieces, within=3) == ("", -1)
     # The label depends on no token past the window, not even on one that would refute the letter.
     assert label(["I", " A", "s"], within=2) == ("A", 1)
-    assert label(["I", " A", "s"], within=3) == ("none", -1)
+    assert label(["I", " A", "s"], within=3) == ("", -1)
 
 
 def test_the_first_answer_decides():
@@ -117,7 +127,7 @@ def test_the_first_answer_decides():
 
 
 def test_special_tokens_spell_no_letters():
-    assert label(["<|A|>", " x"]) == ("none", -1)
+    assert label(["<|A|>", " x"]) == ("", -1)
     assert label(["A", "<|end|>"]) == ("A", 0)
     assert label(["x", "<|end|>", " A"]) == ("A", 2)
 
@@ -126,15 +136,112 @@ def test_words_are_answers_too():
     letters = ("No", "Yes")
     assert label([" Yes"], letters=letters) == ("Yes", 0)
     assert label([" Y", "es", "."], letters=letters) == ("Yes", 1)
-    assert label([" No", "ne"], letters=letters) == ("none", -1)
+    assert label([" No", "ne"], letters=letters) == ("", -1)
     assert label([" No", "ne", ",", " Yes"], letters=letters) == ("Yes", 3)
-    assert label(["Yes", "terday"], letters=letters) == ("none", -1)
+    assert label(["Yes", "terday"], letters=letters) == ("", -1)
+
+
+def test_none_is_an_answer_like_any_other():
+    letters = ("none", "some")
+    assert label([" none"], letters=letters) == ("none", 0)
+    assert label([" (", "some", ")"], letters=letters) == ("some", 1)
+    for rule in ("letter", "token", "substring"):
+        assert label([" nothing", " of", " it"], letters=letters, rule=rule) == ("", -1)
+
+
+def test_an_answer_spelled_none_is_not_taken_for_no_answer(tmp_path):
+    """In memory, in the tables and in what is counted: two draws of four said none, one said nothing of the kind."""
+    (prompt,) = make_prompts((3,))
+    prompt = dataclasses.replace(prompt, letters=("none", "some"), matching="none", not_matching="some")
+    rows = [(0, [5]), (0, [6]), (0, [7])]
+    said = make_completions([prompt], rows, labels=["none", "some", ""], answers=[0, 0, -1], counts=[2, 1, 1])
+    store.write_completions(tmp_path, said)
+    table = pyarrow.parquet.read_table(tmp_path / "completions.parquet")
+    assert table["label"].to_pylist() == ["none", "some", None]
+    read = store.read_completions(tmp_path, sampling=said.sampling, labelling=said.labelling)
+    assert read.label.tolist() == said.label.tolist() == ["none", "some", ""]
+    for target in ("none", "matching"):
+        assert count_answers(read, target=target)["share_A"].tolist() == [0.5]
+    assert count_answers(read, target="some")["share_A"].tolist() == [0.25]
+    store.write_steered(tmp_path, {Condition("v", "target", 0, 1.0): said})
+    assert pyarrow.parquet.read_table(tmp_path / "steered.parquet")["label"].to_pylist() == ["none", "some", None]
+
+
+def test_a_run_of_completions_without_any_answer_is_read_as_it_was(tmp_path):
+    said = make_completions(make_prompts((3,)), [(0, [5]), (0, [6])])
+    store.write_completions(tmp_path, said)
+    read = store.read_completions(tmp_path, sampling=said.sampling, labelling=said.labelling)
+    assert read.label.tolist() == ["", ""]
+    assert count_answers(read, target="A")["share_A"].tolist() == [0.0]
+
+
+def test_an_empty_answer_is_refused():
+    (prompt,) = make_prompts((3,))
+    with pytest.raises(InputError, match="prompt 'p0': an answer is empty; an empty label stands for no answer"):
+        dataclasses.replace(prompt, letters=("", "some"), matching="", not_matching="some")
+
+
+class Counting:
+    """A tokenizer that counts how often it decodes."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.decoded = tokenizer, 0
+
+    def __getattr__(self, name):
+        return getattr(self.tokenizer, name)
+
+    def __len__(self):
+        return len(self.tokenizer)
+
+    def __call__(self, text, **options):
+        return self.tokenizer(text, **options)
+
+    def decode(self, token_ids, **options):
+        self.decoded += 1
+        return self.tokenizer.decode(token_ids, **options)
+
+
+def test_the_vocabulary_is_decoded_once_for_a_tokenizer(tokenizer):
+    counting = Counting(tokenizer)
+    first = Labeller(counting, Labelling()).completing_tokens((), letter="A")
+    assert counting.decoded > len(tokenizer)
+    counting.decoded = 0
+    for labelling in (Labelling(), Labelling(within=3), Labelling(rule="substring")):
+        for letter in ("A", "B"):
+            found = Labeller(counting, labelling).completing_tokens((), letter=letter)
+            assert letter != "A" or labelling.rule != "letter" or found.tolist() == first.tolist()
+    assert counting.decoded == 0
+    other = Counting(tokenizer)
+    Labeller(other, Labelling()).completing_tokens((), letter="A")
+    assert other.decoded > len(tokenizer)
+
+
+def test_a_top_up_of_several_conditions_decodes_the_vocabulary_once(build_model):
+    """Each red condition is scored by a call of its own: 5 of them cost one vocabulary and a few texts each."""
+    model = build_model("llama")
+    counting = Counting(model.tokenizer)
+    model = dataclasses.replace(model, tokenizer=counting)
+    vector = make_vector(model)
+    conditions = make_conditions([vector], layers=[0, 1, 2], multipliers=(1.0, 2.0))
+    said = sample_completions(model, make_prompts(), sampling=Sampling(n=8, max_new_tokens=3, top_up=2), progress=False)
+    measures = score_completions(model, said, [vector], conditions, progress=False).measures
+    red = dataclasses.replace(measures, trust=np.full(measures.trust.shape, "red"))
+    size = len(counting)
+    assert size < counting.decoded
+    counting.decoded = 0
+    _, drawn = top_up(model, said, [vector], red, target="A", progress=False)
+    assert len(drawn) == 6
+    assert counting.decoded < 6 * size  # every text of the steered draws, and not one vocabulary a condition
+    kept = counting.decoded
+    completing = Labeller(counting, Labelling()).completing_tokens((), letter="A")
+    assert completing is not None
+    assert counting.decoded == kept
 
 
 def test_the_token_rule_takes_one_whole_token():
     assert label([" A", "s"], rule="token") == ("A", 0)
     assert label([" (", "A", ")"], rule="token") == ("A", 1)
-    assert label([" (A", ")"], rule="token") == ("none", -1)
+    assert label([" (A", ")"], rule="token") == ("", -1)
     assert label(["x", " B "], rule="token") == ("B", 1)
 
 
@@ -146,11 +253,11 @@ def test_the_substring_rule_looks_inside_words():
 
 def test_the_regex_rule_is_searched_in_the_text_so_far():
     options = {"rule": "regex", "pattern": r"answer is \(?{letter}\b"}
-    assert label(["A", " B"], **options) == ("none", -1)
+    assert label(["A", " B"], **options) == ("", -1)
     assert label(["My", " answer", " is", " (", "B", ")"], **options) == ("B", 4)
     literal = {"rule": "regex", "pattern": "<{letter}>", "letters": ("A+", "B")}
     assert label(["<", "A+", ">"], **literal) == ("A+", 2)
-    assert label(["<", "AA", ">"], **literal) == ("none", -1)
+    assert label(["<", "AA", ">"], **literal) == ("", -1)
 
 
 @pytest.mark.parametrize(
@@ -184,8 +291,8 @@ def test_a_pattern_that_one_letter_breaks_is_named():
         (" (A).", "A"),
         (" B", "B"),
         ("The answer is (A).", "A"),
-        ("As an AI, I", "none"),
-        ("As an AI, I choose (B).", "none"),  # past the window of 5 tokens
+        ("As an AI, I", ""),
+        ("As an AI, I choose (B).", ""),  # past the window of 5 tokens
     ],
 )
 def test_labels_of_a_real_tokenizer(tokenizer, text, want):
@@ -193,7 +300,7 @@ def test_labels_of_a_real_tokenizer(tokenizer, text, want):
     within = 5 if "choose" in text else 10
     got, answer = Labeller(tokenizer, Labelling(within=within)).label([*ids, 0], letters=("A", "B"))
     assert got == want
-    if got != "none":
+    if got != "":
         before, through = (tokenizer.decode(ids[:n]) for n in (answer, answer + 1))
         assert got not in before.replace("As an AI", "")
         assert got in through

@@ -144,7 +144,7 @@ def draw(seed=0, n=60, *, steps=STEPS, letters=("A", "B")):
 
 
 def recall(world, within, law):
-    """Probability, smallest effective number of draws and range of mean weights, draw by draw (STATISTICS P3)."""
+    """Probability, smallest effective number of draws and range of mean weights, draw by draw (numbers.md P3)."""
     draws = [x for x, count in zip(world.texts, world.counts, strict=True) for _ in range(count)]
     surviving, ess, mean_weight = 1.0, [], []
     for t in range(within):

@@ -23,7 +23,7 @@ def completions():
     said = make_completions(
         prompts,
         [(0, [5, 6, 7]), (0, [5, 8]), (1, [9])],
-        labels=["A", "none", "B"],
+        labels=["A", "", "B"],
         answers=[1, -1, 0],
         counts=[3, 7, 1],
     )

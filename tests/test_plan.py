@@ -12,15 +12,15 @@ import pytest
 from scipy import stats
 
 from completions_lp import cli, store
+from completions_lp.job.config import EMBEDDED, make_config
+from completions_lp.job.machine import describe_machine, read_peak, reset_peak
+from completions_lp.job.results import load
+from completions_lp.job.stages import Options, Run
+from completions_lp.job.validation import SEED_OFFSET, validate_cells
 from completions_lp.model import load_model
 from completions_lp.plan.costs import Workload, forecast_costs
 from completions_lp.plan.validation import Validation, choose_cells, count_target, pick_cells
 from completions_lp.records import BASELINE, Condition, InputError
-from completions_lp.run.config import EMBEDDED, make_config
-from completions_lp.run.machine import describe_machine, read_peak, reset_peak
-from completions_lp.run.results import load_report
-from completions_lp.run.stages import Options, Run
-from completions_lp.run.validation import SEED_OFFSET, validate_cells
 from completions_lp.sample.draws import draw_steered, draw_uniforms
 from completions_lp.show.text import format_plan
 
@@ -41,7 +41,7 @@ def pilot(tmp_path_factory):
 
 
 def read_workload(folder):
-    increases = load_report(folder).increases
+    increases = load(folder).increases
     return Workload.of(increases.completions, increases.conditions)
 
 
@@ -91,7 +91,7 @@ def test_costs_of_a_larger_run_are_those_foreseen(pilot, tmp_path):
 
 def test_prefixes_at_a_quarter_of_the_samples_are_foreseen_by_counting(pilot):
     """Fewer samples of the same run are the first ones of each prompt; on average they show what the formula says."""
-    completions = load_report(pilot).increases.completions
+    completions = load(pilot).increases.completions
     model = load_model(make_config(store.read_info(pilot)["config"]).model.name)
     condition, vectors = BASELINE, ()
     found = [
@@ -135,7 +135,7 @@ def test_validation_counts_draws_of_the_steered_model(checked, capfd):
     config = make_config(store.read_info(checked)["config"])
     completions = store.read_completions(checked, sampling=config.sampling, labelling=config.labelling)
     model, vectors = load_model(config.model.name), store.read_vectors(checked)
-    measures = store.read_measures(checked, completions.prompts)
+    measures = load(checked).measures
     for condition in pick_cells(measures, layers=[2], multipliers=[2.0, -1.0]):
         again = draw_steered(model, completions, vectors, condition, 12, seed=SEED_OFFSET, progress=False)
         rows = table[table["multiplier"] == condition.multiplier]
@@ -163,7 +163,7 @@ def test_without_cells_the_best_and_two_others_are_checked(checked, capsys):
     assert capsys.readouterr().out.count("layer ") == 3
     rows = store.read_validation(checked)
     cells = list(dict.fromkeys((row["layer"], row["multiplier"]) for row in rows))
-    report = load_report(checked)
+    report = load(checked)
     swept = [row for row in report.table("delta_p_A") if row.condition.multiplier != 0]
     best = max(swept, key=lambda row: row.estimate.value).condition
     assert len(cells) == 3
@@ -177,7 +177,7 @@ def test_scoring_anew_drops_what_was_checked_before(checked):
     assert len(store.read_validation(checked)) == 12
     assert cli.main(["report", str(checked), "--quiet"]) == 0
     assert len(store.read_validation(checked)) == 12  # a report leaves it
-    store.drop_stale(checked, "score")
+    store.drop_stages(checked, ["score", "report"])
     assert store.read_validation(checked) == []
 
 
@@ -262,7 +262,7 @@ def test_the_cells_worth_a_check():
 def test_what_cannot_be_checked_is_said(pilot):
     config = make_config(store.read_info(pilot)["config"])
     completions = store.read_completions(pilot, sampling=config.sampling, labelling=config.labelling)
-    measures, vectors = store.read_measures(pilot, completions.prompts), store.read_vectors(pilot)
+    measures, vectors = load(pilot).measures, store.read_vectors(pilot)
     cells, model = pick_cells(measures, layers=[2]), load_model(config.model.name)
 
     def check(completions=completions, cells=cells, **options):
@@ -325,8 +325,8 @@ def test_a_plan_names_what_it_does_not_know(pilot):
     """A run directory of an earlier version: no machine, no memory, no error of the change."""
     from completions_lp.plan.forecast import plan_run
 
-    report, info = load_report(pilot), store.read_info(pilot)
-    measures = store.read_measures(pilot, report.increases.completions.prompts)
+    report, info = load(pilot), store.read_info(pilot)
+    measures = report.measures
     blank = {name: value for name, value in info.items() if name not in ("machine", "memory", "model")}
     old = drawn.change(measures, p_A_change_se=np.full(measures.trust.shape, np.nan))
     text = format_plan(plan_run(report, old, blank, quantity="p_A_steered"), blank)

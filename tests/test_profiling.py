@@ -22,11 +22,11 @@ def random_scores(seed=0, *, n_prompts=7, within=3, longest=6, max_new_tokens=8)
     rng = np.random.default_rng(seed)
     rows, labels, answers = [], [], []
     for prompt in range(n_prompts):
-        for label in ["B", "none"] * 3 if prompt == 0 else ["A", "B", "none"] * 2:
+        for label in ["B", ""] * 3 if prompt == 0 else ["A", "B", ""] * 2:
             length = int(rng.integers(1, longest + 1))
             rows.append((prompt, rng.integers(2, 300, size=length).tolist()))
             labels.append(label)
-            answers.append(-1 if label == "none" else int(rng.integers(min(length, within))))
+            answers.append(-1 if label == "" else int(rng.integers(min(length, within))))
     counts = rng.integers(1, 9, size=len(rows)).tolist()
     made = make_completions(
         make_prompts((3,) * n_prompts), rows, labels=labels, answers=answers, counts=counts, within=within

@@ -1,47 +1,54 @@
 """The README's commands and code are what a newcomer runs first."""
 
+import math
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+from prose import ROOT, find_blocks, lay_out
 
-from completions_lp.run.config import DATA, load_config
+import completions_lp as clp
+from completions_lp.job.config import load_config
+from completions_lp.job.stages import Options, Run
 
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def blocks(language):
-    fenced = README.split("```")[1::2]
-    return [block.partition("\n")[2] for block in fenced if block.partition("\n")[0] == language]
+README = ROOT / "README.md"
 
 
 def test_the_continuous_check_is_the_readmes_test_command():
-    command = blocks("sh")[1].strip()
+    command = find_blocks(README, "sh")[1].strip()
     assert command in (ROOT / ".ci" / "run").read_text()
     assert command.endswith("pytest")
 
 
-def test_the_example_runs_as_it_stands(tmp_path, monkeypatch):
-    (code,) = blocks("python")
+def test_the_example_gives_both_numbers_with_intervals_and_the_figure(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(lay_out(tmp_path, rows=24))
+    code, _ = find_blocks(README, "python", small=True)
     assert len(code.strip().splitlines()) <= 14
-    code = code.replace("meta-llama/Llama-3.2-1B", str(DATA / "tiny-chooser")).replace("n=100", "n=4")
-    for kind in ("prompts", "pairs"):
-        rows = (DATA / kind / "cautious.jsonl").read_text().splitlines()[:8]
-        (tmp_path / f"{kind}.jsonl").write_text("\n".join(rows))
-    monkeypatch.chdir(tmp_path)
-    exec(compile_file(tmp_path / "example.py", code), {})  # noqa: S102  our own README
-    assert (tmp_path / "layer_sweep.pdf").stat().st_size > 1000
+    scope = {}
+    exec(compile(code, "README.md", "exec"), scope)  # noqa: S102  our own README
+    printed = capsys.readouterr().out
+    for quantity in ("delta_p_A", "increase_to_answer_A"):
+        assert quantity in printed
+        for condition in scope["conditions"]:
+            estimate = scope["report"].estimate(quantity, condition)
+            assert math.isfinite(estimate.value)
+            assert estimate.low < estimate.value < estimate.high
+    assert Path("layer_sweep.pdf").stat().st_size > 1000
 
 
-def compile_file(path, code):
-    path.write_text(code)
-    return compile(code, str(path), "exec")
+def test_the_short_example_runs_a_file_and_loads_a_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(lay_out(tmp_path, rows=24))
+    _, code = find_blocks(README, "python", small=True)
+    Run(load_config("my.toml"), "runs/mine", options=Options(progress=False)).all()
+    exec(compile(code, "README.md", "exec"), {"clp": clp})  # noqa: S102  our own README
+    printed = capsys.readouterr().out
+    assert "ΔP" in printed
+    assert len(printed) < 20_000
 
 
 def test_the_configuration_example_is_valid(tmp_path):
-    (text,) = blocks("toml")
+    (text,) = find_blocks(README, "toml")
     (tmp_path / "my.toml").write_text(text)
     config = load_config(tmp_path / "my.toml")
     assert config.prompts.path == str(tmp_path / "prompts.jsonl")
@@ -49,7 +56,7 @@ def test_the_configuration_example_is_valid(tmp_path):
 
 
 def test_the_tree_of_the_architecture_is_the_tree_of_the_files():
-    (tree,) = [block for block in blocks("") if block.startswith("completions_lp/\n")]
+    (tree,) = [block for block in find_blocks(README, "") if block.startswith("completions_lp/\n")]
     package = ROOT / "completions_lp"
     files = {path.name for path in package.iterdir() if path.name not in ("__init__.py", "__main__.py", "__pycache__")}
     named = set(re.findall(r"\b(\w+\.py)\b", tree)) | {name.rstrip("/") for name in re.findall(r"\b(\w+/)", tree)}

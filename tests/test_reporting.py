@@ -22,12 +22,12 @@ def make_scores(n_prompts=9, *, seed=0, within=3, conditions=CONDITIONS):
     rng = np.random.default_rng(seed)
     rows, labels, answers = [], [], []
     for prompt in range(n_prompts):
-        given = {0: ["B", "none"] * 3, 1: ["A"] * 6}.get(prompt, ["A", "B", "none"] * 2)
+        given = {0: ["B", ""] * 3, 1: ["A"] * 6}.get(prompt, ["A", "B", ""] * 2)
         for label in rng.permutation(given).tolist():
             length = int(rng.integers(1, 7))
             rows.append((prompt, rng.integers(2, 300, size=length).tolist()))
             labels.append(label)
-            answers.append(-1 if label == "none" else int(rng.integers(min(length, within))))
+            answers.append(-1 if label == "" else int(rng.integers(min(length, within))))
     counts = rng.integers(1, 9, size=len(rows)).tolist()
     prompts = make_prompts((3,) * n_prompts)
     completions = make_completions(prompts, rows, labels=labels, answers=answers, counts=counts, within=within)
@@ -170,7 +170,7 @@ def test_exact_frequencies_give_the_conditional_increase_and_minus_kl():
     prompts = make_prompts((3, 4))
     counts = [[5, 1, 3, 7], [2, 2, 9]]
     q = [[0.3, 0.3, 0.05, 0.35], [0.7, 0.1, 0.2]]
-    labels = [["A", "A", "B", "none"], ["B", "A", "none"]]
+    labels = [["A", "A", "B", ""], ["B", "A", ""]]
     rows, p, steered = [], [], []
     for i in range(2):
         for j, count in enumerate(counts[i]):
@@ -179,7 +179,7 @@ def test_exact_frequencies_give_the_conditional_increase_and_minus_kl():
             steered.append(q[i][j])
     flat = [x for part in labels for x in part]
     completions = make_completions(
-        prompts, rows, labels=flat, answers=[1 if x != "none" else -1 for x in flat], counts=[*counts[0], *counts[1]]
+        prompts, rows, labels=flat, answers=[1 if x != "" else -1 for x in flat], counts=[*counts[0], *counts[1]]
     )
     share = np.random.default_rng(0).random((len(rows), 1))  # how a sequence's log prob is spread over its tokens
     spread = np.concatenate([share, 1 - share], 1)
@@ -215,7 +215,7 @@ def test_an_enumerable_model_gives_its_exact_increase_and_minus_kl(build_model, 
     completions = make_completions(
         [prompt],
         [(0, list(ids)) for ids in sequences],
-        labels=["A" if a else "none" for a in has_a],
+        labels=["A" if a else "" for a in has_a],
         answers=[ids.index(3) if 3 in ids else -1 for ids in sequences],
     )
     scores = score_tokens(model, completions, [vector], [condition], progress=False, batch_size=50)

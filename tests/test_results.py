@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from completions_lp import cli, store
+from completions_lp.job.results import draw_figures, load
 from completions_lp.records import InputError
-from completions_lp.run.results import draw_figures, load_report
 from completions_lp.show.figures import GALLERY
 
 
@@ -52,9 +52,9 @@ def test_figures_of_scores_that_are_made_anew_are_dropped(folder, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     draw_figures(copy, names=["heatmap"])
-    store.drop_stale(copy, "report")
+    store.drop_stages(copy, ["report"])
     assert (copy / "figures" / "heatmap.pdf").is_file()
-    store.drop_stale(copy, "score")
+    store.drop_stages(copy, ["score"])
     assert list((copy / "figures").iterdir()) == []
 
 
@@ -76,4 +76,4 @@ def test_a_run_compared_with_itself_differs_by_nothing(folder, tmp_path, capsys)
 
 def test_a_folder_that_is_no_run_is_said(tmp_path):
     with pytest.raises(InputError, match="not a run directory"):
-        load_report(tmp_path)
+        load(tmp_path)

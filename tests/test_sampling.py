@@ -9,7 +9,8 @@ from conftest import ARCHITECTURES, make_prompts
 
 from completions_lp.model import RowDecoder, TreeDecoder
 from completions_lp.records import InputError, Sampling
-from completions_lp.sample.draws import draw_uniforms, invert_cdf, sample_completions
+from completions_lp.sample.draws import sample_completions
+from completions_lp.sample.streams import draw_uniforms, invert_cdf
 
 
 def draws_of(completions, prompt):

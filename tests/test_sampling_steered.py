@@ -13,7 +13,7 @@ from test_sampling import draws_of, sample
 from completions_lp.model import RowDecoder, Steering, TreeDecoder
 from completions_lp.records import BASELINE, Condition, InputError, Sampling
 from completions_lp.sample import draws as module_of_sampling
-from completions_lp.sample.draws import draw_uniforms
+from completions_lp.sample.streams import draw_uniforms
 from completions_lp.score.grid import score_tokens
 
 

@@ -108,17 +108,17 @@ def test_increases_come_back_as_they_were(tmp_path, scores):
 def test_choices_come_back_as_they_were(tmp_path, scores):
     made = make_choices(scores)
     store.write_choices(tmp_path, made)
-    same(made, store.read_choices(tmp_path, scores.completions.prompts))
+    same(made, store.read_choices(tmp_path, sum_tokens(scores)))
 
 
 def test_measures_come_back_as_they_were(tmp_path, scores):
     made = measure_completions(scores)
     assert set(made.trust.ravel()) > {"red"}
     store.write_measures(tmp_path, made)
-    same(made, store.read_measures(tmp_path, scores.completions.prompts))
+    same(made, store.read_measures(tmp_path, sum_tokens(scores)))
     hidden = dataclasses.replace(made, trust=np.full(made.trust.shape, ""))  # the target is not on offer anywhere
     store.write_measures(tmp_path, hidden)
-    same(hidden, store.read_measures(tmp_path, scores.completions.prompts))
+    same(hidden, store.read_measures(tmp_path, sum_tokens(scores)))
     table = pyarrow.parquet.read_table(tmp_path / "measures.parquet")
     columns = ["prompt_id", *store.CONDITION, *Measures.UNSTEERED, *Measures.STEERED, "trust"]
     assert table.column_names == columns
@@ -134,7 +134,7 @@ def test_profiles_come_back_as_they_were(tmp_path, scores):
     store.write_profile(tmp_path, ())
     assert store.read_profile(tmp_path) == ()
     with pytest.raises(InputError, match=r": no measures\.parquet; run the score stage first$"):
-        store.read_measures(tmp_path, scores.completions.prompts)
+        store.read_measures(tmp_path, sum_tokens(scores))
 
 
 def test_a_report_from_the_stored_tables_is_the_report(tmp_path, scores):
@@ -143,9 +143,9 @@ def test_a_report_from_the_stored_tables_is_the_report(tmp_path, scores):
         tmp_path, sampling=scores.completions.sampling, labelling=scores.completions.labelling
     )
     again = summarize(
-        store.read_increases(tmp_path, completions),
-        store.read_choices(tmp_path, completions.prompts),
-        store.read_measures(tmp_path, completions.prompts),
+        increases := store.read_increases(tmp_path, completions),
+        store.read_choices(tmp_path, increases),
+        store.read_measures(tmp_path, increases),
         profile=store.read_profile(tmp_path),
     )
     assert len(report.rows) > 100
@@ -238,7 +238,7 @@ def test_steered_draws_are_written_by_condition(tmp_path, scores):
                     "token_ids": made.token_ids[i, :n].tolist(),
                     "text": made.text[i],
                     "ended": made.ended[i],
-                    "label": made.label[i],
+                    "label": made.label[i] or None,
                     "answer_index": made.answer_index[i],
                     "logprob": pytest.approx(np.nansum(made.logprob[i])),
                 }
@@ -380,10 +380,10 @@ def test_undefined_numbers_are_written_as_undefined(tmp_path, scores):
     rows = pyarrow.parquet.read_table(tmp_path / "scores.parquet").to_pylist()
     labels = pyarrow.parquet.read_table(tmp_path / "completions.parquet")["label"].to_pylist()
     for row, label in zip(rows, labels * 3, strict=True):
-        assert math.isnan(row["at_answer"]) == (label == "none")
+        assert math.isnan(row["at_answer"]) == (label is None)
     store.write_info(tmp_path, {"checks": {"noise_floor": math.nan, "n": np.float32(2)}, "seen": (math.inf, True)})
     info = json.loads((tmp_path / "run.json").read_text())
-    assert info == {"schema_version": 1, "checks": {"noise_floor": None, "n": 2.0}, "seen": [None, True]}
+    assert info == {"schema_version": 2, "checks": {"noise_floor": None, "n": 2.0}, "seen": [None, True]}
 
 
 def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, scores, vector, monkeypatch):
@@ -422,8 +422,8 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, scores, vector, 
     [
         (None, "not a run directory .no run.json.$"),
         ("{", "run.json: not valid JSON: "),
-        ("[1]", "run.json: schema version None; this version of completions_lp reads 1"),
-        ('{"schema_version": 2}', "run.json: schema version 2; this version of completions_lp reads 1"),
+        ("[1]", "run.json: schema version None; this version of completions_lp reads 2"),
+        ('{"schema_version": 1}', "run.json: schema version 1; this version of completions_lp reads 2"),
     ],
 )
 def test_a_directory_that_is_no_run_of_this_version_is_refused(tmp_path, text, message):
@@ -443,21 +443,56 @@ def test_missing_and_broken_tables_say_which_stage_makes_them(tmp_path, scores):
         store.read_vectors(tmp_path)
     (tmp_path / "choices.parquet").write_text("no table")
     with pytest.raises(InputError, match=r"choices\.parquet: not a Parquet file: "):
-        store.read_choices(tmp_path, scores.completions.prompts)
+        store.read_choices(tmp_path, sum_tokens(scores))
 
 
 @pytest.mark.parametrize(
-    ("stage", "kept"),
+    ("stages", "kept"),
     [
-        ("vector", {"questions.parquet", "completions.parquet"}),
-        ("sample", set()),
-        ("score", {"questions.parquet", "completions.parquet"}),
-        ("report", SCORED),
+        (["score", "report"], {"questions.parquet", "completions.parquet"}),
+        (["sample", "score", "report"], set()),
+        (["report"], SCORED),
     ],
 )
-def test_a_stage_run_anew_drops_what_it_makes_stale(tmp_path, scores, vector, stage, kept):
+def test_what_stages_wrote_is_dropped_and_told(tmp_path, scores, vector, stages, kept):
     write_all(tmp_path, scores)
     store.write_vectors(tmp_path, [vector])
-    store.drop_stale(tmp_path, stage)
+    before = {path.name for path in tmp_path.iterdir()}
+    dropped = store.drop_stages(tmp_path, stages)
     assert {path.name for path in tmp_path.iterdir()} == kept | {"run.json", "vectors"}
+    assert set(dropped) == before - kept - {"run.json", "vectors"}
     assert len(store.read_vectors(tmp_path)) == 1
+
+
+def test_tables_are_read_by_their_keys_in_whatever_order_they_stand(tmp_path, scores):
+    write_all(tmp_path, scores)
+    increases = store.read_increases(tmp_path, scores.completions)
+    choices, measures = store.read_choices(tmp_path, increases), store.read_measures(tmp_path, increases)
+    rng = np.random.default_rng(0)
+    for name in ("scores", "choices", "measures"):
+        table = pyarrow.parquet.read_table(tmp_path / f"{name}.parquet")
+        mixed = table.take(pyarrow.array(rng.permutation(table.num_rows)))
+        pyarrow.parquet.write_table(mixed, tmp_path / f"{name}.parquet")
+    again = store.read_increases(tmp_path, scores.completions)
+    order = [again.conditions.index(c) for c in increases.conditions]
+    for part in increases.PARTS:
+        np.testing.assert_array_equal(getattr(again, part)[order], getattr(increases, part))
+    same(store.read_choices(tmp_path, increases), choices)
+    same(store.read_measures(tmp_path, increases), measures)
+
+
+@pytest.mark.parametrize("name", ["scores", "choices", "measures"])
+@pytest.mark.parametrize("change", ["lost", "doubled", "renamed"])
+def test_rows_that_were_changed_are_told(tmp_path, scores, name, change):
+    write_all(tmp_path, scores)
+    increases, path = store.read_increases(tmp_path, scores.completions), tmp_path / f"{name}.parquet"
+    table = pyarrow.parquet.read_table(path)
+    if change == "renamed":
+        table = table.set_column(0, "prompt_id", pyarrow.array(["p?", *table["prompt_id"].to_pylist()[1:]]))
+    else:
+        rows = [*range(table.num_rows - 1), *([0] if change == "doubled" else [])]
+        table = table.take(pyarrow.array(rows))
+    pyarrow.parquet.write_table(table, path)
+    read = store.read_increases if name == "scores" else getattr(store, f"read_{name}")
+    with pytest.raises(InputError, match=rf"{name}\.parquet: has .* rows were lost, doubled or changed"):
+        read(tmp_path, scores.completions if name == "scores" else increases)

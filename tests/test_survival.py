@@ -49,7 +49,7 @@ def sample(seed=0, n=100):
 
 
 def recall(steps, log_weight, log_hazard):
-    """The survival estimator of one condition, draw by draw (STATISTICS P3)."""
+    """The survival estimator of one condition, draw by draw (numbers.md P3)."""
     draws = [s for s, count in enumerate(steps.counts) for _ in range(count)]
     stop = steps.open.sum(1)
     surviving, ess, mean_weight = [1.0], [], []
@@ -294,7 +294,7 @@ def test_infinitely_many_draws_give_the_exact_share_under_every_condition(world)
 
 
 def test_the_weighted_sum_behind_the_share_is_unbiased_draw_by_draw(world):
-    """Through the stop: E[w] = 1 and E[w 1_A] = P(A) for each single draw (STATISTICS I3)."""
+    """Through the stop: E[w] = 1 and E[w 1_A] = P(A) for each single draw (numbers.md I3)."""
     p, conditions, texts, seen = world
     total, hits = np.zeros(len(conditions)), np.zeros(len(conditions))
     for s, text in enumerate(texts):

@@ -239,7 +239,7 @@ def test_the_shrunken_share_without_noise_counts_and_with_noise_alone_agrees():
 
 
 def test_noise_alone_does_not_steer_prompts_the_wrong_way():
-    """The case of STATISTICS §4: truth 13.6 %, counting says more."""
+    """The case of numbers.md §4: truth 13.6 %, counting says more."""
     rng = np.random.default_rng(1)
     truth = rng.normal(0.33, 0.3, size=200_000)
     y = truth + 0.33 * rng.normal(size=len(truth))

@@ -1,12 +1,18 @@
 import dataclasses
+import functools
+import inspect
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from conftest import make_module
+from conftest import make_module, make_prompts
+from transformers.models.llama import modeling_llama
 
-from completions_lp.model import compare_engines, head, pick_engine, planning, wrap_model
+from completions_lp.model import Room, Task, compare_engines, head, masks, pick_engine, planning, wrap_model
 from completions_lp.model.head import Head, find_head
+from completions_lp.model.masks import TreeCache
 from completions_lp.model.tree import build_tree, count_nodes
 from completions_lp.model.wavefront import Wavefront
 
@@ -106,6 +112,7 @@ def test_an_unknown_head_is_read_from_whole_logits(tokenizer, monkeypatch):
     want = Wavefront(known, prompts, said, whole=False).score({}, [])
     forward = type(module).forward
 
+    @functools.wraps(forward)
     def squared(self, *args, **kwargs):  # logits that no known form of head gives
         out = forward(self, *args, **kwargs)
         out.logits = out.logits * out.logits.abs()
@@ -140,9 +147,82 @@ def test_a_model_on_which_the_tree_cannot_run_takes_the_plain_rows(tokenizer, mo
         assert pick_engine(model) == "rows"
 
 
-def plan(model, said, *, n_conditions=4, budget=2**30, **options):
-    prompts = [[1] * (3 + i) for i in range(len(said))]
-    return list(planning.plan_wavefronts(model, prompts, said, n_conditions, budget=budget, whole=False, **options))
+@pytest.mark.parametrize("error", [KeyError("v"), IndexError("out of range"), NameError("x"), TypeError("None + 1")])
+@pytest.mark.parametrize("place", ["wavefront.build_tree", "wavefront.residual_stream", "decoding.make_masks"])
+def test_a_mistake_of_ours_is_not_taken_for_a_property_of_the_architecture(tokenizer, monkeypatch, error, place):
+    """Before the network runs, in the block of a trace, and between passes; as raised by a function of ours."""
+
+    def broken(*_args, **_options):
+        raise error
+
+    # As if it stood in our folder: whose error it is, is told by the file.
+    broken.__code__ = broken.__code__.replace(co_filename=str(Path(planning.__file__).with_name("broken.py")))
+    monkeypatch.setattr(f"completions_lp.model.{place}", broken)
+    model = wrap_model(make_module("llama"), tokenizer, name="odd")
+    with pytest.raises(type(error)) as caught:
+        pick_engine(model)
+    assert caught.value is error
+
+
+def refuse_trees(rotate, error):
+    """The network's own code, which does not take positions that are repeated, as those of a tree's branches are."""
+
+    def picky(query, key, cos, sin, **options):
+        if (cos[:, 1:] == cos[:, :-1]).all(-1).any():
+            raise error
+        return rotate(query, key, cos, sin, **options)
+
+    return picky
+
+
+@pytest.mark.parametrize("error", [KeyError("linear_attention"), TypeError("unexpected argument"), ValueError("no")])
+def test_an_error_of_the_networks_own_code_means_the_plain_rows(tokenizer, monkeypatch, error):
+    model = wrap_model(make_module("llama"), tokenizer, name="odd")
+    monkeypatch.setattr(
+        modeling_llama, "apply_rotary_pos_emb", refuse_trees(modeling_llama.apply_rotary_pos_emb, error)
+    )
+    with pytest.warns(UserWarning, match=rf"does not run on it .{type(error).__name__}: "):
+        assert pick_engine(model) == "rows"
+
+
+def test_shapes_that_do_not_go_together_mean_the_plain_rows(tokenizer, monkeypatch):
+    """An operation of torch in our own code that the network calls: it is the architecture that gave the shapes."""
+    append = masks._Store.append
+    monkeypatch.setattr(masks._Store, "append", lambda self, new: append(self, new[..., :-1]))
+    with pytest.warns(UserWarning, match="does not run on it .RuntimeError: "):
+        assert pick_engine(wrap_model(make_module("llama"), tokenizer, name="odd")) == "rows"
+
+
+def test_a_cache_without_keys_and_values_means_the_plain_rows(tokenizer, monkeypatch):
+    bare = SimpleNamespace(cache=SimpleNamespace(layers=[SimpleNamespace(recurrent_states=None)]))
+    monkeypatch.setattr(masks, "prefill", lambda *_args, **_options: bare)
+    with pytest.warns(UserWarning, match="a layer remembers something else than keys and values"):
+        assert pick_engine(wrap_model(make_module("llama"), tokenizer, name="odd")) == "rows"
+
+
+def test_running_out_of_memory_is_no_property_of_the_architecture(tokenizer, monkeypatch):
+    def refuse(*_args, **_options):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(TreeCache, "update", refuse)
+    with pytest.raises(torch.OutOfMemoryError):
+        pick_engine(wrap_model(make_module("llama"), tokenizer, name="odd"))
+
+
+def make_task(model, prompts, said, *, vectors=(), conditions=(), budget=2**30, **options):
+    """What is said, by prompt, as a task."""
+    prompts = [
+        dataclasses.replace(one, token_ids=tuple(ids))
+        for one, ids in zip(make_prompts((1,) * len(prompts)), prompts, strict=True)
+    ]
+    of_prompt = np.repeat(np.arange(len(said)), [len(some) for some in said])
+    flat = [ids for some in said for ids in some]
+    return Task(model, prompts, of_prompt, flat, {v.name: v for v in vectors}, conditions, Room(budget), **options)
+
+
+def plan(model, said, *, n_conditions=4, **options):
+    task = make_task(model, [[1] * (3 + i) for i in range(len(said))], said, **options)
+    return [batch for batch, _ in planning.plan_wavefronts(task, n_conditions, whole=False)]
 
 
 def test_every_completion_is_planned_once_whatever_the_budget(build_model):
@@ -152,14 +232,16 @@ def test_every_completion_is_planned_once_whatever_the_budget(build_model):
     for budget in (1, 2**16, 2**20, 2**40):
         for batch_size in (None, 1, 3):
             batches = plan(model, said, budget=budget, batch_size=batch_size)
-            pairs = sorted((i, k) for batch in batches for i, kept in batch for k in kept)
-            assert pairs == [(i, k) for i, some in enumerate(said) for k in range(len(some))]
-    assert max(len(kept) for batch in plan(model, said, budget=1) for _, kept in batch) == 1
+            assert sorted(row for batch in batches for rows in batch for row in rows) == list(
+                range(sum(map(len, said)))
+            )
+            assert batch_size is None or max(map(len, batches)) == batch_size
+    assert max(len(rows) for batch in plan(model, said, budget=1) for rows in batch) == 1
     assert max(len(batch) for batch in plan(model, said)) > 1
 
 
 def test_a_small_budget_splits_the_conditions_and_changes_no_number(build_model):
-    from conftest import make_prompts, make_vector, random_completions
+    from conftest import make_vector, random_completions
 
     from completions_lp.score.grid import score_tokens
     from completions_lp.steer.conditions import make_conditions
@@ -175,13 +257,13 @@ def test_a_small_budget_splits_the_conditions_and_changes_no_number(build_model)
     np.testing.assert_allclose(split.logprob, whole.logprob, atol=1e-11)
 
 
-def test_running_out_of_memory_halves_the_conditions(build_model, monkeypatch):
+def test_running_out_of_memory_splits_the_conditions_first(build_model, monkeypatch):
     from conftest import make_vector
+
+    from completions_lp.steer.conditions import make_conditions
 
     model = build_model("llama", dtype=torch.float64)
     vector = make_vector(model)
-    from completions_lp.steer.conditions import make_conditions
-
     conditions = make_conditions([vector])
     sizes = []
     score = Wavefront.score
@@ -192,23 +274,14 @@ def test_running_out_of_memory_halves_the_conditions(build_model, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return score(self, vectors, chosen)
 
-    arguments = (model, [[5, 6]], [[[1, 2], [1, 3]]], {"v": vector}, conditions)
-    (want,) = planning.run_wavefront(*arguments, budget=2**30, whole=False)
+    task = make_task(model, [[5, 6]], [[[1, 2], [1, 3]]], vectors=[vector], conditions=conditions)
+    ((_, _, want),) = planning.score_trees(task)
     monkeypatch.setattr(Wavefront, "score", small)
-    parts = list(planning.run_wavefront(*arguments, budget=2**30, whole=False))
+    parts = list(planning.score_trees(task))
     assert sizes == [12, 6, 3, 3, 3, 3]
-    assert [i for indices, _ in parts for i in indices] == list(range(12))
-    got = np.concatenate([values[0].logprob[1:] for _, values in parts])
-    np.testing.assert_allclose(got, want[1][0].logprob[1:], atol=1e-11)
-
-
-def test_other_errors_are_not_taken_for_a_lack_of_memory(build_model, monkeypatch):
-    def broken(self, vectors, chosen):
-        raise RuntimeError("shapes do not match")
-
-    monkeypatch.setattr(Wavefront, "score", broken)
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        list(planning.run_wavefront(build_model(), [[5]], [[[1]]], {}, [], budget=2**30, whole=False))
+    assert [i for _, indices, _ in parts for i in indices] == list(range(12))
+    got = np.concatenate([found.logprob[1:] for _, _, found in parts])
+    np.testing.assert_allclose(got, want.logprob[1:], atol=1e-11)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "gpt2"])
@@ -264,3 +337,28 @@ def test_a_tree_that_gives_no_number_is_not_taken_for_exact(tokenizer, monkeypat
     monkeypatch.setattr(head.Head, "reduce", spoil)
     with pytest.warns(UserWarning, match="odd takes the plain path"):
         assert pick_engine(model) == "rows"
+
+
+@pytest.mark.parametrize("name", ["past_key_values", "cache"])
+def test_the_cache_goes_in_and_out_by_the_name_that_the_network_has_for_it(tokenizer, monkeypatch, name):
+    """transformers 5.24 renames ``past_key_values``, and takes the old name with a warning until 5.40."""
+    module = make_module("llama", dtype=torch.float64)
+    forward = type(module).forward
+    theirs = "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
+    seen = []
+
+    def old(self, *args, past_key_values=None, **options):
+        seen.append("cache" not in options)
+        return rename(forward(self, *args, **{theirs: past_key_values}, **options))
+
+    def new(self, *args, cache=None, **options):
+        seen.append("past_key_values" not in options)
+        return rename(forward(self, *args, **{theirs: cache}, **options))
+
+    def rename(out):
+        return SimpleNamespace(logits=out.logits, **{name: getattr(out, theirs)})
+
+    monkeypatch.setattr(type(module), "forward", old if name == "past_key_values" else new)
+    assert compare_engines(wrap_model(module, tokenizer))[0] < 1e-9
+    assert len(seen) > 10
+    assert all(seen)

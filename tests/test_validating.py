@@ -61,11 +61,11 @@ def test_equal_texts_within_the_window_are_one_row_that_counts_both():
     ]  # fmt: skip
     assert sorted(rows) == sorted([
         (0, (C, A), 7, 6, "A", 1, False, "31", ("3", "1")),
-        (0, (D, D), 3, 0, "none", -1, False, "44", ("4", "4")),
-        (0, (C, EOS), 4, 1, "none", -1, True, "30", ("3", "0")),
-        (0, (EOS,), 1, 0, "none", -1, True, "0", ("0",)),
+        (0, (D, D), 3, 0, "", -1, False, "44", ("4", "4")),
+        (0, (C, EOS), 4, 1, "", -1, True, "30", ("3", "0")),
+        (0, (EOS,), 1, 0, "", -1, True, "0", ("0",)),
         (0, (B, B), 0, 2, "B", 0, False, "22", ("2", "2")),
-        (1, (D, D), 7, 0, "none", -1, False, "44", ("4", "4")),
+        (1, (D, D), 7, 0, "", -1, False, "44", ("4", "4")),
         (1, (B, A), 8, 0, "B", 0, False, "21", ("2", "1")),
         (2, (A, B), 0, 9, "A", 0, False, "12", ("1", "2")),
     ])  # fmt: skip

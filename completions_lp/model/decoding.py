@@ -132,7 +132,7 @@ class TreeDecoder:
         network, output, exact = self.model.network, head_envoy(self.model), self.model.exact_dtype
         blocks, steering = self.model.blocks, self.steering
         inputs: dict[str, Any] = {"position_ids": positions, "attention_mask": mask, "use_cache": True}
-        inputs["past_key_values"] = self.cache
+        inputs[self.model.cache_name] = self.cache
         states: Tensor
         with torch.no_grad(), network.trace(input_ids=ids, **inputs):
             if steering is not None:

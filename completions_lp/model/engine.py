@@ -5,6 +5,8 @@ scored both ways, with steering at the first, a middle and the last layer.
 """
 
 import warnings
+from pathlib import Path
+from traceback import walk_tb
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -13,6 +15,7 @@ import torch
 
 from completions_lp.model.decoding import RowDecoder, TreeDecoder
 from completions_lp.model.loading import Model
+from completions_lp.model.memory import is_out_of_memory
 from completions_lp.model.network import pad_right, score_next
 from completions_lp.model.reading import Reader
 from completions_lp.model.steering import Variants
@@ -40,7 +43,7 @@ def pick_engine(model: Model, engine: Engine = "auto") -> Literal["tree", "rows"
 def compare_engines(model: Model, *, seed: int = 0) -> tuple[float, str]:
     """Largest difference between the two engines, in nats per completion, and the reason in words.
 
-    Infinite where the tree cannot run on this architecture at all.
+    Infinite where the tree cannot run on this architecture at all; an error that is our own is raised.
     """
     rng = np.random.default_rng(seed)
     prompts = [rng.integers(0, model.vocab_size, size=size).tolist() for size in (9, 5)]
@@ -54,10 +57,26 @@ def compare_engines(model: Model, *, seed: int = 0) -> tuple[float, str]:
         for positions in ("completion", "all"):
             conditions = [Condition("check", "random", layer, 1.0, positions) for layer in layers]
             worst = _larger(worst, _compare_scores(model, prompts, said, vector, conditions, positions))
-    except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError, NotImplementedError) as error:
+    except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
+        if not _lies_in_the_architecture(error):
+            raise
         first = str(error).splitlines()[0] if str(error) else ""
         return float("inf"), f"the shared tree does not run on it ({type(error).__name__}: {first})"
     return worst, f"the shared tree is {worst:.1e} nats off on it, and {model.tolerance:.0e} is allowed"
+
+
+def _lies_in_the_architecture(error: Exception) -> bool:
+    """Whether an error says that the tree does not run on an architecture, and not that this package is wrong.
+
+    It does if it was raised while the network ran, by code that is not ours or by an operation of torch on shapes that
+    do not go together, or if we raised it because of what we found. A mistake of ours is none of them.
+    """
+    if isinstance(error, NotImplementedError):
+        return True
+    files = [Path(frame.f_code.co_filename) for frame, _ in walk_tb(error.__traceback__)]
+    ran = any(file.parts[-4:] == ("torch", "nn", "modules", "module.py") for file in files)
+    ours = files[-1].is_relative_to(Path(__file__).parent.parent)
+    return ran and not is_out_of_memory(error) and (not ours or isinstance(error, RuntimeError))
 
 
 def _compare_decoding(model: Model, prompts: list[list[int]]) -> float:

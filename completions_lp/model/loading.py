@@ -1,6 +1,7 @@
 """Load a causal language model and find its parts, whatever its architecture."""
 
 import hashlib
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +83,11 @@ class Model:
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         head_size = getattr(config, "head_dim", None) or self.d_model // config.num_attention_heads
         return int(2 * self.n_layers * heads * head_size * torch.finfo(self.dtype).bits // 8)
+
+    @property
+    def cache_name(self) -> str:
+        """What the network calls its cache of keys and values: ``cache``, before transformers 5.24 another name."""
+        return "cache" if "cache" in inspect.signature(type(self.module).forward).parameters else "past_key_values"
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raise InputError unless all layers exist."""

@@ -26,7 +26,9 @@ class TreeCache:
         self, model: Model, past: Sequence[Sequence[int]], *, grows: bool, steering: Steering | None = None
     ) -> None:
         prefix = prefill(model, past, steering=steering, keep_all=True)
-        layers = [] if prefix.cache is None else prefix.cache.layers
+        layers = [] if prefix.cache is None else getattr(prefix.cache, "layers", [prefix.cache])
+        if not all(hasattr(layer, "keys") for layer in layers):
+            raise NotImplementedError("a layer remembers something else than keys and values")
         self.keys = {i: _Store(layer.keys) for i, layer in enumerate(layers)}
         self.values = {i: _Store(layer.values) for i, layer in enumerate(layers)}
         self.grows = grows

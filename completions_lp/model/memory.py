@@ -1,36 +1,120 @@
-"""How much memory a pass may take: the budget, and how many rows fit in it."""
+"""How much memory a pass may take: the budget, what fits in it, and what is done where memory runs out all the same."""
 
 import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from completions_lp.model.loading import Model
+from completions_lp.records import InputError
 
 CPU_CEILING = 2**30
 """On a CPU a pass over 1 GiB gains nothing: the arithmetic is bound by the cores, and fresh pages cost time."""
 
-
-def find_budget(model: Model, memory_budget: float | None) -> int:
-    """Bytes that the arrays of one pass may take: ``memory_budget`` in GiB, or by default a quarter of what is free."""
-    if memory_budget is not None:
-        return int(memory_budget * 2**30)
-    if model.device.type == "cuda":
-        return torch.cuda.mem_get_info(model.device)[0] // 4
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):  # a system that does not tell, such as macOS
-        free = 4 * CPU_CEILING
-    return min(free // 4, CPU_CEILING)
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 
-def count_rows(model: Model, budget: int, *, tokens: int, logits: int, past: int = 0) -> int:
-    """Rows of ``tokens`` new tokens after ``past`` ones, with logits at ``logits`` of them, that fit; at least 1.
+@dataclass
+class Room:
+    """Bytes that the arrays of one pass may take; fewer from the moment at which memory ran out."""
 
-    Per row: the logits and two working copies in exact precision, about 20 arrays of the residual stream's width for a
-    block at work, and the keys and values twice (attention joins the past ones with the new ones).
+    bytes: int
+    ran_out: bool = False
+
+    @classmethod
+    def find(cls, model: Model, memory_budget: float | None) -> "Room":
+        """``memory_budget`` in GiB, or by default a quarter of what is free."""
+        if memory_budget is not None:
+            return cls(int(memory_budget * 2**30))
+        if model.device.type == "cuda":
+            return cls(torch.cuda.mem_get_info(model.device)[0] // 4)
+        try:
+            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (ValueError, OSError):  # a system that does not tell, such as macOS
+            free = 4 * CPU_CEILING
+        return cls(min(free // 4, CPU_CEILING))
+
+    def share(
+        self,
+        items: Sequence[Item],
+        work: Callable[[Sequence[Item]], Found],
+        *,
+        each: int,
+        fixed: int = 0,
+        most: int | None = None,
+        name: Callable[[Item], str] | None = None,
+    ) -> Iterator[tuple[Sequence[Item], Found]]:
+        """Work on runs of items, as many at a time as fit, and yield each run with what came of it.
+
+        Where a run takes more memory than there is, half of its items are tried again, and what these are thought to
+        take is all that any later pass may take, of this work or of another one that has the same room.
+
+        Args:
+            items: What is to be done.
+            work: Does some of it in one pass; done again, with fewer items, where memory runs out.
+            each: Bytes that an item takes, about.
+            fixed: Bytes that a pass takes beside its items.
+            most: Items of a pass, whatever they take, as long as memory does not run out.
+            name: An item in words, with its size.
+
+        Raises:
+            InputError: A single item does not fit.
+            MemoryError: It does not, and has no name: for the work around this one to be done in smaller parts.
+        """
+        start = 0
+        while start < len(items):
+            fit = max(1, (self.bytes - fixed) // each)
+            size = min(fit, most or fit) if self.ran_out else most or fit
+            part = items[start : start + size]
+            found, reason = _attempt(work, part)
+            if not reason:
+                yield part, found[0]
+                start += len(part)
+                continue
+            self.ran_out = True
+            self.bytes = min(self.bytes, fixed + each * (len(part) // 2))
+            if len(part) == 1:
+                if name is None:
+                    raise MemoryError(reason)
+                raise InputError(
+                    f"{name(part[0])} does not fit in memory, not even alone in a pass ({reason}); shorten it or leave "
+                    "it out, load the model in half precision, or run on a device with more memory"
+                )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on a CPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = ("can't allocate memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def row_bytes(model: Model, *, tokens: int, logits: int, past: int = 0) -> int:
+    """Memory of a row of ``tokens`` new tokens after ``past`` ones, with logits at ``logits`` of them, estimated.
+
+    The logits and two working copies in exact precision, about 20 arrays of the residual stream's width for a block at
+    work, and the keys and values twice (attention joins the past ones with the new ones).
     """
     exact = torch.finfo(model.exact_dtype).bits // 8
     width = torch.finfo(model.dtype).bits // 8
     row = 3 * logits * model.vocab_size * exact + 20 * tokens * model.d_model * width
-    row += 2 * (past + tokens) * model.kv_bytes
-    return max(1, budget // row)
+    return row + 2 * (past + tokens) * model.kv_bytes
+
+
+def _attempt(work: Callable[[Sequence[Item]], Found], part: Sequence[Item]) -> tuple[list[Found], str]:
+    """What came of the work, or nothing and why memory did not suffice for it.
+
+    The error itself is let go: it holds on to the arrays of the pass that failed.
+    """
+    try:
+        return [work(part)], ""
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = (str(error).splitlines() or [""])[0].strip() or type(error).__name__
+    torch.cuda.empty_cache()
+    return [], reason

@@ -88,7 +88,9 @@ def prefill(
         return Prefix(None, mask)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     network, blocks = model.network, model.blocks
-    options = {"past_key_values": DynamicCache()} if keep_all else {}
+    kept, options = model.cache_name, {}
+    if keep_all:
+        options = {kept: DynamicCache()}
     # A padding token sees nothing at all, which some attention kernels turn into NaN; 0 x NaN would reach the others.
     padding = None if bool(mask.all()) else (mask == 0)[..., None]
     with (
@@ -105,7 +107,7 @@ def prefill(
                     here.add_to(output)
                 if padding is not None:
                     residual_stream(output).masked_fill_(padding, 0.0)
-        cache = nnsight.save(network.output.past_key_values)
+        cache = nnsight.save(getattr(network.output, kept))
     _count(model, ids)
     return Prefix(cache, mask)
 
@@ -122,7 +124,7 @@ def score_next(
 
     Rows are padded on the right with any id; what stands there is meaningless and for the caller to mask.
     """
-    inputs = _continue(prefix, tokens)
+    inputs = _continue(model, prefix, tokens)
     network, blocks, exact = model.network, model.blocks, model.exact_dtype
     with torch.no_grad(), network.trace(input_ids=tokens, use_cache=True, **inputs):
         if steering is not None:
@@ -133,29 +135,16 @@ def score_next(
 
 
 def read_next(
-    model: Model,
-    prefix: Prefix,
-    tokens: Int[Tensor, "row token"],
-    *,
-    lengths: Int[Tensor, " row"] | None = None,
-    steering: Steering | None = None,
+    model: Model, prefix: Prefix, tokens: Int[Tensor, "row token"], *, steering: Steering | None = None
 ) -> tuple[Float[Tensor, "row vocab"], Prefix]:
-    """Logits after the last token of every row, and the prefix grown by ``tokens``.
-
-    ``lengths`` says how many of a row's tokens are there, where rows are ragged (padded on the right); the grown
-    prefix is then of no use.
-    """
-    inputs = _continue(prefix, tokens)
-    last = torch.full((len(tokens),), tokens.shape[1], device=tokens.device) if lengths is None else lengths
-    rows = torch.arange(len(tokens), device=tokens.device)
-    network, blocks, exact = model.network, model.blocks, model.exact_dtype
-    kept = 1 if lengths is None else 0  # transformers' logits_to_keep: 0 keeps all
-    place = torch.zeros_like(last) if lengths is None else last - 1
-    with torch.no_grad(), network.trace(input_ids=tokens, use_cache=True, logits_to_keep=kept, **inputs):
+    """Logits after the last token of every row, and the prefix grown by ``tokens``."""
+    inputs = _continue(model, prefix, tokens)
+    network, blocks, exact, kept = model.network, model.blocks, model.exact_dtype, model.cache_name
+    with torch.no_grad(), network.trace(input_ids=tokens, use_cache=True, logits_to_keep=1, **inputs):
         if steering is not None:
             steering.add_to(blocks[steering.layer].output)
-        cache = nnsight.save(network.output.past_key_values)
-        logits = nnsight.save(network.output.logits[rows, place].to(exact))
+        cache = nnsight.save(getattr(network.output, kept))
+        logits = nnsight.save(network.output.logits[:, 0].to(exact))
     _count(model, tokens)
     return logits, Prefix(cache, inputs["attention_mask"])
 
@@ -211,13 +200,13 @@ def warp_logits(
     return logits
 
 
-def _continue(prefix: Prefix, tokens: Int[Tensor, "row token"]) -> dict[str, Any]:
+def _continue(model: Model, prefix: Prefix, tokens: Int[Tensor, "row token"]) -> dict[str, Any]:
     """Attention mask, positions and cache of tokens that follow a prefix."""
     new = torch.ones_like(tokens)
     positions = prefix.mask.sum(1, keepdim=True) + torch.arange(tokens.shape[1], device=tokens.device)
     inputs: dict[str, Any] = {"attention_mask": torch.cat([prefix.mask, new], 1), "position_ids": positions}
     if prefix.cache is not None:
-        inputs["past_key_values"] = prefix.copy_cache()
+        inputs[model.cache_name] = prefix.copy_cache()
     return inputs
 
 

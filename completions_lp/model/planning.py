@@ -1,20 +1,20 @@
-"""Which prompts and conditions ride in one wavefront: by memory first, then by what fills the machine.
+"""Score by prefix trees: which prompts and conditions ride in one wavefront, by memory and by what fills the machine.
 
 Rows are prompts x conditions, each as long as the widest tree. Memory is met by splitting the list of conditions, then
-a tree that is too large alone; whatever the estimate missed is met by halving and trying again when memory runs out.
+a tree that is too large alone; what the estimate missed is met by smaller passes from where memory ran out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 import torch
 
 from completions_lp.model.head import find_head
 from completions_lp.model.loading import Model
-from completions_lp.model.reading import Watch
+from completions_lp.model.task import Pass, Task
 from completions_lp.model.tree import count_nodes
-from completions_lp.model.wavefront import Reduced, Wavefront
-from completions_lp.records import Condition, SteeringVector
+from completions_lp.model.wavefront import Wavefront
 
 CPU_TOKENS = 2048
 """Row tokens that fill a CPU: past this, prompts side by side cost padding and gain nothing."""
@@ -35,101 +35,99 @@ def node_bytes(model: Model, *, past: int, nodes: int) -> int:
     return int(width * (3 * inner + 8 * model.d_model + attention + logits) + keys)
 
 
-def plan_wavefronts(
-    model: Model,
-    prompts: Sequence[Sequence[int]],
-    completions: Sequence[Sequence[Sequence[int]]],
-    n_conditions: int,
-    *,
-    budget: int,
-    whole: bool,
-    batch_size: int | None = None,
-    keep_together: bool = False,
-) -> Iterator[list[tuple[int, list[int]]]]:
-    """Batches of (prompt, which of its completions).
+def score_trees(task: Task) -> Iterator[Pass]:
+    """Score all sequences under all conditions, those of each kind of positions by wavefronts of their own."""
+    conditions = task.conditions
+    for positions in dict.fromkeys(c.positions for c in conditions) or ("completion",):
+        whole = positions == "all"
+        chosen = [i for i, c in enumerate(conditions) if c.positions == positions]
+        for batch, size in plan_wavefronts(task, len(chosen), whole=whole):
+            yield from _score_batch(task, batch, size, chosen, whole=whole)
 
-    A prompt whose tree does not fit even under one condition is split by completions, unless they are to be kept
-    together. On a CPU a batch ends when it fills the cores; on a GPU when memory ends. Prompts of similar size ride
-    together.
+
+def plan_wavefronts(task: Task, n_conditions: int, *, whole: bool) -> Iterator[tuple[list[list[int]], int]]:
+    """Batches of sequences, by tree, with the bytes that their unsteered rows take.
+
+    A prompt whose tree does not fit even under one condition is split. On a CPU a batch ends when it fills the cores;
+    on a GPU when memory ends. Prompts of similar size ride together.
     """
-    parts: list[tuple[int, list[int], int]] = []
-    for i, (prompt, said) in enumerate(zip(prompts, completions, strict=True)):
-        root, past = (len(prompt), 0) if whole else (1, len(prompt) - 1)
-        whole_tree = [list(range(len(said)))]
-        for kept in whole_tree if keep_together else _split_tree(model, said, root, past, budget):
-            parts.append((i, kept, root + count_nodes([said[k] for k in kept])))
-    parts.sort(key=lambda part: (-part[2], -len(prompts[part[0]])))
-    batch: list[tuple[int, list[int]]] = []
-    widest = longest = 0
-    for i, kept, nodes in parts:
-        past = 0 if whole else len(prompts[i]) - 1
+    model, room = task.model, task.room
+    parts: list[tuple[int, int, list[int]]] = []
+    for i, prompt in enumerate(task.prompts):
+        length = len(prompt.token_ids)
+        root, past = (length, 0) if whole else (1, length - 1)
+        for rows in _split_tree(task, np.flatnonzero(task.of_prompt == i).tolist(), root, past):
+            parts.append((root + count_nodes([task.said[row] for row in rows]), length, rows))
+    parts.sort(key=lambda part: (-part[0], -part[1]))
+    batch: list[list[int]] = []
+    size = widest = longest = 0
+    for nodes, length, rows in parts:
+        past = 0 if whole else length - 1
         widest, longest = max(widest, nodes), max(longest, past)
         tokens = (len(batch) + 1) * widest * (1 + n_conditions)
-        full = tokens * node_bytes(model, past=longest, nodes=widest) > budget
+        full = tokens * node_bytes(model, past=longest, nodes=widest) > room.bytes
         full = full or (model.device.type == "cpu" and tokens > CPU_TOKENS)
-        if batch and (full if batch_size is None else len(batch) == batch_size):
-            yield batch
+        if task.batch_size is not None and not room.ran_out:
+            full = len(batch) == task.batch_size
+        if batch and full:
+            yield batch, size
             batch, widest, longest = [], nodes, past
-        batch.append((i, kept))
+        batch.append(rows)
+        size = len(batch) * widest * node_bytes(model, past=longest, nodes=widest)
     if batch:
-        yield batch
+        yield batch, size
 
 
-def run_wavefront(
-    model: Model,
-    prompts: Sequence[Sequence[int]],
-    completions: Sequence[Sequence[Sequence[int]]],
-    vectors: Mapping[str, SteeringVector],
-    conditions: Sequence[Condition],
-    *,
-    budget: int,
-    whole: bool,
-    watch: Sequence[Watch] | None = None,
-    divergences: bool = False,
-) -> Iterator[tuple[list[int], list[Reduced]]]:
-    """Score a batch under all conditions, in as few passes as memory allows.
+def _score_batch(
+    task: Task, batch: Sequence[Sequence[int]], size: int, conditions: Sequence[int], *, whole: bool
+) -> Iterator[Pass]:
+    """Score a batch in as few passes as memory allows: fewer conditions at a time first, then fewer sequences."""
+    order = sorted(conditions, key=lambda i: task.conditions[i].layer)
+    items = [(tree, row) for tree, rows in enumerate(batch) for row in rows]
 
-    Yields the indices of a pass's conditions and, by prompt, what it left: unsteered first, then those conditions.
-    ``watch`` and ``divergences`` are those of ``Wavefront``.
-    """
-    front = Wavefront(model, prompts, completions, whole=whole, watch=watch, divergences=divergences)
-    row = len(prompts) * front.width * node_bytes(model, past=front.past, nodes=front.width)
-    size = max(1, budget // row - 1)
-    order = sorted(range(len(conditions)), key=lambda i: conditions[i].layer)
-    start = 0
-    while start < len(order) or not conditions:
-        indices = order[start : start + size]
-        try:
-            values = front.score(vectors, [conditions[i] for i in indices])
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error) or size == 1:
-                raise
-            size = max(1, min(size, len(indices)) // 2)
-            continue
-        yield indices, values
-        start += size
-        if not conditions:
-            return
+    def score(some: Sequence[tuple[int, int]]) -> list[Pass]:
+        trees = [[row for _, row in group] for _, group in groupby(some, key=lambda item: item[0])]
+        front = _make_front(task, trees, whole=whole)
+        row = len(trees) * front.width * node_bytes(task.model, past=front.past, nodes=front.width)
+
+        def run(indices: Sequence[int]) -> list[Pass]:
+            found = front.score(task.vectors, [task.conditions[i] for i in indices])
+            return [(rows, indices, reduced) for rows, reduced in zip(trees, found, strict=True)]
+
+        passes = task.room.share(order, run, each=row, fixed=row) if order else [((), run(()))]
+        return [one for _, several in passes for one in several]
+
+    each, describe = max(1, 2 * size // len(items)), lambda item: task.describe(item[1])
+    for _, passes in task.room.share(items, score, each=each, most=len(items), name=describe):
+        yield from passes
 
 
-def _split_tree(
-    model: Model, completions: Sequence[Sequence[int]], root: int, past: int, budget: int
-) -> Iterator[list[int]]:
-    """Runs of completions, those that begin alike together, whose tree fits beside its unsteered row."""
-    order = sorted(range(len(completions)), key=lambda k: list(completions[k]))
-    nodes = root + count_nodes(completions)
+def _make_front(task: Task, trees: Sequence[Sequence[int]], *, whole: bool) -> Wavefront:
+    """The wavefront of some sequences, by tree."""
+    which = [int(task.of_prompt[rows[0]]) for rows in trees]
+    return Wavefront(
+        task.model,
+        [task.prompts[i].token_ids for i in which],
+        [[task.said[row] for row in rows] for rows in trees],
+        whole=whole,
+        watch=None if task.watch is None else [task.watch[i] for i in which],
+        divergences=task.divergences,
+    )
+
+
+def _split_tree(task: Task, rows: Sequence[int], root: int, past: int) -> Iterator[list[int]]:
+    """Runs of a prompt's sequences, those that begin alike together, whose tree fits beside its unsteered row."""
+    model = task.model
+    order = sorted(rows, key=lambda row: list(task.said[row]))
+    nodes = root + count_nodes([task.said[row] for row in rows])
     if not order:
         return
     pieces = 1
     while pieces < len(order):
         per_piece = root + (nodes - root) // pieces
-        fits = 2 * per_piece * node_bytes(model, past=past, nodes=per_piece) <= budget
+        fits = 2 * per_piece * node_bytes(model, past=past, nodes=per_piece) <= task.room.bytes
         if fits and (model.device.type != "cpu" or per_piece - root <= CPU_NODES):
             break
         pieces *= 2
     for kept in np.array_split(np.array(order), min(pieces, len(order))):
         yield sorted(kept.tolist())
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -7,7 +7,6 @@ steering acts on the prompt too, the prompt is the first chain of the tree.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import nnsight
@@ -21,24 +20,9 @@ from completions_lp.model.loading import Model
 from completions_lp.model.masks import TreeCache, make_masks
 from completions_lp.model.network import residual_stream
 from completions_lp.model.reading import Reader, Watch, stack_answers
+from completions_lp.model.task import Reduced
 from completions_lp.model.tree import build_tree
 from completions_lp.records import Condition, SteeringVector
-
-
-@dataclass(frozen=True, eq=False)
-class Reduced:
-    """What a pass leaves of one prompt, in nats; past a completion's end it means nothing."""
-
-    logprob: Float[np.ndarray, "variant completion token"]
-    """Log prob of each token, unsteered first."""
-    answers: Float[np.ndarray, "variant completion token 2"] | None
-    """Log prob that this token completes each of the two answers; None unless watched."""
-    entropy: Float[np.ndarray, "completion token"] | None
-    """Entropy of the unsteered distribution of this token; None without divergences."""
-    kl: Float[np.ndarray, "variant completion token"] | None
-    """KL(unsteered || variant) of this token's distribution; None unless asked for."""
-    kl_reverse: Float[np.ndarray, "variant completion token"] | None
-    """KL(variant || unsteered)."""
 
 
 class Wavefront:
@@ -119,7 +103,7 @@ class Wavefront:
         added = self._stack(vectors, conditions)
         inputs = {"position_ids": self.positions, "attention_mask": self.masks, "use_cache": self.prefix is not None}
         if self.prefix is not None:
-            inputs["past_key_values"] = self.prefix
+            inputs[model.cache_name] = self.prefix
         with torch.no_grad(), network.trace(input_ids=self.ids, **inputs):
             variants = 1
             for layer, block in enumerate(blocks):

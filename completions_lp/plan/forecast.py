@@ -1,7 +1,7 @@
 """A pilot's report -> how large a run must be, and what it will cost.
 
 The variance of a mean over prompts has two parts: prompts differ, and each prompt's own value is known from a number of
-samples only. More prompts shrink both, more samples only the second (STATISTICS §4). The pilot tells how large either
+samples only. More prompts shrink both, more samples only the second (numbers.md §4). The pilot tells how large either
 is, and ``costing`` what a larger run takes. Imports numpy and scipy only.
 """
 
@@ -49,7 +49,7 @@ class Pilot:
     def enough_samples(self) -> float:
         """Samples per prompt at which sampling noise equals the spread between prompts, σ_w²/σ_b².
 
-        Past it, samples help less than prompts; infinite where prompts do not differ. Source: STATISTICS §4.
+        Past it, samples help less than prompts; infinite where prompts do not differ. Source: numbers.md §4.
         """
         return float("inf") if self.between == 0 else self.within / self.between
 
@@ -66,7 +66,7 @@ class Pilot:
         return self._quantile(prompts, 0.5 + self.estimate.level / 2) * self.predict_se(prompts, samples)
 
     def predict_detectable(self, prompts: int, samples: int, *, power: float = 0.8) -> float:
-        """The smallest effect that a two-sided test finds with this power: (t_.975 + t_.8) se. STATISTICS §4."""
+        """The smallest effect that a two-sided test finds with this power: (t_.975 + t_.8) se. numbers.md §4."""
         quantile = self._quantile(prompts, 0.5 + self.estimate.level / 2) + self._quantile(prompts, power)
         return quantile * self.predict_se(prompts, samples)
 
@@ -221,7 +221,7 @@ def split_variance(
     """Variance between prompts, and sampling variance of one completion, from prompt-level values.
 
     N·SE² of the mean estimates σ_b² + σ_w²/S, with SE over clusters; the mean of the prompts' own squared standard
-    errors estimates σ_w²/S. What is left is σ_b², or 0 where nothing is. Source: STATISTICS §4.
+    errors estimates σ_w²/S. What is left is σ_b², or 0 where nothing is. Source: numbers.md §4.
 
     Args:
         values: One number per prompt; NaN where it is undefined.

@@ -1,4 +1,4 @@
-"""Draws of the steered model itself beside what the unsteered draws say of it (STATISTICS P11)."""
+"""Draws of the steered model itself beside what the unsteered draws say of it (numbers.md P11)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from completions_lp.report import count_answers
 from completions_lp.stats import mean_intervals
 
 LARGEST_BIAS = 0.03
-"""A mean difference of P(A) past this, and significant, asks for draws of the steered model (STATISTICS P11)."""
+"""A mean difference of P(A) past this, and significant, asks for draws of the steered model (numbers.md P11)."""
 
 
 def count_target(
@@ -66,7 +66,7 @@ class Validation:
 
 
 def check_estimates(measures: Measures, drawn: Mapping[Condition, Completions], *, target: str) -> Validation:
-    """Count the target among draws of the steered model itself, beside what was estimated (STATISTICS P11).
+    """Count the target among draws of the steered model itself, beside what was estimated (numbers.md P11).
 
     Args:
         measures: What was estimated, of the same prompts.

@@ -10,7 +10,7 @@ from completions_lp.records.completions import Completions, Labelling, Sampling
 from completions_lp.records.measures import Measures, Profile
 from completions_lp.records.prompts import ContrastPair, Prompt, pick_letters
 from completions_lp.records.report import Best, Estimate, Inference, ProfileRow, Report, ReportRow, Slope
-from completions_lp.records.scores import Choices, Increases, Scores, TokenScores
+from completions_lp.records.scores import Choices, Increases, Scores, TokenIncreases, TokenScores
 from completions_lp.records.steering import BASELINE, Condition, SteeringVector, VectorQuality
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Scores",
     "Slope",
     "SteeringVector",
+    "TokenIncreases",
     "TokenScores",
     "Tokenizer",
     "VectorQuality",

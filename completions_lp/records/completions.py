@@ -88,7 +88,7 @@ class Labelling:
             raise InputError(f"label pattern {self.pattern!r} is not a regular expression: {error}") from None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Completions:
     """Distinct completions of a model, unsteered unless said, as exact token ids with counts, grouped by prompt."""
 
@@ -101,7 +101,7 @@ class Completions:
     ended: Bool[np.ndarray, " completion"]
     """Whether the last id is an end-of-sequence token that was generated (and is scored)."""
     label: Any
-    """[completion] strings: the letter, or ``"none"``."""
+    """[completion] strings: the letter, or ``""`` where no answer was given."""
     answer_index: Int[np.ndarray, " completion"]
     """0-based index of the token that completes the answer, or -1."""
     logprob: Float[np.ndarray, "completion token"]
@@ -113,6 +113,9 @@ class Completions:
     """The part of the text that each token wrote; together they are the text."""
     sampling: Sampling
     labelling: Labelling
+
+    def __repr__(self) -> str:
+        return f"Completions({len(self)} distinct of {int(self.counts.sum())} draws, {len(self.prompts)} prompts)"
 
     def __post_init__(self) -> None:
         freeze(self, "prompt_index", "token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob")

@@ -12,7 +12,7 @@ from completions_lp.records.prompts import Prompt
 from completions_lp.records.steering import Condition
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Measures:
     """Per-prompt estimates that need the scores of single tokens: made when scoring, kept for every later report.
 
@@ -64,6 +64,9 @@ class Measures:
     number of draws and the range of mean weights over the steps that trust is judged by; draws from the steered model
     that joined the estimate."""
 
+    def __repr__(self) -> str:
+        return f"Measures({len(self.conditions)} conditions x {len(self.prompts)} prompts)"
+
     def __post_init__(self) -> None:
         for names, values in ((self.UNSTEERED, self.unsteered), (self.STEERED, self.steered)):
             require(set(names) == set(values), f"measures: got {sorted(values)}, needs {sorted(names)}")
@@ -93,7 +96,7 @@ class Measures:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Profile:
     """Where the gain is: per prompt, the mean increase of the tokens at each place relative to the answer's."""
 
@@ -105,6 +108,9 @@ class Profile:
     """Mean over the draws that gave the target and have a token there, in nats; NaN where there is none."""
     n: Int[np.ndarray, "prompt offset"]
     """Those draws."""
+
+    def __repr__(self) -> str:
+        return f"Profile({len(self.conditions)} conditions x {len(self.prompts)} prompts x {len(self.offsets)} places)"
 
     def __post_init__(self) -> None:
         freeze(self, "offsets", "increase", "n")

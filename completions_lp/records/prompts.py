@@ -27,6 +27,7 @@ class Prompt:
     def __post_init__(self) -> None:
         where = f"prompt {self.id!r}"
         require(len(self.token_ids) > 0, f"{where}: no tokens; a prompt needs at least one")
+        require(all(self.letters), f"{where}: an answer is empty; an empty label stands for no answer")
         for letter in (self.matching, self.not_matching):
             require(letter in self.letters, f"{where}: answer {letter!r} is not one of its letters {self.letters}")
         require(self.matching != self.not_matching, f"{where}: both answers are {self.matching!r}")

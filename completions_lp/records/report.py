@@ -1,12 +1,14 @@
 """What follows: estimates with their uncertainty."""
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from completions_lp.records.base import InputError, Kind, Positions
 from completions_lp.records.measures import Measures
-from completions_lp.records.scores import Choices, Increases
+from completions_lp.records.scores import Choices, Increases, TokenIncreases
 from completions_lp.records.steering import Condition, VectorQuality
 
 NAN = float("nan")
@@ -129,7 +131,7 @@ class Slope:
     multipliers: tuple[float, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """What follows from the scores: ``rows`` are the numbers of the paper, ``prompts`` what they are means of."""
 
@@ -150,10 +152,29 @@ class Report:
     measures: Measures | None = None
     choices: Choices | None = None
     """The two-choice read-out behind the rows."""
+    tokens: TokenIncreases | None = None
+    """Increases of single tokens under a few conditions, where they are at hand."""
     quality: Mapping[int, VectorQuality] = field(default_factory=dict)
     """How well the target vector is known, by layer; empty where that is not known."""
     info: Mapping[str, Any] = field(default_factory=dict)
     """How it was made: the content of ``run.json``; empty for a report that no run made."""
+
+    def __repr__(self) -> str:
+        cells = len({row.condition for row in self.rows if row.condition.kind != "baseline"})
+        text = f"Report(target {self.target!r}, {cells} conditions, {len(self.errors)} errors"
+        if self.best is None:
+            return text + ")"
+        c, e = self.best.condition, self.estimate(self.best.quantity, self.best.condition)
+        inside = "" if e.low is None else f" [{e.low:+.2f}, {e.high:+.2f}]"
+        return (
+            f"{text}, best: layer {c.layer}, multiplier {c.multiplier:+g}, {self.best.quantity} {e.value:+.2f}{inside})"
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write it into a new run directory, so that ``load`` gives it back; see ``job.results.save``."""
+        # The one way up through the floors: whoever holds a report saves it by a call of its own.
+        saved: Path = importlib.import_module("completions_lp.job.results").save(self, folder)
+        return saved
 
     def estimate(self, quantity: str, condition: Condition, *, weighting: str = "macro") -> Estimate:
         """The estimate of one quantity in one condition."""

@@ -14,7 +14,7 @@ from completions_lp.records.prompts import Prompt
 from completions_lp.records.steering import Condition
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TokenScores:
     """Log prob of every token of every completion, unsteered and under every condition, in nats."""
 
@@ -33,6 +33,9 @@ class TokenScores:
     """Unsteered log prob that this token completes the target answer, and the other one; -inf where no token would."""
     answers: Float[np.ndarray, "condition completion token 2"] | None = None
     """The same under each condition; None where no target was given or no single token decides (a regex)."""
+
+    def __repr__(self) -> str:
+        return f"TokenScores({len(self.conditions)} conditions x {self.completions!r})"
 
     def __post_init__(self) -> None:
         shape = self.completions.token_ids.shape
@@ -60,7 +63,24 @@ class TokenScores:
         return np.asarray(self.logprob - self.baseline)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenIncreases:
+    """Log-prob increase of every single token under some conditions: what is kept of it for people to look at."""
+
+    conditions: tuple[Condition, ...]
+    increase: Float[np.ndarray, "condition completion token"]
+    """Steered minus unsteered log prob, in nats, float32; NaN past a completion's end."""
+
+    def __repr__(self) -> str:
+        return f"TokenIncreases({len(self.conditions)} conditions x {self.increase.shape[1]} completions)"
+
+    def __post_init__(self) -> None:
+        freeze(self, "increase")
+        got, want = self.increase.shape[0], len(self.conditions)
+        require(got == want, f"token increases: increase has {got} conditions, needs {want}")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Increases:
     """Scores summed over tokens: the log-prob increase of every completion, whole and in parts, in nats, float64."""
 
@@ -78,6 +98,9 @@ class Increases:
     """Before, at and after the answer's token: they sum to ``increase``, and are NaN without an answer."""
 
     PARTS = ("increase", "increase_to_answer", "before_answer", "at_answer", "after_answer")
+
+    def __repr__(self) -> str:
+        return f"Increases({len(self.conditions)} conditions x {self.completions!r})"
 
     def __post_init__(self) -> None:
         freeze(self, "baseline", *self.PARTS)
@@ -114,16 +137,21 @@ class Increases:
         return np.asarray(self.baseline + self.increase)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scores:
     """What is kept of the scores of single tokens: sums by completion, measures by prompt, and the token profile."""
 
     increases: Increases
     measures: Measures
     profile: Profile
+    tokens: TokenIncreases | None = None
+    """Of a few conditions: the best cell's layer."""
+
+    def __repr__(self) -> str:
+        return f"Scores({len(self.increases.conditions)} conditions x {self.increases.completions!r})"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Choices:
     """The two-choice read-out: log probs of the two answers at the first answer position, without ``generate``."""
 
@@ -133,6 +161,9 @@ class Choices:
     conditions: tuple[Condition, ...]
     baseline: Float[np.ndarray, "prompt 2"]
     logprob: Float[np.ndarray, "condition prompt 2"]
+
+    def __repr__(self) -> str:
+        return f"Choices({len(self.conditions)} conditions x {len(self.prompts)} prompts)"
 
     def __post_init__(self) -> None:
         freeze(self, "baseline", "logprob")

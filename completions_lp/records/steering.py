@@ -22,7 +22,7 @@ class VectorQuality:
     """Mean cosine between the means of two random halves of the pairs; NaN for a single pair."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SteeringVector:
     """One direction per layer; layer L is the 0-based block to whose *output* the vector is added."""
 
@@ -31,6 +31,9 @@ class SteeringVector:
     directions: Mapping[int, Float[np.ndarray, " d_model"]]
     quality: Mapping[int, VectorQuality] = field(default_factory=dict)
     provenance: Mapping[str, str | int | float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"SteeringVector({self.name!r}, {self.kind}, layers {list(self.directions)}, d_model {self.d_model})"
 
     def __post_init__(self) -> None:
         require(self.name != "", "a steering vector needs a name")

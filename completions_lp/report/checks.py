@@ -11,7 +11,7 @@ from completions_lp.score.sums import check_increases
 from completions_lp.stats import mean_t, measure_spread
 
 MAX_T = 5.0
-"""|t| of the sampler test, and t of the all-completions mean, beyond which a run has failed (STATISTICS §2e)."""
+"""|t| of the sampler test, and t of the all-completions mean, beyond which a run has failed (numbers.md §2e)."""
 WARN_T = 3.0
 MAX_LABEL_GAP = 0.02
 """Mean difference over prompts between the share of completions labelled with the target and P(A) as tokens have it."""
@@ -37,8 +37,8 @@ def check_run(increases: Increases, columns: Columns, measures: Measures | None)
 
     Returns:
         Numbers: ``noise_floor`` and ``sampler_gap`` as of ``check_increases``; ``sampler_z``, Student's t over prompts
-        of surprisal minus entropy, which is 0 in expectation (STATISTICS P12), NaN where it was not read; and
-        ``all_completions_z``, the largest t over conditions of ``increase_all``, which estimates −KL (STATISTICS I1).
+        of surprisal minus entropy, which is 0 in expectation (numbers.md P12), NaN where it was not read; and
+        ``all_completions_z``, the largest t over conditions of ``increase_all``, which estimates −KL (numbers.md I1).
         Both are of plain sampling and of 6 clusters or more, else NaN. ``label_gap``: mean over prompts of the share of
         completions labelled with the target less P(A) by the single tokens, two estimates of one number.
         ``not_finite`` counts scores that are no number.

@@ -77,7 +77,7 @@ def rank_sweep(values: Float[np.ndarray, " condition"], conditions: Sequence[Con
     """Rank p-value of a whole sweep: the target vector's best cell against each random direction's own best cell.
 
     That every direction may pick its cell pays for the vector's having picked one. Only cells in which all random
-    directions were scored count. Source: STATISTICS P9.
+    directions were scored count. Source: numbers.md P9.
 
     Returns:
         NaN with fewer than 19 random directions, without a common cell, or where an estimate is undefined.
@@ -97,7 +97,7 @@ def take_odd_parts(columns: Columns) -> tuple[list[int], dict[str, Float[np.ndar
     The opposite of the target vector is −m, or m of the negated vector where only that was scored.
 
     Returns:
-        The conditions of the positive multipliers, and by quantity the odd parts. Source: STATISTICS I6.
+        The conditions of the positive multipliers, and by quantity the odd parts. Source: numbers.md I6.
     """
     conditions = columns.conditions
     place = {_cell(c): i for i, c in enumerate(conditions)}

@@ -17,7 +17,7 @@ def fit_slopes(columns: Columns, *, level: float = 0.95) -> tuple[Slope, ...]:
     """Least-squares slopes over the multipliers, 0 among them, where nothing changes by definition.
 
     One number per prompt, so one test per layer instead of one per multiplier; near 0 the slope of the log ratio is
-    also that of the headline, without its loss to damage (STATISTICS I6). Source: STATISTICS §5; Tan et al. 2024
+    also that of the headline, without its loss to damage (numbers.md I6). Source: numbers.md §5; Tan et al. 2024
     (arXiv 2407.12404).
 
     Returns:

@@ -1,20 +1,15 @@
 """Prompts -> Completions: what the model says, unsteered or steered, drawn many times, the prompt run once.
 
 The draws of a prompt share their beginnings, so only distinct prefixes go through the network: the samples that have
-said the same so far are one row. Every prompt has its own stream of uniform random numbers, named by the seed, the
-prompt's id and, where the model is steered, the condition, and every sample its own number per step; a token is drawn
-by inverting the distribution function at that number. So a completion does not depend on the batch, on the other
-prompts or on how many draws are made, and draws under different conditions are independent.
+said the same so far are one row. Which token a sample draws is settled by a random number of its own, see ``streams``.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
@@ -22,13 +17,13 @@ from completions_lp.model import (
     Decoder,
     Engine,
     Model,
+    Room,
     RowDecoder,
     Steering,
     TreeDecoder,
     check_conditions,
-    count_rows,
-    find_budget,
     pick_engine,
+    row_bytes,
     warp_logits,
 )
 from completions_lp.records import (
@@ -43,8 +38,7 @@ from completions_lp.records import (
 )
 from completions_lp.sample.labels import Labeller
 from completions_lp.sample.pieces import Cutter
-
-CDF_BLOCK = 256
+from completions_lp.sample.streams import draw_uniforms, invert_cdf
 
 
 def sample_completions(
@@ -93,15 +87,24 @@ def sample_completions(
     by_name = {vector.name: vector for vector in vectors}
     steering = Steering.under(model, by_name, conditions) if conditions else None
     tree = pick_engine(model, engine) == "tree"
-    decoder = TreeDecoder if tree else RowDecoder
-    budget = find_budget(model, memory_budget)
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].token_ids))  # little padding, the largest first
+
+    def draw(batch: Sequence[int]) -> list[list[_Draw]]:
+        chosen = [prompts[i] for i in batch]
+        decoder = (TreeDecoder if tree else RowDecoder)(model, [p.token_ids for p in chosen], steering=steering)
+        uniforms = np.stack([draw_uniforms(prompt.id, sampling, condition) for prompt in chosen])
+        return _sample_batch(decoder, chosen, sampling, uniforms, model.eos_ids)
+
+    def describe(i: int) -> str:
+        draws, steps = sampling.draws, sampling.max_new_tokens
+        return f"prompt {prompts[i].id!r} of {len(prompts[i].token_ids)} tokens, {draws} draws of up to {steps} more,"
+
+    each = _prompt_bytes(model, len(prompts[order[0]].token_ids), sampling, tree=tree)
     drawn: dict[int, list[_Draw]] = {}
     with tqdm(total=len(prompts), desc="sample", unit="prompt", disable=not progress) as bar:
-        for batch in _plan_batches(model, prompts, sampling, budget, batch_size, tree=tree):
-            chosen = [prompts[i] for i in batch]
-            decoding = decoder(model, [prompt.token_ids for prompt in chosen], steering=steering)
-            uniforms = np.stack([draw_uniforms(prompt.id, sampling, condition) for prompt in chosen])
-            drawn.update(zip(batch, _sample_batch(decoding, chosen, sampling, uniforms, model.eos_ids), strict=True))
+        room = Room.find(model, memory_budget)
+        for batch, found in room.share(order, draw, each=each, most=batch_size, name=describe):
+            drawn.update(zip(batch, found, strict=True))
             bar.update(len(batch))
     return _collect(model, prompts, [drawn[i] for i in range(len(prompts))], sampling, labelling)
 
@@ -147,48 +150,6 @@ def check_context(model: Model, prompts: Sequence[Prompt], max_new_tokens: int) 
         )
 
 
-def draw_uniforms(
-    prompt_id: str, sampling: Sampling, condition: Condition = BASELINE
-) -> Float[np.ndarray, "sample step"]:
-    """The uniform random numbers, in [0, 1), of one prompt: a stream of its own.
-
-    It is named by the seed and the prompt's id and, under a condition, by the vector's name, the layer, the multiplier
-    and the positions; numbers of different names are independent. Fewer draws are the first of more.
-    """
-    names = [prompt_id]
-    if condition != BASELINE:
-        multiplier = float(condition.multiplier) + 0.0  # -0.0 is the same condition as 0.0
-        names.append(json.dumps([condition.vector, int(condition.layer), multiplier, condition.positions]))
-    words = [np.frombuffer(hashlib.sha256(name.encode()).digest(), dtype=np.uint32) for name in names]
-    rng = np.random.default_rng(np.random.SeedSequence([sampling.seed, *map(int, np.concatenate(words))]))
-    return rng.random((sampling.draws, sampling.max_new_tokens))
-
-
-def invert_cdf(
-    weights: Float[Tensor, "node vocab"], nodes: Int[Tensor, " sample"], uniforms: Float[Tensor, " sample"]
-) -> tuple[Int[Tensor, " sample"], Float[Tensor, " node"]]:
-    """The first token at which the cumulative weight of a sample's node exceeds its uniform number times the total.
-
-    ``weights`` are probabilities up to a factor per node. In two levels, so that no ``[sample, vocab]`` array is made:
-    the block of 256 tokens first, then the token in it. Positions are in float64. A token of weight 0 is never drawn.
-
-    Returns:
-        The tokens, and the total weight of every node.
-    """
-    n, vocab = weights.shape
-    padded = torch.nn.functional.pad(weights, (0, -vocab % CDF_BLOCK)) if vocab % CDF_BLOCK else weights
-    padded = padded.view(n, -1, CDF_BLOCK)
-    edges = padded.sum(-1).double().cumsum(-1)  # double after the sum: before it, all of the weights would be copied
-    goal = uniforms.to(torch.float64) * edges[nodes, -1]
-    block = (edges[nodes] <= goal[:, None]).sum(-1).clamp(max=edges.shape[1] - 1)
-    rest = goal - torch.where(block > 0, edges[nodes, (block - 1).clamp(min=0)], 0.0)
-    inside = padded[nodes, block].to(torch.float64)
-    place = (inside.cumsum(-1) <= rest[:, None]).sum(-1)
-    # Rounding may leave nothing past the goal; the last token that can be drawn is then the answer.
-    last = CDF_BLOCK - 1 - (inside.flip(-1) > 0).to(torch.int8).argmax(-1)
-    return block * CDF_BLOCK + torch.minimum(place, last), edges[:, -1]
-
-
 @dataclass
 class _Draw:
     """One distinct completion of a prompt, and the samples that drew it."""
@@ -212,24 +173,15 @@ class _Node:
     draw: _Draw
 
 
-def _plan_batches(
-    model: Model, prompts: Sequence[Prompt], sampling: Sampling, budget: int, batch_size: int | None, *, tree: bool
-) -> Iterator[list[int]]:
-    """Prompts that go together, longest first, so that the padding is small and the first batch is the largest.
+def _prompt_bytes(model: Model, longest: int, sampling: Sampling, *, tree: bool) -> int:
+    """Memory that a prompt's draws take where, at worst, no two of them share a token.
 
-    At worst no two draws share a token. A tree then holds every token of a prompt once, beside one prefix; plain rows
-    hold the prefix once per draw.
+    A tree holds every token of a prompt once, beside one prefix; plain rows hold the prefix once per draw.
     """
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].token_ids))
-    longest, draws = len(prompts[order[0]].token_ids), sampling.draws
+    draws, steps = sampling.draws, sampling.max_new_tokens
     if tree:
-        held = longest + draws * sampling.max_new_tokens
-        fit = count_rows(model, budget, tokens=draws, logits=0, past=held)
-    else:
-        fit = count_rows(model, budget, tokens=1, logits=2, past=longest + sampling.max_new_tokens) // draws
-    size = batch_size or max(1, fit)
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+        return row_bytes(model, tokens=draws, logits=0, past=longest + draws * steps)
+    return draws * row_bytes(model, tokens=1, logits=2, past=longest + steps)
 
 
 def _sample_batch(

@@ -8,13 +8,15 @@ decides. The label depends on no token past the window.
 import re
 from collections.abc import Sequence, Sized
 from typing import cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Int
 
 from completions_lp.records import PARTIAL, InputError, Labelling, Tokenizer
 
-NO_ANSWER = "none"
+NO_ANSWER = ""
+"""No answer is spelled so."""
 _WORD_CHARACTERS = [chr(code) for code in range(0x4E00, 0x9FFF)]
 """More of them than any answer has."""
 
@@ -37,13 +39,12 @@ class Labeller:
         self.labelling = labelling
         self._texts: dict[tuple[int, ...], str] = {(): ""}
         self._patterns: dict[str, re.Pattern[str]] = {}
-        self._vocabulary: list[str] = []
         self._completing: dict[tuple[str, str], Int[np.ndarray, " token"]] = {}
 
     def label(self, token_ids: Sequence[int], *, letters: Sequence[str]) -> tuple[str, int]:
         """The first of ``letters`` that the completion gives, and the 0-based index of the token that completes it.
 
-        Returns ``("none", -1)`` where no answer appears within the window. Two answers that appear with the same token
+        Returns ``("", -1)`` where no answer appears within the window. Two answers that appear with the same token
         are told apart by their place in the text.
         """
         window = tuple(token_ids[: self.labelling.within])
@@ -64,7 +65,8 @@ class Labeller:
             return None
         tail = "" if self.labelling.rule == "token" else _reduce_tail(self._text(tuple(said)), letter)
         if (tail, letter) not in self._completing:
-            hits = [token for token, text in self._list_candidates(letter) if self._completes(tail, text, letter)]
+            candidates = _list_candidates(self.tokenizer, letter[-1])
+            hits = [token for token, text in candidates if self._completes(tail, text, letter)]
             self._completing[tail, letter] = np.array(hits, dtype=np.int64)
         return self._completing[tail, letter]
 
@@ -72,15 +74,6 @@ class Labeller:
         if self.labelling.rule == "token":
             return text.strip() == letter
         return any(match.end() > len(tail) for match in self._pattern(letter).finditer(tail + text))
-
-    def _list_candidates(self, letter: str) -> list[tuple[int, str]]:
-        """Tokens whose text holds the answer's last character, with that text as it stands inside a longer one."""
-        if not self._vocabulary:
-            before = list(self.tokenizer("x", add_special_tokens=False).input_ids)[-1:]
-            skip = len(str(self.tokenizer.decode(before)))
-            for token in range(len(cast(Sized, self.tokenizer))):
-                self._vocabulary.append(str(self.tokenizer.decode([*before, token], skip_special_tokens=True))[skip:])
-        return [(token, text) for token, text in enumerate(self._vocabulary) if letter[-1] in text]
 
     def _find(self, window: tuple[int, ...], end: int, letter: str) -> int | None:
         """Where in the text of ``window[:end]`` the answer stands, if token ``end - 1`` completes it."""
@@ -129,6 +122,28 @@ class Labeller:
         if token_ids not in self._texts:
             self._texts[token_ids] = str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
         return self._texts[token_ids]
+
+
+_VOCABULARIES: WeakKeyDictionary[Tokenizer, list[str]] = WeakKeyDictionary()
+_CANDIDATES: WeakKeyDictionary[Tokenizer, dict[str, list[tuple[int, str]]]] = WeakKeyDictionary()
+
+
+def _list_candidates(tokenizer: Tokenizer, character: str) -> list[tuple[int, str]]:
+    """Tokens whose text holds a character, with that text as it stands inside a longer one; found once a tokenizer."""
+    known = _CANDIDATES.setdefault(tokenizer, {})
+    if character not in known:
+        if tokenizer not in _VOCABULARIES:
+            _VOCABULARIES[tokenizer] = _decode_vocabulary(tokenizer)
+        known[character] = [(token, text) for token, text in enumerate(_VOCABULARIES[tokenizer]) if character in text]
+    return known[character]
+
+
+def _decode_vocabulary(tokenizer: Tokenizer) -> list[str]:
+    """The text of every token after another one."""
+    before = list(tokenizer("x", add_special_tokens=False).input_ids)[-1:]
+    skip = len(str(tokenizer.decode(before)))
+    size = len(cast(Sized, tokenizer))
+    return [str(tokenizer.decode([*before, token], skip_special_tokens=True))[skip:] for token in range(size)]
 
 
 def _reduce_tail(text: str, letter: str) -> str:

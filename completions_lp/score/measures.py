@@ -36,7 +36,7 @@ from completions_lp.stats import (
 def measure_completions(scores: TokenScores, *, target: str = "A") -> Measures:
     """Per prompt: P(A) with and without steering, from the unsteered samples alone, and what stands beside it.
 
-    Where scores have the log probs that each token completes the answers, P(A) is the survival estimate (STATISTICS
+    Where scores have the log probs that each token completes the answers, P(A) is the survival estimate (numbers.md
     §3.2); else (a label rule that single tokens do not decide) the self-normalised mean of weights through the answer.
     Either is clipped into what the visited texts prove (§3.4).
 

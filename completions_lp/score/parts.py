@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from tqdm import tqdm
 
 from completions_lp.model import Model
@@ -21,6 +22,7 @@ from completions_lp.records import (
     Profile,
     Scores,
     SteeringVector,
+    TokenIncreases,
     TokenScores,
     pick_letters,
 )
@@ -73,7 +75,8 @@ def score_completions(
     parts = list(_split_prompts(completions, len(conditions), kl=kl))
     options: dict[str, Any] = {"kl": kl, "memory_budget": memory_budget}
     increases, measures, profiles = [], [], []
-    chosen = list(range(len(conditions))) if keep_all else None
+    chosen: list[int] | None = None
+    tokens: list[Float[np.ndarray, "condition completion token"]] = []
     single = len(parts) == 1
     for prompts in tqdm(parts, desc="score", unit="part", disable=single or not progress):
         part = completions if single else completions.select(prompts)
@@ -83,10 +86,19 @@ def score_completions(
         increases.append(sum_tokens(scores))
         measures.append(measure_completions(scores, target=target))
         profiles.append(profile_tokens(scores, target=target))
+        chosen = choose_conditions(measures[-1], seed=completions.sampling.seed) if chosen is None else chosen
+        tokens.append(scores.increase[chosen].astype(np.float32))
         if keep is not None:
-            chosen = choose_conditions(measures[-1], seed=completions.sampling.seed) if chosen is None else chosen
-            keep(scores.select(chosen))
-    return Scores(Increases.join(completions, increases), Measures.join(measures), Profile.join(profiles))
+            keep(scores if keep_all else scores.select(chosen))
+    rows = np.concatenate([completions.rows_of(i) for i in range(len(completions.prompts))]).astype(np.int64)
+    kept = np.empty((len(chosen or ()), *completions.token_ids.shape), dtype=np.float32)
+    kept[:, np.arange(len(completions)) if single else rows] = np.concatenate(tokens, axis=1)
+    return Scores(
+        Increases.join(completions, increases),
+        Measures.join(measures),
+        Profile.join(profiles),
+        TokenIncreases(tuple(conditions[c] for c in chosen or ()), kept),
+    )
 
 
 def choose_conditions(measures: Measures, *, seed: int = 0) -> list[int]:

@@ -2,7 +2,7 @@
 
 The estimates of P(A) under steering come from completions of the unsteered model. Where trust in them is red, a few
 completions of the steered model join them: both sets are scored under both models and weighted by the balance heuristic
-(STATISTICS §13), so that no branch which steering makes likely can hide. The log-prob increase of the A-sequences and
+(numbers.md §13), so that no branch which steering makes likely can hide. The log-prob increase of the A-sequences and
 the divergences stay on the unsteered draws alone.
 """
 

@@ -109,7 +109,7 @@ def _show_row(
 ) -> Iterator[str]:
     n = int(completions.lengths[row])
     total = f"{np.sum(values[:n]):+.2f}" if diverging else ""
-    cells = [completions.counts[row], completions.label[row], f"{np.sum(baseline[:n]):.2f}", total]
+    cells = [completions.counts[row], completions.label[row] or "no answer", f"{np.sum(baseline[:n]):.2f}", total]
     yield "<tr>" + "".join(f"<td style='{_ROW}'>{_escape(str(cell))}</td>" for cell in cells)
     yield "<td style='text-align:left'><bdi dir='auto'>"
     pieces: Sequence[str] = completions.pieces[row]

@@ -9,12 +9,12 @@ from completions_lp.stats.survival import Survival
 CERTIFIED_WIDTH = 0.05
 """Bounds as narrow as this settle the matter without any estimate: 2 standard deviations of a share of 400 draws.
 
-STATISTICS §3.4 has 0.1. On the embedded model, estimates with bounds 0.05 to 0.1 apart were off by up to 0.12."""
+numbers.md §3.4 has 0.1. On the embedded model, estimates with bounds 0.05 to 0.1 apart were off by up to 0.12."""
 MIN_ESS = 20.0
-"""Fewer effective draws than this at a step that matters, and the estimate is red (STATISTICS §3.4)."""
+"""Fewer effective draws than this at a step that matters, and the estimate is red (numbers.md §3.4)."""
 MEAN_WEIGHT = (0.8, 1.25)
 """A mean weight outside of this says that a fifth of the texts that steering makes likely were missed, or as many were
-seen too often. STATISTICS §3.4 has 0.74 to 1.35.
+seen too often. numbers.md §3.4 has 0.74 to 1.35.
 
 The thresholds were chosen on one half of the embedded model's prompts; the other half is in analysis/README.md, *How
 far to trust a flag*. On the first half, mean weights off by more than a factor of 1.8 went with a bias past the
@@ -33,7 +33,7 @@ def bound_probability(
     """Bounds on P(A within K) that hold for certain, however the completions were chosen.
 
     Σ_u q(u) h(u) over the distinct visited prefixes u without an answer ≤ P(A) ≤ 1 − Σ_x q(x) over the distinct texts
-    that came to a stop without A. An estimate is clipped into them. Source: STATISTICS §3.4, P4.
+    that came to a stop without A. An estimate is clipped into them. Source: numbers.md §3.4, P4.
 
     Args:
         steps: The completions of one prompt.
@@ -53,7 +53,7 @@ def bound_by_texts(
 ) -> tuple[Float[np.ndarray, " condition"], Float[np.ndarray, " condition"]]:
     """Bounds from whole texts alone, for answers that no single token decides: Σ_x q(x) over the visited texts with A.
 
-    The upper bound is that of ``bound_probability``, the lower one at most as high. Source: STATISTICS §12.
+    The upper bound is that of ``bound_probability``, the lower one at most as high. Source: numbers.md §12.
     """
     return _close(steps, logprob, np.exp(steps.sum_open(logprob)[:, steps.reached]).sum(-1))
 
@@ -82,7 +82,7 @@ def grade_trust(
     Certified: the bounds are at most ``certified_width`` apart. Green: at every step that more than ``min_surviving``
     of the texts reach, at least ``min_ess`` effective draws and a mean weight within ``mean_weight``. Else red: draw
     from the steered model. It is about what the draws did not see; how noisy an estimate is, its standard error says.
-    Source: STATISTICS §3.4, with thresholds from a trained model (§13).
+    Source: numbers.md §3.4, with thresholds from a trained model (§13).
     """
     counts = survival.surviving > min_surviving
     enough = ~counts | (survival.ess >= min_ess)

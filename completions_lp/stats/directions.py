@@ -1,6 +1,6 @@
 """The steering vector against random directions: is it better than a vector that means nothing?
 
-A t-test over prompts cannot tell (STATISTICS §4: 13–53 % false positives when the vector is itself random); here the
+A t-test over prompts cannot tell (numbers.md §4: 13–53 % false positives when the vector is itself random); here the
 directions are the sample. Every function expects a large value to be the hypothesis: negate what should be small.
 """
 
@@ -25,7 +25,7 @@ def rank_against_directions(
 
     Returns:
         p-values; NaN where the value or any direction is undefined. For a whole sweep compare its maximum over cells
-        with the maximum of each direction. Source: STATISTICS §4, P9.
+        with the maximum of each direction. Source: numbers.md §4, P9.
 
     Raises:
         InputError: Fewer than 19 directions.
@@ -43,7 +43,7 @@ def predict_from_directions(
     Arguments as for ``rank_against_directions``.
 
     Returns:
-        t and its one-sided p-value; NaN where undefined, or where all directions agree. Source: STATISTICS §4, P9.
+        t and its one-sided p-value; NaN where undefined, or where all directions agree. Source: numbers.md §4, P9.
 
     Raises:
         InputError: Fewer than 19 directions.

@@ -1,8 +1,8 @@
 """Log-prob increases and divergences of one prompt with the sampling of the next token averaged out.
 
 Each is the exact mean over the next token, given the tokens before it, in place of the one token that was drawn
-("Rao–Blackwell"): the same expectation, in practice with much less noise (STATISTICS §3.3; Amini, Vieira and Cotterell
-2025, arXiv 2504.10637). The noise of a sum over tokens can grow by it; STATISTICS O4 has the case.
+("Rao–Blackwell"): the same expectation, in practice with much less noise (numbers.md §3.3; Amini, Vieira and Cotterell
+2025, arXiv 2504.10637). The noise of a sum over tokens can grow by it; numbers.md O4 has the case.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ def estimate_increase(
 
     [Σ_t Ŝ_{t−1} mean(h_t (log W_t + log h^q_t − log h_t))] / P(A), means over the draws without A before t: defined for
     a prompt none of whose completions gave A. The completing tokens count as one symbol, so it is at least the
-    token-level mean, and at most log(P_q(A)/P_p(A)). Source: STATISTICS P5.
+    token-level mean, and at most log(P_q(A)/P_p(A)). Source: numbers.md P5.
 
     Args:
         steps: The completions of one prompt, drawn from the unsteered model.
@@ -57,7 +57,7 @@ def estimate_kl(
         kl: KL(p_t‖q_t) of the next-token distributions at each token, in nats.
 
     Returns:
-        In nats per completion; divided by the mean number of tokens it is nats per token. Source: STATISTICS §3.3.
+        In nats per completion; divided by the mean number of tokens it is nats per token. Source: numbers.md §3.3.
     """
     return np.asarray(np.einsum("cst,s->c", np.where(mask, kl, 0.0), counts) / counts.sum())
 
@@ -77,7 +77,7 @@ def estimate_reverse_kl(
         kl_reverse: KL(q_t‖p_t) at each token, in nats.
 
     Returns:
-        In nats per completion. Unbiased, and noisy where steering is strong. Source: STATISTICS §3.3.
+        In nats per completion. Unbiased, and noisy where steering is strong. Source: numbers.md §3.3.
     """
     log_weight = np.zeros(log_ratio.shape)
     np.cumsum(np.where(mask, log_ratio, 0.0)[..., :-1], axis=-1, out=log_weight[..., 1:])
@@ -95,7 +95,7 @@ def average_excess_surprisal(
     """Mean over the draws of Σ_t (−log p_t(x_t) − H(p_t)), in nats: the sampler test of one prompt.
 
     Its expectation is 0 if the texts were drawn token by token from the very distribution that is scored; a
-    temperature, a nucleus or another tokenisation shows. Source: STATISTICS §2e, P12.
+    temperature, a nucleus or another tokenisation shows. Source: numbers.md §2e, P12.
 
     Args:
         counts: Draws of each completion.

@@ -148,7 +148,7 @@ def mean_t(
     """Student's t of the mean over prompts against 0, and its two-sided p-value with G − 1 degrees of freedom.
 
     With one prompt per cluster this is ``scipy.stats.ttest_1samp``. NaN where the spread is unknown, and p also with
-    fewer than 6 clusters. Of the prompts' ``average_excess_surprisal`` it is the sampler test (STATISTICS P12).
+    fewer than 6 clusters. Of the prompts' ``average_excess_surprisal`` it is the sampler test (numbers.md P12).
     """
     mean, se, _, g = measure_spread(values, clusters)
     t = mean / se
@@ -160,7 +160,7 @@ def fixed_prompt_se(se: Float[np.ndarray, "*lead prompt"]) -> Float[np.ndarray, 
     """Standard error of a mean over just these prompts, from each prompt's own sampling noise: √(Σ se_i²)/N.
 
     It says how well the mean over the prompts at hand is known, not how it would fall on other prompts; prompts
-    without a standard error are left out. Source: STATISTICS §4.
+    without a standard error are left out. Source: numbers.md §4.
     """
     known = np.isfinite(se)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -3,7 +3,7 @@
 Two hybrids of the unsteered model p and the steered q split it: one takes the probability of answering A from q and all
 other tokens from p ("answer only"), the other the reverse ("reasoning only": the steered text, read by the unsteered
 model). Their prefix weights are exact, so the samples at hand tell their P(A), too, whichever of the two models they
-were drawn from (STATISTICS §3.5).
+were drawn from (numbers.md §3.5).
 """
 
 import numpy as np
@@ -72,7 +72,7 @@ def split_change(
     Answer: ½[(g_answer − g_unsteered) + (g_steered − g_reasoning)] with g = logit P(A); reasoning: the rest.
 
     Returns:
-        Answer and reasoning share; NaN where a probability is 0 or 1. Source: STATISTICS §3.5.
+        Answer and reasoning share; NaN where a probability is 0 or 1. Source: numbers.md §3.5.
     """
     inside = [np.where((p > 0) & (p < 1), p, np.nan) for p in (unsteered, answer_only, reasoning_only, steered)]
     none, answer, reasoning, both = (logit(p) for p in inside)

@@ -22,7 +22,7 @@ def ratio_intervals(
 ) -> tuple[Estimate, ...]:
     """The pooled ("micro") ratio Σs/Σn over prompts: delete-one-cluster jackknife, t with G* − 1 degrees of freedom.
 
-    G* = (Σn)²/Σn² over clusters is how many equal clusters the unequal ones are worth. Source: STATISTICS §4, §9.4.
+    G* = (Σn)²/Σn² over clusters is how many equal clusters the unequal ones are worth. Source: numbers.md §4, §9.4.
 
     Args:
         numerators: Sum over the completions concerned, per cell and prompt.
@@ -54,7 +54,7 @@ def contrast_intervals(
     """Change of a mean over prompts on another scale, g(mean of after) − g(mean of before): jackknife, t(G − 1).
 
     With ``np.log`` this is the log ratio of the marginal probabilities, with ``scipy.special.logit`` their Δlogit; it
-    says something else than the mean of the prompts' own log ratios (STATISTICS I7). Source: STATISTICS §4.
+    says something else than the mean of the prompts' own log ratios (numbers.md I7). Source: numbers.md §4.
 
     Args:
         before: Probability of A without steering, per cell and prompt.
@@ -116,7 +116,7 @@ def bootstrap_t_intervals(
 
     Clusters are drawn with replacement, the same ones in every cell; T = (mean* − mean)/se* with the cluster-robust
     se* of the resample, and the interval is [mean − Q(1−α/2) se, mean − Q(α/2) se]. Resamples without spread are left
-    out. Source: STATISTICS P7.
+    out. Source: numbers.md P7.
 
     Args:
         values: One number per cell and prompt; NaN where it is undefined.

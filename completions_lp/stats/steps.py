@@ -76,7 +76,7 @@ def follow_steps(
     target: Bool[np.ndarray, " completion"],
     other: Bool[np.ndarray, " completion"],
 ) -> Steps:
-    """Follow the completions of one prompt through the window (STATISTICS P1, first passage).
+    """Follow the completions of one prompt through the window (numbers.md P1, first passage).
 
     Args:
         token_ids: The first K tokens of each distinct completion, padded with anything past its end.
@@ -137,7 +137,7 @@ def pool_log_weight(
         draws: Completions drawn from each sampler.
 
     Returns:
-        Log weights; source: STATISTICS §13; Veach and Guibas 1995; Shirts and Chodera 2008 (MBAR).
+        Log weights; source: numbers.md §13; Veach and Guibas 1995; Shirts and Chodera 2008 (MBAR).
 
     Raises:
         InputError: The draws of the samplers do not add up to the counts.

@@ -2,7 +2,7 @@
 
 At each step the mean probability that the next token completes A, over the texts still without A, each weighted by how
 much likelier steering made it so far. Neither the indicator of A nor the answer token's own ratio enters, which is why
-this beats importance sampling (STATISTICS §3.2).
+this beats importance sampling (numbers.md §3.2).
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def estimate_survival(
 
     Returns:
         The estimate with its standard error, sd(IF)/√S with
-        IF_s = (1 − P) Σ_t W_st (h_st − ĥ_t) / [mean(W_t) (1 − ĥ_t)]; NaN for a single draw. Source: STATISTICS P3.
+        IF_s = (1 − P) Σ_t W_st (h_st − ĥ_t) / [mean(W_t) (1 − ĥ_t)]; NaN for a single draw. Source: numbers.md P3.
     """
     weight, top = _scale(steps.without_target, log_weight)
     hazard = steps.read_hazard(log_hazard)
@@ -105,7 +105,7 @@ def estimate_incidence(
     """P(A first) and P(B first) within K as competing risks, the Aalen–Johansen estimator.
 
     F_A = Σ_t Ŝ_{t−1} ĥ^A_t with Ŝ_t = Π (1 − ĥ^A − ĥ^B) over the texts with neither before t; likewise F_B.
-    Their sum is the mass on the two answers. Arguments as for ``estimate_survival``. Source: STATISTICS §3.2.
+    Their sum is the mass on the two answers. Arguments as for ``estimate_survival``. Source: numbers.md §3.2.
     """
     weight, _ = _scale(steps.without_either, log_weight)
     total = np.einsum("cst,s->ct", weight, steps.counts)
@@ -120,7 +120,7 @@ def estimate_share(steps: Steps, log_weight: Float[np.ndarray, "condition comple
     """P(A within K) where no single token's probability of completing A is known: self-normalised importance sampling.
 
     Σ c w 1_A / Σ c w with the weights of the texts through their stop. Use ``estimate_survival`` wherever it can be
-    had: this is several times noisier (STATISTICS §3.1, §3.2).
+    had: this is several times noisier (numbers.md §3.1, §3.2).
 
     Args:
         steps: The completions of one prompt.

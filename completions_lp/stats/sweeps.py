@@ -1,7 +1,7 @@
 """Many cells at once: what still stands when a sweep over layers and multipliers has been looked at.
 
 A cell is a condition, its values one number per prompt. The best of 288 cells of pure noise looks significant 98 % of
-the time (STATISTICS §5); the band and the p-values here allow for that, and a best cell is reported on other prompts
+the time (numbers.md §5); the band and the p-values here allow for that, and a best cell is reported on other prompts
 than those that chose it.
 """
 
@@ -46,7 +46,7 @@ def max_t_band(
     All cells of a cluster of prompts flip together, which keeps their correlation. The band's critical value is the
     ``level`` quantile of max |t*| over cells of the centred values; the p-values compare |t| with max |t*| of the
     values as they are, p = (1 + #{max |t*| ≥ |t|})/(B + 1), or exactly where 2^G ≤ n_resamples. Approximate:
-    5–7 % of sweeps without any effect have a p below .05. Source: STATISTICS §5, P8; Westfall and Young 1993.
+    5–7 % of sweeps without any effect have a p below .05. Source: numbers.md §5, P8; Westfall and Young 1993.
 
     Args:
         values: One number per cell and prompt; NaN where it is undefined.
@@ -169,7 +169,7 @@ def choose_best_cell(
     """Choose the cell with the largest mean on a random half of the clusters, to be reported on the other half.
 
     It is the smallest mean where ``promise_sign`` says so. Clusters stay whole, so that the halves are independent.
-    ``None`` where no cell has a value on the half that chooses. Source: STATISTICS P10.
+    ``None`` where no cell has a value on the half that chooses. Source: numbers.md P10.
 
     Args:
         values: One number per cell and prompt; NaN where it is undefined.
@@ -204,7 +204,7 @@ def share_below_zero(values: Float[np.ndarray, " prompt"], se: Float[np.ndarray,
 
     Counting estimates below 0 counts noise, too. Here the prompts' true values are normal with the estimates' mean and
     with their variance less the mean se²; the share is the mean posterior probability of a value below 0,
-    mean Φ(−μ̃_i/σ̃_i). Where noise explains all the spread, every prompt has the common mean. Source: STATISTICS §4; Tan
+    mean Φ(−μ̃_i/σ̃_i). Where noise explains all the spread, every prompt has the common mean. Source: numbers.md §4; Tan
     et al. 2024 (arXiv 2407.12404) for the quantity.
 
     Args:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from completions_lp.model import Model, count_rows, find_budget, read_residuals
+from completions_lp.model import Model, Room, read_residuals, row_bytes
 from completions_lp.records import ContrastPair, InputError, SteeringVector
 from completions_lp.steer.quality import measure_quality
 
@@ -54,16 +54,21 @@ def read_differences(
     check_pairs(model, pairs)
     order = sorted(range(len(pairs)), key=lambda i: -max(len(pairs[i].positive), len(pairs[i].negative)))
     longest = max(len(ids) for pair in pairs for ids in (pair.positive, pair.negative))
-    fit = count_rows(model, find_budget(model, memory_budget), tokens=longest, logits=0)
-    size = batch_size or max(1, fit // 2)
     dtype = np.float64 if model.exact_dtype == torch.float64 else np.float32
     values = np.empty((len(chosen), len(pairs), model.d_model), dtype=dtype)
+
+    def read(rows: Sequence[int]) -> Float[torch.Tensor, "layer text d_model"]:
+        texts = [pairs[i].positive for i in rows] + [pairs[i].negative for i in rows]
+        index = [pairs[i].positive_index for i in rows] + [pairs[i].negative_index for i in rows]
+        return read_residuals(model, texts, index, chosen)
+
+    def describe(i: int) -> str:
+        return f"contrast pair {i + 1} of {len(pairs[i].positive)} and {len(pairs[i].negative)} tokens"
+
+    each, room = 2 * row_bytes(model, tokens=longest, logits=0), Room.find(model, memory_budget)
     with tqdm(total=len(pairs), desc="vector", unit="pair", disable=not progress) as bar:
-        for start in range(0, len(order), size):
-            rows = order[start : start + size]
-            texts = [pairs[i].positive for i in rows] + [pairs[i].negative for i in rows]
-            index = [pairs[i].positive_index for i in rows] + [pairs[i].negative_index for i in rows]
-            residuals = read_residuals(model, texts, index, chosen).numpy()
+        for rows, read_out in room.share(order, read, each=each, most=batch_size, name=describe):
+            residuals = read_out.numpy()
             values[:, rows] = residuals[:, : len(rows)] - residuals[:, len(rows) :]
             bar.update(len(rows))
     return PairDifferences(chosen, values)

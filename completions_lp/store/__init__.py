@@ -7,7 +7,7 @@ prompts as they were asked, so that a later stage needs nothing but the director
 
 from completions_lp.store.completions import completion_ids, read_completions, write_completions, write_steered
 from completions_lp.store.directory import SCHEMA_VERSION, STAGES, drop_stages, read_info, start_run, write_info
-from completions_lp.store.drawings import drop_figures, write_figure
+from completions_lp.store.drawings import drop_figures, read_figures, write_figure
 from completions_lp.store.files import write_rows, write_text
 from completions_lp.store.keys import CONDITION
 from completions_lp.store.reports import PROFILE, SLOPES, SUMMARY, read_profile, write_profile, write_report
@@ -20,6 +20,7 @@ from completions_lp.store.scores import (
     write_increases,
     write_measures,
 )
+from completions_lp.store.tokens import read_token_increases
 from completions_lp.store.validation import read_validation, write_validation
 from completions_lp.store.vectors import (
     has_vectors,
@@ -44,10 +45,12 @@ __all__ = [
     "open_tokens",
     "read_choices",
     "read_completions",
+    "read_figures",
     "read_increases",
     "read_info",
     "read_measures",
     "read_profile",
+    "read_token_increases",
     "read_validation",
     "read_vector",
     "read_vectors",

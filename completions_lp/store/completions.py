@@ -34,7 +34,7 @@ def write_completions(folder: Path, completions: Completions) -> None:
             "text": list(completions.text),
             "pieces": pa.array([list(pieces) for pieces in completions.pieces], type=pa.list_(pa.string())),
             "ended": completions.ended,
-            "label": completions.label.tolist(),
+            "label": _name_labels(completions),
             "answer_index": completions.answer_index,
             "logprob": np.where(completions.mask, completions.logprob, 0.0).sum(-1, dtype=np.float64),
             "token_logprob": [completions.logprob[i, : lengths[i]].tolist() for i in rows],
@@ -66,7 +66,7 @@ def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling) 
         lengths=lengths,
         counts=np.array(table["count"], dtype=np.int32),
         ended=np.array(table["ended"], dtype=bool),
-        label=np.array(table["label"]),
+        label=np.array([label or "" for label in table["label"]], dtype=np.str_),
         answer_index=np.array(table["answer_index"], dtype=np.int32),
         logprob=logprob,
         text=tuple(table["text"]),
@@ -90,7 +90,7 @@ def write_steered(folder: Path, drawn: Mapping[Condition, Completions]) -> None:
             "token_ids": pa.array(ids, type=pa.list_(pa.int32())),
             "text": list(completions.text),
             "ended": completions.ended,
-            "label": completions.label.tolist(),
+            "label": _name_labels(completions),
             "answer_index": completions.answer_index,
             "logprob": np.where(completions.mask, completions.logprob, 0.0).sum(-1, dtype=np.float64),
         }
@@ -106,6 +106,11 @@ def completion_ids(completions: Completions) -> np.ndarray:
         ids[row] = seen.get(prompt, 0)
         seen[prompt] = int(ids[row]) + 1
     return ids
+
+
+def _name_labels(completions: Completions) -> pa.Array:
+    """The answer that each completion gave; missing where it gave none."""
+    return pa.array([label or None for label in completions.label.tolist()], type=pa.string())
 
 
 def _prompt_fields() -> list[str]:

@@ -26,6 +26,16 @@ def write_figure(folder: Path, name: str, figure: Any, rows: Sequence[Mapping[st
     return stem.with_suffix(".pdf")
 
 
+def read_figures(folder: Path) -> list[tuple[str, str, bytes]]:
+    """The figures of a run directory in the order of their names: name, caption and PNG."""
+    paths = sorted((folder / "figures").glob("*.png"))
+    captions = [path.with_suffix(".txt") for path in paths]
+    return [
+        (path.stem, caption.read_text(encoding="utf-8").strip() if caption.is_file() else "", path.read_bytes())
+        for path, caption in zip(paths, captions, strict=True)
+    ]
+
+
 def drop_figures(folder: Path) -> None:
     """Remove the figures of a run directory, since its scores are made anew."""
     for path in (folder / "figures").glob("*"):

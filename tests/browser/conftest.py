@@ -4,8 +4,6 @@ import pytest
 from browser.driver import Page, find_browser, open_browser
 from page_runs import make_run
 
-from completions_lp.show.page import write_page
-
 
 @pytest.fixture(scope="session")
 def driver():
@@ -17,8 +15,7 @@ def driver():
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page") / "run"
-    make_run(folder, strange=True, n_prompts=12, n_random=2)
-    write_page(folder)
+    make_run(folder, strange=True, n_prompts=12, n_random=2).write()
     return folder
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from completions_lp.quantities import UNITS, find_quantity
+
 NEEDS = "needs a browser: apt-get install -y chromium chromium-driver, and selenium of the dev extra"
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -120,6 +122,14 @@ class Page:
 
 
 def number(text):
-    """A shown number as a float; NaN where nothing is."""
+    """A shown number as a float, also of percent; NaN where nothing is."""
     text = text.strip().replace("\N{MINUS SIGN}", "-")
+    if text.endswith(" %"):
+        return float(text.removesuffix(" %")) / 100
     return float("nan") if text in ("", "\N{EN DASH}") else float(text)
+
+
+def tolerance(quantity):
+    """How far a shown number may lie from its own: half of its last decimal."""
+    found = find_quantity(quantity)
+    return 0.5001 * (0.01 if UNITS[found.unit].percent else 10**-found.decimals)

@@ -5,7 +5,7 @@ import math
 
 import pyarrow.parquet as pq
 import pytest
-from browser.driver import number
+from browser.driver import number, tolerance
 
 PARTS = ("increase", "increase_to_answer", "before_answer", "at_answer", "after_answer")
 
@@ -72,7 +72,6 @@ def check_table(page, folder, condition, *, exact):
             elif exact:
                 assert number(cells[column]) == want, (key, column)
             elif "·" not in cells[column]:
-                digits = 2 if row["unit"] == "pp" else 3
-                assert number(cells[column]) == pytest.approx(want, abs=0.5001 * 10**-digits), (key, column)
+                assert number(cells[column]) == pytest.approx(want, abs=tolerance(key[0])), (key, column)
         assert number(cells["n_prompts"]) == float(row["n_prompts"])
     assert seen == {(False, *key) for key in stored} | {(True, *key) for key in unsteered}

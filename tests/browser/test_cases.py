@@ -4,6 +4,7 @@ import os
 import resource
 import shutil
 import time
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,17 +12,9 @@ from browser.driver import Page, number
 from browser.stored import PARTS, check_table, read_rows, read_scores, shown_completions
 from page_runs import make_run
 
-from completions_lp.show.page import write_page
-
-
-def rewrite(folder, name, change):
-    table = pq.read_table(folder / name)
-    pq.write_table(change(table), folder / name)
-
 
 def test_without_token_increases_parts_are_coloured(driver, tmp_path):
-    make_run(tmp_path, tokens="chosen", n_prompts=8)
-    page = Page(driver).open(write_page(tmp_path))
+    page = Page(driver).open(make_run(tmp_path, tokens="chosen", n_prompts=8).write())
     page.pick("#layer", "1")
     page.settle()
     assert page.text("#token-note") == ""
@@ -38,19 +31,20 @@ def test_without_token_increases_parts_are_coloured(driver, tmp_path):
         assert all(min(abs(value - part) for part in parts) < 0.0066 for value in shown)
 
 
-def test_without_any_tokens_or_pieces_text_is_whole(driver, tmp_path):
-    make_run(tmp_path, tokens=None, n_prompts=8)
-    rewrite(tmp_path, "completions.parquet", lambda t: t.drop_columns(["pieces"]))
-    rewrite(tmp_path, "prompts.parquet", lambda t: t.drop_columns(["trust", "p_A_steered", "p_A", "share_A"]))
-    page = Page(driver).open(write_page(tmp_path))
-    assert "does not say what the text of each token is" in page.text("#token-note")
-    assert {len(page.texts(f"#completions > li:nth-child({i}) .piece")) for i in range(1, 8)} == {1}
+def test_without_any_tokens_or_measures_parts_are_coloured(driver, tmp_path):
+    made = make_run(tmp_path, tokens=None, n_prompts=8)
+    lacking = {"trust", "p_A_steered", "p_A", "share_A"}
+    columns = {name: values for name, values in made.report.prompts.items() if name not in lacking}
+    page = Page(driver).open(replace(made, report=replace(made.report, prompts=columns)).write())
+    assert "completions-lp score DIR --tokens" in page.text("#token-note")
+    assert page.texts("#token-note button") == []
+    assert {len(page.texts(f"#completions > li:nth-child({i}) .piece")) for i in range(1, 8)} <= {1, 2, 3}
+    assert not {"Trust", "P(matching)"} & set(page.texts("#prompt-numbers dt"))
     assert page.drain_logs()[1] == []
 
 
 def test_one_prompt_has_points_and_no_intervals(driver, tmp_path):
-    make_run(tmp_path, n_prompts=1)
-    page = Page(driver).open(write_page(tmp_path))
+    page = Page(driver).open(make_run(tmp_path, n_prompts=1).write())
     assert len(page.texts("#lines .point")) == 3
     assert page.texts("#lines .interval") == []
     assert "no interval exists" in page.text("#lines-note")
@@ -59,8 +53,7 @@ def test_one_prompt_has_points_and_no_intervals(driver, tmp_path):
 
 
 def test_a_run_without_the_answer_says_so(driver, tmp_path):
-    make_run(tmp_path, n_prompts=7, answers=("none",))
-    page = Page(driver).open(write_page(tmp_path))
+    page = Page(driver).open(make_run(tmp_path, n_prompts=7, answers=("",)).write())
     page.pick("#quantity", "increase_to_answer_A|macro")
     assert "Nothing to draw" in page.text("#lines-note")
     assert page.texts("#lines .point") == []
@@ -69,8 +62,8 @@ def test_a_run_without_the_answer_says_so(driver, tmp_path):
 
 
 def test_what_was_left_out_is_said_and_nothing_fails(driver, tmp_path):
-    make_run(tmp_path, n_prompts=150, n_completions=20, n_tokens=30, n_random=3)
-    page = Page(driver).open(write_page(tmp_path, limit=1_000_000))
+    made = make_run(tmp_path, n_prompts=150, n_completions=20, n_tokens=30, n_random=3)
+    page = Page(driver).open(made.write(limit=1_000_000))
     said = page.text("#left-out")
     assert "the token colours under 18 of the 18 conditions of control vectors" in said
     assert "the completions' increases under 18 of the 18 conditions of control vectors" in said
@@ -86,9 +79,10 @@ def test_what_was_left_out_is_said_and_nothing_fails(driver, tmp_path):
 def test_a_large_run_is_written_and_opened_in_time(driver, tmp_path):
     full = os.environ.get("FULL") == "1"
     size = {"n_prompts": 1000, "n_completions": 40, "n_tokens": 24} if full else {"n_prompts": 150, "n_completions": 20}
-    make_run(tmp_path, layers=tuple(range(8)), multipliers=(-2.0, -1.0, 1.0, 2.0), n_random=2, tokens="chosen", **size)
+    cells = {"layers": tuple(range(8)), "multipliers": (-2.0, -1.0, 1.0, 2.0), "n_random": 2}
+    made = make_run(tmp_path, tokens="chosen", **cells, **size)
     start = time.perf_counter()
-    path = write_page(tmp_path)
+    path = made.write()
     assert time.perf_counter() - start < 30
     assert path.stat().st_size <= 40_000_000
     assert full is False or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 4_000_000  # what made the run included
@@ -105,10 +99,10 @@ def test_a_large_run_is_written_and_opened_in_time(driver, tmp_path):
 @pytest.mark.parametrize("share", [1, 2])
 def test_every_prompt_shows_its_own_completions(driver, tmp_path, share):
     """Also of later groups, and where prompts before it were left out."""
-    make_run(
+    made = make_run(
         tmp_path, n_prompts=170, n_completions=12, layers=(0, 1, 2), n_random=0, n_tokens=40, multipliers=(1.0, 2.0)
     )
-    path = write_page(tmp_path, limit=40_000_000 if share == 1 else 1_000_000)
+    path = made.write(limit=40_000_000 if share == 1 else 1_000_000)
     stored = pq.read_table(tmp_path / "completions.parquet").to_pylist()
     page = Page(driver)
     for place in (1, 39, 40, 81):

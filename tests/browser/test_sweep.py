@@ -5,6 +5,7 @@ from browser.driver import Page, number
 from browser.stored import check_table, read_csv, read_summary
 
 VECTOR = "kind <i>"
+MINUS = "\N{MINUS SIGN}"
 
 
 def test_the_condition_of_the_headline_is_chosen_at_first(page, run_folder):
@@ -12,6 +13,28 @@ def test_the_condition_of_the_headline_is_chosen_at_first(page, run_folder):
     held = [row for row in read_csv(run_folder) if row["split"] == "report"]
     best = next(r for r in held if r["quantity"] == "delta_p_A")
     assert (vector, layer, multiplier) == (best["vector"], float(best["layer"]), float(best["multiplier"]))
+
+
+def test_every_card_says_of_which_prompts_it_is(page, run_folder):
+    """The headline is of a held-out half, the card of all prompts: both stand there, each with its prompts."""
+    condition = page.condition()
+    rows = {(r["quantity"], r["split"]): r for r in read_summary(run_folder, *condition) if r["weighting"] == "macro"}
+    first = page.texts("#cards .card:first-child .inside")
+    whole, held = (rows["delta_p_A", split] for split in ("all", "report"))
+    assert float(whole["value"]) != float(held["value"])
+    assert page.text("#cards .card:first-child .value").startswith(f"{float(whole['value']):+.2f}".replace("-", MINUS))
+    assert first[1] == f"mean over {whole['n_prompts']} prompts"
+    words = f"{float(held['value']):+.2f}".replace("-", MINUS)
+    assert first[2].startswith(f"{held['n_prompts']} held-out prompts: {words}, ")
+    told = page.texts("#cards .card")
+    assert len(told) == 6
+    assert all("prompts" in text for text in told)
+    assert "(12 prompts in the chosen cell)" in page.text("#quantity-meaning")
+    red = float(rows["share_red", "all"]["value"])
+    assert f"{100 * red:.0f} % red" in told[-1]
+    assert told[-1].endswith(f"of {rows['share_red', 'all']['n_prompts']} prompts")
+    page.pick("#vector", "random-0")
+    assert "held-out" not in "".join(page.texts("#cards .card"))
 
 
 @pytest.mark.parametrize(

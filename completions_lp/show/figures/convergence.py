@@ -1,29 +1,29 @@
 """How many contrast pairs a vector needs: one estimate from many against several from few."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from completions_lp.records import Estimate
-from completions_lp.show.figures.cells import Table, stack_ends, tidy_estimate
+from completions_lp.quantities import PRIMARY, find_quantity
+from completions_lp.records import Estimate, InputError, Report
 from completions_lp.show.figures.marks import draw_bars
 from completions_lp.show.figures.page import (
     BLUE,
     RED,
-    STYLE,
     WIDE,
-    Panels,
+    Page,
+    Sheet,
     draw_zero,
     label_axes,
-    open_axes,
     print_plainly,
     write_empty,
     write_note,
 )
-from completions_lp.show.figures.words import WORDS, make_plain, note_few, say_intervals, sign
+from completions_lp.show.figures.part import stack_ends, tidy_estimate
+from completions_lp.show.figures.view import Table, View
+from completions_lp.show.figures.words import describe, note_few, say_intervals, say_target, sign
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,12 @@ class Batch:
     effect: Estimate
 
 
-@dataclass(frozen=True)
-class Convergence:
-    """Vectors from batches of several sizes, all added at one layer with one multiplier."""
+@dataclass(frozen=True, repr=False)
+class Convergence(View):
+    """Vectors from batches of several sizes, all added at one layer with one multiplier.
+
+    Left: how well a vector is known by the pairs behind it. Right: the effect of each vector, batch by batch.
+    """
 
     vector: str
     layer: int
@@ -52,62 +55,66 @@ class Convergence:
     target: str
     batches: tuple[Batch, ...]
 
+    @classmethod
+    def of(cls, report: Report, batches: Sequence[Batch], *, quantity: str = PRIMARY) -> "Convergence":
+        """Vectors made from parts of the pairs, compared in the best cell of the report.
 
-def plot_convergence(convergence: Convergence, *, axes: Panels | None = None) -> Figure:
-    """Left: how well a vector is known by the pairs behind it. Right: the effect of each vector, batch by batch.
+        Args:
+            report: Of the run whose pairs they are.
+            batches: Their effects, each in the report's best cell.
+            quantity: What the effect is.
 
-    Args:
-        convergence: What to draw.
-        axes: Draw on these two axes instead of on a new page.
-    """
-    batches = convergence.batches
-    with mpl.rc_context(STYLE):
-        figure, (left, right) = open_axes(axes, 2, size=(WIDE, 2.5), columns=2)
-        if batches:
-            _draw_cosines(left, batches)
-            _draw_effects(right, batches)
-            few = note_few(batch.effect for batch in batches)
-            if few:
+        Raises:
+            InputError: There is no such quantity, or the report has no best cell.
+        """
+        if report.best is None:
+            raise InputError("no best cell; a report needs two prompts or more and a multiplier other than 0 for one")
+        c = report.best.condition
+        return cls(c.vector, c.layer, c.multiplier, find_quantity(quantity).name, report.target, tuple(batches))
+
+    @property
+    def rows(self) -> Table:
+        """A row per vector."""
+        place = {name: getattr(self, name) for name in ("vector", "layer", "multiplier", "quantity")}
+        names = ("n_pairs", "number", "split_half_cosine", "cosine_to_rest")
+        return [
+            {**place, **{name: getattr(batch, name) for name in names}, **tidy_estimate(batch.effect)}
+            for batch in self.batches
+        ]
+
+    @property
+    def caption(self) -> str:
+        """What is drawn."""
+        if not self.batches:
+            return "Convergence: no vectors to draw."
+        what = describe(self.quantity, self.target).replace("\n", " ")
+        sizes = ", ".join(f"{sum(b.n_pairs == n for b in self.batches)} of {n}" for n in _list_sizes(self.batches))
+        return (
+            f"Convergence of the vector with the contrast pairs in its mean, at layer {self.layer}; batches without "
+            f"common pairs ({sizes} pairs). Left: circles, cosine between the means of two halves of a batch "
+            f"(split-half); crosses, with the mean of all other pairs. Right: {what} ({self.batches[0].effect.unit}) "
+            f"of each batch's vector at multiplier {sign(self.multiplier)}, "
+            f"{say_intervals(b.effect for b in self.batches)}; bars are over prompts for a given vector, the scatter "
+            f"of the points is what the choice of pairs adds. {say_target(self.target)}"
+        )
+
+    def _plan(self, *, new: bool) -> Sheet:
+        return Sheet(2, (WIDE, 2.5), 2)
+
+    def _draw(self, panels: list[Axes], page: Page | None) -> None:
+        left, right = panels
+        if self.batches:
+            _draw_cosines(left, self.batches)
+            _draw_effects(right, self.batches)
+            if few := note_few(batch.effect for batch in self.batches):
                 write_note(right, few)
         else:
             write_empty(left, "no vectors")
-        label_axes(left, x="contrast pairs in the mean", y="cosine", title=f"layer {convergence.layer}")
-        unit = batches[0].effect.unit if batches else "nats"
-        words = WORDS.get(convergence.quantity, convergence.quantity)
-        what = words.replace("{A}", make_plain(convergence.target, limit=16))
-        title = f"layer {convergence.layer}, multiplier {sign(convergence.multiplier)}"
-        label_axes(right, x="contrast pairs in the mean", y=f"{what} ({unit})", title=title)
-        return figure
-
-
-def tabulate_convergence(convergence: Convergence) -> Table:
-    """The numbers behind ``plot_convergence``: a row per vector."""
-    c = convergence
-    place = {"vector": c.vector, "layer": c.layer, "multiplier": c.multiplier, "quantity": c.quantity}
-    return [
-        {
-            **place,
-            **{name: getattr(batch, name) for name in ("n_pairs", "number", "split_half_cosine", "cosine_to_rest")},
-            **tidy_estimate(batch.effect),
-        }
-        for batch in c.batches
-    ]
-
-
-def caption_convergence(convergence: Convergence) -> str:
-    """What ``plot_convergence`` shows."""
-    c = convergence
-    if not c.batches:
-        return "Convergence: no vectors to draw."
-    what = WORDS.get(c.quantity, c.quantity).replace("{A}", make_plain(c.target, limit=16)).replace("\n", " ")
-    sizes = ", ".join(f"{sum(b.n_pairs == n for b in c.batches)} of {n}" for n in _list_sizes(c.batches))
-    return (
-        f"Convergence of the vector with the contrast pairs in its mean, at layer {c.layer}; batches without common "
-        f"pairs ({sizes} pairs). Left: circles, cosine between the means of two halves of a batch (split-half); "
-        f"crosses, with the mean of all other pairs. Right: {what} ({c.batches[0].effect.unit}) of each batch's vector "
-        f"at multiplier {sign(c.multiplier)}, {say_intervals(b.effect for b in c.batches)}; bars are over prompts for "
-        "a given vector, the scatter of the points is what the choice of pairs adds."
-    )
+        x = "contrast pairs in the mean"
+        label_axes(left, x=x, y="cosine", title=f"layer {self.layer}")
+        unit = self.batches[0].effect.unit if self.batches else find_quantity(self.quantity).unit
+        y = f"{describe(self.quantity, self.target)} ({unit})"
+        label_axes(right, x=x, y=y, title=f"layer {self.layer}, multiplier {sign(self.multiplier)}")
 
 
 def _list_sizes(batches: tuple[Batch, ...]) -> list[int]:

@@ -11,8 +11,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.lines import Line2D
 
 from completions_lp.records import Estimate, ReportRow
-from completions_lp.show.figures.cells import stack_ends
 from completions_lp.show.figures.page import BAND
+from completions_lp.show.figures.part import stack_ends
 
 MARKERS = "ovs^DPX*<>"
 DASHES = ("-", (0, (4, 1)), (0, (1, 1)), (0, (4, 1, 1, 1)))

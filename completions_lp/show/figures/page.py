@@ -1,12 +1,17 @@
 """The page that figures are drawn on: its style, its sizes, and text that is drawn as it stands."""
 
-from collections.abc import Iterable, Sequence
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from completions_lp.records import InputError
@@ -41,6 +46,8 @@ COLUMN, WIDE = 3.4, 7.0
 """Width of one and of two columns of a paper, in inches."""
 BLUE, RED, YELLOW = "#004488", "#BB5566", "#DDAA33"
 """Paul Tol's high-contrast colours: safe for the colour-blind, and three different greys."""
+SMALLEST = 4.5
+"""Points of the smallest label."""
 GREY, BAND = "0.45", "0.88"
 """Controls: single ones, and the band of many."""
 Panels = Axes | Iterable[Axes]
@@ -54,25 +61,37 @@ class Page(Figure):
         with mpl.rc_context(PRINT):
             super().savefig(*args, **options)
 
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """The picture, for a notebook, which shows it at 100 pixels an inch and as sharp as it is."""
+        data = BytesIO()
+        self.savefig(data, format="png")
+        width, height = (round(100 * inches) for inches in self.get_size_inches())
+        return data.getvalue(), {"width": width, "height": height}
 
-def open_axes(
-    axes: Panels | None, n: int, *, size: tuple[float, float], columns: int = 1, **options: Any
-) -> tuple[Figure, list[Axes]]:
-    """The axes to draw on: the caller's, or ``n`` new ones on a page of this size.
 
-    Args:
-        axes: What the caller gave; None for a new page.
-        n: Panels that are needed.
-        size: Width and height of a new page, in inches.
-        columns: Panels side by side on a new page.
-        options: For ``Figure.subplots``.
+@dataclass(frozen=True)
+class Sheet:
+    """How many panels a figure has, and the new page that they would stand on."""
+
+    n: int
+    size: tuple[float, float]
+    """Width and height, in inches."""
+    columns: int = 1
+    """Panels side by side."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """For ``Figure.subplots``."""
+
+
+def open_axes(axes: Panels | None, sheet: Sheet) -> tuple[Figure, list[Axes]]:
+    """The axes to draw on: the caller's, or new ones on a page.
 
     Raises:
         InputError: The caller gave another number of axes than there are panels.
     """
+    n, columns = sheet.n, sheet.columns
     if axes is None:
-        page = Page(figsize=size, layout="constrained")
-        grid = page.subplots(-(-n // columns), columns, squeeze=False, **options)
+        page = Page(figsize=sheet.size, layout="constrained")
+        grid = page.subplots(-(-n // columns), columns, squeeze=False, **sheet.options)
         for spare in grid.flat[n:]:
             spare.remove()
         for lowest in grid.flat[max(0, n - columns) : n]:  # shared ticks are labelled under the last row alone
@@ -94,22 +113,68 @@ def count_columns(n: int) -> int:
 def label_axes(axes: Axes, *, x: str | None = None, y: str | None = None, title: str | None = None) -> None:
     """Set labels, drawn as they stand also on axes that were made elsewhere."""
     as_is: dict[str, Any] = {"parse_math": False, "usetex": False}
+    size = STYLE["axes.labelsize"]  # that of axes made elsewhere was set when they were made
     if x is not None:
-        axes.set_xlabel(x, **as_is)
+        axes.set_xlabel(x, fontsize=size, **as_is)
     if y is not None:
-        axes.set_ylabel(y, **as_is)
+        axes.set_ylabel(y, fontsize=size, **as_is)
     if title is not None:
         axes.set_title(title, **as_is)
     axes.tick_params(labelsize=STYLE["xtick.labelsize"])
 
 
-def place_legend(figure: Figure, panel: Axes, *, ncols: int, **options: Any) -> None:
+def label_page(page: Page, *, x: str, y: str) -> None:
+    """The labels that all panels of a page share."""
+    size = page.get_size_inches() * page.dpi
+    for text, room in ((page.supxlabel(x, fontsize=8), size[0]), (page.supylabel(y, fontsize=8), size[1])):
+        _fit(text, float(room))
+
+
+def fit_labels(panels: Sequence[Axes]) -> None:
+    """Break labels that are longer than their panel in two, and shrink what is too long even then: nothing is cut."""
+    figure = panels[0].get_figure(root=True)
+    for _ in range(3):  # a second line of one label leaves less room for the others
+        if isinstance(figure, Page) and (engine := figure.get_layout_engine()) is not None:
+            engine.execute(figure)  # only now do panels have their sizes
+        changed = [_fit(panel.yaxis.label, float(panel.bbox.height)) for panel in panels]
+        changed += [_fit(panel.xaxis.label, float(panel.bbox.width)) for panel in panels]
+        if not any(changed):
+            return
+
+
+def _fit(text: Text, room: float) -> bool:
+    """Make a label, along its own direction, at most this many pixels long; whether it had to be changed."""
+    words = text.get_text()
+    if _measure(text) <= room:
+        return False
+    for lines in (2, 3):
+        text.set_text(_break(words, lines))
+        if _measure(text) <= room:
+            return True
+    text.set_fontsize(max(SMALLEST, 0.97 * float(text.get_fontsize()) * room / _measure(text)))
+    return True
+
+
+def _break(words: str, lines: int) -> str:
+    """A label in so many lines of about the same length; what stands in brackets stays together."""
+    whole = re.sub(r"\([^)]*\)", lambda found: found[0].replace(" ", "\u00a0"), words.replace("\n", " "))
+    widths = range(-(-len(whole) // lines), len(whole) + 1)
+    tried = (textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False) for width in widths)
+    return "\n".join(next(found for found in tried if len(found) <= lines)).replace("\u00a0", " ")
+
+
+def _measure(text: Text) -> float:
+    box = text.get_window_extent()
+    return float(box.height if text.get_rotation() == 90 else box.width) if text.get_text() else 0.0
+
+
+def place_legend(page: Page | None, panel: Axes, *, ncols: int, **options: Any) -> None:
     """A legend below a new page, where it hides nothing; inside axes that are the caller's."""
     handles, labels = panel.get_legend_handles_labels()
-    if isinstance(figure, Page):
-        figure.legend(handles, labels, loc="outside lower center", ncols=ncols, **options)
-    else:
+    if page is None:
         panel.legend(handles, labels, **options)
+    else:
+        page.legend(handles, labels, loc="outside lower center", ncols=ncols, **options)
 
 
 def write_note(axes: Axes, text: str, *, low: bool = False) -> None:
@@ -145,6 +210,14 @@ def tick_layers(axes: Axes, layers: Sequence[int]) -> None:
         axes.set_xticks(distinct)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def tick_multipliers(axes: Axes, multipliers: Iterable[float]) -> None:
+    """Ticks at the multipliers, each with its sign, where they are few and apart."""
+    distinct = sorted(set(multipliers))
+    gaps = np.diff(distinct)
+    if len(distinct) >= 2 and gaps.min() >= (distinct[-1] - distinct[0]) / 12:
+        axes.set_xticks(distinct, [f"{m:+g}".replace("-", "−") if m else "0" for m in distinct])
 
 
 def scale_log(axes: Axes, which: Literal["x", "y"]) -> None:

@@ -1,39 +1,30 @@
 """Where the gain is: token by token around the answer, and split into its parts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from completions_lp.records import Estimate, ProfileRow, Report
-from completions_lp.show.figures.cells import (
-    Cell,
-    Table,
-    pick_cell,
-    select_by_condition,
-    stack_ends,
-    tidy_estimate,
-    title_cell,
-)
+from completions_lp.records import Estimate, Positions, ProfileRow, Report
 from completions_lp.show.figures.marks import draw_bars, draw_line
 from completions_lp.show.figures.page import (
     BAND,
     BLUE,
     RED,
-    STYLE,
     WIDE,
     YELLOW,
-    Panels,
+    Page,
+    Sheet,
     draw_zero,
     label_axes,
-    open_axes,
     write_empty,
     write_note,
 )
-from completions_lp.show.figures.words import make_plain, name_answer, name_cell, note_few, say_intervals
+from completions_lp.show.figures.part import Cell, Part, stack_ends, tidy_cell, tidy_estimate
+from completions_lp.show.figures.view import Table, View
+from completions_lp.show.figures.words import name_cell, note_few, say_intervals
 
 PLACES = {"before_answer_A": "before", "at_answer_A": "at", "after_answer_A": "after"}
 PATHS = {"answer_share": "answer", "reasoning_share": "reasoning"}
@@ -43,105 +34,115 @@ RARE = 0.02
 """Offsets that fewer than this share of the most common one's completions have are left out of the drawing."""
 
 
-def plot_profile(
-    report: Report, *, layer: int | None = None, multiplier: float | None = None, axes: Panels | None = None
-) -> Figure:
+@dataclass(frozen=True, eq=False, repr=False)
+class TokenProfile(View):
     """Where the gain is, over the completions with the answer: by token position, and as parts of the whole.
 
     Left: the mean increase of the tokens by their place relative to the answer's, bars below for the completions that
     have such a token. Right: the increase before, at and after the answer, which sum to the whole; and the change of
     logit P(A) as the share of the answer itself and of the reasoning before it.
-
-    Args:
-        report: What to draw.
-        layer: Which layer; with ``multiplier`` left out too, the cell picked by ``pick_cell``.
-        multiplier: Which multiplier.
-        axes: Draw on these two axes instead of on a new page.
     """
-    cell = pick_cell(report, layer=layer, multiplier=multiplier)
-    with mpl.rc_context(STYLE):
-        figure, (left, right) = open_axes(axes, 2, size=(WIDE, 2.4), columns=2, width_ratios=[1.7, 1])
-        rows = _list_offsets(report, cell)
-        draw_zero(left)
-        if rows:
-            _draw_offsets(left, rows)
-            if few := note_few(row.estimate for row in rows):
-                write_note(left, few)
-        else:
-            write_empty(left, "no profile over tokens")
-        title = title_cell(report, cell)
-        label_axes(
-            left,
-            x=f"token, relative to the one that gives {name_answer(report)}",
-            y="mean increase (nats)",
-            title=title,
-        )
-        _draw_parts(right, _list_parts(report, cell))
-        label_axes(right, y="nats")
-        return figure
 
+    part: Part
+    cell: Cell | None
+    offsets: tuple[ProfileRow, ...]
+    """By place."""
+    groups: tuple[Mapping[str, Estimate], ...]
+    """The parts of each split that the report has, by quantity, their sum last."""
 
-def tabulate_profile(report: Report, *, layer: int | None = None, multiplier: float | None = None) -> Table:
-    """The numbers behind ``plot_profile``: offsets first, then the parts."""
-    cell = pick_cell(report, layer=layer, multiplier=multiplier)
-    if cell is None:
-        return []
-    c = cell.condition
-    place = {"vector": c.vector, "layer": c.layer, "multiplier": c.multiplier}
-    table: Table = [
-        {**place, "part": "token", "offset": r.offset, **tidy_estimate(r.estimate), "n_completions": r.n_completions}
-        for r in _list_offsets(report, cell)
-    ]
-    for group in _list_parts(report, cell):
-        for name, estimate in group.items():
+    @classmethod
+    def of(
+        cls,
+        report: Report,
+        *,
+        layer: int | None = None,
+        multiplier: float | None = None,
+        positions: Positions | None = None,
+    ) -> "TokenProfile":
+        """Pick what is shown; InputError where there is no such cell, or no such positions.
+
+        Args:
+            report: What to show.
+            layer: Which layer; that of the report's best cell by default.
+            multiplier: Which multiplier; that of the report's best cell by default.
+            positions: Where the vector is added; by default as in the report's best cell.
+        """
+        part = Part.of(report, positions)
+        cell = part.pick_cell(layer=layer, multiplier=multiplier)
+        return cls(part, cell, _list_offsets(part.report, cell), _list_parts(part, cell))
+
+    @property
+    def rows(self) -> Table:
+        """A row per offset, then one per part."""
+        if self.cell is None:
+            return []
+        place = tidy_cell(self.cell)
+        table: Table = []
+        for row in self.offsets:
+            counted = {**tidy_estimate(row.estimate), "n_completions": row.n_completions}
+            table.append({**place, "part": "token", "offset": row.offset, **counted})
+        for name, estimate in (item for group in self.groups for item in group.items()):
             table.append({**place, "part": name, "offset": None, **tidy_estimate(estimate), "n_completions": None})
-    return table
+        return table
 
-
-def caption_profile(report: Report, *, layer: int | None = None, multiplier: float | None = None) -> str:
-    """What ``plot_profile`` shows."""
-    cell = pick_cell(report, layer=layer, multiplier=multiplier)
-    if cell is None:
-        return "Where the gain is: nothing to draw."
-    c, target = cell.condition, make_plain(report.target, limit=16)
-    reason = f" ({cell.reason})" if cell.reason else ""
-    parts = [f"Where the gain is at {name_cell(c)}{reason}, in nats."]
-    rows = _list_offsets(report, cell)
-    if rows:
-        parts.append(
-            f"Left: mean increase of the tokens of the {target} completions by their place relative to the token that "
-            f"gives the answer (0); {say_intervals(row.estimate for row in rows)}; grey bars: completions that have "
-            f"such a token, at most {max(row.n_completions for row in rows)}; places that under {100 * RARE:g} % of "
-            "them have are left out."
-        )
-    groups = _list_parts(report, cell)
-    if groups:
-        said = say_intervals(estimate for group in groups for estimate in group.values())
-        parts.append(f"Right: parts stacked one on the other to their sum; {said}.")
-        if any("before_answer_A" in group for group in groups):
+    @property
+    def caption(self) -> str:
+        """What is drawn."""
+        cell, target = self.cell, self.part.target
+        if cell is None:
+            return "Where the gain is: nothing to draw."
+        reason = f" ({cell.reason})" if cell.reason else ""
+        parts = [f"Where the gain is at {name_cell(cell.condition)}{reason}, in nats."]
+        if self.offsets:
+            parts.append(
+                f"Left: mean increase of the tokens of the {target} completions by their place relative to the token "
+                f"that gives the answer (0); {say_intervals(row.estimate for row in self.offsets)}; grey bars: "
+                f"completions that have such a token, at most {max(row.n_completions for row in self.offsets)}; places "
+                f"that under {100 * RARE:g} % of them have are left out."
+            )
+        if self.groups:
+            said = say_intervals(estimate for group in self.groups for estimate in group.values())
+            parts.append(f"Right: parts stacked one on the other to their sum; {said}.")
+        if any("before_answer_A" in group for group in self.groups):
             parts.append("Before, at and after the answer's token sum to the increase of the whole completion.")
-        if any("answer_share" in group for group in groups):
+        if any("answer_share" in group for group in self.groups):
             parts.append(
                 f"Answer and reasoning are Shapley shares of the change of logit P({target}): only the answer, or only "
                 "the text before it, steered."
             )
-    return " ".join(parts)
+        return self.part.finish(parts)
+
+    def _plan(self, *, new: bool) -> Sheet:
+        return Sheet(2, (WIDE, 2.4), 2, {"width_ratios": [1.7, 1]})
+
+    def _draw(self, panels: list[Axes], page: Page | None) -> None:
+        left, right = panels
+        draw_zero(left)
+        if self.offsets:
+            _draw_offsets(left, self.offsets)
+            if few := note_few(row.estimate for row in self.offsets):
+                write_note(left, few)
+        else:
+            write_empty(left, "no profile over tokens")
+        x = f"token, relative to the one that gives {self.part.answer}"
+        label_axes(left, x=x, y="mean increase (nats)", title=self.part.title(self.cell))
+        _draw_parts(right, self.groups)
+        label_axes(right, y="nats")
 
 
-def _list_offsets(report: Report, cell: Cell | None) -> list[ProfileRow]:
+def _list_offsets(report: Report, cell: Cell | None) -> tuple[ProfileRow, ...]:
     rows = [row for row in report.profile if cell is not None and row.condition == cell.condition and row.estimate.n]
     most = max((row.n_completions for row in rows), default=0)
-    return sorted((row for row in rows if row.n_completions >= RARE * most), key=lambda row: row.offset)
+    return tuple(sorted((row for row in rows if row.n_completions >= RARE * most), key=lambda row: row.offset))
 
 
-def _list_parts(report: Report, cell: Cell | None) -> list[dict[str, Estimate]]:
-    """The parts of each split that the report has, their sum last."""
+def _list_parts(part: Part, cell: Cell | None) -> tuple[dict[str, Estimate], ...]:
     groups = []
     for names in (PLACES, PATHS):
-        found = {name: select_by_condition(report, name) for name in (*names, SUMS[next(iter(names))])}
+        found = {name: part.by_condition(name) for name in (*names, SUMS[next(iter(names))])}
         if cell is not None and all(cell.condition in rows for rows in found.values()):
             groups.append({name: rows[cell.condition].estimate for name, rows in found.items()})
-    return groups
+    return tuple(groups)
 
 
 def _draw_offsets(panel: Axes, rows: Sequence[ProfileRow]) -> None:
@@ -161,11 +162,7 @@ def _draw_offsets(panel: Axes, rows: Sequence[ProfileRow]) -> None:
     panel.set_ylim(low - 0.28 * (high - low), high)  # room for the bars below the line
 
 
-def _name(group: dict[str, Estimate]) -> str:
-    return "log prob" if "before_answer_A" in group else "logit of P"
-
-
-def _draw_parts(panel: Axes, groups: Sequence[dict[str, Estimate]]) -> None:
+def _draw_parts(panel: Axes, groups: Sequence[Mapping[str, Estimate]]) -> None:
     """Each part starts where the one before it ended; intervals are of the part alone, at its own end."""
     draw_zero(panel)
     ticks: dict[float, str] = {}
@@ -184,10 +181,9 @@ def _draw_parts(panel: Axes, groups: Sequence[dict[str, Estimate]]) -> None:
                 panel.hlines(start, x + 0.375, x + 0.625, color="0.3", linewidth=0.5)
             ticks[x] = {**PLACES, **PATHS}.get(name, "sum")
             x += 1
-        middle = x - (len(group) + 1) / 2
-        panel.text(
-            middle, 1.02, _name(group), ha="center", va="bottom", fontsize=7, transform=panel.get_xaxis_transform()
-        )
+        place: dict[str, Any] = {"ha": "center", "va": "bottom", "transform": panel.get_xaxis_transform()}
+        name = "log prob" if "before_answer_A" in group else "logit of P"
+        panel.text(x - (len(group) + 1) / 2, 1.02, name, fontsize=7, **place)
         x += 0.6
     panel.set_xticks(list(ticks), list(ticks.values()), rotation=35, ha="right", rotation_mode="anchor")
     if not groups:

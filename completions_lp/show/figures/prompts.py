@@ -1,33 +1,35 @@
 """Prompt by prompt: the answer's probability with and without steering."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from scipy.special import expit, logit
 
-from completions_lp.records import Report
-from completions_lp.show.figures.cells import Cell, Table, pick_cell, select_by_condition, select_prompts, title_cell
+from completions_lp.quantities import PRIMARY
+from completions_lp.records import Positions, Report
 from completions_lp.show.figures.marks import draw_bars
 from completions_lp.show.figures.page import (
     BLUE,
     COLUMN,
     GREY,
     RED,
-    STYLE,
     YELLOW,
+    Page,
+    Sheet,
     draw_zero,
     label_axes,
-    open_axes,
     print_plainly,
     write_empty,
     write_note,
 )
-from completions_lp.show.figures.words import count, describe_unit, make_plain, name_cell
+from completions_lp.show.figures.part import Cell, Part, tidy_cell
+from completions_lp.show.figures.view import Table, View
+from completions_lp.show.figures.words import count, name_cell
 
 TRUST: dict[str, dict[str, Any]] = {
     "certified": {"marker": "o", "facecolor": BLUE, "edgecolor": BLUE},
@@ -38,90 +40,159 @@ TRUST: dict[str, dict[str, Any]] = {
 EDGE = 0.002
 """Probabilities nearer to 0 or 1 than this are drawn at the edge of the logit axis."""
 TICKS = (0.005, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98, 0.995)
-COLUMNS = ("p_A", "p_A_steered", "log_ratio_A", "n_A", "trust")
+RATIO = "log_ratio_A"
+COLUMNS = ("p_A", "p_A_steered", RATIO, "n_A", "trust")
 BARS = ("p_A_se", "p_A_low", "p_A_high", "p_A_steered_se", "p_A_steered_low", "p_A_steered_high")
 
 
-def plot_prompts(
-    report: Report,
-    *,
-    layer: int | None = None,
-    multiplier: float | None = None,
-    change: bool = False,
-    axes: Axes | None = None,
-) -> Figure:
-    """Every prompt as a point: P(A) unsteered against steered, or its log ratio against what it was.
+@dataclass(frozen=True, eq=False, repr=False)
+class PromptEffects(View):
+    """Every prompt as a point: P(A) unsteered against steered, or its log ratio against what it was."""
 
-    Args:
-        report: What to draw.
-        layer: Which layer; with ``multiplier`` left out too, the cell picked by ``pick_cell``.
-        multiplier: Which multiplier.
-        change: Draw the log ratio against P(A), with the ceiling −log P(A) that no prompt can pass.
-        axes: Draw here instead of on a new page.
-    """
-    cell = pick_cell(report, layer=layer, multiplier=multiplier)
-    columns = _read(report, cell)
-    with mpl.rc_context(STYLE):
-        figure, (panel,) = open_axes(axes, 1, size=(COLUMN, 2.9 if change else 3.2))
-        if not columns:
-            write_empty(panel, "no per-prompt P(A)")
-        elif change:
-            _draw_change(panel, columns)
+    part: Part
+    cell: Cell | None
+    columns: Mapping[str, np.ndarray]
+    """Of the prompts with an unsteered and a steered probability; empty where there is none."""
+    wrong_way: str
+    """The share of prompts that the vector truly steers the wrong way, in words; empty where it is not known."""
+    change: bool
+    """Whether the log ratio is drawn, with the ceiling −log P(A) that no prompt can pass."""
+
+    @classmethod
+    def of(
+        cls,
+        report: Report,
+        *,
+        layer: int | None = None,
+        multiplier: float | None = None,
+        change: bool = False,
+        positions: Positions | None = None,
+    ) -> "PromptEffects":
+        """Pick what is shown; InputError where there is no such cell, or no such positions.
+
+        Args:
+            report: What to show.
+            layer: Which layer; that of the report's best cell by default.
+            multiplier: Which multiplier; that of the report's best cell by default.
+            change: Draw the log ratio against P(A), with the ceiling −log P(A) that no prompt can pass.
+            positions: Where the vector is added; by default as in the report's best cell.
+        """
+        part = Part.of(report, positions)
+        cell = part.pick_cell(layer=layer, multiplier=multiplier)
+        columns = part.prompts(cell)
+        if any(name not in columns for name in COLUMNS):
+            return cls(part, cell, {}, "", change)
+        known = np.isfinite(columns["p_A"]) & np.isfinite(columns["p_A_steered"])
+        columns = {name: values[known] for name, values in columns.items()} if known.any() else {}
+        return cls(part, cell, columns, _say_wrong_way(part, cell), change)
+
+    @property
+    def rows(self) -> Table:
+        """A row per prompt, the same for both versions."""
+        if self.cell is None or not self.columns:
+            return []
+        place, columns = tidy_cell(self.cell), self.columns
+        names = [name for name in ("prompt_id", "cluster", *COLUMNS, *BARS) if name in columns]
+        return [
+            {**place, **{name: columns[name][i] for name in names}, "unit": "probability"}
+            for i in range(len(columns["p_A"]))
+        ]
+
+    @property
+    def caption(self) -> str:
+        """What is drawn."""
+        cell, p = self.cell, f"P({self.part.target})"
+        if cell is None or not self.columns:
+            return "Prompt by prompt: no per-prompt P(A) to draw."
+        reason = f" ({cell.reason})" if cell.reason else ""
+        axes = f"log ratio (nats) of {p} against {p}" if self.change else f"{p} steered against unsteered"
+        trust = self.columns["trust"]
+        counts = {name: int((trust == name).sum()) for name in TRUST}
+        parts = [
+            f"Prompt by prompt at {name_cell(cell.condition)}{reason}: {axes}, {count(len(trust), 'prompt')}; areas "
+            "grow with the completions that gave the answer.",
+            "Trust: " + ", ".join(f"{n} {name}" for name, n in counts.items() if n) + " (hollow crosses: red).",
+        ]
+        if self.change:
+            parts.append("Grey curve: the ceiling −log P, where the steered probability is 1.")
         else:
-            _draw_paired(panel, columns)
-            _draw_histogram(panel, report, cell, columns)
-        label = make_plain(report.target, limit=16)
-        y = describe_unit(report, "log_ratio_A", "nats") if change else f"P({label}), steered"
-        title = title_cell(report, cell)
-        label_axes(panel, x=f"P({label}), unsteered", y=y, title=title)
-        return figure
+            parts.append(
+                "Bars: deterministic bounds where they certify the estimate, else ± one standard error. Axes are "
+                f"logit; probabilities within {EDGE:g} of 0 or 1 stand at the edge. Inset: the log ratios"
+                + (f", {self.wrong_way}." if self.wrong_way else ".")
+            )
+        return self.part.finish(parts)
 
+    def _plan(self, *, new: bool) -> Sheet:
+        return Sheet(1, (COLUMN, 2.9 if self.change else 3.2))
 
-def tabulate_prompts(
-    report: Report, *, layer: int | None = None, multiplier: float | None = None, change: bool = False
-) -> Table:
-    """The numbers behind ``plot_prompts``: a row per prompt, the same for both versions."""
-    cell = pick_cell(report, layer=layer, multiplier=multiplier)
-    columns = _read(report, cell)
-    if cell is None or not columns:
-        return []
-    c = cell.condition
-    place = {"vector": c.vector, "layer": c.layer, "multiplier": c.multiplier}
-    names = [name for name in ("prompt_id", "cluster", *COLUMNS, *BARS) if name in columns]
-    return [
-        {**place, **{name: columns[name][i] for name in names}, "unit": "probability"}
-        for i in range(len(columns["p_A"]))
-    ]
+    def _draw(self, panels: list[Axes], page: Page | None) -> None:
+        (panel,) = panels
+        p = f"P({self.part.target})"
+        y = self.part.label(RATIO, "nats") if self.change else f"{p}, steered"
+        label_axes(panel, x=f"{p}, unsteered", y=y, title=self.part.title(self.cell))
+        if not self.columns:
+            write_empty(panel, "no per-prompt P(A)")
+        elif self.change:
+            self._draw_change(panel)
+        else:
+            self._draw_paired(panel)
+            self._draw_histogram(panel)
 
+    def _draw_paired(self, panel: Axes) -> None:
+        columns = self.columns
+        x, y = (_clip(columns[name]) for name in ("p_A", "p_A_steered"))
+        for name, vertical in (("p_A_steered", True), ("p_A", False)):
+            draw_bars(panel, x, y, _find_ends(columns, name), vertical=vertical, linewidth=0.6, color="0.65")
+        panel.plot([EDGE, 1 - EDGE], [EDGE, 1 - EDGE], color="0.3", linewidth=0.6, zorder=1, label="_diagonal")
+        draw_points(panel, x, y, columns)
+        ends = _limit([x, y])
+        for axis, scale, limit in (
+            (panel.xaxis, panel.set_xscale, panel.set_xlim),
+            (panel.yaxis, panel.set_yscale, panel.set_ylim),
+        ):
+            scale("logit")
+            limit(*ends)
+            axis.set_major_locator(mpl.ticker.FixedLocator([tick for tick in TICKS if ends[0] <= tick <= ends[1]]))
+            axis.set_minor_locator(mpl.ticker.NullLocator())
+            print_plainly(axis)
+        style: dict[str, Any] = {"loc": "upper left" if self._rises else "lower right"}
+        panel.legend(handletextpad=0.1, borderaxespad=0.1, **style)
 
-def caption_prompts(
-    report: Report, *, layer: int | None = None, multiplier: float | None = None, change: bool = False
-) -> str:
-    """What ``plot_prompts`` shows."""
-    cell = pick_cell(report, layer=layer, multiplier=multiplier)
-    columns = _read(report, cell)
-    if cell is None or not columns:
-        return "Prompt by prompt: no per-prompt P(A) to draw."
-    c, target = cell.condition, make_plain(report.target, limit=16)
-    reason = f" ({cell.reason})" if cell.reason else ""
-    axes = (
-        f"log ratio (nats) of P({target}) against P({target})" if change else f"P({target}) steered against unsteered"
-    )
-    parts = [
-        f"Prompt by prompt at {name_cell(c)}{reason}: {axes}, "
-        f"{count(len(columns['p_A']), 'prompt')}; areas grow with the completions that gave the answer."
-    ]
-    counts = {name: int((columns["trust"] == name).sum()) for name in TRUST}
-    parts.append("Trust: " + ", ".join(f"{n} {name}" for name, n in counts.items() if n) + " (hollow crosses: red).")
-    if change:
-        parts.append("Grey curve: the ceiling −log P, where the steered probability is 1.")
-    else:
-        parts.append(
-            "Bars: deterministic bounds where they certify the estimate, else ± one standard error. "
-            f"Axes are logit; probabilities within {EDGE:g} of 0 or 1 stand at the edge. Inset: the log ratios"
-            + (f", {_say_shrunken(report, cell)}." if _say_shrunken(report, cell) else ".")
-        )
-    return " ".join(parts)
+    @property
+    def _rises(self) -> bool:
+        """Whether most points lie above the diagonal, and leave the corner below free."""
+        x, y = (_clip(self.columns[name]) for name in ("p_A", "p_A_steered"))
+        return bool(np.mean(y > x) >= 0.5)
+
+    def _draw_histogram(self, panel: Axes) -> None:
+        """The log ratios in a corner that the points leave free, with the share of prompts steered the wrong way."""
+        ratios = self.columns[RATIO][np.isfinite(self.columns[RATIO])]
+        if len(ratios) < 2:
+            write_note(panel, "1 prompt: no distribution", low=True)
+            return
+        inset = panel.inset_axes((0.62, 0.13, 0.36, 0.2) if self._rises else (0.12, 0.56, 0.36, 0.2))
+        inset.hist(ratios, bins=min(20, 5 + len(ratios) // 5), color="0.6", linewidth=0)
+        draw_zero(inset, vertical=True)
+        inset.set_yticks([])
+        inset.spines["left"].set_visible(False)
+        inset.patch.set_alpha(0.0)
+        label_axes(inset, x="log ratio (nats)")
+        inset.xaxis.label.set_fontsize(6)
+        inset.tick_params(labelsize=6, length=2)
+        if self.wrong_way:
+            inset.set_title(self.wrong_way, fontsize=6)
+
+    def _draw_change(self, panel: Axes) -> None:
+        x, y = self.columns["p_A"], self.columns[RATIO]
+        draw_zero(panel)
+        grid = np.linspace(0.005, 1, 200)
+        panel.plot(grid, -np.log(grid), color=GREY, linewidth=1, zorder=1, label="ceiling −log P")
+        draw_points(panel, x, y, self.columns)
+        top, bottom = (np.nanmax(y, initial=0.0), np.nanmin(y, initial=0.0))
+        panel.set_ylim(bottom - 0.1 * (top - bottom) - 0.1, top + 0.35 * (top - bottom) + 0.1)
+        panel.set_xlim(0, 1)
+        panel.legend(loc="upper right", handletextpad=0.3)
 
 
 def draw_points(panel: Axes, x: Any, y: Any, columns: Mapping[str, np.ndarray]) -> None:
@@ -136,37 +207,15 @@ def draw_points(panel: Axes, x: Any, y: Any, columns: Mapping[str, np.ndarray]) 
             panel.scatter(*at, s=size[chosen] ** 2, lw=0.7, zorder=2.5, clip_on=False, label=name, **style)
 
 
-def _read(report: Report, cell: Cell | None) -> dict[str, np.ndarray]:
-    """The prompts with an unsteered and a steered probability; empty where there is none."""
-    columns = select_prompts(report, cell.condition) if cell else {}
-    if any(name not in columns for name in COLUMNS):
-        return {}
-    known = np.isfinite(columns["p_A"]) & np.isfinite(columns["p_A_steered"])
-    return {name: values[known] for name, values in columns.items()} if known.any() else {}
-
-
-def _draw_paired(panel: Axes, columns: Mapping[str, np.ndarray]) -> None:
-    x, y = (_clip(columns[name]) for name in ("p_A", "p_A_steered"))
-    for name, vertical in (("p_A_steered", True), ("p_A", False)):
-        draw_bars(panel, x, y, _find_ends(columns, name), vertical=vertical, linewidth=0.6, color="0.65")
-    panel.plot([EDGE, 1 - EDGE], [EDGE, 1 - EDGE], color="0.3", linewidth=0.6, zorder=1, label="_diagonal")
-    draw_points(panel, x, y, columns)
-    ends = _limit([x, y])
-    for axis, scale, limit in (
-        (panel.xaxis, panel.set_xscale, panel.set_xlim),
-        (panel.yaxis, panel.set_yscale, panel.set_ylim),
-    ):
-        scale("logit")
-        limit(*ends)
-        axis.set_major_locator(mpl.ticker.FixedLocator([tick for tick in TICKS if ends[0] <= tick <= ends[1]]))
-        axis.set_minor_locator(mpl.ticker.NullLocator())
-        print_plainly(axis)
-    up = bool(np.mean(y > x) >= 0.5)
-    panel.legend(loc="upper left" if up else "lower right", handletextpad=0.1, borderaxespad=0.1)
+def _say_wrong_way(part: Part, cell: Cell | None) -> str:
+    row = part.by_condition(f"below_zero_{PRIMARY}").get(cell.condition) if cell else None
+    if row is None or not np.isfinite(row.estimate.value):
+        return ""
+    return f"{100 * row.estimate.value:.0f} % below 0 (shrunken)"
 
 
 def _find_ends(columns: Mapping[str, np.ndarray], name: str) -> list[Float[np.ndarray, " prompt"]]:
-    """Bounds where they certify the estimate, else one standard error each way (STATISTICS §3.4)."""
+    """Bounds where they certify the estimate, else one standard error each way (numbers.md §3.4)."""
     missing = np.full(len(columns["p_A"]), np.nan)
     se, low, high = (columns.get(f"{name}_{end}", missing) for end in ("se", "low", "high"))
     certified = columns["trust"] == "certified"
@@ -185,45 +234,3 @@ def _limit(sides: Sequence[Float[np.ndarray, " prompt"]]) -> tuple[float, float]
 
 def _clip(values: Float[np.ndarray, " prompt"]) -> Float[np.ndarray, " prompt"]:
     return np.asarray(np.clip(values, EDGE, 1 - EDGE))
-
-
-def _draw_histogram(panel: Axes, report: Report, cell: Cell | None, columns: Mapping[str, np.ndarray]) -> None:
-    """The log ratios in a corner that the points leave free, with the share of prompts steered the wrong way."""
-    ratios = columns["log_ratio_A"][np.isfinite(columns["log_ratio_A"])]
-    if len(ratios) < 2:
-        write_note(panel, "1 prompt: no distribution", low=True)
-        return
-    above: Bool[np.ndarray, " prompt"] = columns["p_A_steered"] > columns["p_A"]
-    corner = (0.62, 0.13, 0.36, 0.2) if above.mean() >= 0.5 else (0.12, 0.56, 0.36, 0.2)
-    inset = panel.inset_axes(corner)
-    inset.hist(ratios, bins=min(20, 5 + len(ratios) // 5), color="0.6", linewidth=0)
-    draw_zero(inset, vertical=True)
-    inset.set_yticks([])
-    inset.spines["left"].set_visible(False)
-    inset.patch.set_alpha(0.0)
-    label_axes(inset, x="log ratio (nats)")
-    inset.xaxis.label.set_fontsize(6)
-    inset.tick_params(labelsize=6, length=2)
-    share = _say_shrunken(report, cell)
-    if share:
-        inset.set_title(share, fontsize=6)
-
-
-def _say_shrunken(report: Report, cell: Cell | None) -> str:
-    """The share of prompts that the vector truly steers the wrong way, where the report has it."""
-    rows = select_by_condition(report, "below_zero_delta_p_A")
-    if cell is None or cell.condition not in rows or not np.isfinite(rows[cell.condition].estimate.value):
-        return ""
-    return f"{100 * rows[cell.condition].estimate.value:.0f} % below 0 (shrunken)"
-
-
-def _draw_change(panel: Axes, columns: Mapping[str, np.ndarray]) -> None:
-    x, y = columns["p_A"], columns["log_ratio_A"]
-    draw_zero(panel)
-    grid = np.linspace(0.005, 1, 200)
-    panel.plot(grid, -np.log(grid), color=GREY, linewidth=1, zorder=1, label="ceiling −log P")
-    draw_points(panel, x, y, columns)
-    top, bottom = (np.nanmax(y, initial=0.0), np.nanmin(y, initial=0.0))
-    panel.set_ylim(bottom - 0.1 * (top - bottom) - 0.1, top + 0.35 * (top - bottom) + 0.1)
-    panel.set_xlim(0, 1)
-    panel.legend(loc="upper right", handletextpad=0.3)

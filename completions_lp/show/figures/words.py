@@ -2,47 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 
-from completions_lp.records import Condition, Estimate, Report
-
-WORDS = {
-    "delta_p_A": "change of P({A})",
-    "log_ratio_A": "log ratio of P({A})",
-    "delta_logit_A": "change of logit P({A})",
-    "p_A": "P({A})",
-    "p_A_steered": "P({A})",
-    "increase_to_answer_A": "log-prob increase of {A} completions,\nto the answer",
-    "increase_to_answer_A_rb": "log-prob increase of {A} completions,\nto the answer (averaged)",
-    "increase_A": "log-prob increase of {A} completions",
-    "increase_to_answer_not_A": "log-prob increase of other completions,\nto the answer",
-    "increase_not_A": "log-prob increase of other completions",
-    "increase_all": "log-prob increase of all completions",
-    "difference_A_not_A": "increase of {A} less that of others",
-    "kl": "KL(unsteered ‖ steered)",
-    "kl_per_token": "KL(unsteered ‖ steered)",
-    "logit_diff": "logit diff",
-    "logit_diff_steered": "logit diff",
-    "logit_diff_change": "change of the two-choice logit diff",
-    "log_odds_change_A_B": "change of the sampled log odds",
-    "mass_steered": "probability of the two letters",
-}
-"""By quantity; ``{A}`` stands for the target answer."""
-NATS = ("nats", "nats/token")
+from completions_lp.quantities import find_quantity
+from completions_lp.records import Condition, Estimate
+from completions_lp.show.escape import printable
 
 
-def describe(report: Report, quantity: str) -> str:
-    """A quantity in words, of this report's target."""
-    return WORDS.get(quantity, quantity).replace("{A}", make_plain(report.target, limit=16))
+def describe(quantity: str, target: str) -> str:
+    """A quantity in words, of this target, on one line or two."""
+    return find_quantity(quantity).label.replace("{A}", name_target(target))
 
 
-def describe_unit(report: Report, quantity: str, unit: str) -> str:
-    """The label of an axis: the quantity in words and its unit."""
-    return f"{describe(report, quantity)} ({unit})"
-
-
-def make_plain(text: str, *, limit: int = 40) -> str:
-    """Text of files on one short line: control characters made visible, the rest as it stands."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return shown if len(shown) <= limit else f"{shown[: limit - 1]}…"
+def name_target(target: str, *, limit: int = 16) -> str:
+    """The target answer as it stands in words like P(A)."""
+    return printable(target, limit=limit)
 
 
 def count(n: int, noun: str) -> str:
@@ -50,9 +22,16 @@ def count(n: int, noun: str) -> str:
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-def name_answer(report: Report) -> str:
+def name_answer(target: str) -> str:
     """The target answer, as it is said to be given."""
-    return "the matching answer" if report.target == "matching" else make_plain(report.target, limit=16)
+    return "the matching answer" if target == "matching" else name_target(target)
+
+
+def say_target(target: str) -> str:
+    """What the answer's name in a caption stands for."""
+    if target == "matching":
+        return "The target is each prompt's answer that matches the behaviour."
+    return f"The target is the answer {name_target(target)}."
 
 
 def name_cell(condition: Condition) -> str:

@@ -1,22 +1,34 @@
-"""What a page is made of -> blocks, and what must be left out for them to fit."""
+"""Report -> the blocks of a page, what their numbers mean, and what must be left out for them to fit."""
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Int
 
-from completions_lp.records import Condition
-from completions_lp.show.page.blocks import Blocks
-from completions_lp.show.page.grids import make_condition
-from completions_lp.show.page.reading import DECIMALS, PER_PROMPT, TRUST, UNSTEERED, RunData
+from completions_lp.quantities import HEADLINE, PRIMARY, TRUST, UNITS, Quantity, find_quantity, rank_quantity
+from completions_lp.records import Completions, Condition, Increases, InputError, Prompt, Report, TokenIncreases
+from completions_lp.show.page.blocks import Blocks, quantise
 
+DECIMALS = 3
+"""What is kept of log probs and their increases: thousandths of a nat, as they are shown."""
+TOKEN_CELLS = 8_000_000
+"""Increases of single tokens that a page carries at most."""
+_PARTS = ("increase", "increase_to_answer", "before_answer")
+_CARDS = (PRIMARY, "log_ratio_A", HEADLINE, "increase_all", "kl_per_token", "logit_diff_change")
+_PER_PROMPT = (
+    *("p_A_steered", "p_A_steered_low", "p_A_steered_high", PRIMARY, "log_ratio_A", HEADLINE),
+    *("increase_to_answer_A_rb", "increase_A", "increase_not_A", "increase_all", "kl", "logit_diff_change"),
+    *("mass_steered", "ess"),
+)
+"""What is shown per prompt and condition."""
+_UNSTEERED = ("n", "n_unique", "n_A", "share_A", "mass", "p_A", "p_A_low", "p_A_high")
+"""What is shown per prompt of the unsteered model."""
+_ESTIMATE = ("value", "low", "high", "level", "unit", "method", "n_clusters", "se", "df")
 _GROUP = 40
 """Prompts whose completions lie in one block."""
-_CONDITION = ("vector", "kind", "layer", "multiplier", "positions")
-_WORDS = ("quantity", "weighting", "unit", "method", "split")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,132 +40,185 @@ class Packed:
     left_out: tuple[str, ...]
 
 
-def pack_run(data: RunData, room: int) -> Packed:
-    """Pack as much of a run as ``room`` characters hold.
+def pack_report(report: Report, tokens: TokenIncreases | None, *, room: int, seed: int = 0) -> Packed:
+    """Pack as much of a report as ``room`` characters hold.
 
     What does not fit is left out in this order: token colours under controls; the completions under controls; prompts,
-    of which a random subset (by the run's seed) stays. The summary is always whole.
+    of which a random subset (by ``seed``) stays. The summary is always whole.
+
+    Raises:
+        InputError: The report does not hold the completions that it is about.
     """
-    every = np.arange(len(data.said.prompts))
-    packed = _pack(data, every)
+    if report.increases is None:
+        raise InputError("this report has no completions, which a page is about; make it by summarize or load it")
+    conditions = report.increases.conditions
+    tokens = None if tokens is None else choose_coloured(report, tokens)
+    every = np.arange(len(report.increases.completions.prompts))
+    packed = _pack(report, report.increases, tokens, every)
     left_out = []
-    control = {i for i, condition in enumerate(list_conditions(data)) if condition.kind != "target"}
+    control = [i for i, condition in enumerate(conditions) if condition.kind != "target"]
     for prefix, what in (("tokens", "token colours"), ("parts", "completions' increases")):
-        names = [f"{prefix}:{i}" for i in sorted(control) if f"{prefix}:{i}" in packed.blocks.texts]
+        names = [f"{prefix}:{i}" for i in control if f"{prefix}:{i}" in packed.blocks.texts]
         dropped = 0
         while packed.blocks.size > room and dropped < len(names):
             dropped += 1
             packed.blocks.drop(names[-dropped])
         if dropped:
             left_out.append(f"the {what} under {dropped} of the {len(names)} conditions of control vectors")
-    here = set(packed.blocks.texts)
-    kept = len(every)
+    here, kept = set(packed.blocks.texts), len(every)
     while packed.blocks.size > room and kept > 1:
         kept = max(1, int(0.95 * kept * min(room / packed.blocks.size, 1.0)))
-        seed = int(data.info.get("seed") or 0)
         chosen = np.sort(np.random.default_rng(seed).permutation(len(every))[:kept])
-        packed = _pack(data, chosen, only=here)
+        packed = _pack(report, report.increases, tokens, chosen, only=here)
     if kept < len(every):
         left_out.append(f"{len(every) - kept} of {len(every)} prompts: {kept} drawn at random (seed {seed}) are here")
     return Packed(packed.blocks, packed.meta, tuple(left_out))
 
 
-def list_conditions(data: RunData) -> tuple[Condition, ...]:
-    """The steered conditions of a page: those that were scored, then any others that the summary has."""
-    rows = data.summary.select([n for n in data.summary.column_names if n in _CONDITION])
-    summed = (make_condition(row) for row in rows.group_by(rows.column_names).aggregate([]).to_pylist())
-    return tuple(dict.fromkeys([*data.conditions, *(c for c in summed if c.kind != "baseline")]))
+def choose_coloured(report: Report, tokens: TokenIncreases) -> TokenIncreases:
+    """The conditions whose single tokens are shown where only some can be.
+
+    Target vectors come first, and of these the layer at which the increase to the answer is moved most.
+    """
+    effect: dict[tuple[str, int], float] = {}
+    for row in report.table(HEADLINE, kind=None):
+        key, value = (row.condition.vector, row.condition.layer), abs(row.estimate.value)
+        effect[key] = max(effect.get(key, 0.0), 0.0 if math.isnan(value) else value)
+    n_tokens = int(np.isfinite(tokens.increase[0]).sum()) if len(tokens.conditions) else 0
+    limit = max(TOKEN_CELLS // max(n_tokens, 1), 1)
+
+    def rank(i: int) -> tuple[bool, float, int]:
+        c = tokens.conditions[i]
+        return c.kind != "target", -effect.get((c.vector, c.layer), 0.0), c.layer
+
+    chosen = sorted(sorted(range(len(tokens.conditions)), key=rank)[:limit])
+    return TokenIncreases(tuple(tokens.conditions[i] for i in chosen), tokens.increase[chosen])
 
 
-def _pack(data: RunData, chosen: Int[np.ndarray, " chosen"], *, only: set[str] | None = None) -> Packed:
-    blocks, said = Blocks(), data.said
-    conditions = list_conditions(data)
-    labels = sorted(set(said.label))
-    spread = [np.arange(said.starts[i], said.starts[i + 1]) for i in chosen]
-    rows = np.concatenate([*spread, np.zeros(0, dtype=np.int64)]).astype(np.int64)
-    blocks.add("summary", _pack_summary(data, conditions))
-    blocks.add("prompts", _pack_prompts(data, chosen))
-    codes = np.array([labels.index(label) for label in said.label], dtype=np.uint8)
+def _pack(
+    report: Report,
+    increases: Increases,
+    tokens: TokenIncreases | None,
+    chosen: Int[np.ndarray, " chosen"],
+    *,
+    only: set[str] | None = None,
+) -> Packed:
+    """The blocks of some prompts; of increases only those that are named."""
+    blocks, completions, n = Blocks(), increases.completions, len(increases.completions.prompts)
+    rows = [completions.rows_of(int(i)) for i in chosen]
+    flat = np.concatenate([*rows, np.zeros(0, dtype=np.int64)]).astype(np.int64)
+    columns = {name: np.asarray(values).reshape(-1, n)[:, chosen] for name, values in report.prompts.items()}
+    per_prompt = [name for name in _PER_PROMPT if name in columns]
+    unsteered = [name for name in _UNSTEERED if name in columns]
+    blocks.add("summary", _list_summary(report, increases.conditions))
+    fixed = {name: quantise(columns[name][0], find_quantity(name).decimals) for name in unsteered}
+    blocks.add("prompts", {**_list_prompts([completions.prompts[i] for i in chosen], completions, rows), **fixed})
     for group, start in enumerate(range(0, len(chosen), _GROUP)):
-        blocks.add(f"texts:{group}", _pack_texts(data, np.concatenate(spread[start : start + _GROUP]), codes))
-    for i in range(len(data.conditions)):
-        values = {name: grid[i][chosen] for name, grid in data.steered.items()}
-        blocks.add(f"prompts:{i}", {**values, "trust": data.trust[i][chosen]})
+        blocks.add(f"texts:{group}", _list_texts(completions, np.concatenate(rows[start : start + _GROUP])))
+    for i in range(len(increases.conditions)):
+        values = {name: quantise(columns[name][i], find_quantity(name).decimals) for name in per_prompt}
+        trust = {"trust": columns["trust"][i].tolist()} if "trust" in columns else {}
+        blocks.add(f"prompts:{i}", {**values, **trust})
         if only is None or f"parts:{i}" in only:
-            blocks.add(f"parts:{i}", {name: grid[i][rows] for name, grid in data.parts.items()})
-    tokens = _expand(said.token_starts, rows)
-    for values, condition in zip(data.increases, data.coloured, strict=True):
-        i = conditions.index(condition)
-        if only is None or f"tokens:{i}" in only:
-            blocks.add(f"tokens:{i}", {"increase": values[tokens]})
-    return Packed(blocks, _describe(data, conditions, chosen, labels), ())
+            blocks.add(f"parts:{i}", {name: quantise(getattr(increases, name)[i][flat], DECIMALS) for name in _PARTS})
+    inside = completions.mask[flat]
+    places = {condition: i for i, condition in enumerate(increases.conditions)}
+    coloured = [] if tokens is None else [places[condition] for condition in tokens.conditions]
+    for row, i in enumerate(coloured):
+        if tokens is not None and (only is None or f"tokens:{i}" in only):
+            blocks.add(f"tokens:{i}", {"increase": quantise(tokens.increase[row][flat][inside], DECIMALS)})
+    meta = _describe(report, increases.conditions, per_prompt, unsteered)
+    return Packed(blocks, {**meta, "coloured": coloured, "n_prompts": len(chosen)}, ())
 
 
 def _describe(
-    data: RunData, conditions: Sequence[Condition], chosen: Int[np.ndarray, " chosen"], labels: list[str]
+    report: Report, conditions: tuple[Condition, ...], per_prompt: list[str], unsteered: list[str]
 ) -> dict[str, Any]:
     """What the page's scripts must know before they inflate a block."""
     return {
         "conditions": [[c.vector, c.kind, c.layer, c.multiplier, c.positions] for c in conditions],
-        "coloured": [conditions.index(condition) for condition in data.coloured],
-        "labels": labels,
-        "trust": list(TRUST),
+        "best": None if report.best is None else conditions.index(report.best.condition),
+        "quantities": describe_quantities(report, {*per_prompt, *unsteered, *(row.quantity for row in report.rows)}),
+        "cards": list(_CARDS),
+        "trust": [[name, f"share_{name}"] for name in TRUST],
         "decimals": DECIMALS,
         "group": _GROUP,
-        "per_prompt": {name: PER_PROMPT[name] for name in data.steered},
-        "unsteered": {name: UNSTEERED[name] for name in data.unsteered},
-        "n_prompts": len(chosen),
-        "n_prompts_all": len(data.said.prompts),
-        "has_cuts": data.said.has_cuts,
-        "target": data.info.get("config", {}).get("label", {}).get("target", "A"),
+        "per_prompt": per_prompt,
+        "unsteered": unsteered,
     }
 
 
-def _pack_summary(data: RunData, conditions: Sequence[Condition]) -> dict[str, Any]:
-    """The summary in columns: the condition's place (-1: unsteered), words as codes, all numbers as they are."""
-    table = data.summary
+def describe_quantities(report: Report, names: set[str]) -> dict[str, dict[str, Any]]:
+    """The words of some quantities, by name, in the order in which they are shown."""
+    found = [find_quantity(name) for name in sorted(names, key=rank_quantity)]
+    return {
+        quantity.name: {
+            "label": _name_quantity(quantity, report.target),
+            **{name: getattr(quantity, name) for name in ("meaning", "group", "unit", "decimals", "signed")},
+            "percent": UNITS[quantity.unit].percent,
+        }
+        for quantity in found
+    }
+
+
+def _name_quantity(quantity: Quantity, target: str) -> str:
+    """Its label on one line, as a heading has it."""
+    words = " ".join(quantity.label.replace("{A}", target).split())
+    return f"{words[0].upper()}{words[1:]}"
+
+
+def _list_summary(report: Report, conditions: tuple[Condition, ...]) -> dict[str, list[Any]]:
+    """The summary in columns, numbers as they are; ``condition`` is its place, -1 for the unsteered model."""
     place = {condition: i for i, condition in enumerate(conditions)}
-    keys = table.select([n for n in table.column_names if n in _CONDITION]).to_pylist()
-    columns: dict[str, Any] = {
-        "condition": np.array([place.get(make_condition(key), -1) for key in keys], dtype=np.int32)
-    }
-    words: dict[str, list[str]] = {}
-    for name in table.column_names:
-        if name in _WORDS:
-            values = [value or "" for value in table[name].to_pylist()]
-            words[name] = list(dict.fromkeys(values))
-            codes = {word: i for i, word in enumerate(words[name])}
-            columns[name] = np.array([codes[value] for value in values], dtype=np.int32)
-        elif name not in _CONDITION and not pa.types.is_nested(table[name].type):
-            columns[name] = np.asarray(table[name].cast(pa.float64()).to_numpy(), dtype=np.float64)
-    return {"words": words, **columns}
+    rows = [
+        {
+            "condition": place.get(row.condition, -1),
+            **{"quantity": row.quantity, "weighting": row.weighting, "split": row.split},
+            **{"n_prompts": row.estimate.n, "n_dropped": row.n_dropped},
+            **{name: getattr(row.estimate, name) for name in _ESTIMATE},
+            **vars(row.inference),
+        }
+        for row in report.rows
+    ]
+    columns = {name: [_keep_finite(row[name]) for row in rows] for name in (rows[0] if rows else ())}
+    return {name: values for name, values in columns.items() if any(value is not None for value in values)}
 
 
-def _pack_prompts(data: RunData, chosen: Int[np.ndarray, " chosen"]) -> dict[str, Any]:
-    prompts = [data.said.prompts[i] for i in chosen]
-    words = {name: [prompt.get(name) for prompt in prompts] for name in ("id", "text", "cluster", "matching")}
-    sizes = np.diff(data.said.starts)[chosen].astype(np.int32)
-    tokens = np.diff(data.said.token_starts[data.said.starts])[chosen].astype(np.int32)
+def _keep_finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _list_prompts(
+    prompts: list[Prompt], completions: Completions, rows: list[Int[np.ndarray, " _"]]
+) -> dict[str, list[Any]]:
+    """The prompts, and how many completions and tokens each has."""
     return {
-        "words": words,
-        "size": sizes,
-        "n_tokens": tokens,
-        **{name: grid[chosen] for name, grid in data.unsteered.items()},
+        **{name: [getattr(prompt, name) for prompt in prompts] for name in ("id", "text", "matching")},
+        "size": [len(some) for some in rows],
+        "tokens": [int(completions.lengths[some].sum()) for some in rows],
     }
 
 
-def _pack_texts(data: RunData, rows: Int[np.ndarray, " chosen"], codes: Any) -> dict[str, Any]:
-    tokens = _expand(data.said.token_starts, rows)
+def _list_texts(completions: Completions, rows: Int[np.ndarray, " row"]) -> dict[str, list[Any]]:
+    """Completions and, one after the other, their tokens; ``token_end`` is where each one's text ends.
+
+    Ends count UTF-16 code units, as browsers do; a token without text shares the next one's.
+    """
+    mask, logprob = completions.mask[rows], completions.logprob[rows]
+    ends = [accumulate(map(_count_units, completions.pieces[row])) for row in rows]
     return {
-        "text": [data.said.text[row] for row in rows],
-        "label": codes[rows],
-        **{name: values[rows] for name, values in data.said.numbers.items()},
-        **{f"token_{name.removeprefix('token_')}": values[tokens] for name, values in data.said.tokens.items()},
+        "text": [completions.text[row] for row in rows],
+        "label": completions.label[rows].tolist(),
+        "count": completions.counts[rows].tolist(),
+        "answer_index": completions.answer_index[rows].tolist(),
+        "ended": completions.ended[rows].tolist(),
+        "n_tokens": completions.lengths[rows].tolist(),
+        "logprob": quantise(np.where(mask, logprob, 0.0).sum(-1), DECIMALS),
+        "token_id": completions.token_ids[rows][mask].tolist(),
+        "token_end": list(chain.from_iterable(ends)),
+        "token_logprob": quantise(logprob[mask], DECIMALS),
     }
 
 
-def _expand(starts: Int[np.ndarray, " start"], rows: Int[np.ndarray, " chosen"]) -> Int[np.ndarray, " token"]:
-    """The places of all tokens of some completions."""
-    lengths = (starts[1:] - starts[:-1])[rows]
-    first = np.repeat(starts[:-1][rows] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths) if len(rows) else 0
-    return np.asarray(np.arange(lengths.sum()) + first, dtype=np.int64)
+def _count_units(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2

@@ -12,7 +12,7 @@ from completions_lp.stats import promise_sign
 
 
 def format_sentence(report: Report) -> str:
-    """The result in one sentence (STATISTICS §6), of the sweep's best cell.
+    """The result in one sentence (numbers.md §6), of the sweep's best cell.
 
     Where one half of the prompts chose the cell, the numbers are of the other half; where none could be held back, the
     sentence says so. Without P(A) it is about the headline.

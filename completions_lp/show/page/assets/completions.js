@@ -1,5 +1,14 @@
 // The completions of one prompt: sorted, filtered, coloured, and walked through with the arrow keys.
 
+import { hasBlock, meta, readBlock, unquantise } from "./blocks.js";
+import { make, plainText, showText } from "./nodes.js";
+import { describeCondition } from "./numbers.js";
+import { compare, drawPrompt, drawPromptList, loadPerPrompt, prompts, walk } from "./prompts.js";
+import { drawLegend, findLimit } from "./scales.js";
+import { change, conditions, onChange, state } from "./state.js";
+import { drawParts, drawTokenTable, drawTokens } from "./tokens.js";
+import { write, writeMultiplier } from "./words.js";
+
 const SORTS = {
   to_answer: ["increase to the answer", (c) => c.parts.to_answer],
   increase: ["increase, whole", (c) => c.parts.increase],
@@ -21,27 +30,27 @@ async function loadCompletions() {
     has.tokens ? readBlock(`tokens:${condition}`) : null,
   ]);
   setLimits(condition, parts, tokens);
-  const first = promptStarts[prompt] - promptStarts[group * meta.group];
+  const first = prompts.starts[prompt] - prompts.starts[group * meta.group];
   let token = 0; // within the group's block
   for (let i = 0; i < first; i++) token += texts.n_tokens[i];
   const all = [];
-  for (let i = first; i < first + prompts.size[prompt]; i++) {
-    const inside = promptStarts[prompt] + i - first;
-    const slice = (values, start = token) => values.subarray(start, start + texts.n_tokens[i]);
-    const start = promptTokens[group * meta.group] + token;
+  for (let i = first; i < first + prompts.columns.size[prompt]; i++) {
+    const inside = prompts.starts[prompt] + i - first;
+    const slice = (values, start = token) => values.slice(start, start + texts.n_tokens[i]);
+    const start = prompts.tokens[group * meta.group] + token;
     all.push({
       number: i - first,
       text: texts.text[i],
-      label: meta.labels[texts.label[i]],
+      label: texts.label[i],
       count: texts.count[i],
-      ended: texts.ended[i] === 1,
+      ended: texts.ended[i],
       answer: texts.answer_index[i],
       logprob: unquantise(texts.logprob[i], meta.decimals),
       ends: slice(texts.token_end),
       ids: slice(texts.token_id),
-      logprobs: Array.from(slice(texts.token_logprob), (v) => unquantise(v, meta.decimals)),
+      logprobs: slice(texts.token_logprob).map((v) => unquantise(v, meta.decimals)),
       parts: parts ? readParts(parts, inside) : { increase: NaN, to_answer: NaN, before: NaN, at: NaN, after: NaN },
-      values: tokens ? Array.from(slice(tokens.increase, start), (v) => unquantise(v, meta.decimals)) : null,
+      values: tokens ? slice(tokens.increase, start).map((v) => unquantise(v, meta.decimals)) : null,
     });
     token += texts.n_tokens[i];
   }
@@ -69,7 +78,7 @@ function setLimits(condition, parts, tokens) {
     const step = Math.max(1, Math.floor((values?.length ?? 0) / 20000));
     const out = [];
     for (let i = 0; i < (values?.length ?? 0); i += step)
-      if (values[i] !== MISSING && values[i] !== 0) out.push(unquantise(values[i], meta.decimals));
+      if (values[i]) out.push(unquantise(values[i], meta.decimals));
     return out;
   };
   scaleLimits = {
@@ -79,7 +88,7 @@ function setLimits(condition, parts, tokens) {
   };
 }
 
-async function drawExplorer() {
+export async function drawExplorer() {
   const turn = ++drawing;
   document.body.dataset.asked = turn;
   await loadPerPrompt();
@@ -92,7 +101,7 @@ async function drawExplorer() {
   noteTokens(has);
   const limit = has.tokens ? scaleLimits.tokens : scaleLimits.parts;
   drawLegend(document.getElementById("token-legend"), limit, has.tokens ? "nats per token" : "nats per part", {
-    note: meta.has_cuts ? "the answer’s token is outlined; what comes after it is underlined" : "",
+    note: "the answer’s token is outlined; what comes after it is underlined",
   });
   shownCompletions = all;
   drawList();
@@ -108,7 +117,7 @@ function drawLabels(all) {
   const draws = all.reduce((sum, c) => sum + c.count, 0);
   const options = [
     ["", `all (${draws})`],
-    ...[...counts].sort().map(([name, count]) => [`=${name}`, `${plainText(name)} (${count})`]),
+    ...[...counts].sort().map(([name, count]) => [`=${name}`, `${plainText(name || "no answer")} (${count})`]),
   ];
   select.replaceChildren(...options.map(([value, text]) => make("option", { value }, text)));
   if (options.some(([value]) => value === kept)) select.value = kept;
@@ -133,8 +142,6 @@ function noteTokens(has) {
     );
     told.push(...offerColoured());
   }
-  if (!meta.has_cuts)
-    told.push(" This run does not say what the text of each token is, so the tokens of a completion share its text.");
   note.replaceChildren(...told);
 }
 
@@ -196,7 +203,7 @@ function drawCompletion(c, first, under) {
     "div",
     { class: "head" },
     make("span", { class: "count", title: "draws" }, `${c.count}×`),
-    make("bdi", { class: `badge label${c.label === "none" ? " none" : ""}` }, ...showText(c.label)),
+    make("bdi", { class: `badge label${c.label ? "" : " none"}` }, ...showText(c.label || "no answer")),
     make(
       "dl",
       {},
@@ -253,7 +260,7 @@ function moveInList(event) {
   event.preventDefault();
 }
 
-function startCompletions() {
+export function startCompletions() {
   const sort = document.getElementById("sort");
   for (const [key, [name]] of Object.entries(SORTS)) {
     sort.append(

@@ -1,10 +1,31 @@
 // Layer by multiplier: every cell is a condition, with its number and its colour.
 
+import { meta } from "./blocks.js";
+import { make } from "./nodes.js";
+import { drawLegend, findLimit, paint } from "./scales.js";
+import {
+  change,
+  chosen,
+  conditions,
+  countPrompts,
+  findCondition,
+  findRow,
+  layersOf,
+  multipliersOf,
+  onChange,
+  readNumber,
+  state,
+  summary,
+  unitOf,
+} from "./state.js";
+import { ROUNDING, writeMultiplier, writeQuantity } from "./words.js";
+
 const RED_SHARE = 0.1; // above this share of untrusted prompts a cell is marked
-const isRed = (index) => readNumber(findRow(index, "share_red|macro")) > RED_SHARE;
+const [, RED] = meta.trust.at(-1); // the quantity that tells it
+export const isRed = (index) => readNumber(findRow(index, `${RED}|macro`)) > RED_SHARE;
 let heatCells = new Map(); // by index of the condition
 
-function drawHeat() {
+export function drawHeat() {
   const place = document.getElementById("heat");
   const { name } = chosen();
   const layers = layersOf(name);
@@ -49,8 +70,7 @@ function fillCell(cell, condition, limit, unit) {
   const [quantity] = state.quantity.split("|");
   const size = Math.abs(value);
   const decimals = size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.095 || size < ROUNDING ? 2 : 3;
-  const text = Number.isFinite(value) ? write(value, { decimals, sign: !UNSIGNED.test(quantity) }) : "–";
-  cell.textContent = text;
+  cell.textContent = writeQuantity(value, quantity, false, decimals);
   cell.classList.toggle("red", isRed(condition.index));
   cell.classList.toggle("clear", isClear(condition.index));
   const words = `layer ${condition.layer}, multiplier ${writeMultiplier(condition.multiplier)}: ${describeNumber(row, quantity)}`;
@@ -59,16 +79,15 @@ function fillCell(cell, condition, limit, unit) {
   paint(cell, value, limit);
 }
 
-/** A number with its interval and unit, in one line. */
-function describeNumber(row, quantity, exact = false) {
+/** A number with its interval and unit, and of how many prompts it is, in one line. */
+export function describeNumber(row, quantity) {
   if (row === undefined) return "not measured";
-  const unit = summary.word("unit", row);
   const [low, high] = [readNumber(row, "low"), readNumber(row, "high")];
   const inside =
     Number.isFinite(low) && Number.isFinite(high)
-      ? ` [${writeQuantity(low, quantity, unit, exact)}, ${writeQuantity(high, quantity, unit, exact)}]`
+      ? ` [${writeQuantity(low, quantity)}, ${writeQuantity(high, quantity)}]`
       : "";
-  return `${writeQuantity(readNumber(row), quantity, unit, exact)}${inside} ${unit}`;
+  return `${writeQuantity(readNumber(row), quantity)}${inside} ${summary.columns.unit[row]}; ${countPrompts(row)}`;
 }
 
 function markChosen() {
@@ -104,7 +123,7 @@ function moveInHeat(event) {
   heatCells.get(next.index)?.focus();
 }
 
-function startHeat() {
+export function startHeat() {
   const place = document.getElementById("heat");
   place.addEventListener("keydown", moveInHeat);
   place.addEventListener("click", (event) => {

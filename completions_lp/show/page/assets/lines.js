@@ -1,5 +1,23 @@
 // The chosen quantity over layers, at the chosen multiplier, under the heat map and in step with its columns.
 
+import { describeNumber, isRed } from "./heatmap.js";
+import { make } from "./nodes.js";
+import { findTicks } from "./scales.js";
+import {
+  change,
+  chosen,
+  findCondition,
+  findRow,
+  layersOf,
+  multipliersOf,
+  onChange,
+  readNumber,
+  state,
+  summary,
+  unitOf,
+} from "./state.js";
+import { minus, nameQuantity, writeMultiplier } from "./words.js";
+
 const EDGE = 76; // width of the heat map's row headers
 const TALL = 220;
 
@@ -176,7 +194,7 @@ function noteLines({ multiplier, points }, others) {
   const has = (end) => points.some((p) => Number.isFinite(p[end]));
   const row = points.find((p) => Number.isFinite(p.low))?.row;
   const level =
-    row === undefined ? "" : `${Math.round(100 * readNumber(row, "level"))} % ${summary.word("method", row)} interval`;
+    row === undefined ? "" : `${Math.round(100 * readNumber(row, "level"))} % ${summary.columns.method[row]} interval`;
   const told = [
     points.length === 0
       ? "Nothing to draw: this quantity is undefined here."
@@ -189,8 +207,9 @@ function noteLines({ multiplier, points }, others) {
   document.getElementById("lines-note").textContent = `${told.filter(Boolean).join("; ")}.`.replace("..", ".");
 }
 
-function startLines() {
+export function startLines() {
   document.getElementById("all-lines").addEventListener("change", drawLines);
+  drawLines();
   new ResizeObserver(drawLines).observe(document.getElementById("heat"));
   onChange((changed) => {
     if (changed.has("quantity") || changed.has("condition")) drawLines();

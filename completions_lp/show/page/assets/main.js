@@ -1,5 +1,30 @@
 // Start: read the summary, wire the controls, draw; then the explorer.
 
+import { meta } from "./blocks.js";
+import { drawExplorer, startCompletions } from "./completions.js";
+import { drawHeat, startHeat } from "./heatmap.js";
+import { startLines } from "./lines.js";
+import { make, plainText } from "./nodes.js";
+import { drawNumbers, startNumbers } from "./numbers.js";
+import { loadPrompts, startPrompts } from "./prompts.js";
+import {
+  change,
+  choose,
+  chosen,
+  conditions,
+  countPrompts,
+  findRow,
+  layersOf,
+  listQuantities,
+  loadSummary,
+  multipliersOf,
+  onChange,
+  recallState,
+  state,
+  vectors,
+} from "./state.js";
+import { WEIGHTINGS, groupOf, meaning, nameQuantity, writeMultiplier } from "./words.js";
+
 function fillSelect(select, options) {
   select.replaceChildren(...options.map(([value, text]) => make("option", { value }, text)));
 }
@@ -11,7 +36,12 @@ function showCondition() {
   showSlider("layer", layersOf(name), layer, String);
   showSlider("multiplier", multipliersOf(name, layer), multiplier, writeMultiplier);
   document.getElementById("quantity").value = state.quantity;
-  document.getElementById("quantity-meaning").textContent = meaning(state.quantity.split("|")[0]);
+  const [quantity, weighting] = state.quantity.split("|");
+  const row = findRow(state.condition, state.quantity);
+  const behind = row === undefined ? "" : ` (${countPrompts(row)} in the chosen cell)`;
+  document.getElementById("quantity-meaning").textContent = quantity
+    ? `${meaning(quantity)} Shown: ${WEIGHTINGS[weighting]}${behind}.`
+    : "";
 }
 
 function showSlider(id, values, value, text) {
@@ -32,7 +62,7 @@ function startForm() {
   const groups = new Map();
   for (const key of listQuantities()) {
     const group = groupOf(key.split("|")[0]);
-    if (!groups.has(group)) groups.set(group, make("optgroup", { label: GROUPS[group] }));
+    if (!groups.has(group)) groups.set(group, make("optgroup", { label: group }));
     groups.get(group).append(make("option", { value: key }, nameQuantity(key)));
   }
   quantity.replaceChildren(...groups.values());

@@ -1,13 +1,23 @@
 // The numbers of the chosen condition: a few cards, then all of them, as they are in summary.csv.
 
-const CARDS = [
-  "delta_p_A|macro",
-  "log_ratio_A|macro",
-  "increase_to_answer_A|macro",
-  "increase_all|macro",
-  "kl_per_token|macro",
-  "logit_diff_change|macro",
-];
+import { meta } from "./blocks.js";
+import { make, plainText } from "./nodes.js";
+import { change, chosen, countPrompts, findRow, listQuantities, onChange, readNumber, state, summary } from "./state.js";
+import {
+  GROUPS,
+  ROUNDING,
+  WEIGHTINGS,
+  decimalsOf,
+  groupOf,
+  isSigned,
+  label,
+  meaning,
+  nameQuantity,
+  write,
+  writeMultiplier,
+  writeQuantity,
+} from "./words.js";
+
 const EXTRA = [
   ["se", "Std. error"],
   ["boot_low", "Bootstrap-t low"],
@@ -28,62 +38,58 @@ const EXTRA = [
   ["fixed_se", "Std. error, these prompts"],
 ];
 
-function describeCondition() {
+export function describeCondition() {
   const { name, layer, multiplier } = chosen();
   return `${plainText(name)}, layer ${layer}, multiplier ${writeMultiplier(multiplier)}`;
 }
 
-function drawNumbers() {
+export function drawNumbers() {
   document.getElementById("numbers-where").textContent = describeCondition();
   drawCards();
   drawTable();
 }
 
 function drawCards() {
-  const cards = CARDS.map((key) => [key, findRow(state.condition, key)])
+  const cards = meta.cards
+    .map((quantity) => [quantity, findRow(state.condition, `${quantity}|macro`)])
     .filter(([, row]) => row !== undefined)
     .slice(0, 5)
-    .map(([key, row]) => {
-      const [quantity] = key.split("|");
-      const unit = summary.word("unit", row);
-      const [low, high] = [readNumber(row, "low"), readNumber(row, "high")];
-      const value = make(
-        "p",
-        { class: "value" },
-        writeQuantity(readNumber(row), quantity, unit),
-        make("span", { class: "unit" }, unit),
-      );
-      const inside = Number.isFinite(low)
-        ? `${writeQuantity(low, quantity, unit)} to ${writeQuantity(high, quantity, unit)}`
-        : "no interval";
-      return make(
-        "div",
-        { class: "card", title: meaning(quantity) },
-        make("h3", {}, label(quantity)),
-        value,
-        make("p", { class: "inside" }, inside),
-      );
-    });
+    .map(([quantity, row]) => drawCard(quantity, row));
   const trust = drawTrust();
   document.getElementById("cards").replaceChildren(...cards, ...(trust ? [trust] : []));
 }
 
+/** One number of all prompts with its interval; where there is a held-out half, its own number stands below. */
+function drawCard(quantity, row) {
+  const held = summary.held.get(`${state.condition}|${quantity}|macro`);
+  const say = (place, ends = ["low", "high"]) => ends.map((end) => writeQuantity(readNumber(place, end), quantity));
+  const inside = (place) => (Number.isFinite(readNumber(place, "low")) ? say(place).join(" to ") : "no interval");
+  const small = (...words) => make("p", { class: "inside" }, ...words);
+  return make(
+    "div",
+    { class: "card", title: meaning(quantity) },
+    make("h3", {}, label(quantity)),
+    make("p", { class: "value" }, ...say(row, ["value"]), make("span", { class: "unit" }, summary.columns.unit[row])),
+    small(inside(row)),
+    small(`mean over ${countPrompts(row)}`),
+    held === undefined ? null : small(`${countPrompts(held)}: ${say(held, ["value"])}, ${inside(held)}`),
+  );
+}
+
 /** The shares of prompts by trust, as one bar and in words. */
 function drawTrust() {
-  const shares = ["certified", "green", "red"].map((name) => [
-    name,
-    readNumber(findRow(state.condition, `share_${name}|macro`)),
-  ]);
-  if (!shares.some(([, share]) => Number.isFinite(share))) return null;
+  const shares = meta.trust.map(([name, quantity]) => [name, findRow(state.condition, `${quantity}|macro`)]);
+  const [, known] = shares.find(([, row]) => Number.isFinite(readNumber(row))) ?? [];
+  if (known === undefined) return null;
   const bar = make("div", { class: "trust", "aria-hidden": "true" });
-  for (const [name, share] of shares) {
+  const there = shares.filter(([, row]) => readNumber(row) > 0);
+  for (const [name, row] of there) {
     const part = make("span", { class: name });
-    part.style.flexGrow = Number.isFinite(share) ? share : 0;
+    part.style.flexGrow = readNumber(row);
     bar.append(part);
   }
-  const words = shares
-    .filter(([, share]) => share > 0)
-    .map(([name, share]) => `${Math.round(100 * share)} % ${name}`)
+  const words = there
+    .map(([name, row]) => `${write(100 * readNumber(row), { decimals: 0 })} % ${name}`)
     .join(", ");
   return make(
     "div",
@@ -91,10 +97,12 @@ function drawTrust() {
     make("h3", {}, "Trust"),
     bar,
     make("p", { class: "inside" }, words),
+    make("p", { class: "inside" }, `of ${countPrompts(known)}`),
   );
 }
 
-const openGroups = new Set(["The effect", "Probability of the answer", "Without steering"]);
+const UNSTEERED = "Without steering";
+const openGroups = new Set([...GROUPS.slice(0, 2), UNSTEERED]);
 
 function drawTable() {
   const wanted = document.getElementById("quantity-filter").value.trim().toLowerCase();
@@ -125,7 +133,7 @@ function drawTable() {
   for (const { key, row, held, unsteered } of listRows()) {
     const [quantity] = key.split("|");
     if (wanted && !`${quantity} ${nameQuantity(key)}`.toLowerCase().includes(wanted)) continue;
-    const name = unsteered ? "Without steering" : held ? HELD : GROUPS[groupOf(quantity)];
+    const name = unsteered ? UNSTEERED : held ? HELD : groupOf(quantity);
     const open = Boolean(wanted) || openGroups.has(name);
     if (name !== group) {
       group = name;
@@ -158,7 +166,7 @@ function listRows() {
     keys.map((key) => ({ key, row: map.get(`${condition}|${key}`), ...kind })).filter(({ row }) => row !== undefined);
   return [
     ...rows(summary.row, listQuantities(), state.condition, {}),
-    ...rows(summary.other, listQuantities(), state.condition, { held: true }),
+    ...rows(summary.held, listQuantities(), state.condition, { held: true }),
     ...rows(summary.row, listQuantities(true), -1, { unsteered: true }),
   ];
 }
@@ -176,8 +184,7 @@ function drawGroup(name, open) {
 
 function drawRow(key, row, { held, unsteered, extra }) {
   const [quantity, weighting] = key.split("|");
-  const unit = summary.word("unit", row);
-  const show = (column) => writeQuantity(readNumber(row, column), quantity, unit, state.exact);
+  const show = (column) => writeQuantity(readNumber(row, column), quantity, state.exact);
   const numbers = ["value", "low", "high"].map((column) =>
     make("td", { class: "number", "data-column": column }, show(column)),
   );
@@ -187,8 +194,8 @@ function drawRow(key, row, { held, unsteered, extra }) {
   const more = extra.map(([column]) => {
     const value = readNumber(row, column);
     const inUnit = !column.startsWith("p_") && column !== "selection_frequency";
-    const decimals = inUnit && unit === "pp" ? 2 : 3;
-    const sign = inUnit && !column.endsWith("se") && !UNSIGNED.test(quantity);
+    const decimals = inUnit ? Math.max(decimalsOf(quantity), 2) : 3;
+    const sign = inUnit && !column.endsWith("se") && isSigned(quantity);
     const text = write(value, { decimals, sign, exact: state.exact, zero: inUnit ? ROUNDING : 0 });
     return make("td", { class: "number", "data-column": column }, Number.isFinite(value) ? text : "");
   });
@@ -213,7 +220,7 @@ function drawRow(key, row, { held, unsteered, extra }) {
   const method = make(
     "td",
     { class: "method" },
-    Number.isFinite(readNumber(row, "low")) ? summary.word("method", row) : "no interval",
+    Number.isFinite(readNumber(row, "low")) ? summary.columns.method[row] : "no interval",
   );
   return make(
     "tr",
@@ -226,14 +233,14 @@ function drawRow(key, row, { held, unsteered, extra }) {
     },
     name,
     ...numbers,
-    make("td", {}, unit),
+    make("td", {}, summary.columns.unit[row]),
     ...counts,
     method,
     ...more,
   );
 }
 
-function startNumbers() {
+export function startNumbers() {
   for (const id of ["exact", "inference"]) {
     document.getElementById(id).addEventListener("change", (event) => change({ [id]: event.target.checked }));
   }

@@ -1,31 +1,24 @@
 // The prompt picker and the numbers of one prompt.
 
+import { hasBlock, meta, readBlock, unquantise } from "./blocks.js";
+import { make, showText } from "./nodes.js";
+import { change, state } from "./state.js";
+import { decimalsOf, label, meaning, writeCount, writeQuantity } from "./words.js";
+
 const SHOWN_PROMPTS = 300; // options in the list at once; search finds the others
-const NAMES = {
-  n: "Draws",
-  n_unique: "Distinct",
-  n_A: "With the answer",
-  share_A: "Share with the answer",
-  mass: "Mass on both answers",
-  p_A: "P(answer), unsteered",
-};
-let prompts = null; // words, sizes and unsteered numbers
-let promptStarts = null; // first completion of every prompt
-let promptTokens = null; // first token of every prompt
+/** The prompts, once they are read: texts, sizes, unsteered numbers; and where each one's completions and tokens start. */
+export const prompts = { columns: {}, starts: [], tokens: [] };
 let perPrompt = {}; // numbers under the chosen condition
 let listed = []; // prompts in the order shown
+const isBound = (name) => /_(low|high)$/.test(name); // stands beside what it bounds
 
-async function loadPrompts() {
-  prompts = await readBlock("prompts");
-  promptStarts = accumulate(prompts.size);
-  promptTokens = accumulate(prompts.n_tokens);
+export async function loadPrompts() {
+  const columns = await readBlock("prompts");
+  Object.assign(prompts, { columns, starts: accumulate(columns.size), tokens: accumulate(columns.tokens) });
+  const names = [...meta.per_prompt, ...meta.unsteered].filter((name) => !isBound(name));
+  const options = names.map((name) => [name, label(name)]);
   const order = document.getElementById("prompt-order");
-  const columns = Object.keys(meta.per_prompt).map((name) => [`steered|${name}`, label(name)]);
-  const fixed = Object.keys(meta.unsteered)
-    .filter((name) => NAMES[name])
-    .map((name) => [`unsteered|${name}`, NAMES[name]]);
-  for (const [value, text] of [["file", "as asked"], ...columns, ...fixed])
-    order.append(make("option", { value }, text));
+  order.append(...[["", "as asked"], ...options].map(([value, text]) => make("option", { value }, text)));
 }
 
 function accumulate(sizes) {
@@ -36,32 +29,28 @@ function accumulate(sizes) {
 
 /** A prompt's number under the chosen condition, or the unsteered one. */
 function readPrompt(prompt, name) {
-  if (name in meta.per_prompt)
-    return perPrompt[name] ? unquantise(perPrompt[name][prompt], meta.per_prompt[name]) : NaN;
-  return prompts[name] ? unquantise(prompts[name][prompt], meta.unsteered[name]) : NaN;
+  const column = (meta.per_prompt.includes(name) ? perPrompt : prompts.columns)[name];
+  return column ? unquantise(column[prompt], decimalsOf(name)) : NaN;
 }
 
-async function loadPerPrompt() {
+export async function loadPerPrompt() {
   const name = `prompts:${state.condition}`;
   perPrompt = hasBlock(name) ? await readBlock(name) : {};
 }
 
-function drawPromptList() {
+export function drawPromptList() {
   const wanted = document.getElementById("prompt-search").value.trim().toLowerCase();
-  const [kind, column] = document.getElementById("prompt-order").value.split("|");
-  const { id, text } = prompts.words;
+  const column = document.getElementById("prompt-order").value;
+  const { id, text } = prompts.columns;
   listed = Array.from(id.keys()).filter(
     (i) => !wanted || id[i].toLowerCase().includes(wanted) || text[i].toLowerCase().includes(wanted),
   );
-  if (kind !== "file") {
+  if (column) {
     const value = Float64Array.from(id, (_, i) => readPrompt(i, column));
     listed.sort((a, b) => compare(value[b], value[a]) || a - b);
   }
   const options = listed.slice(0, SHOWN_PROMPTS).map((i) => {
-    const number =
-      kind === "file"
-        ? ""
-        : write(readPrompt(i, column), { sign: !UNSIGNED.test(column), decimals: decimalsOf(column) });
+    const number = column ? writeQuantity(readPrompt(i, column), column) : "";
     const words = make("bdi", { class: "words" }, ...showText(text[i].replace(/\s+/g, " ").slice(0, 90)));
     return make(
       "div",
@@ -80,12 +69,10 @@ function drawPromptList() {
 }
 
 /** Descending order's comparison; what is undefined goes last. */
-function compare(a, b) {
+export function compare(a, b) {
   if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) ? (Number.isNaN(b) ? 0 : -1) : 1;
   return a - b;
 }
-
-const decimalsOf = (name) => meta.per_prompt[name] ?? meta.unsteered[name] ?? 3;
 
 function markPrompt() {
   const list = document.getElementById("prompt-list");
@@ -101,19 +88,19 @@ function markPrompt() {
 }
 
 /** Go some prompts on in the order shown. */
-function walk(steps) {
+export function walk(steps) {
   const here = listed.indexOf(state.prompt);
   const to = listed[Math.max(0, Math.min(listed.length - 1, here < 0 ? 0 : here + steps))];
   if (to !== undefined) change({ prompt: to });
 }
 
-function drawPrompt() {
+export function drawPrompt() {
   const i = state.prompt;
   const place = listed.indexOf(i);
   document.getElementById("prompt-place").textContent =
-    `${writeCount((place < 0 ? i : place) + 1)} of ${writeCount(listed.length || prompts.words.id.length)}`;
-  document.getElementById("prompt-id").replaceChildren(...showText(prompts.words.id[i]));
-  document.getElementById("prompt-body").replaceChildren(...showText(prompts.words.text[i], { breaks: false }));
+    `${writeCount((place < 0 ? i : place) + 1)} of ${writeCount(listed.length || prompts.columns.id.length)}`;
+  document.getElementById("prompt-id").replaceChildren(...showText(prompts.columns.id[i]));
+  document.getElementById("prompt-body").replaceChildren(...showText(prompts.columns.text[i], { breaks: false }));
   document.getElementById("prompt-numbers").replaceChildren(...listPromptNumbers(i));
 }
 
@@ -128,31 +115,29 @@ function listPromptNumbers(i) {
         make("dd", {}, ...shown.filter(Boolean)),
       ),
     );
-  const text = (name) => write(readPrompt(i, name), { decimals: decimalsOf(name), sign: !UNSIGNED.test(name) });
-  const addNumber = (name, words, note) => {
+  const text = (name) => writeQuantity(readPrompt(i, name), name);
+  const addNumber = (name) => {
     const bounded = Number.isFinite(readPrompt(i, `${name}_low`));
     const bounds = bounded ? `[${text(`${name}_low`)}, ${text(`${name}_high`)}]` : "";
     add(
-      words,
+      label(name),
       name,
-      note,
+      meaning(name),
       text(name),
       bounded ? make("span", { class: "bounds", title: "proven bounds" }, bounds) : null,
     );
   };
-  const { matching } = prompts.words;
+  const { matching } = prompts.columns;
   if (matching[i]) add("Matching answer", "matching", "", make("bdi", {}, ...showText(matching[i])));
-  for (const name of Object.keys(NAMES)) if (name in meta.unsteered) addNumber(name, NAMES[name], "without steering");
-  const trust = meta.trust[perPrompt.trust?.[i]];
+  for (const name of meta.unsteered) if (!isBound(name)) addNumber(name);
+  const trust = perPrompt.trust?.[i];
   const note = "How far the steered probability can be trusted";
   if (trust) add("Trust", "trust", note, make("span", { class: `badge ${trust}` }, trust));
-  for (const name of Object.keys(meta.per_prompt)) {
-    if (!/_(low|high)$/.test(name)) addNumber(name, label(name), meaning(name));
-  }
+  for (const name of meta.per_prompt) if (!isBound(name)) addNumber(name);
   return facts;
 }
 
-function startPrompts() {
+export function startPrompts() {
   const list = document.getElementById("prompt-list");
   list.addEventListener("click", (event) => {
     const option = event.target.closest("[data-prompt]");

@@ -1,7 +1,10 @@
 // The diverging colour scale: the square root of the value, from blue (down) over nothing to orange (up).
 
+import { make } from "./nodes.js";
+import { ROUNDING, minus } from "./words.js";
+
 /** A limit for the scale: the quantile of the absolute values, rounded up to a round number. */
-function findLimit(values, quantile) {
+export function findLimit(values, quantile) {
   const sizes = Array.from(values, Math.abs)
     .filter((value) => Number.isFinite(value) && value > ROUNDING)
     .sort((a, b) => a - b);
@@ -12,7 +15,7 @@ function findLimit(values, quantile) {
 }
 
 /** Colour a node by a value; its text keeps the page's ink, which is readable on both ends. */
-function paint(node, value, limit) {
+export function paint(node, value, limit) {
   node.classList.remove("up", "down");
   if (!Number.isFinite(value) || Math.abs(value) < ROUNDING) return;
   node.classList.add(value > 0 ? "up" : "down");
@@ -20,7 +23,7 @@ function paint(node, value, limit) {
 }
 
 /** The legend: the scale as a row of swatches with numbers below. */
-function drawLegend(place, limit, unit, { both = true, note = "" } = {}) {
+export function drawLegend(place, limit, unit, { both = true, note = "" } = {}) {
   const steps = both ? [-1, -0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1] : [0, 0.25, 0.5, 0.75, 1];
   const bar = make("div", {
     class: "bar",
@@ -42,7 +45,7 @@ function drawLegend(place, limit, unit, { both = true, note = "" } = {}) {
 }
 
 /** Round numbers that cover a range, for an axis. */
-function findTicks(low, high, count = 5) {
+export function findTicks(low, high, count = 5) {
   const rough = (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((s) => s * power).find((s) => s >= rough);

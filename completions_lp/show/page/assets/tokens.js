@@ -1,5 +1,9 @@
 // A completion's text in pieces: each token coloured by its log-prob increase, the answer's outlined.
 
+import { make, showText } from "./nodes.js";
+import { paint } from "./scales.js";
+import { write } from "./words.js";
+
 const segmenter = Intl.Segmenter ? new Intl.Segmenter(undefined, { granularity: "grapheme" }) : null;
 
 /**
@@ -33,7 +37,7 @@ function cutPieces(text, ends) {
 const partOf = (token, answer) => (answer < 0 ? "" : token < answer ? "before" : token === answer ? "at" : "after");
 
 /** The text of a completion with its tokens coloured. `values` holds one increase per token. */
-function drawTokens(completion, values, limit, under) {
+export function drawTokens(completion, values, limit, under) {
   const { text, ends, answer, ids, logprobs } = completion;
   const line = make("p", { class: `text tokens${under ? " under" : ""}`, dir: "auto" });
   for (const { start, end, first, last } of cutPieces(text, ends)) {
@@ -64,18 +68,17 @@ function drawTokens(completion, values, limit, under) {
 const writeBelow = (value) => write(value, { decimals: Math.abs(value) < 0.0095 && value !== 0 ? 3 : 2, sign: true });
 
 /** The text in up to three parts, each coloured as a whole: where the increases of single tokens are not stored. */
-function drawParts(completion, parts, limit, under) {
+export function drawParts(completion, parts, limit, under) {
   const { text, ends, answer } = completion;
   const line = make("p", { class: `text parts${under ? " under" : ""}`, dir: "auto" });
   const at = answer < 0 ? null : cutPieces(text, ends).find((piece) => answer >= piece.first && answer <= piece.last);
-  const single = !at || !meta.has_cuts; // nothing says where the answer's token stands in the text
-  const cuts = single
-    ? [["", 0, text.length, parts.increase]]
-    : [
+  const cuts = at
+    ? [
         ["before", 0, at.start, parts.before],
         ["at", at.start, at.end, parts.at],
         ["after", at.end, text.length, parts.after],
-      ];
+      ]
+    : [["", 0, text.length, parts.increase]];
   for (const [part, start, end, value] of cuts) {
     if (end <= start && !(part === "" && text === "")) continue;
     const shown = showText(text.slice(start, end));
@@ -95,7 +98,7 @@ function drawParts(completion, parts, limit, under) {
 }
 
 /** The tokens as a table: everything that colour and tooltip say, in words and numbers. */
-function drawTokenTable(completion, values) {
+export function drawTokenTable(completion, values) {
   const { text, ends, answer, ids, logprobs } = completion;
   const heads = ["Token", "Text", "Id", "Log prob", ...(values ? ["Increase"] : []), "Part"];
   const table = make(

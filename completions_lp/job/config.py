@@ -202,6 +202,18 @@ def make_config(values: Mapping[str, Any]) -> Config:
         raise InputError(_explain(error.errors(), from_json(text))) from None
 
 
+def merge_sections(config: Config, sections: Mapping[str, Mapping[str, Any]]) -> Config:
+    """A configuration with other values for some keys, given by section.
+
+    Raises:
+        InputError: A key is unknown or has a wrong value.
+    """
+    values = dump_config(config)
+    for name, section in sections.items():
+        values[name] = {**values.get(name, {}), **dict(section)}
+    return make_config(values)
+
+
 def dump_config(config: Config) -> dict[str, Any]:
     """Nested dictionaries that ``make_config`` takes back."""
     return config.model_dump()

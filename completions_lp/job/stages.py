@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,6 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from completions_lp import store
+from completions_lp.job.config import EMBEDDED, Config, dump_config, load_config, make_config, merge_sections
+from completions_lp.job.machine import describe_machine, list_versions, read_peak, reset_peak
+from completions_lp.job.provenance import check_earlier, check_model, describe_stage, join_names, list_stale
+from completions_lp.job.results import finish_report, load
+from completions_lp.job.validation import validate_cells
 from completions_lp.model import Model, Usage, check_conditions, load_model
 from completions_lp.plan.validation import Validation, choose_cells, pick_cells
 from completions_lp.prompts import first_difference, load_pairs, load_prompts
@@ -26,11 +31,6 @@ from completions_lp.records import (
     pick_letters,
 )
 from completions_lp.report.best import pick_best
-from completions_lp.run.config import Config, dump_config, make_config
-from completions_lp.run.machine import describe_machine, list_versions, read_peak, reset_peak
-from completions_lp.run.provenance import check_earlier, check_model, describe_stage, join_names, list_stale
-from completions_lp.run.results import finish_report, load
-from completions_lp.run.validation import validate_cells
 from completions_lp.sample.draws import check_context, sample_completions
 from completions_lp.score.choices import read_choices
 from completions_lp.score.parts import score_completions
@@ -39,6 +39,38 @@ from completions_lp.score.topup import top_up
 from completions_lp.steer.conditions import make_conditions
 from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
 from completions_lp.steer.vectors import average_differences, check_pairs, describe_source, read_differences
+
+
+def run(
+    config: str | Path | Config | None = None,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    tokens: bool = False,
+    progress: bool = True,
+    **sections: Mapping[str, Any],
+) -> Report:
+    """The whole job: vectors, completions, scores and the report.
+
+    Args:
+        config: A TOML file or a configuration; by default the run of the embedded model.
+        out: A run directory to write; by default nothing is written, and the report holds everything but the vectors.
+        overwrite: Replace a run that ``out`` already holds.
+        tokens: Keep every condition in ``tokens.parquet``, not only a few.
+        progress: Show progress bars.
+        sections: Keys of the configuration to override, by section: ``sampling={"n": 50}``.
+
+    Returns:
+        The report: means over prompts with their intervals, in nats and percentage points.
+
+    Raises:
+        InputError: Something in the configuration or the input is wrong, or ``out`` already holds a run.
+    """
+    base = config if isinstance(config, Config) else load_config(config or EMBEDDED)
+    whole = merge_sections(base, sections)
+    if out is not None and (Path(out) / "run.json").exists() and not overwrite:
+        raise InputError(f"{out} already holds a run; give another out, or overwrite=True to replace it")
+    return Run(whole, out, options=Options(tokens=tokens, progress=progress, fresh=overwrite)).all()
 
 
 @dataclass(frozen=True)
@@ -162,7 +194,9 @@ class Run:
 
     def report(self, scores: Scores, choices: Choices, vectors: Sequence[SteeringVector]) -> Report:
         """Stage 4: the numbers of the paper. From the stored tables alone: ``results.make_report``."""
-        return finish_report(self.config, self.info, scores, choices, vectors, folder=self.folder)
+        report = finish_report(self.config, self.info, scores, choices, vectors, folder=self.folder)
+        self.info = dict(report.info)
+        return report
 
     def validate(self, *, layers: Sequence[int] = (), multipliers: Sequence[float] = (), draws: int = 50) -> Validation:
         """Draw from the steered model in a few cells of the target vector, beside what the run has estimated there.

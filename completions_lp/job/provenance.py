@@ -1,4 +1,4 @@
-"""What each stage followed: the settings and the weights by which it made its tables, and what a later stage may change.
+"""What each stage followed: settings and weights by which it made its tables, and what a later stage may change.
 
 A stage may run under settings that differ from those of later stages, whose tables then go, but not from those that an
 earlier stage has followed: its tables would be reported under settings that did not make them.

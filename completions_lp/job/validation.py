@@ -27,7 +27,7 @@ def validate_cells(
     memory_budget: float | None = None,
     progress: bool = True,
 ) -> Validation:
-    """Draw from the steered model itself and count the target, beside what was estimated (STATISTICS P11).
+    """Draw from the steered model itself and count the target, beside what was estimated (numbers.md P11).
 
     Args:
         model: The model.

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from completions_lp import store
+from completions_lp.job.config import Config, dump_config, make_config
+from completions_lp.job.provenance import check_earlier
 from completions_lp.records import Choices, InputError, Report, Scores, SteeringVector, VectorQuality
 from completions_lp.report import summarize
-from completions_lp.run.config import Config, dump_config, make_config
-from completions_lp.run.provenance import check_earlier
 from completions_lp.show.figures import GALLERY, check_names
-from completions_lp.show.page import write_page
+from completions_lp.show.page import Figure, make_page, name_run
 from completions_lp.show.text import format_latex, format_report
 
 
@@ -65,12 +65,12 @@ def finish_report(
     start = time.perf_counter()
     report = summarize(scores, choices, target=config.label.target, seed=config.sampling.seed)
     quality = next((vector.quality for vector in vectors if vector.kind == "target"), {})
-    report = replace(report, quality=quality, info=info)
+    report = replace(report, tokens=scores.tokens, quality=quality, info=info)
     return report if folder is None else _write_report(report, folder, start)
 
 
 def save(report: Report, folder: str | Path) -> Path:
-    """Write a report into a new run directory, with the completions and scores behind it, so that ``load`` gives it back.
+    """Write a report into a new run directory, with completions and scores, so that ``load`` gives it back.
 
     Vectors are not part of a report: ``vectors/`` stays empty, and the ``score`` stage cannot be run again from there.
 
@@ -107,13 +107,14 @@ def _write_report(report: Report, folder: Path, start: float) -> Report:
     """Write everything that is made of a report, ``run.json`` last but for the page."""
     info: dict[str, Any] = {**report.info}
     store.drop_stages(folder, ["report"])
-    store.write_report(folder, report, format_report(report, title=_name_run(info), quality=report.quality))
+    store.write_report(folder, report, format_report(report, title=name_run(info), quality=report.quality))
     info["timings"] = {**info.get("timings", {}), "report": round(time.perf_counter() - start, 3)}
     info |= {"checks": dict(report.checks), "warnings": list(report.warnings), "errors": list(report.errors)}
     info["best"] = None if report.best is None else _list_fields(report)
     store.write_info(folder, info)
-    write_page(folder)
-    return replace(report, info=info)
+    report = replace(report, info=info)
+    write_page(folder, report)
+    return report
 
 
 def _list_fields(report: Report) -> dict[str, Any]:
@@ -121,12 +122,6 @@ def _list_fields(report: Report) -> dict[str, Any]:
     assert report.best is not None  # noqa: S101  asked for only where there is one
     fields = asdict(report.best)
     return {**fields.pop("condition"), **fields}
-
-
-def _name_run(info: Mapping[str, Any]) -> str:
-    config = info.get("config", {})
-    names = (config.get("model", {}).get("name", "model"), config.get("prompts", {}).get("path", "prompts"))
-    return f"{Path(names[0]).name}: {Path(names[1]).stem}"
 
 
 def draw_figures(folder: str | Path, *, names: Sequence[str] = ()) -> list[Path]:
@@ -148,13 +143,33 @@ def draw_figures(folder: str | Path, *, names: Sequence[str] = ()) -> list[Path]
     validation = store.read_validation(folder)
     drawn = []
     for name in names or GALLERY:
-        options = {"validation": validation} if name == "diagnostics" else {}
-        entry = GALLERY[name]
-        figure, table = entry.plot(report, **options), entry.tabulate(report, **options)
-        drawn.append(store.write_figure(folder / "figures", name, figure, table, entry.caption(report, **options)))
+        view = GALLERY[name](report, **({"validation": validation} if name == "diagnostics" else {}))
+        drawn.append(view.save(folder / "figures" / name))
     store.write_text(folder / "figures" / "table.tex", format_latex(report))
-    write_page(folder)
+    write_page(folder, report)
     return drawn
+
+
+def write_page(folder: str | Path, report: Report | None = None) -> Path:
+    """Write ``report.html`` with what the run directory holds, the figures in its ``figures/`` included.
+
+    Args:
+        folder: The run directory.
+        report: Its report, where it is at hand; else it is made from the stored tables.
+
+    Raises:
+        InputError: It is not a run directory, or a stage is missing.
+    """
+    folder = Path(folder)
+    report = report or load(folder)
+    completions = None if report.increases is None else report.increases.completions
+    tokens = report.tokens
+    if tokens is None and completions is not None:
+        tokens = store.read_token_increases(folder, completions)
+    figures = [Figure(*found) for found in store.read_figures(folder)]
+    path = folder / "report.html"
+    store.write_text(path, make_page(report, report.info, figures=figures, tokens=tokens))
+    return path
 
 
 def _read_quality(folder: Path) -> Mapping[int, VectorQuality]:

@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from completions_lp.job.config import EMBEDDED, Config, dump_config, is_local, load_config, make_config
 from completions_lp.records import InputError
-from completions_lp.run.config import EMBEDDED, Config, dump_config, is_local, load_config, make_config
 from completions_lp.store import read_info
 
 

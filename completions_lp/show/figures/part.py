@@ -1,0 +1,198 @@
+"""Which rows and columns of a Report a figure shows: those at the same positions, and the cell that it is about."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from completions_lp.quantities import SWEPT, find_quantity
+from completions_lp.records import Condition, Estimate, InputError, Kind, Positions, Report, ReportRow
+from completions_lp.report.best import find_primary, pick_best
+from completions_lp.show.figures.view import Table
+from completions_lp.show.figures.words import describe, name_answer, name_cell, name_target, say_target
+
+RED_SHARE = 0.1
+"""More red prompts than this, and a cell is drawn as one not to be trusted."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The condition that a figure of one cell shows, and how it came to be this one."""
+
+    condition: Condition
+    reason: str = ""
+    """For the caption, in brackets; empty where the caller named the cell."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What of a report may stand side by side: all that steers at the same positions, and the unsteered model."""
+
+    report: Report
+    """Cut down to it."""
+    note: str = ""
+    """For the caption, where the report has other positions, too."""
+
+    @classmethod
+    def of(cls, report: Report, positions: Positions | None = None) -> "Part":
+        """The part at these positions; by default those of the report's best cell, or else the first that it has.
+
+        Raises:
+            InputError: The report has no such positions.
+        """
+        known = list(dict.fromkeys(row.condition.positions for row in report.rows if row.condition.kind != "baseline"))
+        if positions is not None and positions not in known:
+            raise InputError(f"no positions {positions!r} in this report; it has {', '.join(known) or 'none'}")
+        if len(known) < 2:
+            return cls(report)
+        chosen = positions or (report.best.condition.positions if report.best else known[0])
+        columns = {name: np.asarray(values) for name, values in report.prompts.items()}
+        keep = columns["positions"] == chosen if columns else None
+        cut = replace(
+            report,
+            rows=tuple(r for r in report.rows if r.condition.kind == "baseline" or r.condition.positions == chosen),
+            prompts={name: values[keep] for name, values in columns.items()},
+            profile=tuple(row for row in report.profile if row.condition.positions == chosen),
+            slopes=tuple(slope for slope in report.slopes if slope.positions == chosen),
+        )
+        others = ", ".join(name for name in known if name != chosen)
+        return cls(cut, f"Steered at the positions “{chosen}”; the report also has “{others}”.")
+
+    @property
+    def target(self) -> str:
+        """The target answer as it stands in words like P(A)."""
+        return name_target(self.report.target)
+
+    @property
+    def answer(self) -> str:
+        """The target answer, as it is said to be given."""
+        return name_answer(self.report.target)
+
+    @cached_property
+    def red(self) -> frozenset[Condition]:
+        """The cells in which more than a tenth of the prompts are red."""
+        rows = self.by_condition("share_red")
+        return frozenset(c for c, row in rows.items() if row.estimate.value > RED_SHARE)
+
+    def any_red(self, conditions: Iterable[Condition]) -> bool:
+        """Whether one of these cells is not to be trusted."""
+        return not self.red.isdisjoint(conditions)
+
+    def select(self, quantity: str, *, kind: Kind = "target", vector: str | None = None) -> list[ReportRow]:
+        """Macro rows of one quantity with steering, for one vector (the first of its kind), by layer and multiplier."""
+        rows = [row for row in self.report.table(quantity, kind=kind) if row.condition.multiplier != 0]
+        names = [row.condition.vector for row in rows]
+        if vector is not None and rows and vector not in names:
+            raise InputError(f"no {kind} vector {vector!r} in this report; it has {', '.join(sorted(set(names))[:5])}")
+        chosen = [row for row in rows if row.condition.vector == (vector or names[0])]
+        return sorted(chosen, key=lambda row: (row.condition.layer, row.condition.multiplier))
+
+    def by_condition(self, quantity: str, *, kind: Kind | None = None) -> dict[Condition, ReportRow]:
+        """Macro rows of one quantity, by condition."""
+        return {row.condition: row for row in self.report.table(quantity, kind=kind)}
+
+    def at_layer(self, quantity: str, cell: Cell | None) -> list[ReportRow]:
+        """Macro rows of one quantity over the multipliers of a cell's layer."""
+        layer = None if cell is None else cell.condition.layer
+        return [row for row in self.select(quantity) if row.condition.layer == layer]
+
+    def prompts(self, cell: Cell | Condition | None) -> dict[str, np.ndarray]:
+        """The columns of the per-prompt table for one condition, one entry a prompt; empty where it has none."""
+        condition = cell.condition if isinstance(cell, Cell) else cell
+        columns = {name: np.asarray(values) for name, values in self.report.prompts.items()}
+        if not columns or condition is None:
+            return {}
+        keep = np.ones(len(columns["layer"]), dtype=bool)
+        for name in ("layer", "multiplier", "vector"):
+            keep &= columns[name] == getattr(condition, name)
+        return {name: values[keep] for name, values in columns.items()}
+
+    def pick_quantity(self, asked: str | None = None) -> str:
+        """The quantity asked for, or the first swept one that the report has: P(A) needs measures.
+
+        Raises:
+            InputError: There is no quantity of this name, in this or any report.
+        """
+        if asked is not None:
+            return find_quantity(asked).name
+        return next((name for name in SWEPT if self.select(name)), SWEPT[0])
+
+    def pick_cell(self, *, layer: int | None = None, multiplier: float | None = None) -> Cell | None:
+        """The report's best cell, or the one asked for: of the cells of one layer, the best of these.
+
+        Returns:
+            None for a report without steering.
+
+        Raises:
+            InputError: There is no such layer or multiplier.
+        """
+        rows = self.select(find_primary(self.report))
+        if not rows:
+            return None
+        asked = [r for r in rows if layer in (None, r.condition.layer) and multiplier in (None, r.condition.multiplier)]
+        if asked and (len(asked) == 1 or not any(np.isfinite(row.estimate.value) for row in asked)):
+            return Cell(asked[0].condition)
+        layers, multipliers = [] if layer is None else [layer], [] if multiplier is None else [multiplier]
+        best = pick_best(self.report, layers=layers, multipliers=multipliers)
+        if best.held_out:
+            return Cell(best.condition, "chosen on the other half of the prompts")
+        most = "smallest" if all(row.condition.multiplier < 0 for row in asked) else "largest"
+        return Cell(best.condition, f"the {most} {self.say(best.quantity)} of {best.n_cells} cells, and chosen for it")
+
+    def title(self, cell: Cell | None) -> str | None:
+        """The title of a figure of one cell, with a warning where its P(A) is not to be trusted."""
+        if cell is None:
+            return None
+        return name_cell(cell.condition) + (", over 10 % red" if cell.condition in self.red else "")
+
+    def count_directions(self, kind: Kind = "random") -> int:
+        """How many vectors of a kind the report has."""
+        return len({row.condition.vector for row in self.report.rows if row.condition.kind == kind})
+
+    def label(self, quantity: str, unit: str) -> str:
+        """The label of an axis: the quantity in words and its unit."""
+        return f"{describe(quantity, self.report.target)} ({unit})"
+
+    def say(self, quantity: str) -> str:
+        """A quantity in words, on one line."""
+        return describe(quantity, self.report.target).replace("\n", " ")
+
+    def finish(self, sentences: Iterable[str]) -> str:
+        """A caption: these sentences, what the target is, and which positions where there are several."""
+        last = (say_target(self.report.target), self.note)
+        return " ".join([sentence for sentence in (*sentences, *last) if sentence])
+
+
+def stack_ends(estimates: Sequence[Estimate]) -> Float[np.ndarray, "2 cell"]:
+    """Lower and upper ends of the intervals; NaN where there is none."""
+    ends = [(np.nan, np.nan) if e.low is None or e.high is None else (e.low, e.high) for e in estimates]
+    return np.array(ends, dtype=float).reshape(-1, 2).T
+
+
+def tidy_rows(rows: Iterable[ReportRow], **extra: Any) -> Table:
+    """Rows of a report as a tidy table; a missing interval stays None."""
+    names = ("vector", "kind", "layer", "multiplier")
+    return [
+        {
+            **{name: getattr(row.condition, name) for name in names},
+            **{"quantity": row.quantity, "weighting": row.weighting},
+            **tidy_estimate(row.estimate),
+            **extra,
+        }
+        for row in rows
+    ]
+
+
+def tidy_cell(cell: Cell) -> dict[str, Any]:
+    """The columns that say which cell a row is of."""
+    return {name: getattr(cell.condition, name) for name in ("vector", "layer", "multiplier")}
+
+
+def tidy_estimate(estimate: Estimate) -> dict[str, Any]:
+    """The columns of one number."""
+    names = ("value", "low", "high", "level", "unit", "method")
+    columns = {name: getattr(estimate, name) for name in names}
+    return {**columns, "n_prompts": estimate.n, "n_clusters": estimate.n_clusters}

@@ -1,0 +1,73 @@
+"""What every figure is: an object that picked its numbers once, and draws, tabulates and describes them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from completions_lp.show.figures.page import STYLE, Page, Panels, Sheet, fit_labels, open_axes
+from completions_lp.store import write_figure
+
+Table = list[dict[str, Any]]
+"""The tidy rows behind a figure, one dictionary a row."""
+
+
+class View(ABC):
+    """One figure. Its ``of`` picks what is shown; the drawing, the rows and the caption follow from that alone."""
+
+    def draw(self, axes: Panels | None = None) -> Figure:
+        """Draw on a new page, or on axes of the caller's.
+
+        Settings of matplotlib hold inside this function only. Intervals that do not exist are not drawn, and a figure
+        with nothing to draw says so.
+
+        Args:
+            axes: As many axes as the figure has panels; None for a new page.
+
+        Returns:
+            The page, or the figure of the caller's axes.
+
+        Raises:
+            InputError: There is another number of axes than of panels.
+        """
+        with mpl.rc_context(STYLE):
+            figure, panels = open_axes(axes, self._plan(new=axes is None))
+            self._draw(panels, figure if isinstance(figure, Page) and axes is None else None)
+            fit_labels(figure.axes if axes is None else panels)
+            return figure
+
+    def save(self, path: str | Path) -> Path:
+        """Write PATH.pdf and .png, the tidy rows as .csv and the caption as .txt; returns the first."""
+        path = Path(path)
+        return write_figure(path.parent, path.name, self.draw(), self.rows, self.caption)
+
+    @property
+    @abstractmethod
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """The numbers drawn, tidy: a dictionary each, with units; a missing interval is None. Empty without any."""
+
+    @property
+    @abstractmethod
+    def caption(self) -> str:
+        """What is drawn: intervals and their level, prompts, units, what the marks mean."""
+
+    @abstractmethod
+    def _plan(self, *, new: bool) -> Sheet:
+        """The panels needed, on a new page or on the caller's axes."""
+
+    @abstractmethod
+    def _draw(self, panels: list[Axes], page: Page | None) -> None:
+        """Draw on these panels, which are those of a new page or (None) the caller's."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        """The picture, for a notebook."""
+        page = self.draw()
+        assert isinstance(page, Page)  # noqa: S101  without axes it is one
+        return page._repr_png_()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.caption}>"

@@ -1,0 +1,98 @@
+"""What the columns hold that are no quantities of ``quantities.py``: names, conditions, intervals, single tokens."""
+
+from dataclasses import dataclass
+
+TEXT, WHOLE, NUMBER, FLAG, LIST = "text", "whole number", "number", "true or false", "list"
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column holds."""
+
+    kind: str
+    meaning: str
+    unit: str = ""
+
+
+COMMON = {
+    "prompt_id": Column(TEXT, "The prompt's name: its own `id`, or a hash of its text."),
+    "cluster": Column(TEXT, "What is independent; the prompt itself where the file has no `cluster`."),
+    "completion_id": Column(WHOLE, "Counts the distinct completions of a prompt from 0."),
+    "vector": Column(TEXT, "Name of the vector; empty for the unsteered model."),
+    "kind": Column(TEXT, "`target`, `negated`, `random`, `shuffled`, `orthogonal`, or `baseline` (unsteered)."),
+    "layer": Column(WHOLE, "0-based block to whose output the vector is added; −1 for the unsteered model."),
+    "multiplier": Column(NUMBER, "The vector is added this many times."),
+    "positions": Column(TEXT, "`completion`: from the last prompt token on; `all`: the prompt too."),
+    "trust": Column(TEXT, "`certified`, `green` or `red`; empty where the target is not on offer."),
+    "label": Column(TEXT, "The first answer within the window; missing or `none` where there is none."),
+    "answer_index": Column(WHOLE, "0-based index in `token_ids` of the token that completes the answer, or −1."),
+    "count": Column(WHOLE, "How often exactly these tokens were drawn; the weight of the row.", "draws"),
+    "token_ids": Column(LIST, "The exact ids; a generated end-of-sequence token is the last."),
+    "text": Column(TEXT, "Decoded, for people only."),
+    "ended": Column(FLAG, "Whether an end-of-sequence token was generated."),
+}
+CONDITION = ("vector", "kind", "layer", "multiplier", "positions")
+
+ESTIMATE = {
+    "quantity": Column(TEXT, "Which number, see *Quantities* below; its unit is in `unit`."),
+    "weighting": Column(
+        TEXT,
+        "`macro`: mean over prompts; `micro`: pooled over completions; `marginal`: from two means over prompts.",
+    ),
+    "value": Column(NUMBER, "The estimate."),
+    "low": Column(NUMBER, "Lower limit of the interval; missing below 6 clusters."),
+    "high": Column(NUMBER, "Upper limit."),
+    "level": Column(NUMBER, "Coverage of the interval, 0.95.", "share"),
+    "unit": Column(TEXT, "Of value and limits."),
+    "method": Column(TEXT, "How the interval was made, such as `t`, `cluster t`, `bootstrap-t`."),
+    "n_prompts": Column(WHOLE, "Prompts behind the number.", "prompts"),
+    "n_dropped": Column(WHOLE, "Prompts on which it is undefined.", "prompts"),
+    "n_clusters": Column(WHOLE, "Independent units behind the number."),
+    "se": Column(NUMBER, "Standard error over clusters, in the same unit."),
+    "df": Column(NUMBER, "Degrees of freedom of the interval."),
+    "split": Column(
+        TEXT, "`all`: all prompts; `report`: the best cell, on the half of the clusters that did not choose it."
+    ),
+    "fixed_se": Column(NUMBER, "Standard error for just these prompts: sampling noise alone."),
+    "boot_low": Column(NUMBER, "Lower bootstrap-t limit."),
+    "boot_high": Column(NUMBER, "Upper bootstrap-t limit."),
+    "band_low": Column(NUMBER, "Lower limit of the simultaneous band over the cells of the sweep (max-T)."),
+    "band_high": Column(NUMBER, "Its upper limit."),
+    "p_t": Column(NUMBER, "Two-sided p-value of this cell alone, Student's t over clusters."),
+    "p_signflip": Column(NUMBER, "Two-sided p-value of this cell alone, signs of clusters flipped."),
+    "p_holm": Column(NUMBER, "`p_t` after Holm, over the cells of the sweep."),
+    "p_bh": Column(NUMBER, "`p_t` after Benjamini and Hochberg, over the cells of the sweep."),
+    "p_max_t": Column(NUMBER, "p-value adjusted for all cells of the sweep by max-T."),
+    "p_rank": Column(NUMBER, "One-sided rank among the random directions."),
+    "p_predictive": Column(NUMBER, "One-sided t of one new direction against the random directions."),
+    "random_low": Column(NUMBER, "Lower end of the central 95 % of the random directions."),
+    "random_high": Column(NUMBER, "Its upper end."),
+    "random_mean": Column(NUMBER, "Mean of the random directions."),
+    "random_sd": Column(NUMBER, "Their standard deviation."),
+    "p_rank_shuffled": Column(NUMBER, "One-sided rank among the vectors from shuffled labels."),
+    "selection_frequency": Column(NUMBER, "How often this cell is the best when clusters are resampled.", "share"),
+    "offset": Column(WHOLE, "Place relative to the answer's token: 0 is that token, −1 the one before it.", "tokens"),
+    "n_completions": Column(WHOLE, "Draws that have a token there.", "draws"),
+    "below_zero": Column(NUMBER, "Prompts truly steered the wrong way, sampling noise shrunken away.", "share"),
+    "multipliers": Column(LIST, "Through which the line was fitted, 0 among them. Not in the CSV."),
+}
+QUESTION = {
+    "text": Column(TEXT, "The prompt as the model was asked it."),
+    "token_ids": Column(LIST, "Its token ids."),
+    "letters": Column(LIST, "The answers on offer."),
+    "matching": Column(TEXT, "The answer that goes with the behaviour."),
+    "not_matching": Column(TEXT, "The answer that it is compared with."),
+    "cluster": COMMON["cluster"],
+    "answer_format": Column(TEXT, "How the file writes an answer after the prompt."),
+}
+INCREASE = {
+    "increase": "Steered minus unsteered log prob, over all tokens.",
+    "increase_to_answer": "The same through the answer's token; without an answer through the end or the window.",
+    "before_answer": "Its part before the answer's token; NaN without an answer.",
+    "at_answer": "Its part at the answer's token; NaN without an answer.",
+    "after_answer": "Its part after the answer's token; NaN without an answer.",
+}
+MEASURE = {
+    "p_A_answer_only": Column(NUMBER, "P(A) with only the answer's token steered.", "probability"),
+    "p_A_reasoning_only": Column(NUMBER, "P(A) with only the text before the answer steered.", "probability"),
+}

@@ -1,0 +1,285 @@
+"""Write docs/dictionary.md: every table of a run directory, every column, its unit and what it means.
+
+    python docs/dictionary.py
+
+Quantities come from ``quantities.py``, columns that have a schema from the store. A test runs a small job and fails
+where a column is written that is not here, or the page is not what this script writes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from columns import COMMON, CONDITION, ESTIMATE, INCREASE, LIST, MEASURE, NUMBER, QUESTION, TEXT, WHOLE, Column
+
+from completions_lp.quantities import GROUPS, ODD, POOLED, QUANTITIES, TRUST, UNITS, find_quantity
+from completions_lp.records import Increases, Measures, Prompt
+from completions_lp.store import PROFILE, SLOPES, STAGES, SUMMARY
+from completions_lp.store.validation import ESTIMATED
+
+PAGE = Path(__file__).parent / "dictionary.md"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file of the run directory, and its columns."""
+
+    file: str
+    row: str
+    about: str
+    columns: Mapping[str, Column]
+
+
+COUNTS = ("n", "n_unique", "n_A")
+NOT_BY_PROMPT = (
+    *(f"share_{trust}" for trust in TRUST),
+    *(name for name in QUANTITIES if name.startswith("below_zero")),
+)
+
+
+def describe_tables() -> tuple[Table, ...]:
+    """Every table, in the order in which a run writes them."""
+    return (*_describe_texts(), *_describe_scores(), *_describe_report())
+
+
+def _describe_texts() -> tuple[Table, ...]:
+    said = _common("count", "token_ids", "text")
+    answered = _common("ended", "label", "answer_index")
+    return (
+        Table(
+            "questions.parquet",
+            "prompt",
+            "The prompts as asked, so that any stage can be run again alone.",
+            {**_common("prompt_id"), **{f.name: QUESTION[f.name] for f in fields(Prompt) if f.name != "id"}},
+        ),
+        Table(
+            "completions.parquet",
+            "distinct completion",
+            "What the unsteered model said.",
+            {
+                **_common("prompt_id", "cluster", "completion_id"),
+                **said,
+                "pieces": Column(LIST, "The part of the text that each token wrote."),
+                **answered,
+                "logprob": Column(NUMBER, "Unsteered log prob of the whole completion.", "nats"),
+                "token_logprob": Column(LIST, "Unsteered log prob of each token, from the pass that drew it.", "nats"),
+            },
+        ),
+        Table(
+            "steered.parquet",
+            "distinct drawn completion × condition",
+            "What the steered model itself said, where `sampling.top_up` drew it.",
+            {
+                **_common("prompt_id", *CONDITION),
+                **said,
+                **answered,
+                "logprob": Column(NUMBER, "Log prob under the steered model that drew it.", "nats"),
+            },
+        ),
+    )
+
+
+def _describe_scores() -> tuple[Table, ...]:
+    nats = "nats"
+    return (
+        Table(
+            "scores.parquet",
+            "distinct completion × condition",
+            "The log-prob increase of every completion, whole and in parts.",
+            {
+                **_common("prompt_id", "completion_id", *CONDITION),
+                "logprob": Column(NUMBER, "Steered log prob of the whole completion.", nats),
+                **{part: Column(NUMBER, INCREASE[part], nats) for part in Increases.PARTS},
+            },
+        ),
+        Table(
+            "measures.parquet",
+            "prompt × condition",
+            "What single tokens tell about each prompt: P(A), bounds, trust, divergences. What steering does not touch "
+            "is repeated for every condition.",
+            {
+                **_common("prompt_id", *CONDITION),
+                **{name: MEASURE.get(name) or _quantity(name) for name in (*Measures.UNSTEERED, *Measures.STEERED)},
+                **_common("trust"),
+            },
+        ),
+        Table(
+            "profile.parquet",
+            "condition × place",
+            "The mean increase of the tokens by their place relative to the answer's, over completions with the "
+            "target, mean over prompts.",
+            _schema(PROFILE.names),
+        ),
+        Table(
+            "tokens.parquet",
+            "token × condition",
+            "Single tokens, of a few conditions; of all with `--tokens`.",
+            {
+                **_common("prompt_id", "completion_id"),
+                "token": Column(WHOLE, "0-based place in the completion."),
+                "token_id": Column(WHOLE, "The token."),
+                **_common(*CONDITION),
+                "logprob": Column(NUMBER, "Steered log prob of the token.", nats),
+                "increase": Column(NUMBER, "Steered minus unsteered.", nats),
+                "kl": Column(NUMBER, "KL(unsteered ‖ steered) of the next-token distributions.", nats),
+                "kl_reverse": Column(NUMBER, "KL(steered ‖ unsteered) of them.", nats),
+                "entropy": Column(NUMBER, "Entropy of the unsteered next-token distribution.", nats),
+                "answer_logprob": Column(NUMBER, "Steered log prob that this token completes the target.", nats),
+                "answer_baseline": Column(NUMBER, "The same, unsteered.", nats),
+                "other_logprob": Column(NUMBER, "Steered log prob that it completes the other answer.", nats),
+                "other_baseline": Column(NUMBER, "The same, unsteered.", nats),
+            },
+        ),
+        Table(
+            "choices.parquet",
+            "prompt × condition",
+            "The two-choice read-out at the first answer position. The first rows are the unsteered model.",
+            {
+                **_common("prompt_id", *CONDITION),
+                "letter_1": Column(TEXT, "The target answer, or the matching one where the target is not on offer."),
+                "letter_2": Column(TEXT, "The answer that it is compared with."),
+                "logit_diff": Column(NUMBER, "Log prob of `letter_1` minus that of `letter_2`.", nats),
+                "logprob_A": Column(NUMBER, "Log prob of `letter_1`.", nats),
+                "logprob_B": Column(NUMBER, "Log prob of `letter_2`.", nats),
+                "mass": Column(NUMBER, "Probability of the two together.", "probability"),
+            },
+        ),
+        Table(
+            "validation.parquet",
+            "prompt × checked condition",
+            "From `plan --validate`: direct draws of the steered model beside the estimates.",
+            {
+                **_common("prompt_id", "cluster", *CONDITION),
+                "n": Column(WHOLE, "Direct draws.", "draws"),
+                "n_A": Column(WHOLE, "Those that gave the target.", "draws"),
+                "share": Column(NUMBER, "n_A / n.", "probability"),
+                "low": Column(NUMBER, "Lower limit of its interval.", "probability"),
+                "high": Column(NUMBER, "Upper limit.", "probability"),
+                **{name: _quantity(name) for name in ESTIMATED},
+                **_common("trust"),
+            },
+        ),
+    )
+
+
+def _describe_report() -> tuple[Table, ...]:
+    return (
+        Table(
+            "prompts.parquet",
+            "prompt × condition",
+            "Every per-prompt number.",
+            {
+                **_common("prompt_id", "cluster", *CONDITION),
+                **{name: _quantity(name) for name in QUANTITIES if name not in NOT_BY_PROMPT},
+                **_common("trust"),
+            },
+        ),
+        Table(
+            "summary.parquet",
+            "condition × quantity × weighting",
+            "The numbers of the paper; also as `summary.csv`.",
+            _schema(SUMMARY.names),
+        ),
+        Table(
+            "slopes.parquet",
+            "layer × quantity",
+            "Effect per unit of multiplier; also as `slopes.csv`.",
+            _schema(SLOPES.names),
+        ),
+    )
+
+
+def _common(*names: str) -> dict[str, Column]:
+    return {name: COMMON[name] for name in names}
+
+
+def _schema(names: Sequence[str]) -> dict[str, Column]:
+    return {name: COMMON.get(name) or ESTIMATE[name] for name in names}
+
+
+def _quantity(name: str) -> Column:
+    quantity = QUANTITIES[name]
+    return Column(WHOLE if name in COUNTS else NUMBER, quantity.meaning, quantity.unit)
+
+
+def write_page() -> str:
+    """The page as Markdown."""
+    lines = [OPENING, "| stage | writes |", "|---|---|"]
+    lines += [f"| `{stage}` | {', '.join(f'`{file}`' for file in files)} |" for stage, files in STAGES.items()]
+    lines += ["", JSON]
+    for table in describe_tables():
+        lines += ["", f"## {table.file}", "", f"One row per {table.row}. {table.about}", ""]
+        lines += ["| column | kind | unit | meaning |", "|---|---|---|---|"]
+        lines += [f"| `{name}` | {c.kind} | {c.unit} | {_cell(c.meaning)} |" for name, c in table.columns.items()]
+    lines += ["", *_list_quantities()]
+    return "\n".join(lines) + "\n"
+
+
+def _list_quantities() -> list[str]:
+    lines = ["## Quantities", "", WORDS, "", "Units: " + ", ".join(f"`{unit}`" for unit in UNITS) + "."]
+    for group in GROUPS:
+        chosen = [quantity for quantity in QUANTITIES.values() if quantity.group == group]
+        chosen += [odd for odd in (find_quantity(f"{name}_odd") for name in ODD) if odd.group == group]
+        lines += ["", f"### {group}", "", "| name | unit | meaning |", "|---|---|---|"]
+        lines += [f"| `{q.name}` | {q.unit} | {_cell(q.meaning)}{_pooled(q.name)} |" for q in chosen]
+    return lines
+
+
+def _pooled(name: str) -> str:
+    return " Also `micro`." if name in POOLED else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+OPENING = """# The run directory
+
+<!-- Written by docs/dictionary.py: change that, docs/columns.py, quantities.py or the store, and run it. -->
+
+Every table of a run directory, every column, its unit and what it means. Tables are Parquet files, compressed with
+zstd. Names and meanings change only with `schema_version` in `run.json`. Log probs are in nats. NaN or missing is
+undefined, never zero. `A` in a name stands for the target answer, `B` for the one that it is compared with.
+"""
+JSON = """`report.html` is the page with every completion. `completions-lp figures` writes `figures/`: PDF, PNG,
+caption and the tidy CSV of each, and `table.tex`.
+
+## run.json
+
+| key | holds |
+|---|---|
+| `schema_version` | of everything below |
+| `config` | the configuration, every default written out |
+| `seed` | of all random streams |
+| `stages` | by stage, the settings that it followed, and the hashes of the weights and the tokenizer that it used |
+| `model` | name, revision, hashes of weights and tokenizer, sizes, dtype, device |
+| `vector` | pairs behind it; by layer its norm, the norm's standard error and the split-half cosine |
+| `versions`, `machine` | Python and packages; processor, cores, system |
+| `timings`, `memory` | seconds and peak GiB, by stage |
+| `token_counts` | tokens and passes that went through the network, by stage |
+| `checks` | the instrument checks, below |
+| `warnings`, `errors` | the sentences at the top of the report |
+| `best` | the best cell: its condition, by which quantity, whether on held-out prompts, among how many, how often |
+
+| check | what it is | should be |
+|---|---|---|
+| `noise_floor` | largest change of a completion's log prob under multiplier 0, nats | rounding |
+| `sampler_gap` | sampled against scored log prob of a completion, largest difference, nats | rounding |
+| `sampler_z` | the sampler test (surprisal minus entropy), in standard errors | below 3 |
+| `all_completions_z` | mean increase of all completions, the largest in standard errors | at most 3 |
+| `label_gap` | share of the target by labels less P(A) by tokens | near 0 |
+| `not_finite` | scores that are no finite numbers | 0 |
+| `share_red` | red prompt × condition pairs of the vector | low |
+| `p_rank_sweep` | the whole sweep's rank among the random directions | |
+
+## vectors/NAME.safetensors
+
+One tensor of `d_model` numbers for each layer, under the key `layer.<L>`: the 0-based block to whose output it is
+added. The metadata say how it was made: name, kind, quality, model, revision, hash of the weights, method, number of
+pairs."""
+WORDS = """The names in column `quantity` of `summary` and `slopes`; those that exist prompt by prompt are
+columns of `prompts.parquet`."""
+
+if __name__ == "__main__":
+    PAGE.write_text(write_page(), encoding="utf-8")
+    print(PAGE)

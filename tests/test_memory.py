@@ -1,0 +1,170 @@
+"""Where memory runs out, passes get smaller and no number changes; what does not fit alone is named."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_module, make_prompts, make_vector, random_completions
+from transformers.models.llama import modeling_llama
+
+from completions_lp.model import Room, wrap_model
+from completions_lp.model.memory import is_out_of_memory
+from completions_lp.records import ContrastPair, InputError, Sampling
+from completions_lp.sample.draws import sample_completions
+from completions_lp.score import choices
+from completions_lp.score.grid import score_tokens
+from completions_lp.steer.conditions import make_conditions
+from completions_lp.steer.vectors import read_differences
+
+ERRORS = {
+    "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nIncluding non-PyTorch memory"),
+    "cpu": RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory: you tried"),
+    "numpy": MemoryError("Unable to allocate 2.00 GiB for an array"),
+}
+
+
+class Small:
+    """A model whose blocks run out of memory beyond so many tokens of a pass."""
+
+    def __init__(self, tokenizer, monkeypatch, error):
+        self.tokens, self.failures, self.largest = 10**9, 0, 0
+        forward = modeling_llama.LlamaDecoderLayer.forward
+
+        def bounded(layer, hidden, *args, **options):
+            size = hidden.shape[0] * hidden.shape[1]
+            if size > self.tokens:
+                self.failures += 1
+                raise error
+            self.largest = max(self.largest, size)
+            return forward(layer, hidden, *args, **options)
+
+        monkeypatch.setattr(modeling_llama.LlamaDecoderLayer, "forward", bounded)
+        self.model = wrap_model(make_module("llama", dtype=torch.float64), tokenizer, name="llama")
+
+
+@pytest.fixture
+def small(tokenizer, monkeypatch):
+    return lambda error="gpu": Small(tokenizer, monkeypatch, ERRORS[error])
+
+
+def draw(model, engine, **options):
+    found = sample_completions(
+        model, make_prompts(), sampling=Sampling(n=8, max_new_tokens=4), engine=engine, progress=False, **options
+    )
+    return found.token_ids, found.logprob
+
+
+def score(model, engine, *, positions="completion", **options):
+    vector = make_vector(model)
+    conditions = make_conditions([vector], multipliers=(-1.0, 1.0), positions=positions)
+    completions = random_completions(make_prompts(), per_prompt=5, longest=5)
+    found = score_tokens(model, completions, [vector], conditions, engine=engine, progress=False, **options)
+    return found.baseline, found.logprob
+
+
+def score_whole(model, engine, **options):
+    return score(model, engine, positions="all", **options)
+
+
+def read_out(model, engine, **options):
+    vector = make_vector(model)
+    conditions = make_conditions([vector], multipliers=(-1.0, 1.0))
+    found = choices.read_choices(model, make_prompts(), [vector], conditions, engine=engine, progress=False, **options)
+    return found.baseline, found.logprob
+
+
+def extract(model, _engine, **options):
+    pairs = [ContrastPair(p.token_ids, p.token_ids[::-1], 0, len(p.token_ids) - 1) for p in make_prompts()]
+    return (read_differences(model, pairs, progress=False, **options).values,)
+
+
+@pytest.mark.parametrize("engine", ["tree", "rows"])
+@pytest.mark.parametrize("work", [draw, score, score_whole, read_out, extract])
+@pytest.mark.parametrize("error", ERRORS)
+def test_where_memory_runs_out_passes_get_smaller_and_no_number_changes(small, work, engine, error):
+    bounded = small(error)
+    want = work(bounded.model, engine)
+    bounded.tokens, bounded.largest = bounded.largest // 3, 0
+    for options in ({}, {"batch_size": 12}):
+        bounded.failures = 0
+        got = work(bounded.model, engine, **options)
+        assert bounded.failures > 0
+        for one, other in zip(got, want, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-9)
+
+
+@pytest.mark.parametrize("engine", ["tree", "rows"])
+def test_the_size_that_fitted_is_remembered(small, engine):
+    """Once it has shrunk, a call does not run out of memory again, however many passes there are."""
+    bounded = small()
+    vector = make_vector(bounded.model)
+    conditions = make_conditions([vector], multipliers=(-1.0, 1.0))
+    completions = random_completions(make_prompts((4,) * 40), per_prompt=2, longest=2)
+    bounded.tokens = 30
+    score_tokens(bounded.model, completions, [vector], conditions, engine=engine, progress=False)
+    assert 1 <= bounded.failures <= 12
+    assert bounded.model.usage.passes > 5 * bounded.failures
+
+
+@pytest.mark.parametrize("engine", ["tree", "rows"])
+@pytest.mark.parametrize(
+    ("work", "message"),
+    [
+        (draw, "prompt 'p2' of 12 tokens, 8 draws of up to 4 more, does not fit in memory"),
+        (score, "prompt 'p[0-3]' of [0-9]+ tokens, [1-5] after it, does not fit in memory"),
+        (read_out, "prompt 'p[0-3]' of [0-9]+ tokens, [0-9]+ after it, does not fit in memory"),
+        (extract, "contrast pair 3 of 12 and 12 tokens does not fit in memory"),
+    ],
+)
+def test_what_does_not_fit_alone_is_named(small, work, engine, message):
+    bounded = small()
+    work(bounded.model, engine)
+    bounded.tokens = 0
+    how = (
+        r", not even alone in a pass \(CUDA out of memory. Tried to allocate 2.00 GiB.\); shorten it or leave it out, "
+    )
+    with pytest.raises(InputError, match=message + how + "load the model in half precision"):
+        work(bounded.model, engine)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(small, monkeypatch):
+    bounded = small()
+    monkeypatch.setitem(ERRORS, "gpu", RuntimeError("shapes do not match"))
+    bounded = small()
+    bounded.tokens = 0
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        score(bounded.model, "rows")
+    assert bounded.failures == 1
+
+
+def test_work_is_shared_by_what_fits():
+    def work(items):
+        if len(items) > limit:
+            raise MemoryError
+        return list(items)
+
+    for limit, sizes in ((9, [4, 4, 2]), (4, [4, 4, 2]), (3, [2] * 5), (2, [2] * 5), (1, [1] * 10)):
+        room = Room(50)
+        parts = list(room.share(range(10), work, each=10, fixed=10))
+        assert [len(items) for items, _ in parts] == sizes
+        assert [i for _, found in parts for i in found] == list(range(10))
+        assert room.ran_out == (limit < 4)
+    limit, room = 5, Room(90)  # the caller's own size goes before what is thought to fit, until memory runs out
+    assert [len(items) for items, _ in room.share(range(10), work, each=10, most=4)] == [4, 4, 2]
+    assert [len(items) for items, _ in room.share(range(10), work, each=10, most=7)] == [3, 3, 3, 1]
+    assert [len(items) for items, _ in room.share(range(4), work, each=10, most=7)] == [3, 1]
+    assert [len(items) for items, _ in room.share(range(4), work, each=10, most=2)] == [2, 2]
+    assert [len(items) for items, _ in Room(20).share(range(9), work, each=10, most=5)] == [5, 4]
+    limit = 0
+    with pytest.raises(MemoryError, match="MemoryError"):
+        list(room.share(range(4), work, each=10))
+    with pytest.raises(InputError, match=r"item 0 does not fit in memory, not even alone in a pass \(MemoryError\)"):
+        list(room.share(range(4), work, each=10, name=lambda item: f"item {item}"))
+    assert list(Room(1).share([], work, each=1)) == []
+
+
+def test_what_says_that_memory_ran_out():
+    assert all(map(is_out_of_memory, ERRORS.values()))
+    assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 5 GB)"))
+    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not is_out_of_memory(ValueError("out of memory"))
