@@ -28,6 +28,7 @@ OVERRIDES = click.option(
     multiple=True,
     help="Override a key of the configuration, as often as wanted: --set sampling.n=50 --set scoring.layers=[3,4]",
 )
+ALL = click.option("--all", "everything", is_flag=True, help="Every line of the table, not the first dozen alone.")
 QUIET = click.option("--quiet", is_flag=True, help="No progress bars.")
 TOKENS = click.option("--tokens", is_flag=True, help="Keep every condition in tokens.parquet, not only a few.")
 
@@ -77,9 +78,16 @@ def commands() -> None:
 @click.option("--overwrite", is_flag=True, help="Replace a run that DIR already holds.")
 @OVERRIDES
 @TOKENS
+@ALL
 @QUIET
 def run(
-    config: Path | None, out: Path | None, overwrite: bool, overrides: Sequence[str], tokens: bool, quiet: bool
+    config: Path | None,
+    out: Path | None,
+    overwrite: bool,
+    overrides: Sequence[str],
+    tokens: bool,
+    everything: bool,
+    quiet: bool,
 ) -> None:
     """The whole job; without a config, on the embedded model."""
     from completions_lp.job.places import name_folder, open_run
@@ -90,7 +98,7 @@ def run(
 
     start = time.perf_counter()
     whole = Run(opened, folder, options=Options(tokens=tokens, progress=not quiet, fresh=overwrite, tell=_tell))
-    print_report(folder, opened, whole.all())
+    print_report(folder, opened, whole.all(), everything=everything)
     click.echo(f"\nRun directory: {folder} ({time.perf_counter() - start:.0f} s)")
 
 
@@ -145,14 +153,15 @@ def score(**options: Any) -> None:
 
 @commands.command()
 @_add_stage_options
-def report(folder: Path, config: Path | None, overrides: Sequence[str], quiet: bool) -> None:
+@ALL
+def report(folder: Path, config: Path | None, overrides: Sequence[str], everything: bool, quiet: bool) -> None:
     """The numbers of the paper, from the stored tables; needs no model."""
     from completions_lp.job.places import open_stage
 
     opened = open_stage("report", folder, config, overrides)
     from completions_lp.job.results import make_report
 
-    print_report(folder, opened, make_report(folder, config=opened))
+    print_report(folder, opened, make_report(folder, config=opened), everything=everything)
     click.echo(f"report: written to {folder}")
 
 
@@ -177,7 +186,8 @@ def figures(folder: Path, names: Sequence[str]) -> None:
 @click.argument("folders", metavar="DIR...", type=Path, nargs=-1, required=True)
 @click.option("--quantity", "quantities", multiple=True, metavar="NAME", help="A per-prompt quantity, repeatable.")
 @click.option("--csv", metavar="FILE", type=Path, help="Also write the tidy rows.")
-def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None) -> None:
+@ALL
+def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None, everything: bool) -> None:
     """Runs side by side, with intervals; needs no model.
 
     Compares runs (models, vectors, prompt sets) with the first one: the best cell of each, then every cell that both
@@ -195,7 +205,8 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
     reports = {str(folder): load(folder) for folder in folders}
     differences = compare_reports(reports, quantities=quantities or QUANTITIES)
     click.echo(f"Compared with {escape_text(str(folders[0]))}; intervals {differences[0].difference.level:.0%}")
-    click.echo(format_comparison(differences))
+    targets = {name: report.target for name, report in reports.items()}
+    click.echo(format_comparison(differences, targets=targets, everything=everything))
     if csv:
         write_rows(csv, tabulate_comparison(differences))
 
@@ -248,7 +259,7 @@ def plan(folder: Path, validate: bool, draws: int, quiet: bool, **wanted: Any) -
     from completions_lp.show.text import format_plan
 
     report = load(folder)
-    plan = plan_run(report, report.measures, report.info, **wanted)  # type: ignore[arg-type]
+    plan = plan_run(report, **wanted)
     click.echo(format_plan(plan, report.info))
 
 
@@ -284,21 +295,11 @@ def _tell(text: str) -> None:
     click.echo(f"completions-lp: {escape_text(text)}", err=True)
 
 
-def print_report(folder: Path, config: "Config", report: "Report") -> None:
+def print_report(folder: Path, config: "Config", report: "Report", *, everything: bool = False) -> None:
     """The headline table on stdout, what is wrong with it first."""
-    from completions_lp.show.text import format_checks, format_quality_line, format_sentence, format_table
+    from completions_lp.show.text import format_overview
 
-    click.echo(escape_text(f"{config.model.name} on {config.prompts.path}"))
-    for error in report.errors:
-        click.echo(escape_text(f"ERROR: {error}"))
-    for warning in report.warnings:
-        click.echo(escape_text(f"! {warning}"))
-    click.echo("\nMeans over prompts, 95% intervals over prompts; ΔP(A) in percentage points, log probs in nats")
-    click.echo(format_table(report))
-    click.echo()
-    click.echo(format_sentence(report))
-    click.echo(format_quality_line(report.quality))
-    click.echo(format_checks(report))
+    click.echo(format_overview(report, title=f"{config.model.name} on {config.prompts.path}", everything=everything))
 
 
 if __name__ == "__main__":

@@ -121,15 +121,56 @@ def test_what_cannot_be_compared_is_said(study):
 
 def test_the_table_and_the_rows_have_the_same_numbers(study):
     found = compare_reports({"one": study, "two\x1b[31m": shift(study, 1.0)}, quantities=["delta_p_A"])
-    text = format_comparison(found)
+    text = format_comparison(found, everything=True)
     rows = tabulate_comparison(found)
     assert "\x1b" not in text
-    assert len(text.splitlines()) == 1 + len(rows) == 1 + len(found)
-    for line, row, d in zip(text.splitlines()[1:], rows, found, strict=True):
+    lines = text.split("\n\n")[1].splitlines()[1:]
+    assert len(lines) == len(rows) == len(found)
+    for line, row, d in zip(lines, rows, found, strict=True):
         assert f"{row['difference_value']:+.2f}" in line
         assert row["first_value"] == d.values[0].value
         assert (row["first_layer"], row["second_multiplier"]) == (d.cells[0].layer, d.cells[1].multiplier)
         assert (row["paired"], row["unit"]) == (True, "pp")
+
+
+def test_best_cells_come_first_then_those_that_differ_most(study):
+    other = dict(study.prompts)
+    moved = (other["layer"] == 2) & (other["multiplier"] == -1.0)
+    other["delta_p_A"] = other["delta_p_A"] + np.where(moved, 40.0, 1.0)
+    found = compare_reports({"one": study, "two": replace(study, prompts=other)})
+    text = format_comparison(found, width=120)
+    lines = text.split("\n\n")[1].splitlines()[1:]
+    assert len(found) > len(lines) == 12
+    best = study.best.condition
+    n = sum(d.cells[0] == best for d in found)
+    assert all(line.strip().startswith(f"layer {best.layer}, {best.multiplier:+g} ") for line in lines[:n])
+    assert lines[n].strip().startswith("layer 2, -1 ")
+    assert f"{len(found) - 12} more: --all" in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_the_table_says_over_which_prompts_each_number_is(study):
+    part = np.isin(study.prompts["prompt_id"], [f"p{i}" for i in range(8)])
+    few = replace(study, prompts={name: values[part] for name, values in study.prompts.items()})
+    found = compare_reports({"one": study, "few": few}, quantities=["delta_p_A"])
+    text = " ".join(format_comparison(found).split())
+    assert "the mean over the 14 prompts of the first run, second over the 8 of the second" in text
+    assert "prompt by prompt over the 8 shared ones, so it need not be the difference of the two means" in text
+    other = compare_reports({"one": study, "other": shift(study, 1.0, rename="x")}, quantities=["delta_p_A"])
+    assert "independent samples" in format_comparison(other, width=200)
+    mixed = [*found[:1], *other[:1]]
+    mixed = [replace(d, second="x") for d in mixed]
+    assert [line.split()[-1] for line in format_comparison(mixed, width=200).split("\n\n")[1].splitlines()] == [
+        *("prompts", "14/8/8", "14/14")
+    ]
+
+
+def test_runs_of_different_answers_are_told_apart(study):
+    found = compare_reports({"one": study, "two": study}, quantities=["delta_p_A"])
+    assert 'A: the answer "B".' in format_comparison(found, targets={"one": "B", "two": "B"})
+    text = format_comparison(found, targets={"one": "matching", "two": "B"})
+    assert 'A of two: the answer "B".' in text
+    assert "The runs measure different answers" in text
 
 
 @pytest.mark.parametrize("sizes", [(8, 30), (12, 12), (40, 7)])

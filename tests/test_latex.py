@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 from synthetic import make_study
 
+from completions_lp.quantities import find_quantity
 from completions_lp.records import InputError, Report
-from completions_lp.show.text.latex import escape_latex, format_booktabs, format_latex
+from completions_lp.show.escape import escape_latex
+from completions_lp.show.text.latex import format_booktabs, format_latex
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,7 @@ def test_a_line_for_every_cell_with_estimates_and_intervals(study):
         assert line[:2] == [str(row.condition.layer), f"${row.condition.multiplier:+g}$"]
         assert line[2] == f"${e.value:+.2f}{star}$ $[{e.low:+.2f}, {e.high:+.2f}]$"
     assert text.count(r"\addlinespace") == 2  # between layers
+    assert '$P$: probability of the answer "A". ' in text
     assert r"Means over 12 prompts; brackets: 95\,\% t intervals." in text
     assert "adjusted for the whole sweep by max-T" in text
 
@@ -96,3 +99,12 @@ def test_a_table_of_any_cells():
         r"\end{tabular}",
     ]
     assert "addlinespace" not in format_booktabs(["a"], [["1"], ["2"]])
+
+
+def test_heads_are_those_of_the_quantities(study):
+    names = ["delta_logit_A", "before_answer_A", "share_red"]
+    head = format_latex(study, names).splitlines()[2].split(" & ")[2:]
+    for text, name in zip(head, names, strict=True):
+        quantity = find_quantity(name)
+        assert text.removesuffix(r" \\") == f"{quantity.latex or quantity.head} ({quantity.unit})"
+    assert r"probability of each prompt's behaviour-matching answer" in format_latex(replace(study, target="matching"))

@@ -300,7 +300,7 @@ def test_what_was_not_read_is_no_error(healthy, missing):
 def test_red_cells_are_told_with_what_to_do(healthy):
     increases, choices, measures = healthy
     trust = measures.trust.copy()
-    trust[0, :6], trust[1, 0], trust[2, :3] = "red", "red", "red"  # the last under multiplier 0
+    trust[0, :6], trust[1, 0], trust[2, 0] = "red", "red", "red"  # the last under multiplier 0
     got = summarize(increases, choices, change(measures, trust=trust))
     (told,) = [w for w in got.warnings if "(red)" in w]
     assert "(red) for 7 of 192 prompt x condition pairs of the target vector (4%)" in told
@@ -311,6 +311,36 @@ def test_red_cells_are_told_with_what_to_do(healthy):
     assert "raise [sampling] top_up above 10" in told
     warm = with_completions(increases, sampling=Sampling(temperature=0.7))
     assert not [w for w in summarize(warm, choices, change(measures, trust=trust)).warnings if "(red)" in w]
+
+
+@pytest.mark.parametrize(
+    ("draws", "idle", "advice"),
+    [
+        (
+            20,
+            24,
+            "20 draws a prompt are too few to tell (red without any steering, at multiplier 0: 50%); set [sampling] n "
+            "= 100",
+        ),
+        (99, 0, "99 draws a prompt are too few to tell; set [sampling] n = 100"),
+        (
+            100,
+            24,
+            "100 draws a prompt are too few to tell (red without any steering, at multiplier 0: 50%); set [sampling] n "
+            "above 100",
+        ),
+        (100, 1, "too few of the unsteered completions look like steered ones; set [sampling] top_up = 100"),
+    ],
+)
+def test_where_the_number_of_draws_is_the_cause_of_red_it_is_named(healthy, draws, idle, advice):
+    increases, choices, measures = healthy
+    trust = measures.trust.copy()
+    trust[0], trust[1] = "red", "red"
+    trust[2, :idle] = "red"  # one of the two conditions of multiplier 0
+    few = with_completions(increases, sampling=Sampling(n=draws))
+    (told,) = [w for w in summarize(few, choices, change(measures, trust=trust)).warnings if "(red)" in w]
+    assert advice in told
+    assert ("look like steered ones" in told) == (advice.startswith("too few of"))
 
 
 def test_red_controls_are_not_told():

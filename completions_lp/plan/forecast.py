@@ -127,8 +127,8 @@ class Plan:
 
 def plan_run(
     report: Report,
-    measures: Measures,
-    info: Mapping[str, Any],
+    measures: Measures | None = None,
+    info: Mapping[str, Any] | None = None,
     *,
     quantity: str = PRIMARY,
     layers: Sequence[int] = (),
@@ -142,8 +142,8 @@ def plan_run(
 
     Args:
         report: Of the pilot: a few samples of some prompts suffice.
-        measures: Of the pilot.
-        info: The pilot's ``run.json``, for the costs.
+        measures: Of the pilot; by default those of the report.
+        info: The pilot's ``run.json``, for the costs; by default that of the report.
         quantity: The quantity, macro: a change of P(A), an increase, or one of the two-choice read-out.
         layers: Consider the target vector's cells of these layers only.
         multipliers: Consider those with these multipliers only. Of the cells that are left the one with the largest
@@ -163,11 +163,13 @@ def plan_run(
     Raises:
         InputError: There is no such quantity or cell, its noise is not known, or the pilot has fewer than 6 clusters.
     """
+    measures, info = measures or report.measures, report.info if info is None else info
+    if measures is None or report.increases is None:
+        raise InputError("this report has no completions behind it; load it from its run directory")
     best = pick_best(report, quantity, layers=layers, multipliers=multipliers)
     (row,) = [row for row in report.table(quantity) if row.condition == best.condition]
     pilot = measure_pilot(report, measures, row)
     estimate, increases = pilot.estimate, report.increases
-    assert increases is not None  # noqa: S101  checked by measure_pilot
     if estimate.low is None or estimate.high is None:
         raise InputError(
             f"{quantity} is the same on all prompts of the pilot: there is no spread to plan with; take more prompts"

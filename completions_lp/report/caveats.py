@@ -10,6 +10,9 @@ from completions_lp.report.controls import find_sweep
 from completions_lp.report.prompts import Columns
 from completions_lp.stats import FEW_CLUSTERS, MIN_CLUSTERS, MIN_DIRECTIONS
 
+ENOUGH_DRAWS = 100
+"""With fewer draws of a prompt the number of draws is the first suspect where P(A) cannot be trusted: 20 effective ones
+are asked for at every step (``stats.bounds``), which few draws do not give however weak the steering."""
 SKEW = 0.25
 """Bootstrap-t limits that are further from the t limits than this share of the interval's width are told."""
 
@@ -56,14 +59,26 @@ def _tell_sample(increases: Increases, columns: Columns) -> list[str]:
 
 def _tell_trust(increases: Increases, columns: Columns) -> list[str]:
     red, graded = count_red(columns)
-    if not red or not increases.completions.sampling.is_ancestral:
+    if not red or columns.trust is None or not increases.completions.sampling.is_ancestral:
         return []
-    topped = increases.completions.sampling.top_up
+    told = (
+        f"P(A) under steering is not to be trusted (red) for {red} of {graded} prompt x condition pairs of the target "
+        f"vector ({red / graded:.0%}): "
+    )
+    draws, topped = increases.completions.sampling.draws, increases.completions.sampling.top_up
+    idle = columns.trust[[c.kind == "target" and c.multiplier == 0 for c in columns.conditions]]
+    without = (idle == "red").sum() / max((idle != "").sum(), 1)
+    if draws < ENOUGH_DRAWS or without >= red / graded:
+        at_rest = f" (red without any steering, at multiplier 0: {without:.0%})" if without else ""
+        wanted = f"= {ENOUGH_DRAWS}" if draws < ENOUGH_DRAWS else f"above {draws}"
+        return [
+            f"{told}{draws} draws a prompt are too few to tell{at_rest}; set [sampling] n {wanted} first, and top_up "
+            "for what is red then"
+        ]
     advice = f"raise [sampling] top_up above {topped}" if topped else "set [sampling] top_up = 100"
     return [
-        f"P(A) under steering is not to be trusted (red) for {red} of {graded} prompt x condition pairs of the target "
-        f"vector ({red / graded:.0%}): too few of the unsteered completions look like steered ones; {advice} to draw "
-        "steered completions for them"
+        f"{told}too few of the unsteered completions look like steered ones; {advice} to draw steered completions for "
+        "them"
     ]
 
 

@@ -1,25 +1,25 @@
-"""Report -> text: the table and the sentence for the terminal, and ``report.md``."""
+"""Report -> text: the table and the sentence for the terminal, ``report.md``, LaTeX, comparison and plan."""
 
-from completions_lp.show.text.blocks import format_quality, format_quality_line, format_table, list_conditions
+from completions_lp.show.text.blocks import format_quality_line
 from completions_lp.show.text.comparison import format_comparison, tabulate_comparison
+from completions_lp.show.text.headline import format_overview, format_table
 from completions_lp.show.text.latex import format_latex
+from completions_lp.show.text.numbers import format_estimate
 from completions_lp.show.text.plan import format_plan, format_validation
 from completions_lp.show.text.report import format_checks, format_report
 from completions_lp.show.text.sentence import format_sentence
-from completions_lp.show.text.text import format_estimate
 
 __all__ = [
     "format_checks",
     "format_comparison",
     "format_estimate",
     "format_latex",
+    "format_overview",
     "format_plan",
-    "format_quality",
     "format_quality_line",
     "format_report",
     "format_sentence",
     "format_table",
     "format_validation",
-    "list_conditions",
     "tabulate_comparison",
 ]

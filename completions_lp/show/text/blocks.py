@@ -1,197 +1,100 @@
-"""Report -> tables, one per question: how much, compared with what, where, and what still stands after a sweep."""
+"""Report -> the tables of ``report.md``, one per question: how much, compared with what, where, how sure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from completions_lp.quantities import HEADLINE, PRIMARY
+from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity
 from completions_lp.records import Condition, Report, VectorQuality
-from completions_lp.show.text.text import (
-    DASH,
-    Lookup,
+from completions_lp.report.best import find_primary
+from completions_lp.show.text.columns import (
+    MARK,
     Show,
-    align,
-    draw_table,
-    format_estimate,
-    inference,
+    count,
+    frequency,
+    limits,
+    list_columns,
     number,
     p_value,
-    printable,
+    spread,
+    trust,
+)
+from completions_lp.show.text.numbers import DASH, format_estimate
+from completions_lp.show.text.tables import Column
+
+
+@dataclass(frozen=True)
+class Block:
+    """A table with its heading."""
+
+    heading: str
+    words: str
+    """What its columns share, and those that are no quantity."""
+    columns: Sequence[Column]
+    quantities: tuple[str, ...] = ()
+    """Behind its columns, each explained where it first stands."""
+
+
+_GLANCE = (
+    f"Each line is a *cell*: a layer to which the vector is added, with a multiplier; `{MARK}` marks the best one. "
+    f"*Prompts* counts those behind *{find_quantity(HEADLINE).head}*."
+)
+_CONTROLS = (
+    "*Odd part* is [f(m) − f(−m)]/2, in which second-order damage cancels. *Random* is the same number under random "
+    "directions of the same norm; p-values are one-sided, towards what the multiplier's sign promises."
+)
+_SWEEP = (
+    "*Band of all cells* covers all means at once (max-T, approximate); *max-T* and *Holm* allow for all cells, *BH* "
+    "is for a list to explore; *best in* is how often a cell is the best when clusters are resampled."
+)
+_SLOPES = (
+    "Least-squares slope over the multipliers, prompt by prompt, per unit of multiplier; *below 0* is the share of "
+    "prompts with a slope below 0, sampling noise shrunken away."
 )
 
-FIRST: dict[str, Show] = {
-    "ΔP(A) pp": number(PRIMARY),
-    "red": number("share_red"),
-    "to the answer": number(HEADLINE),
-    "log ratio": number("log_ratio_A", interval=False),
-    "KL/token": number("kl_per_token", interval=False),
-}
-WITHOUT_MEASURES: dict[str, Show] = {
-    "to the answer": number(HEADLINE),
-    "whole, A": number("increase_A", interval=False),
-    "whole, not A": number("increase_not_A", interval=False),
-    "whole, all": number("increase_all", interval=False),
-}
-CHOICE: dict[str, Show] = {
-    "logit diff": number("logit_diff_change", interval=False),
-    "mass": number("mass_steered", interval=False),
-}
 
-
-def list_conditions(report: Report) -> tuple[Condition, ...]:
-    """The steered conditions of a report, in its order."""
-    return tuple(dict.fromkeys(row.condition for row in report.rows if row.condition.kind != "baseline"))
+def list_blocks(report: Report, quality: Mapping[int, VectorQuality]) -> list[Block]:
+    """Every block that has something to show."""
+    steered = [c for c in list_shown(report) if c.multiplier != 0]
+    primary = find_primary(report)
+    found = [
+        _make(report, list_shown(report), "At a glance", _GLANCE, list_first(report)),
+        _make(report, steered, "How much", _HOW_MUCH, _MUCH),
+        _make(report, steered, "The average increase and its bound", _AVERAGE, _INCREASES),
+        _make(report, steered, "Whole completions and divergences", "Intervals of KL are bootstrap-t.", _WHOLE),
+        _make(report, steered, "The two-choice read-out", "One forward pass, no sampling.", _CHOICES),
+        _make(report, steered, "Where the gain is", "The first three sum to the increase of the whole.", _PLACES),
+        _make(report, steered, "Controls", _CONTROLS + _rank_sweep(report), _list_controls(primary), least=2),
+        _make(report, steered, "The sweep", _SWEEP, _list_sweep(primary), least=2),
+        Block("Dose and response", _SLOPES, _list_slopes(report)),
+        Block("The vector", "How well a mean over so many pairs is known.", list_quality(quality)),
+    ]
+    return [block for block in found if block.columns]
 
 
 def list_shown(report: Report) -> list[Condition]:
-    """The conditions that get a line of their own: random and shuffled vectors are told together, as a comparison."""
-    conditions = list_conditions(report)
-    shown = [c for c in conditions if c.kind not in ("random", "shuffled")]
-    return shown or list(conditions)
+    """The conditions with a line of their own, by layer and multiplier: random and shuffled ones are told together."""
+    conditions = list(dict.fromkeys(row.condition for row in report.rows if row.condition.kind != "baseline"))
+    shown = [c for c in conditions if c.kind not in ("random", "shuffled")] or conditions
+    names = list(dict.fromkeys((c.vector, c.positions) for c in shown))
+    return sorted(shown, key=lambda c: (names.index((c.vector, c.positions)), c.layer, c.multiplier))
 
 
-def format_table(report: Report) -> str:
-    """One line per condition: what a reader needs first."""
-    lookup = Lookup.of(report)
-    first = FIRST if any(row.quantity == PRIMARY for row in report.rows) else WITHOUT_MEASURES
-    return draw_table(lookup, list_shown(report), {**first, **CHOICE, "n": _count})
+def list_first(report: Report) -> list[Show]:
+    """What a reader needs first."""
+    known = any(row.quantity == PRIMARY for row in report.rows)
+    return [*(_FIRST if known else _WITHOUT_MEASURES), *_CHOICE, count(HEADLINE)]
 
 
-def format_primary(report: Report) -> str:
-    """How much more often the answer is given."""
-    return _draw(
-        report,
-        {
-            "P(A) steered": number("p_A_steered", interval=False),
-            "ΔP(A) pp": number(PRIMARY),
-            "log ratio": number("log_ratio_A"),
-            "Δlogit, marginal": number("delta_logit_A", weighting="marginal"),
-            "log A:B": number("log_odds_change_A_B", interval=False),
-            "answered": _answered,
-            "cert/green/red": _trust,
-            "n": _count_primary,
-        },
-    )
-
-
-def format_increases(report: Report) -> str:
-    """The average increase beside what it bounds."""
-    return _draw(
-        report,
-        {
-            "to the answer": number(HEADLINE),
-            "next token averaged": number("increase_to_answer_A_rb"),
-            "log ratio": number("log_ratio_A", interval=False),
-            "gap": number("bound_gap", interval=False),
-            "not A": number("increase_to_answer_not_A"),
-            "A − not A": number("difference_A_not_A", interval=False),
-            "micro": number(HEADLINE, weighting="micro", interval=False),
-            "n": _count,
-        },
-    )
-
-
-def format_divergences(report: Report) -> str:
-    """Whole completions: what steering costs."""
-    return _draw(
-        report,
-        {
-            "whole, A": number("increase_A"),
-            "whole, not A": number("increase_not_A", interval=False),
-            "whole, all": number("increase_all", interval=False),
-            "KL(p‖q)": number("kl"),
-            "KL/token": number("kl_per_token"),
-            "KL(q‖p)": number("kl_reverse", interval=False),
-        },
-    )
-
-
-def format_choices(report: Report) -> str:
-    """The two-choice read-out."""
-    return _draw(
-        report,
-        {
-            "logit diff": number("logit_diff", interval=False),
-            "steered": number("logit_diff_steered", interval=False),
-            "change": number("logit_diff_change"),
-            "mass": number("mass", interval=False),
-            "mass steered": number("mass_steered", interval=False),
-        },
-    )
-
-
-def format_places(report: Report) -> str:
-    """Where the gain is."""
-    return _draw(
-        report,
-        {
-            "before the answer": number("before_answer_A"),
-            "at its token": number("at_answer_A"),
-            "after it": number("after_answer_A", interval=False),
-            "answer share": number("answer_share"),
-            "reasoning share": number("reasoning_share"),
-        },
-    )
-
-
-def format_controls(report: Report) -> str:
-    """The best-known quantity beside the opposite sign, random directions and shuffled labels."""
-    quantity = _find_primary(report)
-    return _draw(
-        report,
-        {
-            "value": number(quantity, interval=False),
-            "odd part": number(f"{quantity}_odd"),
-            "random mean ± sd": inference(quantity, "random_mean", "random_sd", form="{:+.3f} ± {:.3f}"),
-            "random band": inference(quantity, "random_low", "random_high", form="[{:+.3f}, {:+.3f}]"),
-            "rank p": p_value(quantity, "p_rank"),
-            "predictive p": p_value(quantity, "p_predictive"),
-            "shuffled rank p": p_value(quantity, "p_rank_shuffled"),
-        },
-        needs=2,
-    )
-
-
-def format_sweep(report: Report) -> str:
-    """What still stands when all cells have been looked at."""
-    quantity = _find_primary(report)
-    return _draw(
-        report,
-        {
-            "value": number(quantity),
-            "band of all cells": inference(quantity, "band_low", "band_high", form="[{:+.3f}, {:+.3f}]"),
-            "bootstrap-t": inference(quantity, "boot_low", "boot_high", form="[{:+.3f}, {:+.3f}]"),
-            "p": p_value(quantity, "p_t"),
-            "flips": p_value(quantity, "p_signflip"),
-            "max-T": p_value(quantity, "p_max_t"),
-            "Holm": p_value(quantity, "p_holm"),
-            "BH": p_value(quantity, "p_bh"),
-            "best in": inference(quantity, "selection_frequency", form="{:.0%}"),
-        },
-        needs=2,
-    )
-
-
-def format_slopes(report: Report) -> str:
-    """Dose and response, one line per layer and quantity."""
-    slopes = [s for s in report.slopes if s.kind not in ("random", "shuffled")]
-    if not slopes:
-        return ""
-    lines = [["vector", "layer", "quantity", "slope", "below 0", "n", "multipliers"]]
-    for s in slopes:
-        below = DASH if np.isnan(s.below_zero) else f"{s.below_zero:.0%}"
-        doses = " ".join(f"{m:g}" for m in s.multipliers)
-        cells = [printable(s.vector), str(s.layer), s.quantity, format_estimate(s.estimate), below, str(s.estimate.n)]
-        lines.append([*cells, doses])
-    return align(lines)
-
-
-def format_quality(quality: Mapping[int, VectorQuality]) -> str:
+def list_quality(quality: Mapping[int, VectorQuality]) -> list[Column]:
     """How well the vector is known, layer by layer."""
-    lines = [["layer", "norm", "± s.e.", "split-half cosine"]]
-    for layer, q in sorted(quality.items()):
-        lines.append([str(layer), f"{q.norm:.3f}", f"{q.norm_se:.3f}", f"{q.split_half_cosine:.3f}"])
-    return align(lines)
+    if not quality:
+        return []
+    layers = sorted(quality)
+    numbers = {"norm": "norm", "± s.e.": "norm_se", "split-half cosine": "split_half_cosine"}
+    columns = [Column(h, tuple(f"{getattr(quality[i], name):.3f}" for i in layers)) for h, name in numbers.items()]
+    return [Column("layer", tuple(map(str, layers))), *columns]
 
 
 def format_quality_line(quality: Mapping[int, VectorQuality]) -> str:
@@ -206,35 +109,123 @@ def format_quality_line(quality: Mapping[int, VectorQuality]) -> str:
     )
 
 
-def _draw(report: Report, columns: dict[str, Show], *, needs: int = 1) -> str:
-    """A table of the conditions in which a vector is really added; empty with fewer than ``needs`` columns."""
-    lookup = Lookup.of(report)
-    shown = [c for c in list_shown(report) if c.multiplier != 0]
-    filled = [title for title, show in columns.items() if any(show(lookup, c) not in ("", DASH) for c in shown)]
-    return draw_table(lookup, shown, columns) if len(filled) >= needs else ""
+_FIRST = [
+    number(PRIMARY),
+    number("share_red"),
+    number(HEADLINE),
+    number("log_ratio_A", interval=False),
+    number("kl_per_token", interval=False),
+]
+_WITHOUT_MEASURES = [
+    number(HEADLINE),
+    number("increase_A", interval=False),
+    number("increase_not_A", interval=False),
+    number("increase_all", interval=False),
+]
+_CHOICE = [number("logit_diff_change", interval=False), number("mass_steered", interval=False)]
+_HOW_MUCH = (
+    "*Marginal* is the change of the logit of the mean P(A) (jackknife). Last come the percent of prompts by how far "
+    "P(A) can be trusted, and how many prompts there are."
+)
+_MUCH = [
+    number("p_A_steered", interval=False),
+    number(PRIMARY),
+    number("log_ratio_A"),
+    number("delta_logit_A", weighting="marginal"),
+    number("log_odds_change_A_B", interval=False),
+    number("answered_steered", interval=False),
+    trust(),
+    count(PRIMARY),
+]
+_AVERAGE = "*Micro* pools completions instead of averaging prompts."
+_INCREASES = [
+    number(HEADLINE),
+    number("increase_to_answer_A_rb"),
+    number("log_ratio_A", interval=False),
+    number("bound_gap", interval=False),
+    number("increase_to_answer_not_A"),
+    number("difference_A_not_A", interval=False),
+    number(HEADLINE, weighting="micro", interval=False),
+    count(HEADLINE),
+]
+_WHOLE = [
+    number("increase_A"),
+    number("increase_not_A", interval=False),
+    number("increase_all", interval=False),
+    number("kl"),
+    number("kl_per_token"),
+    number("kl_reverse", interval=False),
+]
+_CHOICES = [
+    number("logit_diff", interval=False),
+    number("logit_diff_steered", interval=False),
+    number("logit_diff_change"),
+    number("mass", interval=False),
+    number("mass_steered", interval=False),
+]
+_PLACES = [
+    number("before_answer_A"),
+    number("at_answer_A"),
+    number("after_answer_A", interval=False),
+    number("answer_share"),
+    number("reasoning_share"),
+]
 
 
-def _find_primary(report: Report) -> str:
-    return PRIMARY if any(row.quantity == PRIMARY for row in report.rows) else HEADLINE
+def _list_controls(quantity: str) -> list[Show]:
+    """The best-known quantity beside the opposite sign, random directions and shuffled labels."""
+    return [
+        number(quantity, interval=False),
+        number(f"{quantity}_odd"),
+        spread("random mean ± sd", quantity, "random_mean", "random_sd"),
+        limits("random band", quantity, "random_low", "random_high"),
+        p_value("rank p", quantity, "p_rank"),
+        p_value("predictive p", quantity, "p_predictive"),
+        p_value("shuffled rank p", quantity, "p_rank_shuffled"),
+    ]
 
 
-def _count(lookup: Lookup, condition: Condition) -> str:
-    row = lookup.find(condition, HEADLINE)
-    return "" if row is None else str(row.estimate.n)
+def _list_sweep(quantity: str) -> list[Show]:
+    """What still stands when all cells have been looked at."""
+    return [
+        number(quantity),
+        limits("band of all cells", quantity, "band_low", "band_high"),
+        limits("bootstrap-t", quantity, "boot_low", "boot_high"),
+        p_value("p", quantity, "p_t"),
+        p_value("flips", quantity, "p_signflip"),
+        p_value("max-T", quantity, "p_max_t"),
+        p_value("Holm", quantity, "p_holm"),
+        p_value("BH", quantity, "p_bh"),
+        frequency("best in", quantity),
+    ]
 
 
-def _count_primary(lookup: Lookup, condition: Condition) -> str:
-    row = lookup.find(condition, PRIMARY)
-    return "" if row is None else str(row.estimate.n)
+def _rank_sweep(report: Report) -> str:
+    rank = report.checks.get("p_rank_sweep", float("nan"))
+    return "" if np.isnan(rank) else f" Rank p of the whole sweep, every direction at its own best cell: {rank:.3f}."
 
 
-def _answered(lookup: Lookup, condition: Condition) -> str:
-    """Probability that either answer is given."""
-    value = lookup.value(condition, "answered_steered")
-    return "" if np.isnan(value) else f"{value:.3f}"
+def _list_slopes(report: Report) -> list[Column]:
+    """Dose and response, one line per layer and quantity."""
+    slopes = [s for s in report.slopes if s.kind not in ("random", "shuffled")]
+    if not slopes:
+        return []
+    below = (DASH if np.isnan(s.below_zero) else f"{s.below_zero:.0%}" for s in slopes)
+    return [
+        Column("vector", tuple(s.vector for s in slopes), foreign=True),
+        Column("layer", tuple(str(s.layer) for s in slopes)),
+        Column("quantity", tuple(find_quantity(s.quantity).head for s in slopes)),
+        Column("slope", tuple(format_estimate(s.estimate) for s in slopes)),
+        Column("below 0", tuple(below)),
+        Column("prompts", tuple(str(s.estimate.n) for s in slopes)),
+        Column("multipliers", tuple(" ".join(f"{m:g}" for m in s.multipliers) for s in slopes)),
+    ]
 
 
-def _trust(lookup: Lookup, condition: Condition) -> str:
-    """Percent of the prompts by trust."""
-    shares = [lookup.value(condition, f"share_{trust}") for trust in ("certified", "green", "red")]
-    return "" if np.isnan(shares).any() else "/".join(f"{100 * share:.0f}" for share in shares) + " %"
+def _make(
+    report: Report, conditions: Sequence[Condition], heading: str, words: str, shows: Sequence[Show], *, least: int = 1
+) -> Block:
+    """A block of some conditions; without columns where fewer than ``least`` of them have numbers."""
+    columns, shown = list_columns(report, conditions, shows)
+    known = tuple(dict.fromkeys(show.quantity for show in shown if show.quantity))
+    return Block(heading, words, columns if len(shown) >= least and conditions else [], known)

@@ -1,23 +1,67 @@
 """Differences between runs -> a table and tidy rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
+from completions_lp.quantities import find_quantity
 from completions_lp.records import Condition
 from completions_lp.report.comparison import Difference
-from completions_lp.show.text.text import align, format_estimate, printable
+from completions_lp.show.escape import printable
+from completions_lp.show.text.numbers import format_estimate
+from completions_lp.show.text.tables import Column, draw_table, wrap_text
+from completions_lp.show.text.words import name_target
+
+ROWS = 12
+"""As many lines are shown of a run without being asked for all."""
 
 
-def format_comparison(differences: Sequence[Difference]) -> str:
-    """One line per cell and quantity: each run's own mean, and the second less the first."""
-    lines = [["run", "cell", "quantity", "first", "second", "second - first", "over"]]
+def format_comparison(
+    differences: Sequence[Difference],
+    *,
+    targets: Mapping[str, str] | None = None,
+    everything: bool = False,
+    width: int | None = None,
+) -> str:
+    """For every further run, one line per cell and quantity: each run's own mean, and the second less the first.
+
+    Args:
+        differences: Of ``compare_reports``: of each run best cell against best cell comes first.
+        targets: What A is in each run, by its name.
+        everything: Every line instead of at most 12 a run: the best cells, then the cells that differ most.
+        width: Of a line; by default as wide as the terminal.
+    """
+    runs = list(dict.fromkeys(d.second for d in differences))
+    parts = [wrap_text(line, width=width) for line in _say_targets(targets or {})]
+    for run in runs:
+        here = [d for d in differences if d.second == run]
+        shown = here if everything else pick_differences(here)
+        parts += [wrap_text(f"first: {here[0].first}\nsecond: {run}", width=width), ""]
+        parts += [draw_table(_list_columns(shown), width=width), ""]
+        parts.append(wrap_text(_say_prompts(shown), width=width))
+        if len(shown) < len(here):
+            text = (
+                f"Best cell against best cell, then the cells that differ most. {len(here) - len(shown)} more: --all."
+            )
+            parts.append(wrap_text(text, width=width))
+    return "\n".join(parts)
+
+
+def pick_differences(differences: Sequence[Difference]) -> list[Difference]:
+    """The first cells' lines, then the lines of the cells whose first quantity differs most."""
+    by_cell: dict[tuple[Condition, Condition], list[Difference]] = {}
     for d in differences:
-        over = f"{d.difference.n} shared prompts" if d.paired else f"{d.values[0].n} and {d.values[1].n} prompts"
-        cell = " vs ".join(dict.fromkeys(map(_name, d.cells)))
-        numbers = [format_estimate(e) for e in (*d.values, d.difference)]
-        lines.append([printable(d.second), cell, f"{d.quantity}, {d.difference.unit}", *numbers, over])
-    return align(lines)
+        by_cell.setdefault(d.cells, []).append(d)
+    best, *others = by_cell.values()
+
+    def rank(found: list[Difference]) -> float:
+        value = found[0].difference.value
+        return np.inf if np.isnan(value) else -abs(value)
+
+    room = max(ROWS - len(best), 0)
+    return [*best, *[d for found in sorted(others, key=rank) for d in found[:1]][:room]]
 
 
 def tabulate_comparison(differences: Sequence[Difference]) -> list[dict[str, Any]]:
@@ -31,6 +75,47 @@ def tabulate_comparison(differences: Sequence[Difference]) -> list[dict[str, Any
             row |= {f"{side}_{name}": getattr(estimate, name) for name in ("value", "low", "high", "n", "n_clusters")}
         rows.append(row | {"unit": d.difference.unit, "level": d.difference.level, "method": d.difference.method})
     return rows
+
+
+def _list_columns(shown: Sequence[Difference]) -> list[Column]:
+    counts = tuple("/".join(map(str, _count(d))) for d in shown)
+    return [
+        Column("cell", tuple(" vs ".join(dict.fromkeys(map(_name, d.cells))) for d in shown)),
+        Column("quantity", tuple(find_quantity(d.quantity).head for d in shown)),
+        Column("first", tuple(format_estimate(d.values[0]) for d in shown)),
+        Column("second", tuple(format_estimate(d.values[1]) for d in shown)),
+        Column("second - first", tuple(format_estimate(d.difference, signed=True) for d in shown)),
+        *([Column("prompts", counts)] if len(set(counts)) > 1 else []),
+    ]
+
+
+def _count(d: Difference) -> tuple[int, ...]:
+    """Prompts of the first mean, of the second and, where it is of those that both asked, of the difference."""
+    return (d.values[0].n, d.values[1].n, *([d.difference.n] if d.paired else []))
+
+
+def _say_prompts(shown: Sequence[Difference]) -> str:
+    """Over which prompts each column is: in words where they are the same in all lines."""
+    if len({_count(d) for d in shown}) > 1:
+        return (
+            "Prompts: those of the first run, of the second, and the shared ones where the difference is taken prompt "
+            "by prompt, so that it need not be the difference of the two means; else it is of independent samples."
+        )
+    first, second, *shared = _count(shown[0])
+    told = f"First is the mean over the {first} prompts of the first run, second over the {second} of the second"
+    if not shared:
+        return f"{told}; these are independent samples, and the difference is of their means."
+    return (
+        f"{told}; their difference is taken prompt by prompt over the {shared[0]} shared ones, so it need not be the "
+        "difference of the two means."
+    )
+
+
+def _say_targets(targets: Mapping[str, str]) -> list[str]:
+    if len(set(targets.values())) == 1:
+        return [f"A: {name_target(next(iter(targets.values())))}."]
+    told = [f"A of {printable(run)}: {name_target(target)}." for run, target in targets.items()]
+    return [*told, "The runs measure different answers: their numbers are not of one thing."] if told else []
 
 
 def _name(condition: Condition) -> str:

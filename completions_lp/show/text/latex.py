@@ -4,37 +4,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity
 from completions_lp.records import Condition, Estimate, InputError, Kind, Report
-from completions_lp.show.text.text import Lookup, format_estimate, printable
+from completions_lp.show.escape import escape_latex
+from completions_lp.show.text.numbers import DASH, Lookup, format_estimate
+from completions_lp.show.text.words import name_target
 
-QUANTITIES = ("delta_p_A", "log_ratio_A", "increase_to_answer_A", "kl_per_token")
-HEADS = {
-    "delta_p_A": r"$\Delta P$",
-    "log_ratio_A": r"$\log P'/P$",
-    "delta_logit_A": r"$\Delta\,\mathrm{logit}\,P$",
-    "p_A_steered": r"$P'$",
-    "increase_to_answer_A": r"increase, answer given",
-    "increase_to_answer_not_A": r"increase, not given",
-    "kl": r"$\mathrm{KL}$",
-    "kl_per_token": r"$\mathrm{KL}$",
-    "logit_diff_change": r"$\Delta$ logit diff",
-}
-"""By quantity; P and P' are the unsteered and steered probability of the target answer."""
+QUANTITIES = (PRIMARY, "log_ratio_A", HEADLINE, "kl_per_token")
 SIGNIFICANT = 0.05
-_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "−": "$-$",
-    "–": "--",
-    "…": r"\ldots{}",
-    "‖": r"$\Vert$",
-    "Δ": r"$\Delta$",
-    **{c: f"\\{c}" for c in "&%$#_{}"},
-}
 
 
 def format_latex(
@@ -69,16 +46,13 @@ def format_latex(
     cells = sorted((c for c in cells if c.multiplier != 0), key=lambda c: (c.vector, c.layer, c.multiplier))
     several = len({c.vector for c in cells}) > 1
     estimates = [_list_known(lookup, cells, quantity, weighting) for quantity in shown]
-    units = [next((e.unit for e in column), "") for column in estimates]
-    head = [*(["vector"] if several else []), "layer", "multiplier"]
-    head += [
-        f"{HEADS.get(name, escape_latex(name))} ({escape_latex(unit)})" for name, unit in zip(shown, units, strict=True)
-    ]
+    head = [*(["vector"] if several else []), "layer", "multiplier", *map(_write_head, shown)]
     lines = []
     for c in cells:
         names = [*([escape_latex(c.vector)] if several else []), str(c.layer), _math(f"{c.multiplier:+g}")]
         lines.append([*names, *(_write_cell(lookup, c, quantity, weighting) for quantity in shown)])
-    note = _say_intervals([e for column in estimates for e in column])
+    note = f"$P$: probability of {escape_latex(name_target(report.target))}. "
+    note += _say_intervals([e for column in estimates for e in column])
     if any("^{*}" in cell for line in lines for cell in line):
         note += f" $^{{*}}$: $p < {SIGNIFICANT:g}$, adjusted for the whole sweep by max-T."
     return format_booktabs(head, lines, note=note, group=1 if several else 0)
@@ -117,9 +91,9 @@ def format_booktabs(
     )
 
 
-def escape_latex(text: str) -> str:
-    """Text of files as LaTeX prints it: nothing in it is a command."""
-    return "".join(_ESCAPES.get(c, c) for c in printable(text))
+def _write_head(name: str) -> str:
+    quantity = find_quantity(name)
+    return f"{quantity.latex or escape_latex(quantity.head)} ({escape_latex(quantity.unit)})"
 
 
 def _list_known(lookup: Lookup, cells: Sequence[Condition], quantity: str, weighting: str) -> list[Estimate]:
@@ -132,7 +106,7 @@ def _write_cell(lookup: Lookup, condition: Condition, quantity: str, weighting: 
     if row is None:
         return ""
     if np.isnan(row.estimate.value):
-        return "--"
+        return escape_latex(DASH)
     star = "^{*}" if row.inference.p_max_t < SIGNIFICANT else ""
     value, _, ends = format_estimate(row.estimate).replace("%", r"\%").partition(" ")
     return _math(value + star) + (f" {_math(ends)}" if ends else "")

@@ -1,73 +1,93 @@
 """A plan, and a check by direct draws -> text for the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from completions_lp.plan.costs import Cost
-from completions_lp.plan.forecast import Plan, sum_tokens
+from completions_lp.plan.forecast import Need, Pilot, Plan, sum_tokens
 from completions_lp.plan.validation import LARGEST_BIAS, Verdict
-from completions_lp.records import Condition, Estimate, Measures
-from completions_lp.show.text.text import DASH, align, format_estimate, printable
+from completions_lp.quantities import find_quantity
+from completions_lp.records import Estimate, Measures
+from completions_lp.show.escape import printable
+from completions_lp.show.text.numbers import DASH, format_estimate
+from completions_lp.show.text.tables import Column, draw_table, wrap_text
+from completions_lp.show.text.words import name_cell, name_target
+from completions_lp.stats import FEW_CLUSTERS, MIN_CLUSTERS
 
 
-def format_plan(plan: Plan, info: Mapping[str, Any]) -> str:
-    """What the pilot says, the sizes that reach the wanted interval, and what the chosen one costs."""
+def format_plan(plan: Plan, info: Mapping[str, Any], *, width: int | None = None) -> str:
+    """What the pilot says, the sizes that reach the wanted interval, and what the chosen one costs.
+
+    Args:
+        plan: Of ``plan_run``.
+        info: The pilot's ``run.json``.
+        width: Of a line; by default as wide as the terminal.
+    """
     pilot, need = plan.pilot, plan.chosen
     estimate, unit = pilot.estimate, pilot.estimate.unit
     wide = 0.0 if estimate.low is None or estimate.high is None else (estimate.high - estimate.low) / 2
     clusters = "" if estimate.n_clusters == estimate.n else f" in {estimate.n_clusters} clusters"
-    lines = [
+    above = [
         f"Pilot: {pilot.asked} prompts{clusters} x {pilot.samples} samples. {pilot.quantity} at "
         f"{name_cell(pilot.condition)}: {format_estimate(estimate)} {unit}, that is ± {wide:.3g}",
         _describe_spread(plan),
+        f"{pilot.quantity}: {find_quantity(pilot.quantity).meaning}{_say_target(info)}",
         "",
         f"For an interval of ± {plan.half_width:.3g} {unit} it takes",
-        align([_TITLES, *(_list_need(n) for n in plan.needs)]),
+    ]
+    reached = pilot.predict_half_width(need.prompts, need.samples)
+    between = [
         f"(detectable: the smallest effect, in {unit}, that is found with 80% power)",
         "",
+        *_tell_few(pilot, need),
         f"{need.prompts} prompts x {need.samples} samples, {plan.conditions} conditions, would give "
-        f"± {pilot.predict_half_width(need.prompts, need.samples):.3g} {unit} and cost about",
-        format_costs(need.costs),
-        f"Estimated from the pilot on {_name_machine(info)}.",
+        + (f"± {reached:.3g} {unit}" if np.isfinite(reached) else "no interval")
+        + " and cost about",
     ]
-    return "\n".join(lines)
-
-
-def format_costs(costs: tuple[Cost, ...]) -> str:
-    """One line per stage, and the sum; of memory, the largest."""
-    rows = [(cost.stage, cost.tokens, cost.seconds, cost.memory) for cost in costs]
-    peaks = [cost.memory for cost in costs if np.isfinite(cost.memory)]
-    rows.append(("all", sum_tokens(costs), sum(cost.seconds for cost in costs), max(peaks, default=float("nan"))))
-    cells = [[stage, format_count(n), format_time(t), _format(peak, "{:.2f} GiB")] for stage, n, t, peak in rows]
-    return align([["stage", "network tokens", "time", "peak memory"], *cells])
+    return "\n".join(
+        [
+            wrap_text("\n".join(above), width=width),
+            draw_table(_list_needs(plan), width=width),
+            wrap_text("\n".join(between), width=width),
+            draw_table(_list_costs(need.costs), width=width),
+            wrap_text(f"Estimated from the pilot on {_name_machine(info)}.", width=width),
+        ]
+    )
 
 
 def format_validation(
-    measures: Measures, differences: tuple[Estimate, ...], verdicts: tuple[Verdict, ...], share: np.ndarray
+    measures: Measures,
+    differences: tuple[Estimate, ...],
+    verdicts: tuple[Verdict, ...],
+    share: np.ndarray,
+    *,
+    width: int | None = None,
 ) -> str:
-    """One line per condition: what was estimated, what direct draws gave, their difference and what follows."""
-    rows = [["cell", "estimated", "direct", "difference", "red", "verdict"]]
-    for c, (condition, e, verdict) in enumerate(zip(measures.conditions, differences, verdicts, strict=True)):
-        trust = measures.trust[c]
-        graded = int((trust != "").sum())
-        rows.append(
-            [
-                name_cell(condition),
-                f"{np.nanmean(measures.steered['p_A_steered'][c]):.3f}",
-                f"{np.nanmean(share[c]):.3f}",
-                format_estimate(Estimate(e.value, e.low, e.high, e.level, "", e.n, e.n_clusters, e.method)),
-                f"{(trust == 'red').sum()} of {graded}",
-                _VERDICTS[verdict],
-            ]
-        )
-    return align(rows)
+    """One line per condition: what was estimated, what direct draws gave, their difference and what follows.
 
-
-def name_cell(condition: Condition) -> str:
-    """``layer 2, multiplier +1``."""
-    return f"layer {condition.layer}, multiplier {condition.multiplier:+g}"
+    Args:
+        measures: What was estimated.
+        differences: By condition, the share among direct draws less the estimate, with its interval.
+        verdicts: By condition, of ``Validation.verdicts``.
+        share: [condition, prompt] of the target among direct draws.
+        width: Of a line; by default as wide as the terminal.
+    """
+    estimated = np.nanmean(measures.steered["p_A_steered"], axis=1)
+    trust = measures.trust
+    red = zip((trust == "red").sum(1), (trust != "").sum(1), strict=True)
+    told = [_tell_verdict(e, verdict) for e, verdict in zip(differences, verdicts, strict=True)]
+    columns = [
+        Column("cell", tuple(map(name_cell, measures.conditions))),
+        Column("estimated", tuple(f"{value:.3f}" for value in estimated)),
+        Column("direct", tuple(f"{value:.3f}" for value in np.nanmean(share, axis=1))),
+        Column("difference", tuple(format_estimate(e, signed=True) for e in differences)),
+        Column("red", tuple(f"{n} of {graded}" for n, graded in red)),
+        Column("verdict", tuple(told)),
+    ]
+    advice = [text for verdict, text in _ADVICE.items() if verdict in verdicts]
+    return "\n".join([draw_table(columns, width=width), *(wrap_text(text, width=width) for text in [*advice, _RED])])
 
 
 def format_count(number: float) -> str:
@@ -88,25 +108,80 @@ def format_time(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
-_TITLES = ["samples", "prompts", "detectable", "network tokens", "time"]
-_VERDICTS: Mapping[Verdict, str] = {
-    "too few prompts": "too few prompts to tell",
-    "agrees": f"agrees within {LARGEST_BIAS:g}",
-    "cannot tell": f"cannot tell: the interval reaches past {LARGEST_BIAS:g}; take more prompts or draws",
-    "biased": "biased: sample the steered model (sampling.top_up) for this multiplier",
+_ADVICE: Mapping[Verdict, str] = {
+    "biased": f"Biased: off by more than {LARGEST_BIAS:g} on average, which noise does not explain. Sample the steered "
+    "model for this multiplier: [sampling] top_up.",
+    "cannot tell": f"Cannot tell: the interval reaches past {LARGEST_BIAS:g}; a bias that matters could hide in it. "
+    "Take more draws (--draws) or more prompts.",
 }
+"""What to do, by verdict."""
+_RED = "Red: prompts whose estimate the tool itself does not trust."
 
 
-def _list_need(need: Any) -> list[str]:
-    seconds = sum(cost.seconds for cost in need.costs)
-    detectable = f"{need.detectable:.3g}"
+def _tell_verdict(difference: Estimate, verdict: Verdict) -> str:
+    """The verdict, with how far off the estimate may be."""
+    if difference.low is None or difference.high is None:
+        return "too few prompts to tell"
+    reach = max(abs(difference.low), abs(difference.high))
+    words = {"agrees": f"agrees within ±{reach:.3f}", "cannot tell": f"cannot tell: off by up to {reach:.3f}"}
+    return words.get(verdict, verdict)
+
+
+def _list_needs(plan: Plan) -> list[Column]:
+    """By samples per prompt: prompts, power, costs; and which are few, or chosen."""
+    needs, pilot = plan.needs, plan.pilot
+    chosen = [need.samples == plan.chosen.samples and need.prompts == plan.chosen.prompts for need in needs]
+    notes = [["few prompts"] * _is_few(pilot, n) + ["chosen"] * c for n, c in zip(needs, chosen, strict=True)]
     return [
-        str(need.samples),
-        str(need.prompts),
-        detectable,
-        format_count(sum_tokens(need.costs)),
-        format_time(seconds),
+        Column("samples", tuple(str(need.samples) for need in needs)),
+        Column("prompts", tuple(str(need.prompts) for need in needs)),
+        Column("detectable", tuple(f"{need.detectable:.3g}" for need in needs)),
+        Column("network tokens", tuple(format_count(sum_tokens(need.costs)) for need in needs)),
+        Column("time", tuple(format_time(sum(cost.seconds for cost in need.costs)) for need in needs)),
+        *([Column("", tuple(map(", ".join, notes)))] if any(notes) else []),
     ]
+
+
+def _list_costs(costs: Sequence[Cost]) -> list[Column]:
+    """One line per stage, and the sum; of memory, the largest."""
+    rows = [(cost.stage, cost.tokens, cost.seconds, cost.memory) for cost in costs]
+    peaks = [cost.memory for cost in costs if np.isfinite(cost.memory)]
+    rows.append(("all", sum_tokens(costs), sum(cost.seconds for cost in costs), max(peaks, default=float("nan"))))
+    return [
+        Column("stage", tuple(stage for stage, *_ in rows)),
+        Column("network tokens", tuple(format_count(n) for _, n, *_ in rows)),
+        Column("time", tuple(format_time(seconds) for *_, seconds, _ in rows)),
+        Column("peak memory", tuple(DASH if np.isnan(peak) else f"{peak:.2f} GiB" for *_, peak in rows)),
+    ]
+
+
+def _count_clusters(pilot: Pilot, need: Need) -> int:
+    """Independent prompts of a run, as many prompts to a cluster as in the pilot."""
+    return need.prompts * pilot.estimate.n_clusters // pilot.asked
+
+
+def _is_few(pilot: Pilot, need: Need) -> bool:
+    return _count_clusters(pilot, need) < FEW_CLUSTERS
+
+
+def _tell_few(pilot: Pilot, need: Need) -> list[str]:
+    """That the chosen run has fewer prompts than the tool itself would warn of, and how many it takes."""
+    n = _count_clusters(pilot, need)
+    if n >= FEW_CLUSTERS:
+        return []
+    enough = -(-FEW_CLUSTERS * pilot.asked // pilot.estimate.n_clusters)
+    unit = "prompts" if pilot.estimate.n_clusters == pilot.asked else "clusters of prompts"
+    why = "leans on normality" if n >= MIN_CLUSTERS else f"does not exist below {MIN_CLUSTERS}"
+    return [
+        f"Few prompts: with {n} independent {unit}, fewer than {FEW_CLUSTERS}, an interval {why}, however many samples "
+        f"each has. Take {enough} prompts or more: --prompts {enough}.",
+        "",
+    ]
+
+
+def _say_target(info: Mapping[str, Any]) -> str:
+    target = info.get("config", {}).get("label", {}).get("target")
+    return "" if target is None else f" Target: {name_target(target)}."
 
 
 def _describe_spread(plan: Plan) -> str:
@@ -127,7 +202,3 @@ def _name_machine(info: Mapping[str, Any]) -> str:
     parts += [f"device {model['device']}" if "device" in model else None, model.get("dtype")]
     known = ", ".join(printable(str(part)) for part in parts if part)
     return known or "a machine that its run.json does not name"
-
-
-def _format(value: float, form: str) -> str:
-    return DASH if np.isnan(value) else form.format(value)

@@ -1,52 +1,73 @@
 """Report -> the result in one sentence."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from completions_lp.quantities import HEADLINE, PRIMARY
-from completions_lp.records import Condition, Estimate, Report, ReportRow
-from completions_lp.show.text.text import Lookup, format_estimate
+from completions_lp.quantities import HEADLINE, PRIMARY, name_unit
+from completions_lp.records import Best, Estimate, Report, ReportRow
+from completions_lp.show.text.numbers import Lookup, format_estimate
+from completions_lp.show.text.words import name_answer, name_cell, name_size
+from completions_lp.stats import promise_sign
 
 
 def format_sentence(report: Report) -> str:
     """The result in one sentence (numbers.md §6), of the sweep's best cell.
 
-    The cell was chosen on one half of the prompts and the numbers are of the other half; where no half could be held
-    back, the sentence says so. Without P(A) it is about the headline.
+    Where one half of the prompts chose the cell, the numbers are of the other half; where none could be held back, the
+    sentence says so. Without P(A) it is about the headline.
     """
-    lookup = Lookup.of(report)
-    held = [row for row in report.rows if row.quantity == PRIMARY and row.split == "report"]
-    swept = [row for row in report.table(PRIMARY) if row.condition.multiplier != 0]
-    known = [row for row in swept if np.isfinite(row.estimate.value)]
-    if held and np.isfinite(held[0].estimate.value):
-        return f"{_tell(report, lookup, held[0])} {_tell_choice(held[0], len(swept))}"
-    if known:
-        best = max(known, key=lambda row: row.estimate.value)
-        return f"{_tell(report, lookup, best)} {_name(best.condition)}, the largest of {len(swept)} and chosen for it."
-    return _tell_headline(report)
+    best, lookup = report.best, Lookup.of(report)
+    split = "report" if best is not None and best.held_out else "all"
+    row = None if best is None else lookup.find(best.condition, best.quantity, split=split)
+    if best is None or row is None:
+        if any(np.isfinite(row.estimate.value) for row in report.rows if row.quantity == HEADLINE):
+            return "No cell steers: there is no effect to tell of."
+        return "No prompt has a completion with the target answer: the average increase is undefined."
+    told = _tell_change(report, lookup, row) if best.quantity == PRIMARY else _tell_increase(report, row)
+    return f"{told} {_tell_choice(report, best)}"
 
 
-def name_target(report: Report) -> str:
-    """The target as a sentence names it."""
-    return "behaviour-matching" if report.target == "matching" else repr(report.target)
-
-
-def _tell(report: Report, lookup: Lookup, row: ReportRow) -> str:
+def _tell_change(report: Report, lookup: Lookup, row: ReportRow) -> str:
     def find(quantity: str) -> Estimate | None:
         found = lookup.find(row.condition, quantity, split=row.split)
         return None if found is None or np.isnan(found.estimate.value) else found.estimate
 
-    answer = "matching answer" if report.target == "matching" else report.target
+    answer = name_answer(report.target)
     window = "" if report.increases is None else f"≤{report.increases.completions.labelling.within}"
-    parts = [f"ΔP({answer}{window})={_write(row.estimate, 'pp')} ({_describe(row.estimate)}; {_compare(lookup, row)})"]
+    change = f"ΔP({answer}{window})={_write(row.estimate, name_unit(PRIMARY))}"
+    parts = [f"{change} ({_describe(row.estimate)}; {_compare(lookup, row)})"]
     increase, ratio = find(HEADLINE), find("log_ratio_A")
     if increase is not None:
-        text = f"log-prob increase of {name_target(report)} completions {_write(increase, 'nats')}"
+        text = f"log-prob increase of completions with the {answer} {_write(increase, name_unit(HEADLINE))}"
         text += "" if ratio is None else f", a lower bound on the mean log P-ratio {format_estimate(ratio)}"
         parts.append(text)
     kl, red = find("kl_per_token"), find("share_red")
     parts.append("KL(p‖q) not read" if kl is None else f"KL(p‖q)={kl.value:.3g} nats/token")
-    parts += [] if red is None else [f"{red.value:.0%} of prompts red"]
+    parts += [] if red is None else [f"{red.value:.0%} of prompts red (not to be trusted)"]
     return "; ".join(parts) + "."
+
+
+def _tell_increase(report: Report, row: ReportRow) -> str:
+    e = row.estimate
+    return (
+        f"Log-prob increase of completions with the {name_answer(report.target)}, to the answer: "
+        f"{_write(e, name_unit(HEADLINE))} ({_describe(e)})."
+    )
+
+
+def _tell_choice(report: Report, best: Best) -> str:
+    cell = f"This is {name_cell(best.condition)}"
+    if best.n_cells == 1:
+        return f"{cell}, the only cell."
+    if best.held_out:
+        stable = "" if np.isnan(best.frequency) else f"; it is the best in {best.frequency:.0%} of resamples"
+        return (
+            f"{cell}, chosen among {best.n_cells} cells on one half of the prompts and reported here on the other "
+            f"half{stable}."
+        )
+    steered = [r.condition.multiplier for r in report.table(best.quantity) if r.condition.multiplier != 0]
+    return f"{cell}, the {'largest' if promise_sign(steered) > 0 else 'smallest'} of {best.n_cells} and chosen for it."
 
 
 def _write(estimate: Estimate, unit: str) -> str:
@@ -57,52 +78,19 @@ def _write(estimate: Estimate, unit: str) -> str:
 
 def _describe(e: Estimate) -> str:
     """Kind and size of what the interval is over."""
-    behind = f"N={e.n} prompts" if e.n == e.n_clusters else f"N={e.n} prompts in {e.n_clusters} clusters"
+    behind = f"N={name_size(e)}"
     return f"no interval, {behind}" if e.low is None else f"{e.level:.0%} {e.method}, {behind}"
 
 
 def _compare(lookup: Lookup, row: ReportRow) -> str:
     """Where it lies among the random directions."""
-    c = row.condition
-    same = {
-        (r.layer, r.multiplier, r.positions, r.vector)
-        for r, q, *_ in lookup.rows
-        if r.kind == "random" and q == PRIMARY
-    }
-    n = sum(cell[:3] == (c.layer, c.multiplier, c.positions) for cell in same)
-    i = row.inference
+    i, known = row.inference, {c for c, quantity, *_ in lookup.rows if quantity == row.quantity}
+    n = sum(
+        replace(c, vector=row.condition.vector, kind="target") == row.condition for c in known if c.kind == "random"
+    )
     if not n:
         return "not compared with random directions"
     if np.isnan(i.p_rank):
         return f"R={n} same-norm random directions, no p-value"
     band = f"[{i.random_low:+.2f}, {i.random_high:+.2f}]"
     return f"{row.estimate.level:.0%} of R={n} same-norm random directions within {band}, rank p={i.p_rank:.2g}"
-
-
-def _tell_choice(row: ReportRow, n_cells: int) -> str:
-    frequency = row.inference.selection_frequency
-    stable = "" if np.isnan(frequency) else f"; it is the best in {frequency:.0%} of resamples"
-    return (
-        f"{_name(row.condition)}, chosen among {n_cells} on one half of the prompts and reported here on the other "
-        f"half{stable}."
-    )
-
-
-def _name(condition: Condition) -> str:
-    return f"This is layer {condition.layer}, multiplier {condition.multiplier:+g}"
-
-
-def _tell_headline(report: Report) -> str:
-    rows = [row for row in report.table(HEADLINE) if np.isfinite(row.estimate.value)]
-    if not rows:
-        return "No prompt has a completion with the target answer: the average increase is undefined."
-    rows = [row for row in rows if row.condition.multiplier != 0] or rows
-    best = max(rows, key=lambda row: row.estimate.value)
-    e, c = best.estimate, best.condition
-    inside = "no interval" if e.low is None else f"{e.level:.0%} {e.method} interval over {e.n_clusters} clusters"
-    if e.n_clusters == e.n and e.low is not None:
-        inside = f"{e.level:.0%} {e.method} interval over {e.n} prompts"
-    return (
-        f"Log prob of the {name_target(report)} completions, to the answer: {format_estimate(e)} nats ({inside}) at "
-        f"layer {c.layer}, multiplier {c.multiplier:+g}, the largest of {len(rows)} conditions and chosen for it."
-    )

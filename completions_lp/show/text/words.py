@@ -1,0 +1,42 @@
+"""What the answer, a cell and an interval are called in tables and sentences."""
+
+from completions_lp.records import Condition, Estimate, Report
+from completions_lp.show.escape import printable
+
+
+def name_target(target: str) -> str:
+    """What ``A`` stands for: ``each prompt's behaviour-matching answer``, or ``the answer "B"``."""
+    return "each prompt's behaviour-matching answer" if target == "matching" else f'the answer "{printable(target)}"'
+
+
+def name_answer(target: str) -> str:
+    """The same in a word or two, as it stands in P(...)."""
+    return "matching answer" if target == "matching" else f'"{printable(target)}"'
+
+
+def say_target(report: Report) -> str:
+    """The line above a table: what its A is, and where it has to stand."""
+    if report.increases is None:
+        return f"A: {name_target(report.target)}."
+    within = report.increases.completions.labelling.within
+    return f"A: {name_target(report.target)}, given within the first {within} tokens of a completion (the window)."
+
+
+def say_units(report: Report) -> str:
+    """What the numbers of a table are: means, with which brackets."""
+    known = [row.estimate for row in report.rows if row.estimate.low is not None and row.weighting == "macro"]
+    if not known:
+        return "Numbers are means over prompts (macro); there are no intervals."
+    unit = "prompts" if all(e.n == e.n_clusters for e in known) else "clusters of prompts"
+    return f"Numbers are means over prompts (macro), brackets {known[0].level:.0%} intervals over {unit}."
+
+
+def name_cell(condition: Condition) -> str:
+    """``layer 2, multiplier +1``."""
+    return f"layer {condition.layer}, multiplier {condition.multiplier:+g}"
+
+
+def name_size(estimate: Estimate) -> str:
+    """``60 prompts in 12 clusters``."""
+    e = estimate
+    return f"{e.n} prompts" if e.n == e.n_clusters else f"{e.n} prompts in {e.n_clusters} clusters"
