@@ -98,8 +98,8 @@ def _say_prompts(shown: Sequence[Difference]) -> str:
     """Over which prompts each column is: in words where they are the same in all lines."""
     if len({_count(d) for d in shown}) > 1:
         return (
-            "Prompts: those of the first run, of the second, and the shared ones where the difference is taken prompt by "
-            "prompt, so that it need not be the difference of the two means; else it is of independent samples."
+            "Prompts: those of the first run, of the second, and the shared ones where the difference is taken prompt "
+            "by prompt, so that it need not be the difference of the two means; else it is of independent samples."
         )
     first, second, *shared = _count(shown[0])
     told = f"First is the mean over the {first} prompts of the first run, second over the {second} of the second"
