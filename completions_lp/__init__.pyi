@@ -1,5 +1,5 @@
 from .job.config import Config, load_config
-from .job.results import load, save
+from .job.results import load
 from .job.stages import run
 from .job.validation import validate_cells
 from .model import load_model, wrap_model
@@ -83,7 +83,6 @@ __all__ = [
     "read_validation",
     "run",
     "sample_completions",
-    "save",
     "score_completions",
     "summarize",
     "validate_cells",

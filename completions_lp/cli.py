@@ -270,7 +270,7 @@ def _validate(folder: Path, draws: int, quiet: bool, **cells: Any) -> None:
     found = Run.open(folder, options=Options(progress=not quiet)).validate(draws=draws, **cells)
     click.echo(f"P(A) as estimated, and its share among {draws} draws a prompt of the steered model; means over")
     click.echo("prompts, differences with 95% intervals over prompts")
-    click.echo(format_validation(found.measures, found.differences, found.biased, found.share))
+    click.echo(format_validation(found.measures, found.differences, found.verdicts, found.share))
     click.echo(f"validation.parquet: written to {folder}")
 
 

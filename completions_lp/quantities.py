@@ -229,6 +229,9 @@ _LIST = (
     Quantity("excess_surprisal", "nats", "excess surprisal", "surprisal less entropy", SAMPLE,
         meaning="Mean over draws of surprisal minus entropy: 0 in expectation where draws come from the distribution "
         "scored."),
+    Quantity("excess_surprisal_se", "nats", "excess s.e.", "standard error of surprisal less entropy", SAMPLE,
+        summarized=False,
+        meaning="Standard error of the excess surprisal of a prompt, from its own completions."),
     Quantity("n", "draws", "n", "draws", SAMPLE, summarized=False,
         meaning="Unsteered draws of the prompt."),
     Quantity("n_unique", "draws", "distinct", "distinct completions", SAMPLE, summarized=False,

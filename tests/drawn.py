@@ -84,8 +84,9 @@ def draw_measures(increases, *, seed=0, effect=0.5):
     q = np.where(m == 0, p, 1 / (1 + np.exp(-score)))
     if n > 2 and len(conditions):
         p[1], q[:, 1], q[-1, 2] = 1.0, 1.0, 0.0
-    unsteered = {name: within(n) for name in Measures.UNSTEERED}
+    unsteered = {name: within(n) for name in Measures.UNSTEERED if name != "excess_surprisal_se"}
     unsteered |= {"p_A": p, "n_tokens": rng.uniform(2, 9, size=n), "excess_surprisal": rng.normal(size=n)}
+    unsteered["excess_surprisal_se"] = np.ones(n)
     steered = {name: within(*shape) for name in Measures.STEERED}
     steered |= {"p_A_steered": q, "kl": m**2 * np.exp(rng.normal(size=shape)), "ess": 100 * within(*shape)}
     trust = rng.choice(["certified", "green", "red"], p=[0.5, 0.3, 0.2], size=shape)

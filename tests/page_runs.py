@@ -181,7 +181,7 @@ def make_measures(rng, increases):
     trust = np.where(width < 0.1, "certified", np.where(width < 0.15, "green", "red"))
     unsteered = {"p_A": p, "p_A_se": p * 0.1, "p_A_low": p * 0.98, "p_A_high": np.minimum(p * 1.02, 1.0)}
     unsteered |= {"first_A": p * 0.9, "first_B": (1 - p) * 0.9, "n_tokens": np.full(n, 9.0)}
-    unsteered["excess_surprisal"] = rng.normal(0, 0.1, n)
+    unsteered |= {"excess_surprisal": rng.normal(0, 0.1, n), "excess_surprisal_se": np.full(n, 0.1)}
     steered = {name: rng.uniform(0.1, 1.0, shape) for name in Measures.STEERED}
     steered |= {"p_A_steered": q, "p_A_steered_low": q - q * width, "p_A_steered_high": q + (1 - q) * width}
     steered |= {"first_A_steered": q * 0.9, "first_B_steered": (1 - q) * 0.9, "n_steered": np.zeros(shape)}

@@ -85,11 +85,11 @@ def reduce_scores(n_prompts, n_layers):
 
     parts.score_tokens = score
     before, start = peak(), clock()
-    found = parts.score_completions(None, completions, [], conditions, progress=False)
+    found = parts.score_completions(None, completions, [], conditions, target="A", progress=False)
     profile = summarize_profile(found.profile)
     reduced = clock()
     choices = make_choices(completions.prompts, conditions)
-    report = summarize(found.increases, choices, found.measures, profile=profile)
+    report = summarize(found.increases, choices, found.measures, target="A", profile=profile)
     steps = {"reduce": reduced - start - making, "summarize": clock() - reduced, "make": making}
     return {
         "seconds": {name: times[0] for name, times in steps.items()},

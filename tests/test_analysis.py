@@ -94,7 +94,7 @@ def test_the_table_is_latex(folder, tmp_path, monkeypatch):
 
 
 def test_several_figures_stand_on_a_page_of_ones_own(folder, tmp_path, monkeypatch):
-    assert run("own_page", folder, monkeypatch=monkeypatch, here=tmp_path) == ["own_page.png"]
+    assert run("own_page", folder, monkeypatch=monkeypatch, here=tmp_path) == ["own_page.pdf"]
 
 
 def test_diagnostics_draw_the_steered_draws_that_the_run_directory_has(folder, tmp_path, monkeypatch):

@@ -82,7 +82,7 @@ def test_choices_equal_the_slow_twin(asked, architecture, positions, dtype, tole
     slow = [slow_choices(model, prompts, vector, condition) for condition in (None, *conditions)]
     assert np.abs(slow[1] - slow[0]).min() > 1e-3  # steering does something that a test could miss
     for batch_size in (1, 3, None):
-        choices = read_choices(model, prompts, [vector], conditions, batch_size=batch_size, progress=False)
+        choices = read_choices(model, prompts, [vector], conditions, batch_size=batch_size, progress=False, target="A")
         assert choices.conditions == conditions
         np.testing.assert_allclose(choices.baseline, slow[0], atol=tolerance)
         np.testing.assert_allclose(choices.logprob, slow[1:], atol=tolerance)
@@ -90,7 +90,7 @@ def test_choices_equal_the_slow_twin(asked, architecture, positions, dtype, tole
 
 def test_without_conditions_the_unsteered_model_is_read(asked):
     model, prompts = asked()
-    choices = read_choices(model, prompts, [], [], progress=False)
+    choices = read_choices(model, prompts, [], [], progress=False, target="A")
     assert choices.logprob.shape == (0, 4, 2)
     np.testing.assert_allclose(choices.baseline, slow_choices(model, prompts, None, None), atol=1e-9)
 
@@ -100,7 +100,7 @@ def test_the_matching_target_is_each_prompts_own(asked):
     vector = make_vector(model)
     conditions = make_conditions([vector], layers=[1], multipliers=(1.0,))
     options = {"progress": False}
-    by_letter = read_choices(model, prompts, [vector], conditions, **options)
+    by_letter = read_choices(model, prompts, [vector], conditions, target="A", **options)
     matching = read_choices(model, prompts, [vector], conditions, target="matching", **options)
     assert by_letter.letters == (("A", "B"),) * 4
     assert matching.letters == (("B", "A"), ("A", "B"), ("B", "A"), ("A", "B"))
@@ -112,7 +112,7 @@ def test_the_matching_target_is_each_prompts_own(asked):
 
 def test_the_two_answers_share_one_distribution(asked):
     model, prompts = asked()
-    choices = read_choices(model, prompts, [], [], progress=False)
+    choices = read_choices(model, prompts, [], [], progress=False, target="A")
     mass = np.exp(choices.baseline).sum(-1)
     assert (mass > 0).all()
     assert (mass < 1).all()
@@ -122,11 +122,11 @@ def test_multiplier_zero_changes_nothing_and_order_does_not_matter(asked):
     model, prompts = asked()
     vector = make_vector(model)
     conditions = make_conditions([vector], multipliers=(0.0, 1.0))
-    choices = read_choices(model, prompts, [vector], conditions, progress=False)
+    choices = read_choices(model, prompts, [vector], conditions, progress=False, target="A")
     zero = np.array([c.multiplier == 0 for c in conditions])
     assert np.abs(choices.logprob[zero] - choices.baseline).max() < 1e-10
     assert np.abs(choices.logprob[~zero] - choices.baseline).min() > 1e-4
-    turned = read_choices(model, prompts[::-1], [vector], conditions[::-1], batch_size=3, progress=False)
+    turned = read_choices(model, prompts[::-1], [vector], conditions[::-1], batch_size=3, progress=False, target="A")
     np.testing.assert_allclose(turned.logprob, choices.logprob[::-1, ::-1], atol=1e-11)
 
 
@@ -144,7 +144,7 @@ def test_impossible_read_outs_say_what_is_wrong(asked):
     with pytest.raises(InputError, match="target 'C' is an answer of no prompt; theirs are A, B"):
         read_choices(model, prompts, [], [], target="C", progress=False)
     with pytest.raises(InputError, match="layer 7 is out of range: llama has layers 0 to 2"):
-        read_choices(model, prompts, [vector], [Condition("v", "target", 7, 1.0)], progress=False)
+        read_choices(model, prompts, [vector], [Condition("v", "target", 7, 1.0)], progress=False, target="A")
     mute = dataclasses.replace(prompts[0], answer_format=" A")
     with pytest.raises(InputError, match="prompt 'p0': the tokenizer cannot express the answer 'A' against 'B'"):
-        read_choices(model, [mute, *prompts[1:]], [], [], progress=False)
+        read_choices(model, [mute, *prompts[1:]], [], [], progress=False, target="A")

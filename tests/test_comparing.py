@@ -54,6 +54,28 @@ def test_shared_prompts_are_compared_one_by_one(study):
         assert d.difference.high - d.difference.low < 0.5 * (d.values[0].high - d.values[0].low)
 
 
+def test_the_difference_can_be_read_off_the_means_over_shared_prompts(study):
+    """Each run has prompts of its own, and one that both asked is undefined in the second."""
+    ids = study.prompts["prompt_id"]
+    other = shift(study, np.random.default_rng(0).normal(0, 20, len(ids)))
+    other.prompts["delta_p_A"][ids == "p5"] = np.nan
+    parts = []
+    for report, left_out in ((study, ("p0", "p1")), (other, ("p2", "p3", "p4"))):
+        keep = ~np.isin(ids, left_out)
+        parts.append(replace(report, prompts={name: values[keep] for name, values in report.prompts.items()}))
+    for d in compare_reports({"one": parts[0], "two": parts[1]}, quantities=["delta_p_A"]):
+        one, two = d.shared
+        assert d.paired
+        assert (d.values[0].n, d.values[1].n, one.n, two.n, d.difference.n) == (12, 10, 8, 8, 8)
+        assert two.value - one.value == pytest.approx(d.difference.value, abs=1e-12)
+        assert abs(d.values[1].value - d.values[0].value - d.difference.value) > 0.1
+        for side, report, cell in zip(d.shared, (study, other), d.cells, strict=True):
+            values = values_of(report, cell, "delta_p_A")[6:]
+            assert side.value == pytest.approx(values.mean())
+            want = stats.ttest_1samp(values, 0).confidence_interval()
+            assert (side.low, side.high) == pytest.approx(tuple(want))
+
+
 def test_other_prompts_are_an_independent_sample(study):
     other = shift(make_like(study, seed=1), 3.0, rename="x")
     for d in compare_reports({"one": study, "two": other}, quantities=["delta_p_A", "kl_per_token"])[2:]:
@@ -83,6 +105,7 @@ def test_few_shared_prompts_have_no_interval_of_their_own(study):
     part = replace(study, prompts={name: values[few] for name, values in study.prompts.items()})
     for d in compare_reports({"one": study, "few": part}, quantities=["delta_p_A"]):
         assert not d.paired
+        assert d.shared is None
         assert d.difference.low is None
         assert d.values[1].low is None
 
@@ -91,7 +114,9 @@ def test_what_cannot_be_compared_is_said(study):
     with pytest.raises(InputError, match="at least two"):
         compare_reports({"one": study})
     with pytest.raises(InputError, match="shares no quantity and no cell"):
-        compare_reports({"one": study, "two": study}, quantities=["no_such_quantity"])
+        compare_reports({"one": study, "two": study}, quantities=["bound_gap"])
+    with pytest.raises(InputError, match="no quantity 'delta_p_a'; the nearest is 'delta_p_A'"):
+        compare_reports({"one": study, "two": study}, quantities=["kl", "delta_p_a"])
 
 
 def test_the_table_and_the_rows_have_the_same_numbers(study):
@@ -103,7 +128,7 @@ def test_the_table_and_the_rows_have_the_same_numbers(study):
     assert len(lines) == len(rows) == len(found)
     for line, row, d in zip(lines, rows, found, strict=True):
         assert f"{row['difference_value']:+.2f}" in line
-        assert row["first_value"] == d.values[0].value
+        assert (row["first_value"], row["first_shared_value"]) == (d.values[0].value, d.shared[0].value)
         assert (row["first_layer"], row["second_multiplier"]) == (d.cells[0].layer, d.cells[1].multiplier)
         assert (row["paired"], row["unit"]) == (True, "pp")
 
@@ -128,16 +153,20 @@ def test_the_table_says_over_which_prompts_each_number_is(study):
     part = np.isin(study.prompts["prompt_id"], [f"p{i}" for i in range(8)])
     few = replace(study, prompts={name: values[part] for name, values in study.prompts.items()})
     found = compare_reports({"one": study, "few": few}, quantities=["delta_p_A"])
-    text = " ".join(format_comparison(found).split())
-    assert "the mean over the 14 prompts of the first run, second over the 8 of the second" in text
-    assert "prompt by prompt over the 8 shared ones, so it need not be the difference of the two means" in text
+    text = format_comparison(found, width=200)
+    assert "Both means and their difference are over the 8 prompts that both runs asked" in text
+    assert "over its own prompts, 14 and 8, each run's report has other means" in text
+    first = text.split("\n\n")[1].splitlines()[1]
+    mean = f"{found[0].shared[0].value:+.2f} ["
+    assert mean in first
+    assert f"{found[0].values[0].value:+.2f} [" not in first
     other = compare_reports({"one": study, "other": shift(study, 1.0, rename="x")}, quantities=["delta_p_A"])
-    assert "independent samples" in format_comparison(other, width=200)
-    mixed = [*found[:1], *other[:1]]
-    mixed = [replace(d, second="x") for d in mixed]
-    assert [line.split()[-1] for line in format_comparison(mixed, width=200).split("\n\n")[1].splitlines()] == [
-        *("prompts", "14/8/8", "14/14")
-    ]
+    assert "over 14 prompts of the first and 14 of the second run: independent" in format_comparison(other, width=200)
+    mixed = [replace(d, second="x") for d in (*found[:1], *other[:1])]
+    lines = [line.strip() for line in format_comparison(mixed, width=200).split("\n\n")[1].splitlines()]
+    assert [line.rsplit("  ", 1)[1].strip() for line in lines] == ["prompts", "8 shared", "14 and 14"]
+    same = compare_reports({"one": study, "two": study}, quantities=["delta_p_A"])
+    assert "over the 14 prompts that both runs asked." in format_comparison(same, width=200)
 
 
 def test_runs_of_different_answers_are_told_apart(study):

@@ -55,12 +55,12 @@ class Scorer:
 def evaluate(monkeypatch, build_model):
     """A function that evaluates known scores; it gives what was made of them, and the scorer that gave them."""
 
-    def run(scores, *, part=2**27, fail_at=None, progress=False, **options):
+    def run(scores, *, part=2**27, fail_at=None, progress=False, target="A", **options):
         scorer = Scorer(scores, fail_at)
         monkeypatch.setattr(parts, "score_tokens", scorer)
         monkeypatch.setattr(parts, "PART", part)
         arguments = (build_model(), scores.completions, [], scores.conditions)
-        return score_completions(*arguments, progress=progress, **options), scorer
+        return score_completions(*arguments, progress=progress, target=target, **options), scorer
 
     return run
 
@@ -89,7 +89,7 @@ def test_parts_give_exactly_what_one_part_gives(evaluate):
         assert len(scorer.parts) == want
         assert [name for names in scorer.parts for name in names] == [f"p{i}" for i in range(5)]
         same(apart, whole)
-    wholly = (sum_tokens(scores), measure_completions(scores), profile_tokens(scores))
+    wholly = (sum_tokens(scores), measure_completions(scores, target="A"), profile_tokens(scores, target="A"))
     same(Scores(*wholly), whole)
 
 
@@ -150,9 +150,9 @@ def test_a_target_that_nobody_offers_is_refused_before_any_work(evaluate):
 def test_the_tokens_of_a_few_conditions_are_kept_and_the_same_ones_in_every_part(evaluate):
     worlds = list_worlds()
     scores = make_scores(worlds, within=2)
-    alone = [choose_conditions(measure_completions(make_scores([world], within=2))) for world in worlds]
+    alone = [choose_conditions(measure_completions(make_scores([world], within=2), target="A")) for world in worlds]
     assert alone[0] != alone[1]  # the first part chooses for all, though others would not agree
-    whole = choose_conditions(measure_completions(scores))
+    whole = choose_conditions(measure_completions(scores, target="A"))
     change = np.nansum(scores_change(scores), axis=-1)
     assert whole == [int(np.abs(change).argmax())]  # both are at layers of their own
     for size, keep_all, chosen in ((1, False, alone[0]), (2**27, False, whole), (1, True, [0, 1])):
@@ -171,7 +171,7 @@ def list_grid(names=("v",), layers=(0, 1), multipliers=(-1.0, 0.0, 1.0), kind="t
 
 
 def scores_change(scores):
-    measures = measure_completions(scores)
+    measures = measure_completions(scores, target="A")
     return measures.steered["p_A_steered"] - measures.unsteered["p_A"]
 
 
@@ -269,12 +269,12 @@ def test_with_a_model_parts_and_one_part_agree_with_its_scores(build_model, toke
     vector = make_vector(model)
     conditions = make_conditions([vector], layers=[0, 2], multipliers=(-1.0, 1.0))
     options = {"kl": kl, "progress": False}
-    whole = score_completions(model, completions, [vector], conditions, **options)
+    whole = score_completions(model, completions, [vector], conditions, target="A", **options)
     scores = score_tokens(model, completions, [vector], conditions, target="A", **options)
-    same(whole, Scores(sum_tokens(scores), measure_completions(scores), profile_tokens(scores)))
+    same(whole, Scores(sum_tokens(scores), measure_completions(scores, target="A"), profile_tokens(scores, target="A")))
     assert np.isfinite(whole.measures.steered["kl"]).all() == kl
     monkeypatch.setattr(parts, "PART", 1)
-    apart = score_completions(model, completions, [vector], conditions, **options)
+    apart = score_completions(model, completions, [vector], conditions, target="A", **options)
     for name in ("baseline", *Increases.PARTS):
         np.testing.assert_allclose(getattr(apart.increases, name), getattr(whole.increases, name), atol=1e-9)
     for part in ("unsteered", "steered"):

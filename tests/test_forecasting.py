@@ -340,6 +340,8 @@ def test_a_plan_is_of_the_largest_cell_and_halves_its_interval():
     assert plan.half_width == pytest.approx((best.estimate.high - best.estimate.low) / 4)
     assert [need.samples for need in plan.needs] == [25, 50, 100, 200, 400]
     assert all(plan.pilot.find_prompts(plan.half_width, need.samples) == need.prompts for need in plan.needs)
+    assert all(need.prompts >= 20 for need in plan.needs)
+    assert plan.limit == "half width"
     tokens = {need.samples: sum(c.tokens for c in need.costs if c.tokens == c.tokens) for need in plan.needs}
     assert plan.chosen.samples == min((100, 200, 400), key=tokens.get)
     assert plan.conditions == 10
@@ -354,8 +356,24 @@ def test_a_plan_can_be_asked_for_another_cell_quantity_and_size():
     assert plan.pilot.condition == Condition("v", "target", 0, lowest)
     assert [need.samples for need in plan.needs] == [25, 50, 70, 100, 200, 400]
     assert (plan.chosen.samples, plan.chosen.prompts, plan.conditions) == (70, 33, 3)
+    assert plan.limit == "asked"
     workload = Workload.of(report.increases.completions, report.increases.conditions)
     assert repr(plan.chosen.costs) == repr(forecast_costs(INFO, workload, prompts=33, samples=70, conditions=3))
+
+
+@pytest.mark.parametrize(("n", "per_cluster", "least"), [(14, 1, 20), (28, 2, 40), (32, 4, 80)])
+def test_a_plan_never_asks_for_fewer_prompts_than_the_report_calls_few(n, per_cluster, least):
+    """A wide interval would take fewer prompts than make 20 clusters."""
+    report, measures = make_report(n, per_cluster=per_cluster)
+    plan = plan_run(report, measures, INFO, half_width=50.0)
+    assert plan.pilot.find_prompts(50.0, plan.chosen.samples) < least
+    assert {need.prompts for need in plan.needs} == {least}
+    assert (plan.chosen.prompts, plan.chosen.samples, plan.limit) == (least, 100, "few prompts")
+    assert plan.chosen.detectable == plan.pilot.predict_detectable(least, 100)
+    asked = plan_run(report, measures, INFO, half_width=50.0, prompts=7, samples=400)
+    assert (asked.chosen.prompts, asked.chosen.samples, asked.limit) == (7, 400, "asked")
+    told = summarize(drawn.draw_increases(least, per_cluster=per_cluster)).warnings
+    assert not [line for line in told if "few prompts" in line]
 
 
 @pytest.mark.parametrize("quantity", KNOWN)

@@ -11,8 +11,11 @@ import toys
 from scored import make_scores, make_world
 from toys import EOS, A, B, C, D
 
-from completions_lp.records import InputError, Labelling, Measures, Sampling
+from completions_lp.records import Choices, InputError, Labelling, Measures, Sampling, Scores, pick_letters
+from completions_lp.report import summarize
 from completions_lp.score.measures import estimate_steered, measure_completions, read_texts, weigh_completions
+from completions_lp.score.profile import profile_tokens
+from completions_lp.score.sums import sum_tokens
 from completions_lp.stats.bounds import MIN_SURVIVING
 
 MULTIPLIERS = (-1.0, 0.5, 2.0)
@@ -41,6 +44,10 @@ def expect(world, target, within):
     hits = [(toys.first_answer(x, within, world.answers), w, x) for x, w in zip(texts, probs, strict=True)]
     hits = [(x[: t + 1], w) for (index, t), w, x in hits if index == world.letters.index(first)]
     window = min(STEPS, within)
+    entropies = {x[:t]: -np.exp(p(x[:t])) @ p(x[:t]) for x in texts for t in range(len(x))}
+    excess = np.array(
+        [-np.log(w) - sum(entropies[x[:t]] for t in range(len(x))) for w, x in zip(probs, texts, strict=True)]
+    )
     want = SimpleNamespace(
         p_A=world.probability(p, window, first),
         first_A=world.probability(p, window, first),
@@ -52,6 +59,7 @@ def expect(world, target, within):
         p_A_answer_only=[world.probability(toys.hybrid_law(q, p, (tokens,)), window, first) for q in world.steered],
         p_A_reasoning_only=[world.probability(toys.hybrid_law(p, q, (tokens,)), window, first) for q in world.steered],
         excess_surprisal=0.0,
+        excess_surprisal_se=np.sqrt(probs @ excess**2 / sum(world.counts)),
         kl=[],
         kl_reverse=[],
         increase_to_answer_A_rb=[],
@@ -99,7 +107,7 @@ def test_draws_in_proportion_to_the_probabilities_give_every_measure_exactly(tar
     for i, world in enumerate(worlds[:-1]):
         want = expect(world, target, within)
         for name, values in want.items():
-            always = name in ("n_tokens", "excess_surprisal", "kl", "kl_reverse", "n_steered")
+            always = name in ("n_tokens", "excess_surprisal", "excess_surprisal_se", "kl", "kl_reverse", "n_steered")
             values = values if offered[i] or always else np.nan
             np.testing.assert_allclose(columns[name][..., i], values, err_msg=f"{name} of {i}", **EXACT)
         low, high = columns["p_A_steered_low"][:, i], columns["p_A_steered_high"][:, i]
@@ -122,11 +130,49 @@ def test_draws_in_proportion_to_the_probabilities_give_every_measure_exactly(tar
     assert (measures.trust[:, -1] == "").all()
 
 
+def read_two(worlds, target):
+    """The two-choice read-out of the laws: each prompt's own pair at the first token."""
+    pairs = [tuple(tokens[0] for tokens in world.pair(target)) for world in worlds]
+    before = [[world.law(())[v] for v in pair] for world, pair in zip(worlds, pairs, strict=True)]
+    after = [[[q(())[v] for v in pair] for q in world.steered] for world, pair in zip(worlds, pairs, strict=True)]
+    return np.array(before), np.array(after).transpose(1, 0, 2)
+
+
+@pytest.mark.parametrize("target", ["C", "matching"])
+def test_a_target_that_is_a_third_letter_counts_in_every_number(target):
+    """Headline, P(A) and read-out cover the same prompts: all that offer it, whatever their own two answers are."""
+    worlds = list(WORLDS.values())
+    scores = make_scores(worlds, within=STEPS, target=target)
+    prompts = scores.completions.prompts
+    choices = Choices(prompts, pick_letters(prompts, target), scores.conditions, *read_two(worlds, target))
+    measures, profile = (make(scores, target=target) for make in (measure_completions, profile_tokens))
+    report = summarize(Scores(sum_tokens(scores), measures, profile), choices, target=target)
+    offered = np.array([target == "matching" or target in world.letters for world in worlds])
+    assert offered.sum() == {"C": 3, "matching": 5}[target]
+    names = ("share_A", "p_A", "increase_to_answer_A", "increase_to_answer_not_A", "p_A_steered", "delta_p_A")
+    names += ("logit_diff_change", "mass")
+    columns = {name: np.asarray(report.prompts[name]).reshape(len(MULTIPLIERS), -1) for name in names}
+    for name, values in columns.items():
+        np.testing.assert_array_equal(np.isfinite(values), np.tile(offered, (len(MULTIPLIERS), 1)), err_msg=name)
+        rows = [row for row in report.rows if row.quantity == name and row.split == "all"]
+        assert {row.estimate.n for row in rows if row.weighting == "macro"} == {offered.sum()}
+    assert (profile.n.sum(1) > 0).tolist() == offered.tolist()
+    for i in np.flatnonzero(offered):
+        want, (first, other) = expect(worlds[i], target, STEPS), (tokens[0] for tokens in worlds[i].pair(target))
+        p, q = want["p_A"], np.array(want["p_A_steered"])
+        changes = [law(())[first] - law(())[other] for law in (worlds[i].law, *worlds[i].steered)]
+        np.testing.assert_allclose(columns["share_A"][:, i], p, **EXACT)
+        np.testing.assert_allclose(columns["increase_to_answer_A"][:, i], want["increase_to_answer_A_rb"], **EXACT)
+        np.testing.assert_allclose(columns["p_A_steered"][:, i], q, **EXACT)
+        np.testing.assert_allclose(columns["delta_p_A"][:, i], 100 * (q - p), rtol=0, atol=1e-8)
+        np.testing.assert_allclose(columns["logit_diff_change"][:, i], np.diff(changes).cumsum(), **EXACT)
+
+
 def test_a_single_draw_is_right_on_average():
     """One text a prompt: the mean over texts of what each alone says of divergences and sampling is exact."""
     world = WORLDS["own"]
     ones = [dataclasses.replace(world, texts=[text], counts=[1]) for text in world.texts]
-    measures = measure_completions(make_scores(ones, within=2))
+    measures = measure_completions(make_scores(ones, within=2), target="A")
     weights, want = np.array(world.counts) / sum(world.counts), expect(world, "A", 2)
     assert measures.unsteered["excess_surprisal"] @ weights == pytest.approx(0, abs=1e-10)
     assert measures.unsteered["n_tokens"] @ weights == pytest.approx(want["n_tokens"], abs=1e-10)
@@ -181,7 +227,7 @@ def list_bounds(world, within, law):
 @pytest.mark.parametrize("seed", range(4))
 def test_a_finite_sample_equals_a_loop_over_every_draw(seed):
     world, within = draw(seed, letters=("A", "B", "C")), 3
-    measures = measure_completions(make_scores([world], within=within))
+    measures = measure_completions(make_scores([world], within=within), target="A")
     steered, unsteered = ({k: v[..., 0] for k, v in x.items()} for x in (measures.steered, measures.unsteered))
     low, high = list_bounds(world, within, world.law)
     np.testing.assert_allclose([unsteered["p_A_low"], unsteered["p_A_high"]], [low, high], **EXACT)
@@ -202,7 +248,9 @@ def test_a_finite_sample_equals_a_loop_over_every_draw(seed):
 
 def test_lengths_divergences_and_surprisal_are_means_over_every_draw_of_its_whole_text():
     worlds = [draw(0), draw(1, 17)]
-    measures = measure_completions(make_scores(worlds, within=1))  # a short window does not shorten the texts
+    measures = measure_completions(
+        make_scores(worlds, within=1), target="A"
+    )  # a short window does not shorten the texts
     for i, world in enumerate(worlds):
         p, found = world.law, []
         for text, count in zip(world.texts, world.counts, strict=True):
@@ -241,7 +289,7 @@ def survive(world, within, law, counts):
 def test_standard_errors_are_those_of_numerical_derivatives():
     """sd(IF)/√S, with what one more draw of a text would do; of the change, that of the difference."""
     world, within, step = draw(5, letters=("A", "B", "C")), 2, 1e-4
-    measures = measure_completions(make_scores([world], within=within))
+    measures = measure_completions(make_scores([world], within=within), target="A")
     counts, influence = np.array(world.counts, dtype=float), []
     n = counts.sum()
     assert {toys.first_answer(x, within, world.answers)[0] for x in world.texts} == {-1, 0, 1, 2}
@@ -266,7 +314,7 @@ def test_steps_that_hardly_any_text_reaches_say_nothing_of_the_weights():
     p = toys.table_law(lambda x: (0, 0.97, 0, 0.02, 0.01) if not x else (0, 0.1, 0.4, 0.3, 0.2))
     q = toys.table_law(lambda x: (0, 0.99, 0, 0.001, 0.009) if not x else (0, 0.1, 0.4, 0.3, 0.2))
     world = scored.World(p, (q,), [(A,), (C, B), (C, C), (D, A)], [194, 2, 2, 2])
-    measures = measure_completions(make_scores([world], within=2))
+    measures = measure_completions(make_scores([world], within=2), target="A")
     assert recall(world, 2, q)[1:] == pytest.approx((200, 1, 1))
     got = [measures.steered[name][0, 0] for name in ("ess", "mean_weight_low", "mean_weight_high")]
     np.testing.assert_allclose(got, [200, 1, 1], rtol=1e-12)
@@ -290,7 +338,7 @@ MODE = two_step(0.001, 0.9, 0.05), (two_step(0.6, 0.95, 0.06),)
 def test_a_mode_that_was_never_seen_is_red_and_its_estimate_clipped():
     """O6: 100 effective draws of 100, mean weight .4004, bounds .6 apart; the truth is .594."""
     world = scored.World(*MODE, [(D, A), (D, B)], [5, 95])
-    measures = measure_completions(make_scores([world], within=2))
+    measures = measure_completions(make_scores([world], within=2), target="A")
     steered = {name: values[0, 0] for name, values in measures.steered.items()}
     assert measures.trust.tolist() == [["red"]]
     assert steered["ess"] == pytest.approx(100)
@@ -300,7 +348,7 @@ def test_a_mode_that_was_never_seen_is_red_and_its_estimate_clipped():
     never = dataclasses.replace(world, texts=[(C, B), (D, A), (D, B)], counts=[1, 5, 94])
     rho = recall(never, 2, world.steered[0])[0]
     certain = scored.World(MODE[0], (two_step(1.0, 0.9, 0.05),), [(D, A)], [100])  # steering never says D
-    low = measure_completions(make_scores([certain], within=2))
+    low = measure_completions(make_scores([certain], within=2), target="A")
     assert low.steered["p_A_steered"][0, 0] == 0 == low.steered["p_A_steered_low"][0, 0]
     assert low.trust.tolist() == [["red"]]
     assert 0.05 < rho < 0.95
@@ -310,7 +358,7 @@ def test_an_estimate_outside_of_its_bounds_is_clipped():
     """A branch with nearly all of A that was drawn far too seldom is known from its single text."""
     law = toys.table_law(lambda x: (0, 0.9, 0.1, 0, 0) if x == (C,) else (0, 0.02, 0.08, 0.45, 0.45))
     world = scored.World(law, (law,), [(C, A), (D, B)], [1, 60])
-    measures = measure_completions(make_scores([world], within=2))
+    measures = measure_completions(make_scores([world], within=2), target="A")
     low, _ = list_bounds(world, 2, law)
     assert recall(world, 2, law)[0] < low - 0.1
     assert measures.unsteered["p_A"][0] == pytest.approx(low) == pytest.approx(measures.steered["p_A_steered"][0, 0])
@@ -321,8 +369,8 @@ def test_an_estimate_outside_of_its_bounds_is_clipped():
 )
 def test_of_draws_from_another_distribution_only_the_bounds_hold(sampling):
     worlds = [draw(0), draw(1), WORLDS["not on offer"]]
-    plain = measure_completions(make_scores(worlds, within=3))
-    measures = measure_completions(make_scores(worlds, within=3, sampling=sampling))
+    plain = measure_completions(make_scores(worlds, within=3), target="A")
+    measures = measure_completions(make_scores(worlds, within=3, sampling=sampling), target="A")
     kept = ("p_A_low", "p_A_high", "p_A_steered_low", "p_A_steered_high", "n_tokens", "n_steered")
     for name, values in all_measures(measures).items():
         if name in kept:
@@ -368,7 +416,7 @@ def test_an_answer_that_no_single_token_decides_is_a_share_of_weights(target):
 
 def test_the_share_of_a_finite_sample_equals_a_loop_over_every_draw():
     world = draw(3, 80)
-    measures = measure_completions(make_scores([world], within=2, labelling=REGEX, watch=False))
+    measures = measure_completions(make_scores([world], within=2, labelling=REGEX, watch=False), target="A")
     for c, law in enumerate(world.steered):
         hit, w = share(world, law, 2)
         rho = w[hit].sum() / w.sum()
@@ -391,10 +439,10 @@ def test_the_share_of_a_finite_sample_equals_a_loop_over_every_draw():
 
 def test_without_divergences_everything_else_is_the_same():
     worlds = [draw(0), WORLDS["own"], EMPTY]
-    with_kl = measure_completions(make_scores(worlds, within=3))
-    without = measure_completions(make_scores(worlds, within=3, kl=False))
+    with_kl = measure_completions(make_scores(worlds, within=3), target="A")
+    without = measure_completions(make_scores(worlds, within=3, kl=False), target="A")
     for name, values in all_measures(without).items():
-        if name in ("kl", "kl_reverse", "excess_surprisal"):
+        if name in ("kl", "kl_reverse", "excess_surprisal", "excess_surprisal_se"):
             assert np.isnan(values).all()
             assert np.isfinite(all_measures(with_kl)[name][..., :2]).all()
         else:
@@ -413,8 +461,8 @@ def test_single_precision_scores_are_reduced_in_double():
             if isinstance(getattr(scores, field.name), np.ndarray)
         },
     )
-    same(measure_completions(scores), measure_completions(double))
-    for name, values in all_measures(measure_completions(scores)).items():
+    same(measure_completions(scores, target="A"), measure_completions(double, target="A"))
+    for name, values in all_measures(measure_completions(scores, target="A")).items():
         assert values.dtype == np.float64, name
 
 
@@ -436,13 +484,13 @@ def permute(scores, rows):
 def test_the_order_of_completions_and_of_prompts_changes_nothing():
     worlds = [draw(seed) for seed in range(3)]
     scores = make_scores(worlds, within=3)
-    measures = measure_completions(scores)
+    measures = measure_completions(scores, target="A")
     rows = np.random.default_rng(0).permutation(len(scores.completions))
-    same(measure_completions(permute(scores, rows)), measures, rtol=1e-9)
-    backwards = measure_completions(make_scores(worlds[::-1], within=3))
+    same(measure_completions(permute(scores, rows), target="A"), measures, rtol=1e-9)
+    backwards = measure_completions(make_scores(worlds[::-1], within=3), target="A")
     for name, values in all_measures(backwards).items():
         np.testing.assert_allclose(values[..., ::-1], all_measures(measures)[name], rtol=1e-12, err_msg=name)
-    part = measure_completions(dataclasses.replace(scores).select([2, 0]))
+    part = measure_completions(dataclasses.replace(scores).select([2, 0]), target="A")
     for name, values in part.steered.items():
         np.testing.assert_allclose(values, measures.steered[name][[2, 0]], rtol=1e-12)
 
@@ -451,14 +499,14 @@ def test_copies_of_a_text_are_its_count():
     world = draw(1, 40)
     rows = [text for text, count in zip(world.texts, world.counts, strict=True) for _ in range(count)]
     copies = dataclasses.replace(world, texts=rows, counts=[1] * len(rows))
-    one, two = (measure_completions(make_scores([w], within=3)) for w in (world, copies))
+    one, two = (measure_completions(make_scores([w], within=3), target="A") for w in (world, copies))
     same(one, two, rtol=1e-9)
 
 
 def test_no_conditions_leave_what_is_unsteered():
     world = dataclasses.replace(draw(0), steered=())
-    measures = measure_completions(make_scores([world], within=3))
-    want = measure_completions(make_scores([draw(0)], within=3))
+    measures = measure_completions(make_scores([world], within=3), target="A")
+    want = measure_completions(make_scores([draw(0)], within=3), target="A")
     for name, values in measures.unsteered.items():
         np.testing.assert_array_equal(values, want.unsteered[name])
     assert {values.shape for values in measures.steered.values()} == {(0, 1)}
@@ -468,7 +516,7 @@ def test_no_conditions_leave_what_is_unsteered():
 def test_steering_that_does_nothing_changes_nothing():
     world = draw(0)
     world = dataclasses.replace(world, steered=(world.law,))
-    measures = measure_completions(make_scores([world], within=3))
+    measures = measure_completions(make_scores([world], within=3), target="A")
     for name in ("p_A", "p_A_se", "p_A_low", "p_A_high", "first_A", "first_B"):
         steered = name.replace("p_A", "p_A_steered") if "p_A" in name else f"{name}_steered"
         np.testing.assert_allclose(measures.steered[steered][0], measures.unsteered[name], rtol=1e-12)

@@ -205,21 +205,27 @@ def test_a_difference_is_the_mean_over_prompts_with_its_t_interval():
 @pytest.mark.parametrize(
     ("offsets", "want"),
     [
-        ([0.05, 0.06, 0.04, 0.05, 0.06, 0.04, 0.05], True),
-        ([-0.05, -0.06, -0.04, -0.05, -0.06, -0.04, -0.05], True),
-        ([0.02, 0.03, 0.01, 0.02, 0.03, 0.01, 0.02], False),  # significant, but small
-        ([0.3, -0.2, 0.2, -0.1, 0.3, -0.2, 0.1], False),  # large, but not significant
-        ([0.05, 0.06, 0.04, 0.05, 0.06], None),
+        ([0.05, 0.06, 0.04, 0.05, 0.06, 0.04, 0.05], "biased"),
+        ([-0.05, -0.06, -0.04, -0.05, -0.06, -0.04, -0.05], "biased"),
+        ([0.02, 0.03, 0.01, 0.02, 0.03, 0.01, 0.02], "agrees"),  # significant, but small
+        ([0.01, -0.02, 0.01, 0.0, -0.01, 0.02, 0.0], "agrees"),
+        ([0.3, -0.2, 0.2, -0.1, 0.3, -0.2, 0.1], "cannot tell"),  # large, but not significant
+        ([0.02, 0.08, 0.01, 0.03, 0.02, 0.01, 0.02], "cannot tell"),  # significant, and .03 is in the interval
+        ([0.05, -0.07, 0.06, -0.04, 0.05, -0.06, 0.0], "cannot tell"),  # 0 is in it, and so is .03
+        ([0.05, 0.06, 0.04, 0.05, 0.06], "too few prompts"),
+        ([0.05] * 7, "cannot tell"),  # no spread is known
     ],
 )
-def test_the_rule_asks_for_a_difference_both_large_and_significant(offsets, want):
+def test_an_estimate_agrees_only_where_the_whole_interval_is_small(offsets, want):
     shares = np.full(len(offsets), 0.5)
-    assert make_validation(shares, shares - np.array(offsets)).biased == (want,)
+    assert make_validation(shares, shares - np.array(offsets)).verdicts == (want,)
 
 
 def test_clusters_are_the_units_of_the_rule():
     shares = np.full(10, 0.5)
-    assert make_validation(shares, shares - 0.04 * np.linspace(0.9, 1.1, 10), clusters="aabbccddee").biased == (None,)
+    assert make_validation(shares, shares - 0.04 * np.linspace(0.9, 1.1, 10), clusters="aabbccddee").verdicts == (
+        "too few prompts",
+    )
 
 
 def test_shares_at_the_ends_have_one_sided_limits():

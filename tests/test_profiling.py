@@ -74,7 +74,7 @@ def test_a_profile_is_a_mean_over_draws_at_each_place(target):
 def test_the_places_add_up_to_the_parts_of_the_increase():
     """Weighted by the draws at each place, offsets below, at and above 0 are before, at and after the answer."""
     scores = random_scores(3, n_prompts=5)
-    profile, sums = profile_tokens(scores), sum_tokens(scores)
+    profile, sums = profile_tokens(scores, target="A"), sum_tokens(scores)
     completions = scores.completions
     hit = completions.label == "A"
     draws = np.bincount(completions.prompt_index[hit], weights=completions.counts[hit], minlength=5)
@@ -90,7 +90,7 @@ def test_the_places_add_up_to_the_parts_of_the_increase():
 
 def test_exact_frequencies_give_the_expectation_over_all_texts():
     world = make_world(0, (1.0, -2.0), steps=3)
-    profile = profile_tokens(make_scores([world], within=2))
+    profile = profile_tokens(make_scores([world], within=2), target="A")
     probs = np.exp([toys.logprob_of(world.law, x) for x in world.texts])
     for c, q in enumerate(world.steered):
         for k, offset in enumerate(profile.offsets.tolist()):
@@ -111,11 +111,11 @@ def test_prompts_that_do_not_offer_the_target_or_say_nothing_are_undefined():
         make_world(1, (1.0,), steps=2, letters=("C", "D"), matching="C", not_matching="D"),
         dataclasses.replace(make_world(2, (1.0,), steps=2), texts=[], counts=[]),
     ]
-    profile = profile_tokens(make_scores(worlds, within=2))
+    profile = profile_tokens(make_scores(worlds, within=2), target="A")
     assert np.isfinite(profile.increase[:, 0]).all()
     assert np.isnan(profile.increase[:, 1:]).all()
     assert profile.n[1:].sum() == 0
-    nobody = profile_tokens(make_scores(worlds[1:2], within=2))
+    nobody = profile_tokens(make_scores(worlds[1:2], within=2), target="A")
     assert np.isnan(nobody.increase).all()
     assert summarize_profile(nobody) == ()
 
@@ -126,7 +126,7 @@ def test_means_over_prompts_have_t_intervals_over_clusters_and_leave_empty_place
         dataclasses.replace(p, cluster=f"c{i // 2 if i < 4 else i}") for i, p in enumerate(scores.completions.prompts)
     )
     scores = dataclasses.replace(scores, completions=dataclasses.replace(scores.completions, prompts=prompts))
-    profile = profile_tokens(scores)
+    profile = profile_tokens(scores, target="A")
     rows = summarize_profile(profile, level=0.9)
     used = np.flatnonzero(profile.n.sum(0))
     assert 0 < len(used) < len(profile.offsets)
@@ -146,15 +146,15 @@ def test_means_over_prompts_have_t_intervals_over_clusters_and_leave_empty_place
 
 def test_profiles_join_prompt_by_prompt():
     worlds = [make_world(seed, (1.0,), steps=2) for seed in range(3)]
-    whole = profile_tokens(make_scores(worlds, within=2))
-    parts = [profile_tokens(make_scores([w], within=2)) for w in worlds]
+    whole = profile_tokens(make_scores(worlds, within=2), target="A")
+    parts = [profile_tokens(make_scores([w], within=2), target="A") for w in worlds]
     names = [f"p{i}" for i in range(3)]
     joined = Profile.join(parts)
     np.testing.assert_array_equal(joined.increase, whole.increase)
     np.testing.assert_array_equal(joined.n, whole.n)
     assert [p.id for p in whole.prompts] == names
     assert len(joined.prompts) == 3
-    other = profile_tokens(make_scores(worlds[:1], within=2, conditions=scored.make_conditions(2)[1:]))
+    other = profile_tokens(make_scores(worlds[:1], within=2, conditions=scored.make_conditions(2)[1:]), target="A")
     with pytest.raises(InputError, match="profiles of different conditions do not join"):
         Profile.join([parts[0], other])
     with pytest.raises(InputError, match=r"profile: increase has shape \(1, 3, 3\), needs \(2, 3, 3\)"):

@@ -12,7 +12,8 @@ from completions_lp.records import InputError, Measures
 def test_every_quantity_is_whole():
     for name, quantity in QUANTITIES.items():
         assert (name, quantity.group in GROUPS, quantity.unit in UNITS) == (quantity.name, True, True)
-        assert quantity.head != quantity.label != ""
+        assert quantity.head != ""
+        assert quantity.label != ""
         assert re.fullmatch(r"[A-Z].*\.", quantity.meaning), name
     assert {*Measures.UNSTEERED, *Measures.STEERED} - {*QUANTITIES} == {"p_A_answer_only", "p_A_reasoning_only"}
     groups = [quantity.group for quantity in QUANTITIES.values()]

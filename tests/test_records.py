@@ -238,7 +238,10 @@ def test_measures_join_prompt_by_prompt():
 def test_measures_are_whole_of_one_shape_and_read_only():
     measures = make_measures(make_prompts((3, 2)))
     for changes, message in (
-        ({"unsteered": {"p_A": np.zeros(2)}}, r"measures: got \['p_A'\], needs \['excess_surprisal', 'first_A'"),
+        (
+            {"unsteered": {"p_A": np.zeros(2)}},
+            r"measures: got \['p_A'\], needs \['excess_surprisal', 'excess_surprisal_se', 'first_A'",
+        ),
         ({"steered": {**measures.steered, "more": np.zeros((2, 2))}}, "measures: got"),
         ({"conditions": CONDITIONS[:1]}, r"measures: .* has shape \(2, 2\), needs \(1, 2\)"),
         ({"prompts": measures.prompts[:1]}, r"measures: .* has shape \(2,\), needs \(1,\)"),

@@ -1,4 +1,5 @@
 import dataclasses
+import inspect
 import math
 
 import numpy as np
@@ -8,9 +9,13 @@ import scipy.stats
 import torch
 from conftest import make_completions, make_prompts, make_vector
 
-from completions_lp.records import BASELINE, Choices, Condition, InputError, Sampling, TokenScores
+from completions_lp.records import BASELINE, Choices, Condition, InputError, Sampling, Scores, TokenScores
 from completions_lp.report import count_answers, measure_prompts, summarize
+from completions_lp.score.choices import read_choices
 from completions_lp.score.grid import score_tokens
+from completions_lp.score.measures import measure_completions
+from completions_lp.score.parts import score_completions
+from completions_lp.score.profile import profile_tokens, summarize_profile
 from completions_lp.score.sums import check_increases, sum_tokens
 from completions_lp.stats import average_by_group
 
@@ -112,8 +117,8 @@ def test_means_of_prompts_equal_a_loop_over_every_draw(target):
 
 def test_a_prompt_without_the_answer_is_undefined_left_out_and_counted():
     scores = make_scores()
-    columns = measure_prompts(sum_tokens(scores))
-    report = summarize(scores)
+    columns = measure_prompts(sum_tokens(scores), target="A")
+    report = summarize(sum_tokens(scores), target="A")
     assert np.isnan(columns["increase_to_answer_A"][:, 0]).all()
     assert np.isfinite(columns["increase_to_answer_A"][:, 1:]).all()
     assert np.isnan(columns["increase_not_A"][:, 1]).all()
@@ -153,7 +158,7 @@ def test_a_prompt_that_does_not_offer_the_target_is_left_out_of_everything():
     prompts[4] = dataclasses.replace(prompts[4], letters=("No", "Yes"), matching="Yes", not_matching="No")
     completions = dataclasses.replace(scores.completions, prompts=tuple(prompts))
     scores = TokenScores(completions, CONDITIONS, scores.baseline, scores.logprob)
-    columns = measure_prompts(sum_tokens(scores))
+    columns = measure_prompts(sum_tokens(scores), target="A")
     for values in columns.values():
         assert np.isnan(values[:, 4]).all()
         assert np.isfinite(values[:, 5]).all()
@@ -162,7 +167,7 @@ def test_a_prompt_that_does_not_offer_the_target_is_left_out_of_everything():
         InputError,
         match="target 'C' is an answer of no prompt; theirs are A, B, No, Yes",
     ):
-        summarize(scores, target="C")
+        summarize(sum_tokens(scores), target="C")
 
 
 def test_exact_frequencies_give_the_conditional_increase_and_minus_kl():
@@ -185,7 +190,7 @@ def test_exact_frequencies_give_the_conditional_increase_and_minus_kl():
     spread = np.concatenate([share, 1 - share], 1)
     logprob = (np.log(steered)[:, None] * spread)[None]
     scores = TokenScores(completions, CONDITIONS[1:2], np.log(p)[:, None] * spread, logprob)
-    columns = measure_prompts(sum_tokens(scores))
+    columns = measure_prompts(sum_tokens(scores), target="A")
     for i in range(2):
         pairs = [(c / sum(counts[i]), q[i][j], labels[i][j]) for j, c in enumerate(counts[i])]
         kl = sum(a * math.log(a / b) for a, b, _ in pairs)
@@ -234,7 +239,7 @@ def test_an_enumerable_model_gives_its_exact_increase_and_minus_kl(build_model, 
 def test_the_two_choice_read_out_stands_beside_the_scores():
     scores = make_scores()
     choices = make_choices(scores)
-    report = summarize(scores, choices)
+    report = summarize(sum_tokens(scores), choices, target="A")
     p, q = np.exp(choices.baseline), np.exp(choices.logprob)
     for c, condition in enumerate(CONDITIONS):
         before, after = np.log(p[:, 0] / p[:, 1]), np.log(q[c, :, 0] / q[c, :, 1])
@@ -250,14 +255,14 @@ def test_the_two_choice_read_out_stands_beside_the_scores():
             assert estimate.unit == unit
     others = dataclasses.replace(choices, conditions=CONDITIONS[::-1])
     with pytest.raises(InputError, match="are of different prompts or conditions; make both anew"):
-        summarize(scores, others)
+        summarize(sum_tokens(scores), others, target="A")
 
 
 def test_the_logit_diff_is_for_the_target_whichever_answer_was_read_first():
     scores = make_scores()
     choices = make_choices(scores)  # read for A against B
     for quantity in ("logit_diff", "logit_diff_steered", "logit_diff_change"):
-        a, b = (summarize(scores, choices, target=t).table(quantity)[-1].estimate for t in "AB")
+        a, b = (summarize(sum_tokens(scores), choices, target=t).table(quantity)[-1].estimate for t in "AB")
         assert b.value == pytest.approx(-a.value)
         assert b.value != 0
 
@@ -265,7 +270,7 @@ def test_the_logit_diff_is_for_the_target_whichever_answer_was_read_first():
 def test_the_logit_diff_of_an_answer_that_was_not_read_is_undefined():
     scores = make_scores()
     choices = dataclasses.replace(make_choices(scores), letters=(("C", "D"),) * 9)
-    row = summarize(scores, choices, target="B").table("logit_diff_change")[0]
+    row = summarize(sum_tokens(scores), choices, target="B").table("logit_diff_change")[0]
     assert np.isnan(row.estimate.value)
     assert row.n_dropped == 9
 
@@ -289,12 +294,13 @@ def test_order_changes_nothing():
     )
     conditions = tuple(CONDITIONS[i] for i in turn)
     again = summarize(
-        TokenScores(shuffled, conditions, scores.baseline[rows], scores.logprob[turn][:, rows]),
+        sum_tokens(TokenScores(shuffled, conditions, scores.baseline[rows], scores.logprob[turn][:, rows])),
         Choices(
             shuffled.prompts, choices.letters, conditions, choices.baseline[prompts], choices.logprob[turn][:, prompts]
         ),
+        target="A",
     )
-    for row in summarize(scores, choices).rows:
+    for row in summarize(sum_tokens(scores), choices, target="A").rows:
         if row.split != "all":
             continue
         got = again.estimate(row.quantity, row.condition, weighting=row.weighting)
@@ -308,7 +314,7 @@ def test_clusters_are_the_unit_of_the_interval():
     scores = make_scores(12)
     prompts = tuple(dataclasses.replace(p, cluster=f"c{i // 2}") for i, p in enumerate(scores.completions.prompts))
     completions = dataclasses.replace(scores.completions, prompts=prompts)
-    report = summarize(TokenScores(completions, CONDITIONS, scores.baseline, scores.logprob))
+    report = summarize(sum_tokens(TokenScores(completions, CONDITIONS, scores.baseline, scores.logprob)), target="A")
     estimate = report.estimate("increase_all", CONDITIONS[1])
     assert (estimate.n, estimate.n_clusters, estimate.method) == (12, 6, "cluster t")
     assert "few prompts: 6 independent units" in report.warnings[1]
@@ -328,9 +334,11 @@ def test_checks_are_the_largest_deviations():
 @pytest.mark.parametrize("changes", [{"temperature": 0.7}, {"top_k": 5}, {"greedy": True}])
 def test_draws_from_another_distribution_are_warned_of(changes):
     scores = make_scores(25)
-    assert not any("temperature 1" in warning for warning in summarize(scores).warnings)
+    assert not any("temperature 1" in warning for warning in summarize(sum_tokens(scores), target="A").warnings)
     completions = dataclasses.replace(scores.completions, sampling=Sampling(**changes))
-    warnings = summarize(TokenScores(completions, CONDITIONS, scores.baseline, scores.logprob)).warnings
+    warnings = summarize(
+        sum_tokens(TokenScores(completions, CONDITIONS, scores.baseline, scores.logprob)), target="A"
+    ).warnings
     assert any("increase_all is not −KL" in warning for warning in warnings)
     assert not any("few prompts" in warning for warning in warnings)
 
@@ -344,3 +352,37 @@ def test_a_score_that_is_no_number_shows_in_the_checks_and_sums():
     assert np.isfinite(increases.baseline[1:]).all()
     assert np.isnan(increases.increase[:, 0]).all()
     assert np.isnan(check_increases(increases)["sampler_gap"])
+
+
+def test_the_target_is_each_prompts_own_answer_unless_it_is_named():
+    """A letter is no behaviour: half of the prompts have A for it, half B."""
+    names = (
+        "summarize",
+        "measure_prompts",
+        "measure_completions",
+        "profile_tokens",
+        "score_completions",
+        "read_choices",
+    )
+    doors = (summarize, measure_prompts, measure_completions, profile_tokens, score_completions, read_choices)
+    for name, door in zip(names, doors, strict=True):
+        assert inspect.signature(door).parameters["target"].default == "matching", name
+    scores = make_scores()
+    got, letter = summarize(sum_tokens(scores)), summarize(sum_tokens(scores), target="A")
+    assert got.target == "matching"
+    matching = np.array([prompt.matching for prompt in scores.completions.prompts])
+    shares, of_a = (report.prompts["share_A"][:9] for report in (got, letter))
+    np.testing.assert_array_equal(shares[matching == "A"], of_a[matching == "A"])
+    assert (shares[matching == "B"] != of_a[matching == "B"]).any()
+
+
+def test_scores_bring_their_own_measures():
+    scores = make_scores()
+    made = Scores(sum_tokens(scores), measure_completions(scores), profile_tokens(scores))
+    got = summarize(made)
+    assert {row.quantity for row in got.rows} >= {"delta_p_A", "increase_to_answer_A"}
+    assert got.measures is made.measures
+    assert got.profile == summarize_profile(made.profile)
+    for wrong in ({"measures": made.measures}, {"profile": got.profile}):
+        with pytest.raises(InputError, match=r"leave both out, or give scores\.increases"):
+            summarize(made, **wrong)

@@ -42,7 +42,7 @@ def study():
 
 @pytest.fixture(scope="module")
 def report(study):
-    return summarize(*study)
+    return summarize(*study, target="A")
 
 
 def column(report, name):
@@ -129,7 +129,7 @@ def test_the_columns_have_their_names_and_order(report):
     assert numbers == sorted(numbers, key=list(QUANTITIES).index)
     assert names[-2:] == ["positions", "trust"]
     rest = ["p_A", "p_A_se", "p_A_low", "p_A_high", "first_A", "first_B", "answered", "p_A_steered_se", "p_A_change_se"]
-    rest += ["n_tokens", "excess_surprisal", "n", "n_unique", "n_A", "share_A"]
+    rest += ["n_tokens", "excess_surprisal", "excess_surprisal_se", "n", "n_unique", "n_A", "share_A"]
     assert set(names[len(head) : -2]) == {*PLAIN, *CHOICES, *MEASURED, *DERIVED, *rest}
     assert {len(values) for values in report.prompts.values()} == {100}
 
@@ -421,7 +421,7 @@ def test_the_order_of_prompts_and_conditions_changes_nothing(study, report):
         steered={name: x[turn][:, prompts] for name, x in measures.steered.items()},
         trust=measures.trust[turn][:, prompts],
     )
-    again = summarize(increases, choices, measures)
+    again = summarize(increases, choices, measures, target="A")
 
     def key(row):
         return row.condition, row.quantity, row.weighting, row.split
@@ -457,7 +457,7 @@ def test_a_prompt_that_does_not_offer_the_target_drops_out():
     increases = dataclasses.replace(increases, completions=completions)
     measures = draw_measures(increases)
     hide = np.where(np.arange(8) == 5, np.nan, 1.0)
-    keep = ("n_tokens", "excess_surprisal", "kl", "kl_reverse", "n_steered")
+    keep = ("n_tokens", "excess_surprisal", "excess_surprisal_se", "kl", "kl_reverse", "n_steered")
     hidden = {
         name: values * hide for name, values in {**measures.unsteered, **measures.steered}.items() if name not in keep
     }

@@ -57,16 +57,16 @@ def vector():
 def write_all(folder, scores):
     store.start_run(folder, {"config": {}})
     store.write_completions(folder, scores.completions)
-    increases, measures = sum_tokens(scores), measure_completions(scores)
+    increases, measures = sum_tokens(scores), measure_completions(scores, target="A")
     store.write_increases(folder, increases)
     store.write_measures(folder, measures)
-    profile = summarize_profile(profile_tokens(scores))
+    profile = summarize_profile(profile_tokens(scores, target="A"))
     store.write_profile(folder, profile)
     store.write_choices(folder, make_choices(scores))
     store.write_steered(folder, {scores.conditions[1]: scores.completions})
     with store.open_tokens(folder) as keep:
         keep(scores)
-    report = summarize(increases, make_choices(scores), measures, profile=profile)
+    report = summarize(increases, make_choices(scores), measures, profile=profile, target="A")
     store.write_report(folder, report, "# text\n")
     return report
 
@@ -112,7 +112,7 @@ def test_choices_come_back_as_they_were(tmp_path, scores):
 
 
 def test_measures_come_back_as_they_were(tmp_path, scores):
-    made = measure_completions(scores)
+    made = measure_completions(scores, target="A")
     assert set(made.trust.ravel()) > {"red"}
     store.write_measures(tmp_path, made)
     same(made, store.read_measures(tmp_path, sum_tokens(scores)))
@@ -126,7 +126,7 @@ def test_measures_come_back_as_they_were(tmp_path, scores):
 
 
 def test_profiles_come_back_as_they_were(tmp_path, scores):
-    made = summarize_profile(profile_tokens(scores))
+    made = summarize_profile(profile_tokens(scores, target="A"))
     assert {row.estimate.low is None for row in made} == {True, False}
     store.write_profile(tmp_path, made)
     back = store.read_profile(tmp_path)
@@ -147,6 +147,7 @@ def test_a_report_from_the_stored_tables_is_the_report(tmp_path, scores):
         store.read_choices(tmp_path, increases),
         store.read_measures(tmp_path, increases),
         profile=store.read_profile(tmp_path),
+        target="A",
     )
     assert len(report.rows) > 100
     assert [repr(row) for row in again.rows] == [repr(row) for row in report.rows]
@@ -405,11 +406,11 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, scores, vector, 
     for write in (
         lambda: store.write_completions(tmp_path, scores.completions),
         lambda: store.write_increases(tmp_path, sum_tokens(scores)),
-        lambda: store.write_measures(tmp_path, measure_completions(scores)),
+        lambda: store.write_measures(tmp_path, measure_completions(scores, target="A")),
         lambda: store.write_profile(tmp_path, ()),
         lambda: store.write_steered(tmp_path, {CONDITIONS[0]: scores.completions}),
         lambda: store.write_choices(tmp_path, choices),
-        lambda: store.write_report(tmp_path, summarize(scores, choices), "# other\n"),
+        lambda: store.write_report(tmp_path, summarize(sum_tokens(scores), choices, target="A"), "# other\n"),
         lambda: store.write_vectors(tmp_path, [vector]),
     ):
         with pytest.raises(OSError, match="disk full"):

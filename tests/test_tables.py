@@ -28,7 +28,7 @@ WIDE = 200
 
 def make(conditions=None, n_prompts=24, **options):
     increases = draw_increases(n_prompts, conditions)
-    return summarize(increases, draw_choices(increases), draw_measures(increases), **options)
+    return summarize(increases, draw_choices(increases), draw_measures(increases), target="A", **options)
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +107,12 @@ def test_the_table_has_one_line_per_condition_and_what_is_needed_first(report):
 
 def test_without_measures_the_table_is_about_the_increases(report):
     increases = report.increases
-    rows = read_table(format_table(summarize(increases), width=WIDE))
+    rows = read_table(format_table(summarize(increases, target="A"), width=WIDE))
     assert list(rows[0]) == ["layer", "mult", "to the answer", "whole, A", "whole, not A", "whole, all", "prompts"]
-    assert "logit diff" in read_table(format_table(summarize(increases, draw_choices(increases)), width=WIDE))[0]
+    assert (
+        "logit diff"
+        in read_table(format_table(summarize(increases, draw_choices(increases), target="A"), width=WIDE))[0]
+    )
 
 
 def test_names_stand_where_they_differ():
@@ -152,7 +155,7 @@ def test_every_block_is_there(report):
 
 def test_blocks_without_numbers_are_left_out():
     increases = draw_increases(8, list_conditions(layers=(0,), multipliers=(1.0,)))
-    text = format_report(summarize(increases), title="t", quality={})
+    text = format_report(summarize(increases, target="A"), title="t", quality={})
     headings = re.findall(r"^## (.*)$", text, re.M)
     assert headings == [
         *("The run", "At a glance", "The average increase and its bound", "Whole completions and divergences"),
@@ -270,7 +273,7 @@ def test_the_head_says_what_was_measured(report):
 def test_checks_that_were_not_made_say_so(report):
     text = format_checks(report)
     assert f"Noise floor (largest change under multiplier 0): {report.checks['noise_floor']:.1e} nats;" in text
-    assert f"t = {report.checks['sampler_z']:+.1f};" in text
+    assert f"z = {report.checks['sampler_z']:+.1f};" in text
     bare = Report("A", (), {}, {"noise_floor": math.nan, "sampler_gap": 1e-6})
     assert format_checks(bare).count("not measured") == 4
 
@@ -303,7 +306,7 @@ def test_a_report_of_nothing_is_no_crash():
     text = format_report(Report("A", (), {}, {}), title="t", quality={})
     assert "No prompt has a completion with the target answer" in text
     assert format_table(Report("A", (), {}, {})).endswith("layer  mult")
-    one = summarize(draw_increases(1, list_conditions(layers=(0,))))
+    one = summarize(draw_increases(1, list_conditions(layers=(0,))), target="A")
     assert "undefined" in format_report(one, title="t", quality={})
 
 

@@ -242,7 +242,7 @@ def test_a_mode_that_the_unsteered_draws_never_saw_is_found(monkeypatch, build_m
     assert sum((C, A) not in w.texts for w in worlds) > 30
     sampling = Sampling(top_up=n, max_new_tokens=2)
     scores = make_scores(worlds, within=2, sampling=sampling)
-    measures = measure_completions(scores)
+    measures = measure_completions(scores, target="A")
     red = measures.trust[0] == "red"
     assert red.sum() > 30
     laugh(

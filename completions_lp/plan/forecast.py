@@ -7,7 +7,7 @@ is, and ``costing`` what a larger run takes. Imports numpy and scipy only.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -18,13 +18,16 @@ from completions_lp.plan.noise import measure_noise
 from completions_lp.quantities import PRIMARY
 from completions_lp.records import Condition, Estimate, InputError, Measures, Report, ReportRow
 from completions_lp.report.best import pick_best
-from completions_lp.stats import MIN_CLUSTERS, measure_spread
+from completions_lp.stats import FEW_CLUSTERS, MIN_CLUSTERS, measure_spread
 
 SAMPLES = (25, 50, 100, 200, 400)
 """Samples per prompt for which a plan says how many prompts are needed."""
 LEAST_SAMPLES = 100
 """A plan's own answer has no fewer: with fewer samples P(A) under steering can hardly be trusted on any prompt
 (``stats.bounds``; the table in analysis/README.md)."""
+Limit = Literal["half width", "few prompts", "asked"]
+"""What set a number of prompts: the wanted half width; the 20 clusters below which an interval leans on normality
+(``stats.FEW_CLUSTERS``), though the half width would take fewer; or who asked for it."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,11 @@ class Pilot:
         Past it, samples help less than prompts; infinite where prompts do not differ. Source: numbers.md §4.
         """
         return float("inf") if self.between == 0 else self.within / self.between
+
+    @property
+    def least_prompts(self) -> int:
+        """Prompts with which the report does not call its clusters few, as many to a cluster as in the pilot."""
+        return -(-FEW_CLUSTERS * self.asked // self.estimate.n_clusters)
 
     def predict_se(self, prompts: int, samples: int) -> float:
         """Standard error of the mean over ``prompts`` new prompts, as many to a cluster as in the pilot.
@@ -93,6 +101,7 @@ class Need:
 
     samples: int
     prompts: int
+    """Enough for 20 clusters even where fewer would do."""
     detectable: float
     """The smallest effect that is found with 80 % power, in the quantity's unit."""
     costs: tuple[Cost, ...]
@@ -110,6 +119,8 @@ class Plan:
     """By samples per prompt."""
     chosen: Need
     """The run whose costs are told: of the size asked for, or the cheapest of ``needs``."""
+    limit: Limit
+    """What set its number of prompts."""
     conditions: int
     """Conditions that it scores."""
 
@@ -138,7 +149,8 @@ def plan_run(
         multipliers: Consider those with these multipliers only. Of the cells that are left the one with the largest
             mean counts, or with the smallest where all multipliers are negative.
         half_width: Wanted, in the quantity's unit; by default half of what the pilot has.
-        prompts: Prompts of the run whose costs are to be told; by default as many as are needed.
+        prompts: Prompts of the run whose costs are to be told; by default as many as are needed, and never fewer than
+            make 20 clusters.
         samples: Samples per prompt of that run; by default what takes the fewest network tokens, 100 or more.
         conditions: Conditions that it scores; by default the pilot's.
 
@@ -149,7 +161,7 @@ def plan_run(
         time in five, and the prompts needed go with it.
 
     Raises:
-        InputError: The pilot has fewer than 6 clusters, no such cell, or no noise is known of the quantity.
+        InputError: There is no such quantity or cell, its noise is not known, or the pilot has fewer than 6 clusters.
     """
     best = pick_best(report, quantity, layers=layers, multipliers=multipliers)
     (row,) = [row for row in report.table(quantity) if row.condition == best.condition]
@@ -169,16 +181,18 @@ def plan_run(
     workload = Workload.of(increases.completions, increases.conditions)
 
     def size_up(samples: int, prompts: int | None = None) -> Need:
-        n = pilot.find_prompts(wanted, samples) if prompts is None else prompts
+        n = max(pilot.find_prompts(wanted, samples), pilot.least_prompts) if prompts is None else prompts
         costs = forecast_costs(info, workload, prompts=n, samples=samples, conditions=conditions)
         return Need(samples, n, pilot.predict_detectable(n, samples), costs)
 
     needs = tuple(size_up(s) for s in sorted({*SAMPLES, *([] if samples is None else [samples])}))
     asked = [need for need in needs if (need.samples >= LEAST_SAMPLES if samples is None else need.samples == samples)]
     chosen = min(asked, key=lambda need: sum_tokens(need.costs))
+    enough = pilot.find_prompts(wanted, chosen.samples) == chosen.prompts
+    limit: Limit = "half width" if enough else "few prompts"
     if prompts is not None:
-        chosen = size_up(chosen.samples, prompts)
-    return Plan(pilot, wanted, needs, chosen, conditions or workload.conditions)
+        chosen, limit = size_up(chosen.samples, prompts), "asked"
+    return Plan(pilot, wanted, needs, chosen, limit, conditions or workload.conditions)
 
 
 def sum_tokens(costs: Sequence[Cost]) -> float:

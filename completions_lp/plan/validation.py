@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -9,10 +10,13 @@ from scipy import stats as scipy_stats
 
 from completions_lp.records import Completions, Condition, Estimate, InputError, Measures
 from completions_lp.report import count_answers
-from completions_lp.stats import mean_intervals
+from completions_lp.stats import MIN_CLUSTERS, mean_intervals
 
 LARGEST_BIAS = 0.03
 """A mean difference of P(A) past this, and significant, asks for draws of the steered model (numbers.md P11)."""
+Verdict = Literal["agrees", "biased", "cannot tell", "too few prompts"]
+"""What direct draws say of an estimate: it is off by .03 at the most; it is off by more; the interval of the difference
+is too wide for either; there is no interval, for want of 6 clusters."""
 
 
 def count_target(
@@ -54,15 +58,24 @@ class Validation:
         return mean_intervals(self.share - self.measures.steered["p_A_steered"], clusters, unit="probability")
 
     @property
-    def biased(self) -> tuple[bool | None, ...]:
-        """By condition: whether the estimate is off by more than .03 on average, and significantly so (P11).
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """By condition, see ``judge_difference``."""
+        return tuple(judge_difference(e) for e in self.differences)
 
-        None where there are too few clusters for an interval.
-        """
-        return tuple(
-            None if e.low is None or e.high is None else abs(e.value) > LARGEST_BIAS and (e.low > 0 or e.high < 0)
-            for e in self.differences
-        )
+
+def judge_difference(e: Estimate) -> Verdict:
+    """What follows from a mean difference between direct draws and an estimate of P(A).
+
+    It agrees only where the whole interval lies within ±.03: an interval that merely holds 0 may be too wide to show a
+    bias. It is biased where the mean is past .03 and the interval excludes 0 (numbers.md P11).
+    """
+    if e.n_clusters < MIN_CLUSTERS:
+        return "too few prompts"
+    if e.low is None or e.high is None:
+        return "cannot tell"
+    if e.low >= -LARGEST_BIAS and e.high <= LARGEST_BIAS:
+        return "agrees"
+    return "biased" if abs(e.value) > LARGEST_BIAS and (e.low > 0 or e.high < 0) else "cannot tell"
 
 
 def check_estimates(measures: Measures, drawn: Mapping[Condition, Completions], *, target: str) -> Validation:

@@ -37,9 +37,10 @@ class Measures:
         "first_B",
         "n_tokens",
         "excess_surprisal",
+        "excess_surprisal_se",
     )
     """Survival estimate of P(A) with its standard error and bounds; P(A before B) and P(B before A) as competing risks;
-    mean tokens per completion; the sampler test's mean of surprisal minus entropy."""
+    mean tokens per completion; the sampler test's mean of surprisal minus entropy with its standard error."""
     STEERED = (
         "p_A_steered",
         "p_A_steered_se",

@@ -8,9 +8,8 @@ from completions_lp.quantities import SWEPT
 from completions_lp.records import Increases, ReportRow
 from completions_lp.report.controls import find_sweep
 from completions_lp.report.prompts import Columns
-from completions_lp.stats import MIN_CLUSTERS, MIN_DIRECTIONS
+from completions_lp.stats import FEW_CLUSTERS, MIN_CLUSTERS, MIN_DIRECTIONS
 
-FEW_PROMPTS = 20
 ENOUGH_DRAWS = 100
 """With fewer draws of a prompt the number of draws is the first suspect where P(A) cannot be trusted: 20 effective ones
 are asked for at every step (``stats.bounds``), which few draws do not give however weak the steering."""
@@ -48,7 +47,7 @@ def _tell_sample(increases: Increases, columns: Columns) -> list[str]:
         told.append(
             f"too few prompts: {n} independent units; points only, no interval and no p-value below {MIN_CLUSTERS}"
         )
-    elif n < FEW_PROMPTS:
+    elif n < FEW_CLUSTERS:
         told.append(f"few prompts: {n} independent units; intervals are wide and lean on normality")
     if not increases.completions.sampling.is_ancestral:
         told.append(

@@ -4,13 +4,14 @@ Where two runs asked the same prompts (the same ids), their difference is taken 
 than the difference of two means; else the two sets of prompts are independent samples.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
-from completions_lp.quantities import HEADLINE, PRIMARY, name_unit
+from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity, name_unit
 from completions_lp.records import Condition, Estimate, InputError, Report
 from completions_lp.stats import MIN_CLUSTERS, difference_interval, mean_interval
 
@@ -28,9 +29,16 @@ class Difference:
     quantity: str
     values: tuple[Estimate, Estimate]
     """Each run's own mean, over all its prompts."""
+    shared: tuple[Estimate, Estimate] | None
+    """Each run's mean over the prompts that both asked and on which both have a value: their difference is
+    ``difference``. None where too few are shared."""
     difference: Estimate
-    paired: bool
-    """Whether prompt by prompt, over the prompts that both asked."""
+    """Prompt by prompt over those prompts; else of the own means, as of independent samples."""
+
+    @property
+    def paired(self) -> bool:
+        """Whether the difference is taken prompt by prompt, over the prompts that both asked."""
+        return self.shared is not None
 
 
 def compare_reports(
@@ -40,7 +48,7 @@ def compare_reports(
 
     Args:
         reports: By the name of the run; the first is what the others are compared with.
-        quantities: Per-prompt quantities; those that a run lacks are left out.
+        quantities: Per-prompt quantities; one that a run lacks is left out.
         level: Coverage of the intervals.
 
     Returns:
@@ -49,8 +57,10 @@ def compare_reports(
         headline) on half of its clusters.
 
     Raises:
-        InputError: Fewer than two reports, or nothing that they share.
+        InputError: There is no such quantity, fewer than two reports, or nothing that they share.
     """
+    for quantity in quantities:
+        find_quantity(quantity)
     if len(reports) < 2:
         raise InputError(f"got {len(reports)} run to compare; at least two are needed")
     (first, base), *others = reports.items()
@@ -93,20 +103,19 @@ def _compare_cells(
     for quantity in quantities:
         if any(quantity not in report.prompts for report in reports):
             continue
-        sides = [_read_prompts(report, cell, quantity) for report, cell in zip(reports, cells, strict=True)]
-        shared = [k for k in sides[0] if k in sides[1]]
-        paired = len({cluster for k in shared for _, cluster in [sides[0][k]]}) >= MIN_CLUSTERS
-        unit = name_unit(quantity)
-        values = [np.array([value for value, _ in side.values()]) for side in sides]
-        clusters = [_number([cluster for _, cluster in side.values()]) for side in sides]
-        means = [mean_interval(v, c, unit=unit, level=level) for v, c in zip(values, clusters, strict=True)]
-        if paired:
-            change = np.array([sides[1][k][0] - sides[0][k][0] for k in shared])
-            groups = _number([sides[0][k][1] for k in shared])
-            difference = mean_interval(change, groups, unit=unit, level=level)
-        else:
-            difference = difference_interval(*values, *clusters, unit=unit, level=level)
-        found.append(Difference(*names, cells, quantity, (means[0], means[1]), difference, paired))
+        one, other = (_read_prompts(report, cell, quantity) for report, cell in zip(reports, cells, strict=True))
+        options: dict[str, Any] = {"unit": name_unit(quantity), "level": level}
+        (first, groups), (second, others) = _split(one, one), _split(other, other)
+        values = mean_interval(first, groups, **options), mean_interval(second, others, **options)
+        both = [k for k, (value, _) in one.items() if k in other and np.isfinite(value + other[k][0])]
+        if len({one[k][1] for k in both}) < MIN_CLUSTERS:
+            difference = difference_interval(first, second, groups, others, **options)
+            found.append(Difference(*names, cells, quantity, values, None, difference))
+            continue
+        (first, groups), (second, _) = _split(one, both), _split(other, both)
+        shared = mean_interval(first, groups, **options), mean_interval(second, groups, **options)
+        difference = mean_interval(second - first, groups, **options)
+        found.append(Difference(*names, cells, quantity, values, shared, difference))
     return found
 
 
@@ -119,5 +128,10 @@ def _read_prompts(report: Report, cell: Condition, quantity: str) -> dict[str, t
     return {prompt: (float(value), str(cluster)) for prompt, value, cluster in zip(*columns, strict=True)}
 
 
-def _number(clusters: Sequence[str]) -> Int[np.ndarray, " prompt"]:
-    return np.unique(np.array(clusters, dtype=object).astype(str), return_inverse=True)[1]
+def _split(
+    side: Mapping[str, tuple[float, str]], chosen: Iterable[str]
+) -> tuple[Float[np.ndarray, " prompt"], Int[np.ndarray, " prompt"]]:
+    """Values of some prompts, and their clusters as indices."""
+    pairs = [side[k] for k in chosen]
+    clusters = np.array([cluster for _, cluster in pairs], dtype=object).astype(str)
+    return np.array([value for value, _ in pairs], dtype=np.float64), np.unique(clusters, return_inverse=True)[1]

@@ -18,7 +18,10 @@ from completions_lp.stats import average_by_group, split_change
 
 Steered = Float[np.ndarray, "condition prompt"]
 
-_UNSTEERED = ("p_A", "p_A_se", "p_A_low", "p_A_high", "first_A", "first_B", "n_tokens", "excess_surprisal")
+_UNSTEERED = (
+    *("p_A", "p_A_se", "p_A_low", "p_A_high", "first_A", "first_B"),
+    *("n_tokens", "excess_surprisal", "excess_surprisal_se"),
+)
 """What the per-prompt table takes from the measures as it is."""
 _STEERED = (
     *("p_A_steered", "p_A_steered_se", "p_A_steered_low", "p_A_steered_high", "p_A_change_se"),
@@ -81,7 +84,7 @@ def collect_columns(
     return Columns(increases.conditions, clusters, counts, unsteered, steered, trust)
 
 
-def measure_prompts(increases: Increases, *, target: str = "A") -> dict[str, Steered]:
+def measure_prompts(increases: Increases, *, target: str = "matching") -> dict[str, Steered]:
     """Per-prompt means of the increases, weighted by count.
 
     NaN where a prompt has no such completion, and everywhere for a prompt that does not offer the target.

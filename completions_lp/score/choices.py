@@ -22,7 +22,7 @@ def read_choices(
     vectors: Sequence[SteeringVector],
     conditions: Sequence[Condition],
     *,
-    target: str = "A",
+    target: str = "matching",
     memory_budget: float | None = None,
     batch_size: int | None = None,
     engine: Engine = "auto",
@@ -63,6 +63,8 @@ def read_choices(
     )
     last = np.array([len(ids) - 1 for ids in said])
     arrays = score_task(task, np.float64, engine=engine, progress=progress, title="choices")
-    baseline, logprob = (arrays[name][..., np.arange(len(said)), last] for name in ("baseline", "logprob"))
+    # Laid out as stored tables are read: what is computed from them is the same to the last bit.
+    at = np.arange(len(said)), last
+    baseline, logprob = (np.ascontiguousarray(arrays[name][..., *at]) for name in ("baseline", "logprob"))
     shape = len(conditions), len(prompts), 2
     return Choices(tuple(prompts), letters, tuple(conditions), baseline.reshape(shape[1:]), logprob.reshape(shape))

@@ -19,6 +19,7 @@ from completions_lp.stats import (
     bound_by_texts,
     bound_probability,
     estimate_change_error,
+    estimate_excess_error,
     estimate_hybrids,
     estimate_incidence,
     estimate_increase,
@@ -33,7 +34,7 @@ from completions_lp.stats import (
 )
 
 
-def measure_completions(scores: TokenScores, *, target: str = "A") -> Measures:
+def measure_completions(scores: TokenScores, *, target: str = "matching") -> Measures:
     """Per prompt: P(A) with and without steering, from the unsteered samples alone, and what stands beside it.
 
     Where scores have the log probs that each token completes the answers, P(A) is the survival estimate (numbers.md
@@ -249,7 +250,9 @@ def _measure_divergences(texts: Texts, *, ancestral: bool) -> tuple[dict[str, An
     unsteered: dict[str, Any] = {"n_tokens": mask.sum(-1) @ counts / counts.sum()}
     if not ancestral or "kl" not in whole:
         return unsteered, {}
-    unsteered["excess_surprisal"] = average_excess_surprisal(counts, mask, whole["logprob"], whole["entropy"])
+    read = counts, mask, whole["logprob"], whole["entropy"]
+    unsteered["excess_surprisal"] = average_excess_surprisal(*read)
+    unsteered["excess_surprisal_se"] = estimate_excess_error(*read)
     ratio = whole["steered"] - whole["logprob"]
     return unsteered, {
         "kl": estimate_kl(counts, mask, whole["kl"]),

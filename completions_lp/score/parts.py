@@ -46,7 +46,7 @@ def score_completions(
     vectors: Sequence[SteeringVector],
     conditions: Sequence[Condition],
     *,
-    target: str = "A",
+    target: str = "matching",
     kl: bool = True,
     keep: Keep | None = None,
     keep_all: bool = False,

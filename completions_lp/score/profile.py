@@ -6,7 +6,7 @@ from completions_lp.records import Profile, ProfileRow, TokenScores
 from completions_lp.stats import average_by_group, mean_intervals
 
 
-def profile_tokens(scores: TokenScores, *, target: str = "A") -> Profile:
+def profile_tokens(scores: TokenScores, *, target: str = "matching") -> Profile:
     """Per prompt, the mean increase at each offset from the answer's token, over the completions that gave the target.
 
     Args:

@@ -14,11 +14,13 @@ from completions_lp.stats.directions import (
 )
 from completions_lp.stats.increases import (
     average_excess_surprisal,
+    estimate_excess_error,
     estimate_increase,
     estimate_kl,
     estimate_reverse_kl,
 )
 from completions_lp.stats.intervals import (
+    FEW_CLUSTERS,
     MIN_CLUSTERS,
     average_by_group,
     difference_interval,
@@ -52,6 +54,7 @@ from completions_lp.stats.sweeps import (
 )
 
 __all__ = [
+    "FEW_CLUSTERS",
     "MIN_CLUSTERS",
     "MIN_DIRECTIONS",
     "MIN_SURVIVING",
@@ -71,6 +74,7 @@ __all__ = [
     "contrast_intervals",
     "difference_interval",
     "estimate_change_error",
+    "estimate_excess_error",
     "estimate_hybrids",
     "estimate_incidence",
     "estimate_increase",

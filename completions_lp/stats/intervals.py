@@ -15,6 +15,8 @@ from completions_lp.records import Estimate
 
 MIN_CLUSTERS = 6
 """Below this a population interval promises what it cannot keep (no two-sided p < .05 exists by sign flips)."""
+FEW_CLUSTERS = 20
+"""Below this an interval is wide and leans on normality: it is told, and no plan asks for fewer."""
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -148,7 +150,7 @@ def mean_t(
     """Student's t of the mean over prompts against 0, and its two-sided p-value with G − 1 degrees of freedom.
 
     With one prompt per cluster this is ``scipy.stats.ttest_1samp``. NaN where the spread is unknown, and p also with
-    fewer than 6 clusters. Of the prompts' ``average_excess_surprisal`` it is the sampler test (numbers.md P12).
+    fewer than 6 clusters.
     """
     mean, se, _, g = measure_spread(values, clusters)
     t = mean / se

@@ -23,7 +23,7 @@ def test_completions_are_sorted_and_show_their_scores(page, run_folder, sort, ke
         assert len(shown) == len(stored)
         for c in shown:
             row = stored[c["number"]]
-            assert (c["count"], c["label"]) == (row["count"], row["label"])
+            assert (c["count"], c["label"]) == (row["count"], row["label"] or "no answer")
             for name, column in (("logprob", "logprob"), ("to_answer", "increase_to_answer"), ("increase", "increase")):
                 assert number(c[name]) == pytest.approx(row[column], abs=0.00051), name
             for name in ("before", "at", "after") if row["answer_index"] >= 0 else ():

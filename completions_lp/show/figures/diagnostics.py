@@ -131,7 +131,7 @@ class Diagnostics(View):
             )
         z = self.part.report.checks.get("sampler_z", np.nan)
         if len(self.surprisal[0]):
-            said = f", t = {z:+.2f} over prompts" if np.isfinite(z) else ""
+            said = f", z = {z:+.2f}" if np.isfinite(z) else ""
             parts.append(
                 f"(e) Sampler test: surprisal less entropy of each prompt's draws (nats), 0 where sound{said}."
             )
@@ -229,7 +229,7 @@ class Diagnostics(View):
         if not len(values):
             write_empty(panel, f"no {SAMPLER!r}")
         elif np.isfinite(z):
-            write_note(panel, f"t = {sign(z, digits=2)}")
+            write_note(panel, f"z = {sign(z, digits=2)}")
 
     def _draw_null(self, panel: Axes) -> None:
         p = self.p_values

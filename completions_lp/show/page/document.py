@@ -34,7 +34,7 @@ _CHECKS = {
         "Labels − tokens",
         "share of A by label less P(A) by tokens, mean over prompts; near 0 where all is well",
     ),
-    "sampler_z": ("Sampler test", "surprisal minus entropy of the draws, t over prompts; near 0 where all is well"),
+    "sampler_z": ("Sampler test", "surprisal minus entropy of the draws over its error; near 0 where all is well"),
     "all_completions_z": ("All completions", "largest t of their mean increase, which is at most 0 up to noise"),
     "not_finite": ("Not finite", "log probs of completions that are no finite number"),
     "share_red": (

@@ -43,7 +43,7 @@ def format_checks(report: Report) -> str:
         return "not measured" if np.isnan(value) else form.format(value)
 
     floor, gap = tell("noise_floor", "{:.1e} nats"), tell("sampler_gap", "{:.1e} nats")
-    sampler, everything = tell("sampler_z", "t = {:+.1f}"), tell("all_completions_z", "largest t = {:+.1f}")
+    sampler, everything = tell("sampler_z", "z = {:+.1f}"), tell("all_completions_z", "largest t = {:+.1f}")
     return (
         f"Noise floor (largest change under multiplier 0): {floor}; sampled against scored log probs: {gap}; sampler "
         f"test (surprisal minus entropy): {sampler}; mean increase of all completions, at most 0: {everything}; share "
