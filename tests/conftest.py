@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a hub
+os.environ["COLUMNS"] = "120"  # what is printed has one width, whichever terminal the tests run in
 
 import beartype  # noqa: F401  before nnsight, which mounts a method on every object that beartype trips over
 import numpy as np

@@ -530,7 +530,7 @@ def test_the_same_completions_may_be_scored_for_another_target(tmp_path, config,
     assert cli.main(["score", str(folder), "--quiet", "--set", "label.target=B"]) == 0
     capsys.readouterr()
     assert cli.main(["report", str(folder), "--quiet"]) == 0
-    assert "log-prob increase of 'B' completions" in capsys.readouterr().out
+    assert 'A: the answer "B", given within' in capsys.readouterr().out
     assert (folder / "completions.parquet").read_bytes() == said
     for_b = pyarrow.parquet.read_table(folder / "measures.parquet").to_pandas()
     np.testing.assert_allclose(for_b["first_A_steered"], for_a["first_B_steered"], atol=1e-6)

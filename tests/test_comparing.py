@@ -128,7 +128,7 @@ def test_the_table_and_the_rows_have_the_same_numbers(study):
     assert len(lines) == len(rows) == len(found)
     for line, row, d in zip(lines, rows, found, strict=True):
         assert f"{row['difference_value']:+.2f}" in line
-        assert row["first_value"] == d.values[0].value
+        assert (row["first_value"], row["first_shared_value"]) == (d.values[0].value, d.shared[0].value)
         assert (row["first_layer"], row["second_multiplier"]) == (d.cells[0].layer, d.cells[1].multiplier)
         assert (row["paired"], row["unit"]) == (True, "pp")
 
@@ -153,16 +153,20 @@ def test_the_table_says_over_which_prompts_each_number_is(study):
     part = np.isin(study.prompts["prompt_id"], [f"p{i}" for i in range(8)])
     few = replace(study, prompts={name: values[part] for name, values in study.prompts.items()})
     found = compare_reports({"one": study, "few": few}, quantities=["delta_p_A"])
-    text = " ".join(format_comparison(found).split())
-    assert "the mean over the 14 prompts of the first run, second over the 8 of the second" in text
-    assert "prompt by prompt over the 8 shared ones, so it need not be the difference of the two means" in text
+    text = format_comparison(found, width=200)
+    assert "Both means and their difference are over the 8 prompts that both runs asked" in text
+    assert "over its own prompts, 14 and 8, each run's report has other means" in text
+    first = text.split("\n\n")[1].splitlines()[1]
+    mean = f"{found[0].shared[0].value:+.2f} ["
+    assert mean in first
+    assert f"{found[0].values[0].value:+.2f} [" not in first
     other = compare_reports({"one": study, "other": shift(study, 1.0, rename="x")}, quantities=["delta_p_A"])
-    assert "independent samples" in format_comparison(other, width=200)
-    mixed = [*found[:1], *other[:1]]
-    mixed = [replace(d, second="x") for d in mixed]
-    assert [line.split()[-1] for line in format_comparison(mixed, width=200).split("\n\n")[1].splitlines()] == [
-        *("prompts", "14/8/8", "14/14")
-    ]
+    assert "over 14 prompts of the first and 14 of the second run: independent" in format_comparison(other, width=200)
+    mixed = [replace(d, second="x") for d in (*found[:1], *other[:1])]
+    lines = [line.strip() for line in format_comparison(mixed, width=200).split("\n\n")[1].splitlines()]
+    assert [line.rsplit("  ", 1)[1].strip() for line in lines] == ["prompts", "8 shared", "14 and 14"]
+    same = compare_reports({"one": study, "two": study}, quantities=["delta_p_A"])
+    assert "over the 14 prompts that both runs asked." in format_comparison(same, width=200)
 
 
 def test_runs_of_different_answers_are_told_apart(study):

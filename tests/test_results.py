@@ -65,7 +65,7 @@ def test_a_run_compared_with_itself_differs_by_nothing(folder, tmp_path, capsys)
     quantity = ["--quantity", "delta_p_A", "--quantity", "increase_to_answer_A"]
     assert cli.main(["compare", str(folder), str(other), *quantity, "--csv", str(rows)]) == 0
     shown = capsys.readouterr().out
-    assert "8 shared prompts" in shown or "8 and 8 prompts" in shown
+    assert "over the 8 prompts that both runs asked" in shown or "8 shared" in shown or "8 and 8" in shown
     table = [line.split(",") for line in rows.read_text().splitlines()]
     place = table[0].index("difference_value")
     assert len(table) > 2

@@ -14,7 +14,7 @@ from completions_lp.show.text import format_sentence
 
 def make(conditions=None, n_prompts=24, *, per_cluster=1, **options):
     increases = draw_increases(n_prompts, conditions, per_cluster=per_cluster)
-    return summarize(increases, draw_choices(increases), draw_measures(increases), **options)
+    return summarize(increases, draw_choices(increases), draw_measures(increases), target="A", **options)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_the_sentence_is_that_of_the_template(report):
 
 def test_the_sentence_falls_back_in_words(report):
     increases = report.increases
-    plain = format_sentence(summarize(increases))
+    plain = format_sentence(summarize(increases, target="A"))
     assert plain.startswith('Log-prob increase of completions with the "A", to the answer: ')
     assert "chosen among 8 cells on one half of the prompts" in plain
     few = make(list_conditions(layers=(0,), multipliers=(1.0, 2.0), n_random=3), 24)
@@ -69,7 +69,7 @@ def test_the_sentence_falls_back_in_words(report):
     assert "; not compared with random directions)" in format_sentence(none)
     drawn = draw_measures(none.increases)
     no_kl = change(drawn, kl=np.full_like(drawn.steered["kl"], np.nan))
-    assert "KL(p‖q) not read" in format_sentence(summarize(none.increases, None, no_kl))
+    assert "KL(p‖q) not read" in format_sentence(summarize(none.increases, None, no_kl, target="A"))
     small = format_sentence(make(list_conditions(layers=(0,), multipliers=(1.0, 2.0)), 8))
     assert "(no interval, N=4 prompts;" in small
     assert "[" not in small.split(";")[0]
@@ -100,7 +100,7 @@ def test_where_no_half_could_be_held_back_the_sentence_says_so():
 def test_with_only_negative_multipliers_the_sentence_is_of_the_cell_that_figures_and_plans_take(per_cluster, measured):
     conditions = list_conditions(layers=(0, 1), multipliers=(-2.0, -1.0))
     increases = draw_increases(24, conditions, per_cluster=per_cluster)
-    got = summarize(increases, None, draw_measures(increases, effect=1.0) if measured else None)
+    got = summarize(increases, None, draw_measures(increases, effect=1.0) if measured else None, target="A")
     best = pick_best(got).condition
     text = format_sentence(got)
     assert f"This is layer {best.layer}, multiplier {best.multiplier:+g}, " in text
@@ -120,5 +120,5 @@ def test_with_only_negative_multipliers_the_sentence_is_of_the_cell_that_figures
 def test_the_sentence_without_a_single_answer():
     increases = draw_increases(8)
     completions = dataclasses.replace(increases.completions, label=np.full(40, "B"))
-    text = format_sentence(summarize(dataclasses.replace(increases, completions=completions)))
+    text = format_sentence(summarize(dataclasses.replace(increases, completions=completions), target="A"))
     assert text == "No prompt has a completion with the target answer: the average increase is undefined."

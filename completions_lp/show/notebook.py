@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from completions_lp.records import Completions, Report, TokenScores
 from completions_lp.show.text import format_sentence, format_table
+from completions_lp.show.text.tables import WIDTH
 
 PROMPTS = 3
 TEXTS = 8
@@ -42,7 +43,7 @@ def show_report(report: Report) -> str:
     """Errors and warnings, the sentence, and the table."""
     notes = [f"<p><b>ERROR</b> {_escape(text)}</p>" for text in report.errors]
     notes += [f"<p>⚠ {_escape(text)}</p>" for text in report.warnings]
-    table = f"<pre style='line-height:1.35;overflow-x:auto'>{_escape(format_table(report))}</pre>"
+    table = f"<pre style='line-height:1.35;overflow-x:auto'>{_escape(format_table(report, width=WIDTH))}</pre>"
     return "".join([*notes, f"<p>{_escape(format_sentence(report))}</p>", table])
 
 

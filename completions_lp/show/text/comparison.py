@@ -25,7 +25,9 @@ def format_comparison(
     everything: bool = False,
     width: int | None = None,
 ) -> str:
-    """For every further run, one line per cell and quantity: each run's own mean, and the second less the first.
+    """For every further run, one line per cell and quantity: both means, and the second less the first.
+
+    Where prompts are shared, all three are over these; else each mean is over its own run's.
 
     Args:
         differences: Of ``compare_reports``: of each run best cell against best cell comes first.
@@ -65,7 +67,7 @@ def pick_differences(differences: Sequence[Difference]) -> list[Difference]:
 
 
 def tabulate_comparison(differences: Sequence[Difference]) -> list[dict[str, Any]]:
-    """The same as tidy rows: names, both cells, both means and the difference with their intervals."""
+    """The same as tidy rows: names, both cells, both runs' own means, those over shared prompts, and the difference."""
     rows = []
     for d in differences:
         row: dict[str, Any] = {"first": d.first, "second": d.second, "quantity": d.quantity, "paired": d.paired}
@@ -73,42 +75,43 @@ def tabulate_comparison(differences: Sequence[Difference]) -> list[dict[str, Any
             row |= {f"{side}_{name}": value for name, value in asdict(cell).items()}
         for side, estimate in zip(("first", "second", "difference"), (*d.values, d.difference), strict=True):
             row |= {f"{side}_{name}": getattr(estimate, name) for name in ("value", "low", "high", "n", "n_clusters")}
+        for side, mean in zip(("first", "second"), d.shared or (None, None), strict=True):
+            row |= {f"{side}_shared_{name}": getattr(mean, name, None) for name in ("value", "low", "high")}
         rows.append(row | {"unit": d.difference.unit, "level": d.difference.level, "method": d.difference.method})
     return rows
 
 
 def _list_columns(shown: Sequence[Difference]) -> list[Column]:
-    counts = tuple("/".join(map(str, _count(d))) for d in shown)
+    counts = tuple(map(_count, shown))
     return [
         Column("cell", tuple(" vs ".join(dict.fromkeys(map(_name, d.cells))) for d in shown)),
         Column("quantity", tuple(find_quantity(d.quantity).head for d in shown)),
-        Column("first", tuple(format_estimate(d.values[0]) for d in shown)),
-        Column("second", tuple(format_estimate(d.values[1]) for d in shown)),
+        Column("first", tuple(format_estimate((d.shared or d.values)[0]) for d in shown)),
+        Column("second", tuple(format_estimate((d.shared or d.values)[1]) for d in shown)),
         Column("second - first", tuple(format_estimate(d.difference, signed=True) for d in shown)),
         *([Column("prompts", counts)] if len(set(counts)) > 1 else []),
     ]
 
 
-def _count(d: Difference) -> tuple[int, ...]:
-    """Prompts of the first mean, of the second and, where it is of those that both asked, of the difference."""
-    return (d.values[0].n, d.values[1].n, *([d.difference.n] if d.paired else []))
+def _count(d: Difference) -> str:
+    """The prompts that a line is over."""
+    return f"{d.difference.n} shared" if d.paired else f"{d.values[0].n} and {d.values[1].n}"
 
 
 def _say_prompts(shown: Sequence[Difference]) -> str:
-    """Over which prompts each column is: in words where they are the same in all lines."""
-    if len({_count(d) for d in shown}) > 1:
+    """Over which prompts the numbers are: in words where they are the same in all lines."""
+    if len(set(map(_count, shown))) > 1:
         return (
-            "Prompts: those of the first run, of the second, and the shared ones where the difference is taken prompt "
-            "by prompt, so that it need not be the difference of the two means; else it is of independent samples."
+            "Prompts: shared are those that both runs asked, over which both means and their difference are, prompt by "
+            "prompt; else each mean is over its own run's prompts, as independent samples."
         )
-    first, second, *shared = _count(shown[0])
-    told = f"First is the mean over the {first} prompts of the first run, second over the {second} of the second"
-    if not shared:
-        return f"{told}; these are independent samples, and the difference is of their means."
-    return (
-        f"{told}; their difference is taken prompt by prompt over the {shared[0]} shared ones, so it need not be the "
-        "difference of the two means."
-    )
+    first, second = (value.n for value in shown[0].values)
+    if not shown[0].paired:
+        return f"The means are over {first} prompts of the first and {second} of the second run: independent samples."
+    text = f"Both means and their difference are over the {shown[0].difference.n} prompts that both runs asked"
+    if first == second == shown[0].difference.n:
+        return f"{text}."
+    return f"{text}; over its own prompts, {first} and {second}, each run's report has other means."
 
 
 def _say_targets(targets: Mapping[str, str]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from completions_lp.plan.costs import Cost
-from completions_lp.plan.forecast import Need, Pilot, Plan, sum_tokens
+from completions_lp.plan.forecast import Plan, sum_tokens
 from completions_lp.plan.validation import LARGEST_BIAS, Verdict
 from completions_lp.quantities import find_quantity
 from completions_lp.records import Estimate, Measures
@@ -31,7 +31,7 @@ def format_plan(plan: Plan, info: Mapping[str, Any], *, width: int | None = None
     clusters = "" if estimate.n_clusters == estimate.n else f" in {estimate.n_clusters} clusters"
     above = [
         f"Pilot: {pilot.asked} prompts{clusters} x {pilot.samples} samples. {pilot.quantity} at "
-        f"{name_cell(pilot.condition)}: {format_estimate(estimate)} {unit}, that is ± {wide:.3g}",
+        f"{name_cell(pilot.condition)}: {format_estimate(estimate)} {unit} (± {wide:.3g})",
         _describe_spread(plan),
         f"{pilot.quantity}: {find_quantity(pilot.quantity).meaning}{_say_target(info)}",
         "",
@@ -41,7 +41,7 @@ def format_plan(plan: Plan, info: Mapping[str, Any], *, width: int | None = None
     between = [
         f"(detectable: the smallest effect, in {unit}, that is found with 80% power)",
         "",
-        *_tell_few(pilot, need),
+        *_tell_few(plan),
         f"{need.prompts} prompts x {need.samples} samples, {plan.conditions} conditions, would give "
         + (f"± {reached:.3g} {unit}" if np.isfinite(reached) else "no interval")
         + " and cost about",
@@ -70,24 +70,25 @@ def format_validation(
     Args:
         measures: What was estimated.
         differences: By condition, the share among direct draws less the estimate, with its interval.
-        verdicts: By condition, of ``Validation.verdicts``.
+        verdicts: By condition, what the interval can tell.
         share: [condition, prompt] of the target among direct draws.
         width: Of a line; by default as wide as the terminal.
     """
     estimated = np.nanmean(measures.steered["p_A_steered"], axis=1)
     trust = measures.trust
     red = zip((trust == "red").sum(1), (trust != "").sum(1), strict=True)
-    told = [_tell_verdict(e, verdict) for e, verdict in zip(differences, verdicts, strict=True)]
+    words = [_write_verdict(e, verdict) for e, verdict in zip(differences, verdicts, strict=True)]
     columns = [
         Column("cell", tuple(map(name_cell, measures.conditions))),
         Column("estimated", tuple(f"{value:.3f}" for value in estimated)),
         Column("direct", tuple(f"{value:.3f}" for value in np.nanmean(share, axis=1))),
         Column("difference", tuple(format_estimate(e, signed=True) for e in differences)),
         Column("red", tuple(f"{n} of {graded}" for n, graded in red)),
-        Column("verdict", tuple(told)),
+        Column("verdict", tuple(words)),
     ]
-    advice = [text for verdict, text in _ADVICE.items() if verdict in verdicts]
-    return "\n".join([draw_table(columns, width=width), *(wrap_text(text, width=width) for text in [*advice, _RED])])
+    told = [text for verdict, text in _ADVICE.items() if verdict in verdicts]
+    told.append("Red: prompts whose estimate the tool itself does not trust.")
+    return "\n".join([draw_table(columns, width=width), *(wrap_text(text, width=width) for text in told)])
 
 
 def format_count(number: float) -> str:
@@ -111,34 +112,32 @@ def format_time(seconds: float) -> str:
 _ADVICE: Mapping[Verdict, str] = {
     "biased": f"Biased: off by more than {LARGEST_BIAS:g} on average, which noise does not explain. Sample the steered "
     "model for this multiplier: [sampling] top_up.",
-    "cannot tell": f"Cannot tell: the interval reaches past {LARGEST_BIAS:g}; a bias that matters could hide in it. "
-    "Take more draws (--draws) or more prompts.",
+    "cannot tell": f"Cannot tell: the interval is wide, and a bias past {LARGEST_BIAS:g} could hide in it. Take more "
+    "draws (--draws) or more prompts.",
+    "too few prompts": f"Too few prompts: there is no interval below {MIN_CLUSTERS} independent ones.",
 }
-"""What to do, by verdict."""
-_RED = "Red: prompts whose estimate the tool itself does not trust."
+"""What follows from a verdict."""
 
 
-def _tell_verdict(difference: Estimate, verdict: Verdict) -> str:
-    """The verdict, with how far off the estimate may be."""
-    if difference.low is None or difference.high is None:
-        return "too few prompts to tell"
+def _write_verdict(difference: Estimate, verdict: Verdict) -> str:
+    """A verdict, with how far off the estimate may be."""
+    if difference.low is None or difference.high is None or verdict not in ("agrees", "cannot tell"):
+        return verdict
     reach = max(abs(difference.low), abs(difference.high))
-    words = {"agrees": f"agrees within ±{reach:.3f}", "cannot tell": f"cannot tell: off by up to {reach:.3f}"}
-    return words.get(verdict, verdict)
+    return f"{verdict} within ±{reach:.3f}" if verdict == "agrees" else f"{verdict}: off by up to {reach:.3f}"
 
 
 def _list_needs(plan: Plan) -> list[Column]:
-    """By samples per prompt: prompts, power, costs; and which are few, or chosen."""
-    needs, pilot = plan.needs, plan.pilot
+    """By samples per prompt: prompts, power and costs; and which is chosen."""
+    needs = plan.needs
     chosen = [need.samples == plan.chosen.samples and need.prompts == plan.chosen.prompts for need in needs]
-    notes = [["few prompts"] * _is_few(pilot, n) + ["chosen"] * c for n, c in zip(needs, chosen, strict=True)]
     return [
         Column("samples", tuple(str(need.samples) for need in needs)),
         Column("prompts", tuple(str(need.prompts) for need in needs)),
         Column("detectable", tuple(f"{need.detectable:.3g}" for need in needs)),
         Column("network tokens", tuple(format_count(sum_tokens(need.costs)) for need in needs)),
         Column("time", tuple(format_time(sum(cost.seconds for cost in need.costs)) for need in needs)),
-        *([Column("", tuple(map(", ".join, notes)))] if any(notes) else []),
+        *([Column("", tuple("chosen" if c else "" for c in chosen))] if any(chosen) else []),
     ]
 
 
@@ -155,26 +154,23 @@ def _list_costs(costs: Sequence[Cost]) -> list[Column]:
     ]
 
 
-def _count_clusters(pilot: Pilot, need: Need) -> int:
-    """Independent prompts of a run, as many prompts to a cluster as in the pilot."""
-    return need.prompts * pilot.estimate.n_clusters // pilot.asked
-
-
-def _is_few(pilot: Pilot, need: Need) -> bool:
-    return _count_clusters(pilot, need) < FEW_CLUSTERS
-
-
-def _tell_few(pilot: Pilot, need: Need) -> list[str]:
-    """That the chosen run has fewer prompts than the tool itself would warn of, and how many it takes."""
-    n = _count_clusters(pilot, need)
+def _tell_few(plan: Plan) -> list[str]:
+    """That a run has fewer prompts than the report calls few, or would have without that limit; and what to do."""
+    pilot, need = plan.pilot, plan.chosen
+    n = need.prompts * pilot.estimate.n_clusters // pilot.asked
+    unit = "prompts" if pilot.estimate.n_clusters == pilot.asked else "clusters of prompts"
+    if plan.limit == "few prompts":
+        return [
+            f"That half width would take fewer prompts. But with fewer than {FEW_CLUSTERS} independent {unit} an "
+            f"interval leans on normality, however many samples each has: {need.prompts} prompts make {n}.",
+            "",
+        ]
     if n >= FEW_CLUSTERS:
         return []
-    enough = -(-FEW_CLUSTERS * pilot.asked // pilot.estimate.n_clusters)
-    unit = "prompts" if pilot.estimate.n_clusters == pilot.asked else "clusters of prompts"
     why = "leans on normality" if n >= MIN_CLUSTERS else f"does not exist below {MIN_CLUSTERS}"
     return [
         f"Few prompts: with {n} independent {unit}, fewer than {FEW_CLUSTERS}, an interval {why}, however many samples "
-        f"each has. Take {enough} prompts or more: --prompts {enough}.",
+        f"each has. Take {pilot.least_prompts} prompts or more: --prompts {pilot.least_prompts}.",
         "",
     ]
 
