@@ -1,8 +1,10 @@
 """Numbers -> Estimates. Pure numpy and scipy; every function says what it estimates and from where the formula is.
 
 Within a prompt: ``steps`` (where the answer was still to come), ``survival`` (P(A) without steered samples), ``bounds``
-(what is proven of it, and when to trust it), ``increases`` (with the next token averaged out), ``mediation`` (answer or
-reasoning). Over prompts: ``intervals``, ``resampling``. Over conditions: ``sweeps``, ``directions``.
+(what is proven of it, and when to trust it), ``increases`` (with the next token averaged out, and divergences),
+``mediation`` (answer or reasoning), ``surprisal`` (the sampler test). Over prompts: ``intervals`` (means, their t
+intervals and tests, shares), ``resampling`` (ratios, contrasts and skewed means, by leaving out or redrawing clusters).
+Over conditions: ``sweeps`` (many cells at once, the best of them), ``directions`` (against random vectors).
 """
 
 from completions_lp.stats.bounds import MIN_SURVIVING, bound_by_texts, bound_probability, grade_trust
@@ -13,8 +15,6 @@ from completions_lp.stats.directions import (
     rank_against_directions,
 )
 from completions_lp.stats.increases import (
-    average_excess_surprisal,
-    estimate_excess_error,
     estimate_increase,
     estimate_kl,
     estimate_reverse_kl,
@@ -29,10 +29,12 @@ from completions_lp.stats.intervals import (
     mean_intervals,
     mean_t,
     measure_spread,
+    share_below_zero,
 )
 from completions_lp.stats.mediation import estimate_hybrids, split_change
-from completions_lp.stats.resampling import bootstrap_t_intervals, contrast_intervals, ratio_intervals
+from completions_lp.stats.resampling import bootstrap_t_intervals, contrast_intervals, ratio_intervals, start_stream
 from completions_lp.stats.steps import Steps, follow_steps, pool_log_weight, weigh_texts
+from completions_lp.stats.surprisal import average_excess_surprisal, estimate_excess_error
 from completions_lp.stats.survival import (
     Survival,
     estimate_change_error,
@@ -49,8 +51,6 @@ from completions_lp.stats.sweeps import (
     choose_best_cell,
     max_t_band,
     promise_sign,
-    share_below_zero,
-    start_stream,
 )
 
 __all__ = [

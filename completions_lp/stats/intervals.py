@@ -190,3 +190,32 @@ def difference_interval(
     enough = np.where(np.minimum(g1, g2) >= MIN_CLUSTERS, se, np.nan)
     one = [np.atleast_1d(x) for x in (mean2 - mean1, enough, df, n1 + n2, g1 + g2)]
     return bracket(one[0], one[1], df=one[2], level=level, unit=unit, n=one[3], g=one[4], method=["Welch t"])[0]
+
+
+def share_below_zero(values: Float[np.ndarray, " prompt"], se: Float[np.ndarray, " prompt"]) -> float:
+    """Share of the prompts that are truly steered the wrong way, after shrinking away their sampling noise.
+
+    Counting estimates below 0 counts noise, too. Here the prompts' true values are normal with the estimates' mean and
+    with their variance less the mean se²; the share is the mean posterior probability of a value below 0,
+    mean Φ(−μ̃_i/σ̃_i). Where noise explains all the spread, every prompt has the common mean. Source: numbers.md §4; Tan
+    et al. 2024 (arXiv 2407.12404) for the quantity.
+
+    Args:
+        values: Estimate per prompt; NaN where it is undefined.
+        se: Its standard error, in the same unit; a prompt without one is left out.
+
+    Returns:
+        A share, NaN with fewer than two prompts.
+    """
+    keep = np.isfinite(values) & np.isfinite(se)
+    y, noise = values[keep].astype(np.float64), se[keep].astype(np.float64) ** 2
+    if len(y) < 2:
+        return float("nan")
+    between = max(float(y.var(ddof=1) - noise.mean()), 0.0)
+    spread = between + noise
+    trust = np.divide(between, spread, out=np.ones_like(y), where=spread > 0)
+    centre = y.mean() + trust * (y - y.mean())
+    sd = np.sqrt(trust * noise)
+    below = np.where(centre < 0, 1.0, np.where(centre > 0, 0.0, 0.5))
+    z = np.divide(-centre, sd, out=np.zeros_like(y), where=sd > 0)
+    return float(np.where(sd > 0, scipy_stats.norm.cdf(z), below).mean())

@@ -1,6 +1,7 @@
 """Intervals by leaving out or redrawing clusters: pooled ratios, contrasts of marginals, skewed quantities."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -10,6 +11,13 @@ from completions_lp.stats.intervals import EPS, MIN_CLUSTERS, bracket, measure_s
 
 CELLS = 64
 """Cells that are resampled at once, which bounds the memory that it takes."""
+Purpose = Literal["divergences", "limits", "signs", "halves"]
+_PURPOSES: tuple[Purpose, ...] = ("divergences", "limits", "signs", "halves")
+
+
+def start_stream(seed: int, purpose: Purpose) -> np.random.Generator:
+    """The random stream of one purpose of a report: the same whatever else is computed."""
+    return np.random.default_rng([seed, _PURPOSES.index(purpose)])
 
 
 def ratio_intervals(

@@ -130,15 +130,6 @@ def adjust_false_discovery(
     return out
 
 
-Purpose = Literal["divergences", "limits", "signs", "halves"]
-_PURPOSES: tuple[Purpose, ...] = ("divergences", "limits", "signs", "halves")
-
-
-def start_stream(seed: int, purpose: Purpose) -> np.random.Generator:
-    """The random stream of one purpose of a report: the same whatever else is computed."""
-    return np.random.default_rng([seed, _PURPOSES.index(purpose)])
-
-
 @dataclass(frozen=True, eq=False)
 class BestCell:
     """The best cell of a sweep, chosen on one half of the prompts; what it does is to be reported on the other half."""
@@ -197,32 +188,3 @@ def _find_largest(
     """The cell with the largest mean in each resample in which any cell has one."""
     mean = np.divide(sums, sizes, out=np.full(sums.shape, -np.inf), where=sizes > 0)
     return np.asarray(mean.argmax(-1)[(sizes > 0).any(-1)])
-
-
-def share_below_zero(values: Float[np.ndarray, " prompt"], se: Float[np.ndarray, " prompt"]) -> float:
-    """Share of the prompts that are truly steered the wrong way, after shrinking away their sampling noise.
-
-    Counting estimates below 0 counts noise, too. Here the prompts' true values are normal with the estimates' mean and
-    with their variance less the mean se²; the share is the mean posterior probability of a value below 0,
-    mean Φ(−μ̃_i/σ̃_i). Where noise explains all the spread, every prompt has the common mean. Source: numbers.md §4; Tan
-    et al. 2024 (arXiv 2407.12404) for the quantity.
-
-    Args:
-        values: Estimate per prompt; NaN where it is undefined.
-        se: Its standard error, in the same unit; a prompt without one is left out.
-
-    Returns:
-        A share, NaN with fewer than two prompts.
-    """
-    keep = np.isfinite(values) & np.isfinite(se)
-    y, noise = values[keep].astype(np.float64), se[keep].astype(np.float64) ** 2
-    if len(y) < 2:
-        return float("nan")
-    between = max(float(y.var(ddof=1) - noise.mean()), 0.0)
-    spread = between + noise
-    trust = np.divide(between, spread, out=np.ones_like(y), where=spread > 0)
-    centre = y.mean() + trust * (y - y.mean())
-    sd = np.sqrt(trust * noise)
-    below = np.where(centre < 0, 1.0, np.where(centre > 0, 0.0, 0.5))
-    z = np.divide(-centre, sd, out=np.zeros_like(y), where=sd > 0)
-    return float(np.where(sd > 0, scipy_stats.norm.cdf(z), below).mean())
