@@ -136,7 +136,7 @@ def test_diagnostics_draw_each_check(study):
     assert heights[2].tolist() == [find(study, "share_red", 1, m).value for m in (-2, -1, 1, 2)]
     values = study.prompts["excess_surprisal"][:12]
     assert list(line_of(sampler, "prompts").get_ydata()) == sorted(values)
-    assert [t.get_text() for t in sampler.texts] == ["t = +0.42"]
+    assert [t.get_text() for t in sampler.texts] == ["z = +0.42"]
     p = sorted(r.inference.p_t for r in study.table("delta_p_A", kind="random"))
     x, y = line_of(null, "random directions").get_data()
     assert list(x) == p
