@@ -113,12 +113,7 @@ def prefill(
 
 
 def score_next(
-    model: Model,
-    prefix: Prefix,
-    tokens: Int[Tensor, "row token"],
-    reader: Reader,
-    *,
-    steering: Steering | None = None,
+    model: Model, prefix: Prefix, tokens: Int[Tensor, "row token"], reader: Reader, *, steering: Steering | None = None
 ) -> dict[str, Tensor]:
     """What ``reader`` reads after each of the tokens that follow the prefix.
 
