@@ -68,15 +68,13 @@ def check_model(model: Model, *, n_prompts: int = 4, seed: int = 0) -> list[Find
 
 def format_findings(model: Model, findings: Sequence[Finding]) -> str:
     """A line per check and a verdict."""
+    deviation, reason = compare_engines(model)
+    exact = f"shared prefix trees, {deviation:.1e} nats from plain rows"
     lines = [
         f"{model.name}: {type(model.module).__name__}, {model.n_layers} layers, d_model {model.d_model}, "
-        f"vocabulary {model.vocab_size}, {str(model.dtype).removeprefix('torch.')} on {model.device}"
+        f"vocabulary {model.vocab_size}, {str(model.dtype).removeprefix('torch.')} on {model.device}",
+        f"engine: {exact if deviation <= model.tolerance else f'plain rows, which are slower: {reason}'}",
     ]
-    deviation, reason = compare_engines(model)
-    if deviation <= model.tolerance:
-        lines.append(f"engine: shared prefix trees, {deviation:.1e} nats from plain rows")
-    else:
-        lines.append(f"engine: plain rows, which are slower: {reason}")
     for finding in findings:
         mark = "ok  " if finding.passed else "FAIL"
         lines.append(f"{mark} {finding.name}: {finding.value:.1e} {finding.unit} (allowed {finding.limit:.0e})")

@@ -58,9 +58,7 @@ class TreeDecoder:
     """A row per prompt: its new nodes see the prompt, their ancestors and themselves."""
 
     def __init__(self, model: Model, prompts: Sequence[Sequence[int]], *, steering: Steering | None = None) -> None:
-        self.model = model
-        self.steering = steering
-        self.head = find_head(model)
+        self.model, self.steering, self.head = model, steering, find_head(model)
         self.room: Tensor | None = None
         past = [len(prompt) - 1 for prompt in prompts]
         width = max(past)
@@ -121,10 +119,9 @@ class TreeDecoder:
         """Hidden states before the head, or logits where the head has no known form."""
         network, output, exact = self.model.network, head_envoy(self.model), self.model.exact_dtype
         blocks, steering = self.model.blocks, self.steering
-        inputs: dict[str, Any] = {"position_ids": positions, "attention_mask": mask, "use_cache": True}
-        inputs[self.model.cache_name] = self.cache
+        inputs = {"position_ids": positions, "attention_mask": mask, self.model.cache_name: self.cache}
         states: Tensor
-        with torch.no_grad(), network.trace(input_ids=ids, **inputs):
+        with torch.no_grad(), network.trace(input_ids=ids, use_cache=True, **inputs):
             if steering is not None:
                 steering.add_to(blocks[steering.layer].output)
             if self.head is None:

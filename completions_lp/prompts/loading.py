@@ -71,15 +71,9 @@ def load_pairs(
 ) -> tuple[ContrastPair, ...]:
     """Read contrast pairs: the question with its matching answer against the question with the other one.
 
-    Args:
-        source: As for ``load_prompts``; also rows of two plain texts, ``positive`` and ``negative``.
-        tokenizer: The model's tokenizer.
-        template: As for ``load_prompts``; plain texts are taken as they are.
-        read_token: Where a text is read: ``"letter"`` (the first token in which the two answers differ; for plain
-            texts the last token), ``"last"``, or an index such as -2.
-        split: Split of a hub dataset.
-        revision: Revision of a hub dataset.
-        limit: Use only the first pairs.
+    Arguments and errors are those of ``load_prompts``. Rows may also be two plain texts, ``positive`` and ``negative``,
+    which are taken as they are, without the template. ``read_token`` says where a text is read: ``"letter"`` (the first
+    token in which the two answers differ; for plain texts the last token), ``"last"``, or an index such as -2.
     """
     pairs: list[ContrastPair] = []
     for row in read_rows(source, split=split, revision=revision):

@@ -110,6 +110,11 @@ class _Table:
         known = self.arrays["baseline"][rows, :width]
         known = np.where(np.isnan(known) & mask, logprob[0], known)
         self.arrays["baseline"][rows, :width] = known
+        if found.entropy is not None:
+            self.arrays["entropy"][rows, :width] = np.where(mask, found.entropy, np.nan)
+        if found.answers is not None:
+            answers = np.where(mask[..., None], found.answers, np.nan)
+            self.arrays["baseline_answers"][rows, :width] = answers[0]
         for place, index in enumerate(indices, start=1):
             change = np.where(mask, logprob[place] - logprob[0], np.nan)
             self.arrays["logprob"][index, rows, :width] = known + change
@@ -117,12 +122,7 @@ class _Table:
                 if values is not None:  # a divergence is at least 0; what rounding leaves below is 0
                     self.arrays[name][index, rows, :width] = np.where(mask, values[place].clip(min=0), np.nan)
             if found.answers is not None:
-                self.arrays["answers"][index, rows, :width] = np.where(mask[..., None], found.answers[place], np.nan)
-        if found.entropy is not None:
-            self.arrays["entropy"][rows, :width] = np.where(mask, found.entropy, np.nan)
-        if found.answers is not None:
-            answers = np.where(mask[..., None], found.answers[0], np.nan)
-            self.arrays["baseline_answers"][rows, :width] = answers
+                self.arrays["answers"][index, rows, :width] = answers[place]
 
 
 def _watch_answers(model: Model, completions: Completions, target: str) -> list[Watch] | None:

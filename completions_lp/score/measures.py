@@ -87,9 +87,8 @@ def read_texts(scores: TokenScores, rows: Shaped[np.ndarray, " row"], pair: tupl
     window = {name: _widen(whole[name], within, np.nan) for name in ("logprob", "steered")}
     if scores.answers is not None and scores.baseline_answers is not None:
         for side, name in enumerate("AB"):
-            values = scores.baseline_answers[at, :, side], scores.answers[..., side][:, at]
-            for key, value in zip((name, f"{name}_steered"), values, strict=True):
-                window[key] = _widen(value.astype(np.float64, order="C"), within, np.nan)
+            both = {name: scores.baseline_answers[at, :, side], f"{name}_steered": scores.answers[..., side][:, at]}
+            window |= {key: _widen(v.astype(np.float64, order="C"), within, np.nan) for key, v in both.items()}
     return Texts(steps, completions.mask[at], whole, window)
 
 
