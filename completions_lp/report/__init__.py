@@ -14,8 +14,4 @@ from completions_lp.report.answers import count_answers
 from completions_lp.report.prompts import measure_prompts
 from completions_lp.report.summary import summarize
 
-__all__ = [
-    "count_answers",
-    "measure_prompts",
-    "summarize",
-]
+__all__ = ["count_answers", "measure_prompts", "summarize"]

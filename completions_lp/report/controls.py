@@ -13,12 +13,7 @@ from jaxtyping import Float, Int
 from completions_lp.quantities import ODD
 from completions_lp.records import Condition, Kind
 from completions_lp.report.prompts import Columns
-from completions_lp.stats import (
-    MIN_DIRECTIONS,
-    band_of_directions,
-    predict_from_directions,
-    rank_against_directions,
-)
+from completions_lp.stats import MIN_DIRECTIONS, band_of_directions, predict_from_directions, rank_against_directions
 
 
 def find_sweep(conditions: Sequence[Condition]) -> list[int]:

@@ -17,15 +17,10 @@ MIN_DIRECTIONS = 19
 def rank_against_directions(
     value: Float[np.ndarray, "*cell"], directions: Float[np.ndarray, "direction *cell"]
 ) -> Float[np.ndarray, "*cell"]:
-    """One-sided p-value of the vector among the directions: (1 + #{directions ≥ value}) / (R + 1).
+    """One-sided p-value of the vector among R random or shuffled directions: (1 + #{directions ≥ value}) / (R + 1).
 
-    Args:
-        value: Estimate under the vector, per cell.
-        directions: The same estimate under each of the R random or shuffled directions, in the same cells.
-
-    Returns:
-        p-values; NaN where the value or any direction is undefined. For a whole sweep compare its maximum over cells
-        with the maximum of each direction. Source: numbers.md §4, P9.
+    Value and directions are the same estimate in the same cells; NaN where the value or any direction is undefined. For
+    a whole sweep compare its maximum over cells with the maximum of each direction. Source: numbers.md §4, P9.
 
     Raises:
         InputError: Fewer than 19 directions.
@@ -40,10 +35,7 @@ def predict_from_directions(
 ) -> tuple[Float[np.ndarray, "*cell"], Float[np.ndarray, "*cell"]]:
     """The vector's estimate as if it were one more direction: t = (y − mean)/(sd √(1 + 1/R)), with R − 1 degrees.
 
-    Arguments as for ``rank_against_directions``.
-
-    Returns:
-        t and its one-sided p-value; NaN where undefined, or where all directions agree. Source: numbers.md §4, P9.
+    t and its one-sided p-value; NaN where undefined, or where all directions agree. Source: numbers.md §4, P9.
 
     Raises:
         InputError: Fewer than 19 directions.
