@@ -18,6 +18,8 @@ Clusters = Int[np.ndarray, " prompt"]
 ByPrompt = Float[np.ndarray, "cell prompt"]
 """One number per cell and prompt; NaN where it is undefined, which leaves the prompt out of that cell."""
 ByCell = Float[np.ndarray, " cell"]
+Sizes = Int[np.ndarray, " cell"]
+Sums = Float[np.ndarray, "cell cluster"]
 MIN_CLUSTERS = 6
 """Below this a population interval promises what it cannot keep (no two-sided p < .05 exists by sign flips)."""
 FEW_CLUSTERS = 20
@@ -103,15 +105,7 @@ def mean_interval(
 
 
 def bracket(
-    value: ByCell,
-    se: ByCell,
-    *,
-    df: ByCell,
-    level: float,
-    unit: str,
-    n: Int[np.ndarray, " cell"],
-    g: Int[np.ndarray, " cell"],
-    method: Sequence[str],
+    value: ByCell, se: ByCell, *, df: ByCell, level: float, unit: str, n: Sizes, g: Sizes, method: Sequence[str]
 ) -> tuple[Estimate, ...]:
     """Estimates with their t intervals; bare points where the standard error is undefined or the clusters are few."""
     known = (g >= MIN_CLUSTERS) & np.isfinite(se) & np.isfinite(value)

@@ -134,9 +134,7 @@ def bootstrap_t_intervals(
 
 
 def _studentize(
-    times: Float[np.ndarray, "resample cluster"],
-    sums: Float[np.ndarray, "cell cluster"],
-    sizes: Float[np.ndarray, "cell cluster"],
+    times: Float[np.ndarray, "resample cluster"], sums: Sums, sizes: Sums
 ) -> Float[np.ndarray, "resample cell"]:
     """Student's t of each resample; NaN where it has no spread. ``times`` says how often each cluster was drawn."""
     if (sizes == sizes[:1]).all():

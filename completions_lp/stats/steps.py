@@ -17,6 +17,8 @@ Drawn = Int[np.ndarray, " sampler"] | Float[np.ndarray, " sampler"]
 Mask = Bool[np.ndarray, "completion token"]
 Unsteered = Float[np.ndarray, "completion token"]
 ByCondition = Float[np.ndarray, " condition"]
+ByStep = Float[np.ndarray, "condition token"]
+ByText = Float[np.ndarray, "condition completion"]
 ByToken = Float[np.ndarray, "condition completion token"]
 BySampler = Float[np.ndarray, "sampler completion token"]
 """The arrays of one prompt, by their axes."""
@@ -141,9 +143,7 @@ def pool_log_weight(steps: Steps, logprob: ByToken, samplers: BySampler, draws: 
     return np.asarray(steps.sum_before(logprob) - _mix(steps, steps.sum_before(samplers), draws))
 
 
-def weigh_texts(
-    steps: Steps, logprob: ByToken, samplers: BySampler, draws: Drawn
-) -> Float[np.ndarray, "condition completion"]:
+def weigh_texts(steps: Steps, logprob: ByToken, samplers: BySampler, draws: Drawn) -> ByText:
     """Log weight of each text through its last open token, its answer included; otherwise as ``pool_log_weight``."""
     return np.asarray(steps.sum_open(logprob) - _mix(steps, steps.sum_open(samplers), draws))
 

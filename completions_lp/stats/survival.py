@@ -8,9 +8,8 @@ this beats importance sampling (numbers.md §3.2).
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
-from completions_lp.stats.steps import ByCondition, ByToken, Mask, Steps
+from completions_lp.stats.steps import ByCondition, ByStep, ByText, ByToken, Mask, Steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,13 +19,13 @@ class Survival:
     probability: ByCondition
     se: ByCondition
     """Sampling noise of this prompt's estimate (influence function); too small where rare branches were not seen."""
-    surviving: Float[np.ndarray, "condition token"]
+    surviving: ByStep
     """Estimated probability of no A before this token."""
-    ess: Float[np.ndarray, "condition token"]
+    ess: ByStep
     """Effective draws (ΣcW)²/ΣcW² among those without A before this token."""
-    mean_weight: Float[np.ndarray, "condition token"]
+    mean_weight: ByStep
     """Weight of the texts without A, over ``surviving``: 1 where nothing that matters went unseen."""
-    influence: Float[np.ndarray, "condition completion"] | None = None
+    influence: ByText | None = None
     """What a draw of each completion moves ``probability`` by, times the number of draws."""
 
 
@@ -98,7 +97,7 @@ def estimate_incidence(
     return (surviving * rate).sum(-1), (surviving * rate_other).sum(-1)
 
 
-def estimate_share(steps: Steps, log_weight: Float[np.ndarray, "condition completion"]) -> Survival:
+def estimate_share(steps: Steps, log_weight: ByText) -> Survival:
     """P(A within K) where no single token's probability of completing A is known: self-normalised importance sampling.
 
     Σ c w 1_A / Σ c w with the weights of the texts through their stop (``weigh_texts``, in nats); its standard error by
@@ -118,7 +117,7 @@ def estimate_share(steps: Steps, log_weight: Float[np.ndarray, "condition comple
     return Survival(share, _spread(influence, steps), surviving, ess[:, None], mean_weight[:, None], influence)
 
 
-def _scale(alive: Mask, log_weight: ByToken) -> tuple[ByToken, Float[np.ndarray, "condition token"]]:
+def _scale(alive: Mask, log_weight: ByToken) -> tuple[ByToken, ByStep]:
     """Weights of the texts at risk, divided by the largest of their step, and the log of that largest."""
     masked = np.where(alive, log_weight, -np.inf)
     top = masked.max(axis=1)
@@ -127,21 +126,13 @@ def _scale(alive: Mask, log_weight: ByToken) -> tuple[ByToken, Float[np.ndarray,
     return np.exp(masked, out=masked), top
 
 
-def _average(
-    weight: ByToken, values: ByToken, steps: Steps, total: Float[np.ndarray, "condition token"]
-) -> Float[np.ndarray, "condition token"]:
+def _average(weight: ByToken, values: ByToken, steps: Steps, total: ByStep) -> ByStep:
     """Weighted mean over the draws at each step; 0 where none is left."""
     sums = np.einsum("cst,cst,s->ct", weight, values, steps.counts)
     return np.asarray(np.divide(sums, total, out=np.zeros_like(total), where=total > 0))
 
 
-def _find_influence(
-    weight: ByToken,
-    hazard: ByToken,
-    rate: Float[np.ndarray, "condition token"],
-    total: Float[np.ndarray, "condition token"],
-    steps: Steps,
-) -> Float[np.ndarray, "condition completion"]:
+def _find_influence(weight: ByToken, hazard: ByToken, rate: ByStep, total: ByStep, steps: Steps) -> ByText:
     """Influence of a draw of each completion on P(A)."""
     # (1 − P)/(1 − ĥ_t) as the product of the other steps' factors: finite where ĥ_t is 1.
     factors = np.insert(1 - rate, (0, rate.shape[1]), 1.0, axis=-1)
@@ -152,7 +143,7 @@ def _find_influence(
     return np.asarray(whole - np.einsum("cst,ct->cs", weight, scale * rate))
 
 
-def _spread(influence: Float[np.ndarray, "condition completion"], steps: Steps) -> ByCondition:
+def _spread(influence: ByText, steps: Steps) -> ByCondition:
     """Standard error by the influence function, sd(IF)/√S; NaN for a single draw."""
     if steps.draws <= 1:
         return np.full(len(influence), np.nan)

@@ -7,13 +7,20 @@ than those that chose it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats as scipy_stats
 
-from completions_lp.stats.intervals import MIN_CLUSTERS, ByCell, ByPrompt, Clusters, measure_spread, sum_by_cluster
+from completions_lp.stats.intervals import (
+    MIN_CLUSTERS,
+    ByCell,
+    ByPrompt,
+    Clusters,
+    Sums,
+    measure_spread,
+    sum_by_cluster,
+)
 
 FLIPS = 1000
 """Sets of signs at once, which bounds the memory that they take."""
@@ -76,9 +83,7 @@ def _draw_signs(n: int, n_resamples: int, rng: np.random.Generator) -> tuple[Int
 
 
 def _flip_signs(
-    signs: Int[np.ndarray, "resample cluster"],
-    sums: Float[np.ndarray, "cell cluster"],
-    sizes: Float[np.ndarray, "cell cluster"],
+    signs: Int[np.ndarray, "resample cluster"], sums: Sums, sizes: Sums
 ) -> Float[np.ndarray, "resample cell"]:
     """|t| of each cell in each sign-flipped sample, with the flipped sample's own standard error."""
     flips = signs.astype(np.float64)
@@ -104,17 +109,12 @@ def adjust_holm(p: Float[np.ndarray, "*cell"]) -> Float[np.ndarray, "*cell"]:
     return out
 
 
-def adjust_false_discovery(
-    p: Float[np.ndarray, "*cell"], *, method: Literal["bh", "by"] = "bh"
-) -> Float[np.ndarray, "*cell"]:
-    """p-values adjusted for the share of false claims, ``scipy.stats.false_discovery_control``. NaN stays, uncounted.
-
-    ``bh`` is Benjamini and Hochberg (1995), for a list to explore; ``by`` holds under any dependence.
-    """
+def adjust_false_discovery(p: Float[np.ndarray, "*cell"]) -> Float[np.ndarray, "*cell"]:
+    """Benjamini and Hochberg's (1995) p-values, for the share of false claims in a list. NaN stays, uncounted."""
     known = np.isfinite(p)
     out = np.full(p.shape, np.nan)
     if known.any():
-        out[known] = scipy_stats.false_discovery_control(p[known], method=method)
+        out[known] = scipy_stats.false_discovery_control(p[known])
     return out
 
 
