@@ -13,6 +13,7 @@ from completions_lp.stats.intervals import (
     ByCell,
     ByPrompt,
     Clusters,
+    Sums,
     bracket,
     measure_spread,
     sum_by_cluster,
