@@ -7,7 +7,7 @@ the answer that it is compared with. A name is written out where the number is c
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
@@ -28,21 +28,11 @@ class Unit:
     percent: bool = False
 
 
-UNITS: Mapping[str, Unit] = MappingProxyType(
-    {
-        unit.name: unit
-        for unit in (
-            Unit("pp", 2, signed=True),
-            Unit("nats", 3, signed=True),
-            Unit("nats/token", 4),
-            Unit("probability", 3),
-            Unit("share", 0, percent=True),
-            Unit("draws", 1),
-            Unit("tokens", 1),
-            Unit("ratio", 2),
-        )
-    }
+_UNITS = (
+    *(Unit("pp", 2, signed=True), Unit("nats", 3, signed=True), Unit("nats/token", 4), Unit("probability", 3)),
+    *(Unit("share", 0, percent=True), Unit("draws", 1), Unit("tokens", 1), Unit("ratio", 2)),
 )
+UNITS: Mapping[str, Unit] = MappingProxyType({unit.name: unit for unit in _UNITS})
 """By name: percentage points, natural logarithms of probabilities, and counts."""
 
 
@@ -162,9 +152,8 @@ _LIST = (
         meaning="What of the change of the answer's logit is due to the answer's own token (Shapley value)."),
     Quantity("reasoning_share", "nats", "reasoning share", "change of logit P({A}) due to the text before", PARTS,
         meaning="What of the change of the answer's logit is due to the text before the answer (Shapley value)."),
-    Quantity("increase_to_answer_not_A", "nats", "not A",
-        "log-prob increase of other completions,\nto the answer", OTHERS,
-        latex="increase, not given", noise="completions", pooled="not_A",
+    Quantity("increase_to_answer_not_A", "nats", "not A", "log-prob increase of other completions,\nto the answer",
+        OTHERS, latex="increase, not given", noise="completions", pooled="not_A",
         meaning="Mean log-prob increase of the completions without the target answer, up to their own answer or the "
         "end of the window."),
     Quantity("increase_not_A", "nats", "whole, not A", "log-prob increase of other completions", OTHERS,
@@ -263,19 +252,8 @@ def find_quantity(name: str) -> Quantity:
     stem = name.removesuffix(_ODD)
     if stem in ODD:
         whole = QUANTITIES[stem]
-        return replace(
-            whole,
-            name=name,
-            head="odd part",
-            label=f"{whole.label}, odd part",
-            meaning=f"Half the difference between m and −m times the vector: even damage cancels. {whole.meaning}",
-            group=SIGNS,
-            latex="",
-            noise="",
-            swept=False,
-            pooled="",
-            odd=False,
-        )
+        meaning = f"Half the difference between m and −m times the vector: even damage cancels. {whole.meaning}"
+        return Quantity(name, whole.unit, "odd part", f"{whole.label}, odd part", SIGNS, meaning)
     near = difflib.get_close_matches(name, QUANTITIES, n=1, cutoff=0)[0]
     raise InputError(f"no quantity {name!r}; the nearest is {near!r}. All of them: {', '.join(QUANTITIES)}")
 

@@ -10,7 +10,7 @@ from conftest import make_completions, make_prompts, make_vector
 
 from completions_lp import store
 from completions_lp.records import Condition, InputError, Labelling, Sampling
-from completions_lp.report.answers import count_answers
+from completions_lp.report import count_answers
 from completions_lp.sample.draws import sample_completions
 from completions_lp.sample.labels import Labeller
 from completions_lp.score.parts import score_completions

@@ -19,8 +19,9 @@ from completions_lp.job.stages import Options, Run
 from completions_lp.job.validation import SEED_OFFSET, validate_cells
 from completions_lp.model import load_model
 from completions_lp.plan.costs import Workload, forecast_costs
-from completions_lp.plan.validation import Validation, choose_cells, count_target, pick_cells
+from completions_lp.plan.validation import Validation, choose_cells, pick_cells
 from completions_lp.records import BASELINE, Condition, InputError
+from completions_lp.report import count_answers
 from completions_lp.sample.draws import draw_steered, draw_uniforms
 from completions_lp.show.text import format_plan
 
@@ -140,7 +141,7 @@ def test_validation_counts_draws_of_the_steered_model(checked, capfd):
         again = draw_steered(model, completions, vectors, condition, 12, seed=SEED_OFFSET, progress=False)
         rows = table[table["multiplier"] == condition.multiplier]
         assert list(rows["prompt_id"]) == [prompt.id for prompt in completions.prompts]
-        np.testing.assert_array_equal(rows["n_A"], count_target(again, "matching")[0])
+        np.testing.assert_array_equal(rows["n_A"], count_answers(again, target="matching")["n_A"])
         place = measures.conditions.index(condition)
         np.testing.assert_array_equal(rows["p_A_steered"], measures.steered["p_A_steered"][place])
         assert list(rows["trust"]) == measures.trust[place].tolist()

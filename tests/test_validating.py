@@ -15,8 +15,8 @@ from scored import World, grid_law, make_scores
 from test_measuring import MODE, all_measures
 from toys import EOS, A, B, C, D
 
-from completions_lp.plan.validation import count_target
 from completions_lp.records import Condition, InputError, Labelling, Sampling
+from completions_lp.report import count_answers
 from completions_lp.sample.draws import draw_steered, draw_uniforms, sample_completions
 from completions_lp.score import topup
 from completions_lp.score.measures import measure_completions, read_texts
@@ -97,10 +97,10 @@ def test_answers_are_counted_by_draws_where_they_are_on_offer():
     ]
     completions = complete(worlds, within=2)
     for target, want in (("A", [8, 1, 0, 0]), ("B", [2, 6, 0, 0]), ("C", [0, 0, 2, 0]), ("matching", [8, 6, 2, 0])):
-        hit, n = count_target(completions, target)
-        assert (hit.tolist(), n.tolist()) == (want, [14, 7, 5, 0])
+        counts = count_answers(completions, target=target)
+        assert (counts["n_A"].tolist(), counts["n"].tolist()) == (want, [14, 7, 5, 0])
     with pytest.raises(InputError, match="target 'E' is an answer of no prompt"):
-        count_target(completions, "E")
+        count_answers(completions, target="E")
 
 
 def laugh(monkeypatch, worlds, steered, *, within, target="A"):

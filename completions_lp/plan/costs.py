@@ -145,17 +145,10 @@ def forecast_costs(
 ) -> tuple[Cost, ...]:
     """What each stage of a run of another size will take, on the pilot's machine.
 
-    Args:
-        info: The pilot's ``run.json``.
-        workload: Of the pilot.
-        prompts: Prompts of the run, as long as the pilot's.
-        samples: Samples per prompt.
-        conditions: Conditions that are scored; by default as many as in the pilot.
-
-    Returns:
-        Tokens and seconds are the pilot's own times the growth of the stage's work; a small pilot's start-up is in its
-        seconds, so that they err upward. Memory is the pilot's peak and what the run holds in addition; a pass keeps
-        to its budget whatever the run's size.
+    Tokens and seconds are those of the pilot (``info`` is its ``run.json``) times the growth of the stage's work; a
+    small pilot's start-up is in its seconds, so that they err upward. Memory is the pilot's peak and what the run holds
+    in addition; a pass keeps to its budget whatever the run's size. Prompts are as long as the pilot's, conditions by
+    default as many.
 
     Raises:
         InputError: ``run.json`` does not have the timings of the stages.

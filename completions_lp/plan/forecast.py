@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy import stats as scipy_stats
 
 from completions_lp.plan.costs import Cost, Workload, forecast_costs
@@ -19,6 +19,7 @@ from completions_lp.quantities import PRIMARY
 from completions_lp.records import Condition, Estimate, InputError, Measures, Report, ReportRow
 from completions_lp.report.best import pick_best
 from completions_lp.stats import FEW_CLUSTERS, MIN_CLUSTERS, measure_spread
+from completions_lp.stats.intervals import Clusters
 
 SAMPLES = (25, 50, 100, 200, 400)
 """Samples per prompt for which a plan says how many prompts are needed."""
@@ -228,25 +229,13 @@ def measure_pilot(report: Report, measures: Measures, row: ReportRow) -> Pilot:
 
 
 def split_variance(
-    values: Float[np.ndarray, " prompt"],
-    errors: Float[np.ndarray, " prompt"],
-    clusters: Int[np.ndarray, " prompt"],
-    *,
-    samples: int,
+    values: Float[np.ndarray, " prompt"], errors: Float[np.ndarray, " prompt"], clusters: Clusters, *, samples: int
 ) -> tuple[float, float]:
     """Variance between prompts, and sampling variance of one completion, from prompt-level values.
 
     N·SE² of the mean estimates σ_b² + σ_w²/S, with SE over clusters; the mean of the prompts' own squared standard
-    errors estimates σ_w²/S. What is left is σ_b², or 0 where nothing is. Source: numbers.md §4.
-
-    Args:
-        values: One number per prompt; NaN where it is undefined.
-        errors: Sampling standard error of each; NaN where it is not known, which leaves the prompt out of σ_w² alone.
-        clusters: The cluster of each prompt, as an index.
-        samples: Completions behind each value.
-
-    Returns:
-        σ_b² and σ_w²; NaN where no error is known, or fewer than two clusters are.
+    errors estimates σ_w²/S. What is left is σ_b², or 0 where nothing is. A prompt without an error is left out of σ_w²
+    alone; NaN where no error is known, or fewer than two clusters are. Source: numbers.md §4.
     """
     _, se, n, _ = measure_spread(values, clusters)
     known = errors[np.isfinite(values) & np.isfinite(errors)]

@@ -19,14 +19,6 @@ Verdict = Literal["agrees", "biased", "cannot tell", "too few prompts"]
 is too wide for either; there is no interval, for want of 6 clusters."""
 
 
-def count_target(
-    completions: Completions, target: str
-) -> tuple[Int[np.ndarray, " prompt"], Int[np.ndarray, " prompt"]]:
-    """Per prompt: how many draws gave the target within the window, and how many there are."""
-    counted = count_answers(completions, target=target)
-    return counted["n_A"], counted["n"]
-
-
 @dataclass(frozen=True, eq=False)
 class Validation:
     """P(A) under a few conditions as estimated, and the share of direct draws that gave A."""
@@ -81,20 +73,17 @@ def judge_difference(e: Estimate) -> Verdict:
 def check_estimates(measures: Measures, drawn: Mapping[Condition, Completions], *, target: str) -> Validation:
     """Count the target among draws of the steered model itself, beside what was estimated (numbers.md P11).
 
-    Args:
-        measures: What was estimated, of the same prompts.
-        drawn: Completions of the steered model by condition, each among those of the measures.
-        target: The answer that the measures are of.
+    ``drawn`` has completions of the measures' prompts by condition, each among theirs; the target is the measures' own.
     """
     chosen = [measures.conditions.index(c) for c in drawn]
-    counted = [count_target(completions, target) for completions in drawn.values()]
+    counted = [count_answers(completions, target=target) for completions in drawn.values()]
     part = replace(
         measures,
         conditions=tuple(drawn),
         steered={name: values[chosen] for name, values in measures.steered.items()},
         trust=measures.trust[chosen],
     )
-    return Validation(part, draws=np.stack([n for _, n in counted]), hits=np.stack([n for n, _ in counted]))
+    return Validation(part, *(np.stack([counts[name] for counts in counted]) for name in ("n", "n_A")))
 
 
 def pick_cells(

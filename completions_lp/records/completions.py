@@ -129,10 +129,8 @@ class Completions:
         require(n == 0 or int(self.lengths.min()) >= 1, "completions: every completion needs at least one token")
         require(n == 0 or int(self.counts.min()) >= 1, "completions: every count must be at least 1")
         index = self.prompt_index
-        require(
-            n == 0 or bool(index.min() >= 0 and index.max() < len(self.prompts)),
-            "completions: prompt_index out of range",
-        )
+        inside = n == 0 or bool(index.min() >= 0 and index.max() < len(self.prompts))
+        require(inside, "completions: prompt_index out of range")
 
     def __len__(self) -> int:
         return len(self.prompt_index)

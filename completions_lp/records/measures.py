@@ -29,35 +29,15 @@ class Measures:
     """How far ``p_A_steered`` can be trusted: certified, green or red; empty where the target is not on offer."""
 
     UNSTEERED = (
-        "p_A",
-        "p_A_se",
-        "p_A_low",
-        "p_A_high",
-        "first_A",
-        "first_B",
-        "n_tokens",
-        "excess_surprisal",
-        "excess_surprisal_se",
+        *("p_A", "p_A_se", "p_A_low", "p_A_high", "first_A", "first_B"),
+        *("n_tokens", "excess_surprisal", "excess_surprisal_se"),
     )
     """Survival estimate of P(A) with its standard error and bounds; P(A before B) and P(B before A) as competing risks;
     mean tokens per completion; the sampler test's mean of surprisal minus entropy with its standard error."""
     STEERED = (
-        "p_A_steered",
-        "p_A_steered_se",
-        "p_A_steered_low",
-        "p_A_steered_high",
-        "p_A_change_se",
-        "first_A_steered",
-        "first_B_steered",
-        "p_A_answer_only",
-        "p_A_reasoning_only",
-        "increase_to_answer_A_rb",
-        "kl",
-        "kl_reverse",
-        "ess",
-        "mean_weight_low",
-        "mean_weight_high",
-        "n_steered",
+        *("p_A_steered", "p_A_steered_se", "p_A_steered_low", "p_A_steered_high", "p_A_change_se"),
+        *("first_A_steered", "first_B_steered", "p_A_answer_only", "p_A_reasoning_only", "increase_to_answer_A_rb"),
+        *("kl", "kl_reverse", "ess", "mean_weight_low", "mean_weight_high", "n_steered"),
     )
     """The same under the condition; the standard error of ``p_A_steered`` − ``p_A``, which are from the same draws (NaN
     where further draws joined the former); P(A) with only the answer, only the text before it steered; the increase

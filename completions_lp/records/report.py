@@ -178,9 +178,8 @@ class Report:
 
     def estimate(self, quantity: str, condition: Condition, *, weighting: str = "macro") -> Estimate:
         """The estimate of one quantity in one condition."""
-        for row in self.rows:
-            same = row.quantity == quantity and row.condition == condition and row.weighting == weighting
-            if same and row.split == "all":
+        for row in self.table(quantity, kind=None, weighting=weighting):
+            if row.condition == condition:
                 return row.estimate
         known = sorted({row.quantity for row in self.rows})
         raise InputError(f"no {weighting} estimate of {quantity!r} for {condition}; quantities: {', '.join(known)}")

@@ -10,12 +10,7 @@ in ``n_dropped``.
 with, ``slopes`` dose and response, ``checks`` and ``caveats`` what to read first.
 """
 
-from completions_lp.report.answers import count_answers
-from completions_lp.report.prompts import measure_prompts
+from completions_lp.report.prompts import count_answers, measure_prompts
 from completions_lp.report.summary import summarize
 
-__all__ = [
-    "count_answers",
-    "measure_prompts",
-    "summarize",
-]
+__all__ = ["count_answers", "measure_prompts", "summarize"]

@@ -1,13 +1,13 @@
-"""The per-prompt table -> means over prompts and over completions, and changes of means, with their intervals."""
+"""The per-prompt table -> means over prompts and completions, changes of means, shares of prompts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
 from scipy.special import logit
 
-from completions_lp.quantities import POOLED, PRIMARY, SKEWED, find_quantity, name_unit, rank_quantity
-from completions_lp.records import BASELINE, Inference, ReportRow
+from completions_lp.quantities import POOLED, PRIMARY, SKEWED, TRUST, find_quantity, name_unit, rank_quantity
+from completions_lp.records import BASELINE, Estimate, Inference, ReportRow
 from completions_lp.report.controls import take_odd_parts
 from completions_lp.report.prompts import Columns
 from completions_lp.report.rows import Numbers
@@ -17,6 +17,7 @@ from completions_lp.stats import (
     fixed_prompt_se,
     mean_intervals,
     ratio_intervals,
+    share_below_zero,
     start_stream,
 )
 
@@ -77,26 +78,48 @@ def contrast_means(columns: Columns, *, level: float) -> list[Numbers]:
     steered = columns.steered["p_A_steered"]
     before = np.broadcast_to(columns.unsteered["p_A"], steered.shape)
     scales: dict[str, Callable[[np.ndarray], np.ndarray]] = {"log_ratio_A": np.log, "delta_logit_A": logit}
-    return [
-        Numbers(
-            quantity,
-            "marginal",
-            contrast_intervals(before, steered, columns.clusters, scale=scale, unit="nats", level=level),
-        )
-        for quantity, scale in scales.items()
-    ]
+    numbers = []
+    for quantity, scale in scales.items():
+        estimates = contrast_intervals(before, steered, columns.clusters, scale=scale, unit="nats", level=level)
+        numbers.append(Numbers(quantity, "marginal", estimates))
+    return numbers
 
 
 def average_odd(columns: Columns, *, level: float) -> list[Numbers]:
     """Means over prompts of the odd parts."""
     at, odd = take_odd_parts(columns)
-    return [
-        Numbers(
-            quantity, "macro", mean_intervals(values, columns.clusters, unit=name_unit(quantity), level=level), at=at
-        )
-        for quantity, values in odd.items()
-        if at
+    numbers = []
+    for quantity, values in odd.items() if at else ():
+        estimates = mean_intervals(values, columns.clusters, unit=name_unit(quantity), level=level)
+        numbers.append(Numbers(quantity, "macro", estimates, at=at))
+    return numbers
+
+
+def count_shares(columns: Columns, *, level: float) -> list[Numbers]:
+    """Shares of the prompts that were steered the wrong way, and by trust; no interval is made of them."""
+    if columns.trust is None:
+        return []
+    values, errors = columns.steered[PRIMARY], measure_errors(columns)[PRIMARY]
+    both = np.isfinite(values) & np.isfinite(errors)
+    below = [share_below_zero(v, e) for v, e in zip(values, errors, strict=True)]
+    numbers = [_make_shares(f"below_zero_{PRIMARY}", below, both, columns, level, "normal shrinkage")]
+    graded = columns.trust != ""
+    for name in TRUST:
+        with np.errstate(invalid="ignore"):
+            share = (columns.trust == name).sum(-1) / np.float64(graded.sum(-1))
+        numbers.append(_make_shares(f"share_{name}", share.tolist(), graded, columns, level, "count"))
+    return numbers
+
+
+def _make_shares(
+    quantity: str, shares: Sequence[float], among: np.ndarray, columns: Columns, level: float, method: str
+) -> Numbers:
+    clusters = [len(np.unique(columns.clusters[keep])) for keep in among]
+    estimates = [
+        Estimate(share, None, None, level, "share", n, g, method)
+        for share, n, g in zip(shares, among.sum(-1).tolist(), clusters, strict=True)
     ]
+    return Numbers(quantity, "macro", estimates)
 
 
 def describe_baseline(columns: Columns, *, level: float) -> list[ReportRow]:

@@ -52,12 +52,8 @@ def pick_best(
 ) -> Best:
     """The best cell by a quantity among some layers, multipliers and positions: the report's own, if it is of these.
 
-    Args:
-        report: The numbers.
-        quantity: By which it is judged; by default what the report is judged by.
-        layers: Only cells of these; by default of all.
-        multipliers: Only cells with these.
-        positions: Only cells that steer these.
+    The quantity is by default what the report is judged by; without layers, multipliers or positions, all of them
+    count.
 
     Raises:
         InputError: There is no such quantity or no such cell of the target vector, or none has a value.

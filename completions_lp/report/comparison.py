@@ -46,15 +46,9 @@ def compare_reports(
 ) -> tuple[Difference, ...]:
     """Every run against the first one: cell by cell where both have the cell, and best cell against best cell.
 
-    Args:
-        reports: By the name of the run; the first is what the others are compared with.
-        quantities: Per-prompt quantities; one that a run lacks is left out.
-        level: Coverage of the intervals.
-
-    Returns:
-        Differences in each quantity's own unit; t intervals over the shared clusters where at least 6 clusters are
-        shared, else Welch's over both sets. The best cell of a run is its own, chosen by ``delta_p_A`` (or the
-        headline) on half of its clusters.
+    ``reports`` are by the name of the run. Differences of per-prompt quantities in their own units, of those that both
+    runs have: t intervals over the shared clusters where at least 6 are shared, else Welch's over both sets. The best
+    cell of a run is its own, chosen by ``delta_p_A`` (or the headline) on half of its clusters.
 
     Raises:
         InputError: There is no such quantity, fewer than two reports, or nothing that they share.

@@ -13,12 +13,7 @@ from jaxtyping import Float, Int
 from completions_lp.quantities import ODD
 from completions_lp.records import Condition, Kind
 from completions_lp.report.prompts import Columns
-from completions_lp.stats import (
-    MIN_DIRECTIONS,
-    band_of_directions,
-    predict_from_directions,
-    rank_against_directions,
-)
+from completions_lp.stats import MIN_DIRECTIONS, band_of_directions, predict_from_directions, rank_against_directions
 
 
 def find_sweep(conditions: Sequence[Condition]) -> list[int]:
@@ -41,11 +36,8 @@ def compare_directions(
 ) -> dict[str, Float[np.ndarray, " cell"]]:
     """Where the estimates of some cells lie among those of the random directions, and of the shuffled labels.
 
-    Args:
-        values: One estimate per condition, such as the mean over prompts.
-        conditions: What they are estimates under.
-        cells: Conditions of the target vector.
-        level: Share of the random directions that the band holds.
+    ``values`` are one estimate per condition, such as the mean over prompts; the band holds ``level`` of the random
+    directions.
 
     Returns:
         Fields of ``Inference``. p-values and the band are NaN with fewer than 19 directions in a cell, the standard
@@ -77,10 +69,8 @@ def rank_sweep(values: Float[np.ndarray, " condition"], conditions: Sequence[Con
     """Rank p-value of a whole sweep: the target vector's best cell against each random direction's own best cell.
 
     That every direction may pick its cell pays for the vector's having picked one. Only cells in which all random
-    directions were scored count. Source: numbers.md P9.
-
-    Returns:
-        NaN with fewer than 19 random directions, without a common cell, or where an estimate is undefined.
+    directions were scored count. NaN with fewer than 19 random directions, without a common cell, or where an estimate
+    is undefined. Source: numbers.md P9.
     """
     random = match_controls(conditions, cells, "random")
     common = np.flatnonzero((random >= 0).all(0)).tolist()
@@ -92,12 +82,10 @@ def rank_sweep(values: Float[np.ndarray, " condition"], conditions: Sequence[Con
 
 
 def take_odd_parts(columns: Columns) -> tuple[list[int], dict[str, Float[np.ndarray, "pair prompt"]]]:
-    """[f(m) − f(−m)]/2 per prompt, wherever m > 0 and its opposite were both scored.
+    """[f(m) − f(−m)]/2 per prompt, by quantity, at the conditions of m > 0 whose opposite was scored, too.
 
-    The opposite of the target vector is −m, or m of the negated vector where only that was scored.
-
-    Returns:
-        The conditions of the positive multipliers, and by quantity the odd parts. Source: numbers.md I6.
+    The opposite of the target vector is −m, or m of the negated vector where only that was scored. Source: numbers.md
+    I6.
     """
     conditions = columns.conditions
     place = {_cell(c): i for i, c in enumerate(conditions)}

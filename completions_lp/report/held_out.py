@@ -3,11 +3,10 @@
 from dataclasses import replace
 
 from completions_lp.records import ReportRow
-from completions_lp.report.averages import average_prompts
+from completions_lp.report.averages import average_prompts, count_shares
 from completions_lp.report.controls import compare_directions
 from completions_lp.report.prompts import Columns
 from completions_lp.report.rows import make_rows
-from completions_lp.report.shares import count_shares
 from completions_lp.report.sweep import Sweep
 from completions_lp.stats import mean_t, measure_spread
 

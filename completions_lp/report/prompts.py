@@ -11,23 +11,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy.special import logit
 
-from completions_lp.quantities import HEADLINE, rank_quantity
-from completions_lp.records import Choices, Completions, Condition, Increases, InputError, Measures
-from completions_lp.report.answers import count_answers
+from completions_lp.quantities import HEADLINE, QUANTITIES, rank_quantity
+from completions_lp.records import Choices, Completions, Condition, Increases, InputError, Measures, pick_letters
 from completions_lp.stats import average_by_group, split_change
 
 Steered = Float[np.ndarray, "condition prompt"]
-
-_UNSTEERED = (
-    *("p_A", "p_A_se", "p_A_low", "p_A_high", "first_A", "first_B"),
-    *("n_tokens", "excess_surprisal", "excess_surprisal_se"),
-)
-"""What the per-prompt table takes from the measures as it is."""
-_STEERED = (
-    *("p_A_steered", "p_A_steered_se", "p_A_steered_low", "p_A_steered_high", "p_A_change_se"),
-    *("first_A_steered", "first_B_steered"),
-    *("increase_to_answer_A_rb", "kl", "kl_reverse", "ess", "mean_weight_low", "mean_weight_high", "n_steered"),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +27,7 @@ class Columns:
     counts: Mapping[str, np.ndarray]
     """[prompt]: of completions, as ``count_answers`` has them; ``share_A`` is among ``unsteered``."""
     unsteered: Mapping[str, Float[np.ndarray, " prompt"]]
-    steered: Mapping[str, Float[np.ndarray, "condition prompt"]]
+    steered: Mapping[str, Steered]
     trust: Shaped[np.ndarray, "condition prompt"] | None
     """None without measures."""
 
@@ -72,16 +60,38 @@ def collect_columns(
     unsteered = {"share_A": counts.pop("share_A")}
     steered = measure_prompts(increases, target=target)
     if measures is not None:
-        unsteered |= {name: measures.unsteered[name] for name in _UNSTEERED}
+        unsteered |= measures.unsteered
         unsteered["answered"] = unsteered["first_A"] + unsteered["first_B"]
-        steered |= {**{name: measures.steered[name] for name in _STEERED}, **_derive(measures)}
+        steered |= {name: values for name, values in measures.steered.items() if name in QUANTITIES}
+        steered |= _derive(measures)
     if choices is not None:
         steered |= _measure_choices(choices, target)
-    clusters = np.unique(np.array([prompt.cluster for prompt in completions.prompts], dtype=str), return_inverse=True)[
-        1
-    ]
+    names = np.array([prompt.cluster for prompt in completions.prompts], dtype=str)
+    clusters = np.unique(names, return_inverse=True)[1]
     trust = None if measures is None else measures.trust
     return Columns(increases.conditions, clusters, counts, unsteered, steered, trust)
+
+
+def count_answers(completions: Completions, *, target: str) -> dict[str, np.ndarray]:
+    """Per prompt: draws ``n``, distinct ones ``n_unique``, those that gave the target ``n_A``, their ``share_A``.
+
+    Raises:
+        InputError: No prompt offers the target.
+    """
+    pick_letters(completions.prompts, target)
+    size = len(completions.prompts)
+    hit = completions.hits(target)
+    index, counts = completions.prompt_index, completions.counts
+    n = np.bincount(index, weights=counts, minlength=size)
+    n_target = np.bincount(index[hit], weights=counts[hit], minlength=size)
+    with np.errstate(invalid="ignore"):
+        share = np.where(completions.offered(target), n_target / n, np.nan)
+    return {
+        "n": n.astype(np.int64),
+        "n_unique": np.bincount(index, minlength=size),
+        "n_A": n_target.astype(np.int64),
+        "share_A": share,
+    }
 
 
 def measure_prompts(increases: Increases, *, target: str = "matching") -> dict[str, Steered]:
@@ -93,9 +103,7 @@ def measure_prompts(increases: Increases, *, target: str = "matching") -> dict[s
     hit = completions.hits(target)
     offered = completions.offered(target)[completions.prompt_index]
 
-    def average(
-        values: Float[np.ndarray, "condition completion"], where: Bool[np.ndarray, " completion"]
-    ) -> Float[np.ndarray, "condition prompt"]:
+    def average(values: Float[np.ndarray, "condition completion"], where: Bool[np.ndarray, " completion"]) -> Steered:
         size = len(completions.prompts)
         return average_by_group(values, completions.counts, completions.prompt_index, size, where=where & offered)
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from completions_lp.quantities import name_unit
 from completions_lp.records import Condition, Slope
-from completions_lp.report.prompts import Columns
+from completions_lp.report.prompts import Columns, Steered
 from completions_lp.stats import mean_interval, share_below_zero
 
 SLOPED = ("log_ratio_A", "logit_diff_change")
@@ -17,12 +17,9 @@ def fit_slopes(columns: Columns, *, level: float = 0.95) -> tuple[Slope, ...]:
     """Least-squares slopes over the multipliers, 0 among them, where nothing changes by definition.
 
     One number per prompt, so one test per layer instead of one per multiplier; near 0 the slope of the log ratio is
-    also that of the headline, without its loss to damage (numbers.md I6). Source: numbers.md §5; Tan et al. 2024
-    (arXiv 2407.12404).
-
-    Returns:
-        By vector, layer, positions and quantity; a prompt on which the quantity is undefined at any multiplier is left
-        out. ``below_zero`` needs three multipliers, 0 included: with two, no prompt shows its own noise.
+    also that of the headline, without its loss to damage (numbers.md I6). By vector, layer, positions and quantity; a
+    prompt on which the quantity is undefined at any multiplier is left out. ``below_zero`` needs three multipliers, 0
+    included: with two, no prompt shows its own noise. Source: numbers.md §5; Tan et al. 2024 (arXiv 2407.12404).
     """
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, c in enumerate(columns.conditions):
@@ -49,11 +46,7 @@ def fit_lines(
 
 
 def _fit_group(
-    conditions: Sequence[Condition],
-    values: Float[np.ndarray, "condition prompt"],
-    columns: Columns,
-    quantity: str,
-    level: float,
+    conditions: Sequence[Condition], values: Steered, columns: Columns, quantity: str, level: float
 ) -> Slope:
     multipliers = np.array([0.0, *(c.multiplier for c in conditions)])
     slope, se = fit_lines(multipliers, np.concatenate([np.zeros((1, values.shape[1])), values]))

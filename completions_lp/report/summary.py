@@ -9,6 +9,7 @@ from completions_lp.report.averages import (
     average_odd,
     average_prompts,
     contrast_means,
+    count_shares,
     describe_baseline,
 )
 from completions_lp.report.best import find_best
@@ -17,7 +18,6 @@ from completions_lp.report.checks import check_run
 from completions_lp.report.held_out import report_held_out
 from completions_lp.report.prompts import Columns, collect_columns, tabulate
 from completions_lp.report.rows import make_rows
-from completions_lp.report.shares import count_shares
 from completions_lp.report.slopes import fit_slopes
 from completions_lp.report.sweep import Sweep, study_sweep
 from completions_lp.score.profile import summarize_profile

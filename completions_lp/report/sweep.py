@@ -44,6 +44,7 @@ def study_sweep(columns: Columns, *, level: float, seed: int) -> Sweep:
     inference: dict[str, dict[str, Float[np.ndarray, " condition"]]] = {}
     best: dict[str, BestCell] = {}
     on = np.array([condition.multiplier != 0 for condition in columns.conditions], dtype=bool)
+    multipliers = [columns.conditions[i].multiplier for i in cells]
     swept = [quantity for quantity in SWEPT if quantity in columns.steered]
     known = [quantity for quantity in (PRIMARY, HEADLINE) if np.isfinite(columns.steered.get(quantity, np.nan)).any()]
     primary = known[0] if known else HEADLINE
@@ -56,7 +57,8 @@ def study_sweep(columns: Columns, *, level: float, seed: int) -> Sweep:
         found = _test_cells(columns, quantity, cells, level=level, seed=seed)
         found |= compare_directions(means, columns.conditions, cells, level=level)
         found["p_holm"], found["p_bh"] = adjust_holm(p_t[cells]), adjust_false_discovery(p_t[cells])
-        chosen = choose_cell(columns, quantity, cells, seed=seed)
+        values, halves = columns.steered[quantity][cells], start_stream(seed, "halves")  # the same for every quantity
+        chosen = choose_best_cell(values, columns.clusters, multipliers, rng=halves)
         if chosen is not None:
             best[quantity], found["selection_frequency"] = chosen, chosen.frequency
         for name, x in found.items():
@@ -65,13 +67,6 @@ def study_sweep(columns: Columns, *, level: float, seed: int) -> Sweep:
         if quantity == primary:
             p_rank = rank_sweep(means, columns.conditions, cells)
     return Sweep(cells, inference, best, primary, p_rank)
-
-
-def choose_cell(columns: Columns, quantity: str, cells: Sequence[int], *, seed: int) -> BestCell | None:
-    """The best cell by one quantity, chosen on one half of the clusters: the same half for every quantity."""
-    multipliers = [columns.conditions[i].multiplier for i in cells]
-    values = columns.steered[quantity][list(cells)]
-    return choose_best_cell(values, columns.clusters, multipliers, rng=start_stream(seed, "halves"))
 
 
 def _test_cells(

@@ -10,22 +10,17 @@ from scipy import stats as scipy_stats
 
 from completions_lp.records import InputError
 
+ByCell = Float[np.ndarray, "*cell"]
+Directions = Float[np.ndarray, "direction *cell"]
 MIN_DIRECTIONS = 19
 """The fewest directions with which a one-sided p of .05 exists; 39 for a two-sided one, 99 for .01."""
 
 
-def rank_against_directions(
-    value: Float[np.ndarray, "*cell"], directions: Float[np.ndarray, "direction *cell"]
-) -> Float[np.ndarray, "*cell"]:
-    """One-sided p-value of the vector among the directions: (1 + #{directions ≥ value}) / (R + 1).
+def rank_against_directions(value: ByCell, directions: Directions) -> ByCell:
+    """One-sided p-value of the vector among R random or shuffled directions: (1 + #{directions ≥ value}) / (R + 1).
 
-    Args:
-        value: Estimate under the vector, per cell.
-        directions: The same estimate under each of the R random or shuffled directions, in the same cells.
-
-    Returns:
-        p-values; NaN where the value or any direction is undefined. For a whole sweep compare its maximum over cells
-        with the maximum of each direction. Source: numbers.md §4, P9.
+    Value and directions are the same estimate in the same cells; NaN where the value or any direction is undefined. For
+    a whole sweep compare its maximum over cells with the maximum of each direction. Source: numbers.md §4, P9.
 
     Raises:
         InputError: Fewer than 19 directions.
@@ -35,15 +30,10 @@ def rank_against_directions(
     return np.where(np.isfinite(value) & np.isfinite(directions).all(0), p, np.nan)
 
 
-def predict_from_directions(
-    value: Float[np.ndarray, "*cell"], directions: Float[np.ndarray, "direction *cell"]
-) -> tuple[Float[np.ndarray, "*cell"], Float[np.ndarray, "*cell"]]:
+def predict_from_directions(value: ByCell, directions: Directions) -> tuple[ByCell, ByCell]:
     """The vector's estimate as if it were one more direction: t = (y − mean)/(sd √(1 + 1/R)), with R − 1 degrees.
 
-    Arguments as for ``rank_against_directions``.
-
-    Returns:
-        t and its one-sided p-value; NaN where undefined, or where all directions agree. Source: numbers.md §4, P9.
+    t and its one-sided p-value; NaN where undefined, or where all directions agree. Source: numbers.md §4, P9.
 
     Raises:
         InputError: Fewer than 19 directions.
@@ -55,9 +45,7 @@ def predict_from_directions(
     return t, np.asarray(scipy_stats.t.sf(t, n - 1))
 
 
-def band_of_directions(
-    directions: Float[np.ndarray, "direction *cell"], *, level: float = 0.95
-) -> tuple[Float[np.ndarray, "*cell"], Float[np.ndarray, "*cell"]]:
+def band_of_directions(directions: Directions, *, level: float = 0.95) -> tuple[ByCell, ByCell]:
     """The central ``level`` of the directions in each cell, as lower and upper quantiles; NaN where one is undefined.
 
     Raises:
@@ -68,7 +56,7 @@ def band_of_directions(
     return np.asarray(low), np.asarray(high)
 
 
-def _count(directions: Float[np.ndarray, "direction *cell"]) -> int:
+def _count(directions: Directions) -> int:
     if len(directions) < MIN_DIRECTIONS:
         raise InputError(
             f"{len(directions)} directions; a p-value needs at least {MIN_DIRECTIONS}, since with R directions none is "

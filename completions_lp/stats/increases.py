@@ -6,31 +6,19 @@ Each is the exact mean over the next token, given the tokens before it, in place
 """
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
-from completions_lp.stats.steps import Steps
+from completions_lp.stats.steps import ByCondition, ByToken, Counts, Mask, Steps, Unsteered
 
 
 def estimate_increase(
-    steps: Steps,
-    log_weight: Float[np.ndarray, "condition completion token"],
-    log_hazard: Float[np.ndarray, "completion token"],
-    log_hazard_steered: Float[np.ndarray, "condition completion token"],
-) -> Float[np.ndarray, " condition"]:
+    steps: Steps, log_weight: ByToken, log_hazard: Unsteered, log_hazard_steered: ByToken
+) -> ByCondition:
     """Mean log-prob increase through the answer over the texts that give A, in nats, from every text's every prefix.
 
     [Σ_t Ŝ_{t−1} mean(h_t (log W_t + log h^q_t − log h_t))] / P(A), means over the draws without A before t: defined for
-    a prompt none of whose completions gave A. The completing tokens count as one symbol, so it is at least the
-    token-level mean, and at most log(P_q(A)/P_p(A)). Source: numbers.md P5.
-
-    Args:
-        steps: The completions of one prompt, drawn from the unsteered model.
-        log_weight: ``steps.sum_before(logq − logp)``, in nats.
-        log_hazard: Unsteered log prob that the next token completes A, in nats.
-        log_hazard_steered: The same under the conditions.
-
-    Returns:
-        In nats; NaN where the unsteered model never gives A.
+    a prompt none of whose completions gave A, NaN where the unsteered model never gives it. The completing tokens count
+    as one symbol, so it is at least the token-level mean, and at most log(P_q(A)/P_p(A)). ``log_weight`` is
+    ``steps.sum_before(logq − logp)``; the hazards are log probs that the next token completes A. Source: numbers.md P5.
     """
     hazard = steps.read_hazard(log_hazard)
     alive = steps.counts[:, None] * steps.without_target
@@ -44,40 +32,21 @@ def estimate_increase(
         return np.asarray(gain @ share[used] / np.float64(1 - surviving[-1]))
 
 
-def estimate_kl(
-    counts: Int[np.ndarray, " completion"] | Float[np.ndarray, " completion"],
-    mask: Bool[np.ndarray, "completion token"],
-    kl: Float[np.ndarray, "condition completion token"],
-) -> Float[np.ndarray, " condition"]:
-    """KL(p‖q) of the unsteered from the steered distribution of texts, in nats: the mean of Σ_t KL(p_t‖q_t).
+def estimate_kl(counts: Counts, mask: Mask, kl: ByToken) -> ByCondition:
+    """KL(p‖q) of the unsteered from the steered distribution of texts, in nats per completion.
 
-    Args:
-        counts: Draws of each completion.
-        mask: The tokens that belong to the text: all of them, or those up to the answer.
-        kl: KL(p_t‖q_t) of the next-token distributions at each token, in nats.
-
-    Returns:
-        In nats per completion; divided by the mean number of tokens it is nats per token. Source: numbers.md §3.3.
+    The mean of Σ_t KL(p_t‖q_t) over the draws. ``mask`` has the tokens that belong to the text: all of them, or those
+    up to the answer; ``kl`` is that of the next-token distributions, in nats. Over the mean number of tokens it is nats
+    per token. Source: numbers.md §3.3.
     """
     return np.asarray(np.einsum("cst,s->c", np.where(mask, kl, 0.0), counts) / counts.sum())
 
 
-def estimate_reverse_kl(
-    counts: Int[np.ndarray, " completion"] | Float[np.ndarray, " completion"],
-    mask: Bool[np.ndarray, "completion token"],
-    log_ratio: Float[np.ndarray, "condition completion token"],
-    kl_reverse: Float[np.ndarray, "condition completion token"],
-) -> Float[np.ndarray, " condition"]:
-    """KL(q‖p) of the steered from the unsteered distribution of texts, in nats: the mean of Σ_t W_t KL(q_t‖p_t).
+def estimate_reverse_kl(counts: Counts, mask: Mask, log_ratio: ByToken, kl_reverse: ByToken) -> ByCondition:
+    """KL(q‖p) of the steered from the unsteered distribution of texts, in nats per completion.
 
-    Args:
-        counts: Draws of each completion.
-        mask: The tokens that belong to the text.
-        log_ratio: logq − logp of each token, in nats; W_t is the exponential of its sum over the tokens before t.
-        kl_reverse: KL(q_t‖p_t) at each token, in nats.
-
-    Returns:
-        In nats per completion. Unbiased, and noisy where steering is strong. Source: numbers.md §3.3.
+    The mean of Σ_t W_t KL(q_t‖p_t) over the tokens of ``mask``; log W_t is the sum of ``log_ratio``, logq − logp,
+    before t. Unbiased, and noisy where steering is strong. Source: numbers.md §3.3.
     """
     log_weight = np.zeros(log_ratio.shape)
     np.cumsum(np.where(mask, log_ratio, 0.0)[..., :-1], axis=-1, out=log_weight[..., 1:])

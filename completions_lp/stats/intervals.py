@@ -13,6 +13,13 @@ from scipy import stats as scipy_stats
 
 from completions_lp.records import Estimate
 
+Clusters = Int[np.ndarray, " prompt"]
+"""The cluster of each prompt, as an index."""
+ByPrompt = Float[np.ndarray, "cell prompt"]
+"""One number per cell and prompt; NaN where it is undefined, which leaves the prompt out of that cell."""
+ByCell = Float[np.ndarray, " cell"]
+Sizes = Int[np.ndarray, " cell"]
+Sums = Float[np.ndarray, "cell cluster"]
 MIN_CLUSTERS = 6
 """Below this a population interval promises what it cannot keep (no two-sided p < .05 exists by sign flips)."""
 FEW_CLUSTERS = 20
@@ -28,10 +35,9 @@ def average_by_group(
     *,
     where: Bool[np.ndarray, " item"] | None = None,
 ) -> Float[np.ndarray, "*lead {n_groups}"]:
-    """Weighted mean of the items of each group; NaN for a group without items.
+    """Weighted mean of the items of each group, summed in float64; NaN for a group without items.
 
-    Sums are taken in float64. ``where`` restricts the mean to some items; a NaN among the remaining values makes its
-    group NaN.
+    ``where`` restricts it to some items; a NaN among the remaining values makes its group NaN.
     """
     keep = np.ones(len(groups), dtype=bool) if where is None else where
     shape = (*values.shape[:-1], n_groups)
@@ -45,16 +51,11 @@ def average_by_group(
 
 
 def sum_by_cluster(
-    values: Float[np.ndarray, "*lead prompt"], clusters: Int[np.ndarray, " prompt"]
+    values: Float[np.ndarray, "*lead prompt"], clusters: Clusters
 ) -> tuple[Float[np.ndarray, "*lead cluster"], Float[np.ndarray, "*lead cluster"]]:
     """Sum of the defined values of each cluster, and how many they are; the one place where prompts become clusters.
 
-    Args:
-        values: One number per prompt; NaN where it is undefined.
-        clusters: The cluster of each prompt, as an index.
-
-    Returns:
-        Sums and sizes, both 0 for a cluster without a defined value; clusters in the order of their index.
+    Both 0 for a cluster without a defined value; clusters in the order of their index.
     """
     if values.shape[-1] == 0:
         return np.zeros(values.shape), np.zeros(values.shape)
@@ -66,7 +67,7 @@ def sum_by_cluster(
 
 
 def measure_spread(
-    values: Float[np.ndarray, "*lead prompt"], clusters: Int[np.ndarray, " prompt"]
+    values: Float[np.ndarray, "*lead prompt"], clusters: Clusters
 ) -> tuple[Float[np.ndarray, "*lead"], Float[np.ndarray, "*lead"], Int[np.ndarray, "*lead"], Int[np.ndarray, "*lead"]]:
     """Mean over prompts, its cluster-robust standard error, and the prompts and clusters behind them.
 
@@ -85,25 +86,11 @@ def measure_spread(
         return np.asarray(mean), np.where(se > rounding, se, np.nan), np.asarray(n), np.asarray(g)
 
 
-def mean_intervals(
-    values: Float[np.ndarray, "cell prompt"],
-    clusters: Int[np.ndarray, " prompt"],
-    *,
-    unit: str,
-    level: float = 0.95,
-) -> tuple[Estimate, ...]:
+def mean_intervals(values: ByPrompt, clusters: Clusters, *, unit: str, level: float = 0.95) -> tuple[Estimate, ...]:
     """Means over prompts, cell by cell, with t intervals over clusters (prompts, where each is its own cluster).
 
-    Args:
-        values: One number per cell and prompt; NaN where it is undefined, which drops the prompt from that mean.
-        clusters: The cluster of each prompt, as an index.
-        unit: Unit of the values, for the record.
-        level: Coverage of the intervals.
-
-    Returns:
-        The means; an interval is ``None`` with fewer than 6 clusters. With one prompt per cluster it is that of
-        ``scipy.stats.ttest_1samp``; else the variance is the cluster-robust one of the mean with G/(G−1) and
-        t(G−1) (Cameron, Gelbach and Miller 2008; Miller 2024, arXiv 2411.00640).
+    An interval is ``None`` with fewer than 6 clusters. With one prompt per cluster it is that of
+    ``scipy.stats.ttest_1samp``; else with the standard error of ``measure_spread`` and t(G−1).
     """
     mean, se, n, g = measure_spread(values, clusters)
     method = np.where(g == n, "t", "cluster t").tolist()
@@ -111,26 +98,14 @@ def mean_intervals(
 
 
 def mean_interval(
-    values: Float[np.ndarray, " prompt"],
-    clusters: Int[np.ndarray, " prompt"],
-    *,
-    unit: str,
-    level: float = 0.95,
+    values: Float[np.ndarray, " prompt"], clusters: Clusters, *, unit: str, level: float = 0.95
 ) -> Estimate:
     """``mean_intervals`` of a single cell."""
     return mean_intervals(values[None], clusters, unit=unit, level=level)[0]
 
 
 def bracket(
-    value: Float[np.ndarray, " cell"],
-    se: Float[np.ndarray, " cell"],
-    *,
-    df: Float[np.ndarray, " cell"],
-    level: float,
-    unit: str,
-    n: Int[np.ndarray, " cell"],
-    g: Int[np.ndarray, " cell"],
-    method: Sequence[str],
+    value: ByCell, se: ByCell, *, df: ByCell, level: float, unit: str, n: Sizes, g: Sizes, method: Sequence[str]
 ) -> tuple[Estimate, ...]:
     """Estimates with their t intervals; bare points where the standard error is undefined or the clusters are few."""
     known = (g >= MIN_CLUSTERS) & np.isfinite(se) & np.isfinite(value)
@@ -145,7 +120,7 @@ def bracket(
 
 
 def mean_t(
-    values: Float[np.ndarray, "*lead prompt"], clusters: Int[np.ndarray, " prompt"]
+    values: Float[np.ndarray, "*lead prompt"], clusters: Clusters
 ) -> tuple[Float[np.ndarray, "*lead"], Float[np.ndarray, "*lead"]]:
     """Student's t of the mean over prompts against 0, and its two-sided p-value with G − 1 degrees of freedom.
 
@@ -196,16 +171,10 @@ def share_below_zero(values: Float[np.ndarray, " prompt"], se: Float[np.ndarray,
     """Share of the prompts that are truly steered the wrong way, after shrinking away their sampling noise.
 
     Counting estimates below 0 counts noise, too. Here the prompts' true values are normal with the estimates' mean and
-    with their variance less the mean se²; the share is the mean posterior probability of a value below 0,
-    mean Φ(−μ̃_i/σ̃_i). Where noise explains all the spread, every prompt has the common mean. Source: numbers.md §4; Tan
-    et al. 2024 (arXiv 2407.12404) for the quantity.
-
-    Args:
-        values: Estimate per prompt; NaN where it is undefined.
-        se: Its standard error, in the same unit; a prompt without one is left out.
-
-    Returns:
-        A share, NaN with fewer than two prompts.
+    with their variance less the mean se²; the share is the mean posterior probability of a value below 0, mean
+    Φ(−μ̃_i/σ̃_i). Where noise explains all the spread, every prompt has the common mean. A prompt without a value or a
+    standard error is left out; NaN with fewer than two. Source: numbers.md §4; Tan et al. 2024 (arXiv 2407.12404) for
+    the quantity.
     """
     keep = np.isfinite(values) & np.isfinite(se)
     y, noise = values[keep].astype(np.float64), se[keep].astype(np.float64) ** 2

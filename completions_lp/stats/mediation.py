@@ -7,38 +7,28 @@ were drawn from (numbers.md §3.5).
 """
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.special import logit
 
-from completions_lp.stats.steps import Steps, pool_log_weight
+from completions_lp.stats.steps import ByCondition, BySampler, ByToken, Drawn, Steps, Unsteered, pool_log_weight
 from completions_lp.stats.survival import estimate_probability
 
 
 def estimate_hybrids(
     steps: Steps,
-    logprob: Float[np.ndarray, "completion token"],
-    logprob_steered: Float[np.ndarray, "condition completion token"],
-    log_hazard: Float[np.ndarray, "completion token"],
-    log_hazard_steered: Float[np.ndarray, "condition completion token"],
-    samplers: Float[np.ndarray, "sampler completion token"] | None = None,
-    draws: Int[np.ndarray, " sampler"] | Float[np.ndarray, " sampler"] | None = None,
-) -> tuple[Float[np.ndarray, " condition"], Float[np.ndarray, " condition"]]:
+    logprob: Unsteered,
+    logprob_steered: ByToken,
+    log_hazard: Unsteered,
+    log_hazard_steered: ByToken,
+    samplers: BySampler | None = None,
+    draws: Drawn | None = None,
+) -> tuple[ByCondition, ByCondition]:
     """P(A within K) with only the answer steered, and with only the tokens before it steered.
 
     A hybrid draws A with probability h^a and any other token v with (1 − h^a) b(v)/(1 − h^b); (a, b) is (q, p) for the
-    answer and (p, q) for the reasoning.
-
-    Args:
-        steps: The completions of one prompt.
-        logprob: Unsteered log prob of each token, in nats.
-        logprob_steered: The same under the conditions.
-        log_hazard: Unsteered log prob that the next token completes A, in nats.
-        log_hazard_steered: The same under the conditions.
-        samplers: Log prob of each token under the distributions drawn from; by default the unsteered model alone.
-        draws: Completions drawn from each sampler.
-
-    Returns:
-        Answer only and reasoning only, by the survival estimator with the hybrid's weights.
+    answer and (p, q) for the reasoning. It has the survival estimator with the hybrid's weights. Log probs of tokens,
+    and that the next one completes A, are in nats; ``samplers`` and ``draws`` as for ``pool_log_weight``, by default
+    the unsteered model alone. Source: numbers.md §3.5.
     """
     if samplers is None or draws is None:
         samplers, draws = logprob[None], np.array([steps.draws])
@@ -46,10 +36,7 @@ def estimate_hybrids(
     answer = pool_log_weight(steps, logprob + stays, samplers, draws)
     reasoning = pool_log_weight(steps, logprob_steered - stays, samplers, draws)
     unsteered = np.broadcast_to(log_hazard, log_hazard_steered.shape)
-    return (
-        estimate_probability(steps, answer, log_hazard_steered),
-        estimate_probability(steps, reasoning, unsteered),
-    )
+    return (estimate_probability(steps, answer, log_hazard_steered), estimate_probability(steps, reasoning, unsteered))
 
 
 def _log_stay(
@@ -69,10 +56,8 @@ def split_change(
 ) -> tuple[Float[np.ndarray, "*lead"], Float[np.ndarray, "*lead"]]:
     """The change of logit P(A) as the sum of an answer share and a reasoning share (Shapley values), in nats.
 
-    Answer: ½[(g_answer − g_unsteered) + (g_steered − g_reasoning)] with g = logit P(A); reasoning: the rest.
-
-    Returns:
-        Answer and reasoning share; NaN where a probability is 0 or 1. Source: numbers.md §3.5.
+    Answer: ½[(g_answer − g_unsteered) + (g_steered − g_reasoning)] with g = logit P(A); reasoning: the rest. NaN where
+    a probability is 0 or 1. Source: numbers.md §3.5.
     """
     inside = [np.where((p > 0) & (p < 1), p, np.nan) for p in (unsteered, answer_only, reasoning_only, steered)]
     none, answer, reasoning, both = (logit(p) for p in inside)

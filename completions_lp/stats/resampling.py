@@ -4,10 +4,20 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from completions_lp.records import Estimate
-from completions_lp.stats.intervals import EPS, MIN_CLUSTERS, bracket, measure_spread, sum_by_cluster
+from completions_lp.stats.intervals import (
+    EPS,
+    MIN_CLUSTERS,
+    ByCell,
+    ByPrompt,
+    Clusters,
+    Sums,
+    bracket,
+    measure_spread,
+    sum_by_cluster,
+)
 
 CELLS = 64
 """Cells that are resampled at once, which bounds the memory that it takes."""
@@ -21,23 +31,12 @@ def start_stream(seed: int, purpose: Purpose) -> np.random.Generator:
 
 
 def ratio_intervals(
-    numerators: Float[np.ndarray, "cell prompt"],
-    denominators: Float[np.ndarray, "cell prompt"],
-    clusters: Int[np.ndarray, " prompt"],
-    *,
-    unit: str,
-    level: float = 0.95,
+    numerators: ByPrompt, denominators: ByPrompt, clusters: Clusters, *, unit: str, level: float = 0.95
 ) -> tuple[Estimate, ...]:
     """The pooled ("micro") ratio Σs/Σn over prompts: delete-one-cluster jackknife, t with G* − 1 degrees of freedom.
 
-    G* = (Σn)²/Σn² over clusters is how many equal clusters the unequal ones are worth. Source: numbers.md §4, §9.4.
-
-    Args:
-        numerators: Sum over the completions concerned, per cell and prompt.
-        denominators: How many completions those are; a prompt with none is left out.
-        clusters: The cluster of each prompt, as an index.
-        unit: Unit of the ratio, for the record.
-        level: Coverage of the intervals.
+    Numerators are sums over completions, denominators how many; a prompt with none is left out. G* = (Σn)²/Σn² over
+    clusters is how many equal clusters the unequal ones are worth. Source: numbers.md §4, §9.4.
     """
     keep = np.isfinite(numerators) & (denominators > 0)
     sums, present = _sum_parts((numerators, denominators), keep, clusters)
@@ -51,9 +50,9 @@ def ratio_intervals(
 
 
 def contrast_intervals(
-    before: Float[np.ndarray, "cell prompt"],
-    after: Float[np.ndarray, "cell prompt"],
-    clusters: Int[np.ndarray, " prompt"],
+    before: ByPrompt,
+    after: ByPrompt,
+    clusters: Clusters,
     *,
     scale: Callable[[np.ndarray], np.ndarray],
     unit: str,
@@ -61,19 +60,9 @@ def contrast_intervals(
 ) -> tuple[Estimate, ...]:
     """Change of a mean over prompts on another scale, g(mean of after) − g(mean of before): jackknife, t(G − 1).
 
-    With ``np.log`` this is the log ratio of the marginal probabilities, with ``scipy.special.logit`` their Δlogit; it
-    says something else than the mean of the prompts' own log ratios (numbers.md I7). Source: numbers.md §4.
-
-    Args:
-        before: Probability of A without steering, per cell and prompt.
-        after: Probability of A under the condition; a prompt for which either is NaN is left out.
-        clusters: The cluster of each prompt, as an index.
-        scale: The scale g.
-        unit: Unit of the change, for the record.
-        level: Coverage of the intervals.
-
-    Returns:
-        The changes, NaN where g is infinite at either mean.
+    With ``np.log`` as scale g it is the log ratio of the marginal probabilities, with ``scipy.special.logit`` their
+    Δlogit, other than the mean of the prompts' own (numbers.md I7). A prompt with a NaN before or after is left out;
+    NaN where g is infinite at either mean. Source: numbers.md §4.
     """
     keep = np.isfinite(before) & np.isfinite(after)
     sums, present = _sum_parts((before, after, np.ones_like(before)), keep, clusters)
@@ -84,9 +73,7 @@ def contrast_intervals(
 
 
 def _sum_parts(
-    parts: tuple[Float[np.ndarray, "cell prompt"], ...],
-    keep: Bool[np.ndarray, "cell prompt"],
-    clusters: Int[np.ndarray, " prompt"],
+    parts: tuple[ByPrompt, ...], keep: Bool[np.ndarray, "cell prompt"], clusters: Clusters
 ) -> tuple[Float[np.ndarray, "part cell cluster"], Bool[np.ndarray, "cell cluster"]]:
     """Sums over the prompts of each cluster that are kept, and which clusters have any."""
     sums, sizes = sum_by_cluster(np.where(keep, np.stack(parts), np.nan), clusters)
@@ -97,7 +84,7 @@ def _jackknife(
     sums: Float[np.ndarray, "part cell cluster"],
     present: Bool[np.ndarray, "cell cluster"],
     statistic: Callable[[np.ndarray], np.ndarray],
-) -> tuple[Float[np.ndarray, " cell"], Float[np.ndarray, " cell"]]:
+) -> tuple[ByCell, ByCell]:
     """A function of sums over clusters, and its delete-one-cluster standard error: SE² = (G−1)/G Σ (θ_(g) − θ̄)²."""
     g = present.sum(-1)
     total = sums.sum(-1)
@@ -112,8 +99,8 @@ def _jackknife(
 
 
 def bootstrap_t_intervals(
-    values: Float[np.ndarray, "cell prompt"],
-    clusters: Int[np.ndarray, " prompt"],
+    values: ByPrompt,
+    clusters: Clusters,
     *,
     rng: np.random.Generator,
     unit: str,
@@ -122,20 +109,9 @@ def bootstrap_t_intervals(
 ) -> tuple[Estimate, ...]:
     """Means over prompts with bootstrap-t intervals, for skewed quantities such as KL; one set of resamples for all.
 
-    Clusters are drawn with replacement, the same ones in every cell; T = (mean* − mean)/se* with the cluster-robust
-    se* of the resample, and the interval is [mean − Q(1−α/2) se, mean − Q(α/2) se]. Resamples without spread are left
-    out. Source: numbers.md P7.
-
-    Args:
-        values: One number per cell and prompt; NaN where it is undefined.
-        clusters: The cluster of each prompt, as an index.
-        rng: The stream of the resamples.
-        unit: Unit of the values, for the record.
-        level: Coverage of the intervals.
-        n_resamples: Resamples, of all clusters each.
-
-    Returns:
-        The means; an interval is ``None`` with fewer than 6 clusters. It has a standard error, no degrees of freedom.
+    Clusters are drawn with replacement, the same ones in every cell; T = (mean* − mean)/se* with the cluster-robust se*
+    of the resample, and the interval is [mean − Q(1−α/2) se, mean − Q(α/2) se]: ``None`` with fewer than 6 clusters,
+    and without degrees of freedom. Resamples without spread are left out. Source: numbers.md P7.
     """
     mean, se, n, g = measure_spread(values, clusters)
     sums, sizes = sum_by_cluster(values - mean[:, None], clusters)  # centred: T does not change, cancellation does
@@ -159,9 +135,7 @@ def bootstrap_t_intervals(
 
 
 def _studentize(
-    times: Float[np.ndarray, "resample cluster"],
-    sums: Float[np.ndarray, "cell cluster"],
-    sizes: Float[np.ndarray, "cell cluster"],
+    times: Float[np.ndarray, "resample cluster"], sums: Sums, sizes: Sums
 ) -> Float[np.ndarray, "resample cell"]:
     """Student's t of each resample; NaN where it has no spread. ``times`` says how often each cluster was drawn."""
     if (sizes == sizes[:1]).all():

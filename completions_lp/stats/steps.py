@@ -12,20 +12,31 @@ from scipy.special import logsumexp
 
 from completions_lp.records import InputError
 
+Counts = Int[np.ndarray, " completion"] | Float[np.ndarray, " completion"]
+Drawn = Int[np.ndarray, " sampler"] | Float[np.ndarray, " sampler"]
+Mask = Bool[np.ndarray, "completion token"]
+Unsteered = Float[np.ndarray, "completion token"]
+ByCondition = Float[np.ndarray, " condition"]
+ByStep = Float[np.ndarray, "condition token"]
+ByText = Float[np.ndarray, "condition completion"]
+ByToken = Float[np.ndarray, "condition completion token"]
+BySampler = Float[np.ndarray, "sampler completion token"]
+"""The arrays of one prompt, by their axes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Steps:
     """One prompt's distinct completions, token by token through their first answer; ``token`` runs over the window."""
 
-    counts: Int[np.ndarray, " completion"] | Float[np.ndarray, " completion"]
+    counts: Counts
     """Draws of each completion. Real numbers are welcome: with the exact probabilities, estimates are exact."""
-    open: Bool[np.ndarray, "completion token"]
+    open: Mask
     """Whether this token was drawn with no answer and no end before it."""
     target: Bool[np.ndarray, " completion"]
     """Whether the last open token completes A."""
     other: Bool[np.ndarray, " completion"]
     """Whether the last open token completes B, the answer that A is compared with."""
-    first: Bool[np.ndarray, "completion token"]
+    first: Mask
     """At open tokens: whether no earlier row has the same tokens before this one; each visited prefix counts once."""
     without: Bool[np.ndarray, " completion"]
     """Texts that came to a stop without A, each distinct one once: they rule A out, whatever would follow."""
@@ -38,12 +49,12 @@ class Steps:
         return float(self.counts.sum())
 
     @property
-    def without_target(self) -> Bool[np.ndarray, "completion token"]:
+    def without_target(self) -> Mask:
         """Where A has not been completed before this token; a text that stopped otherwise stays, with hazard 0."""
         return np.asarray(self.open | ~self.target[:, None])
 
     @property
-    def without_either(self) -> Bool[np.ndarray, "completion token"]:
+    def without_either(self) -> Mask:
         """Where neither A nor B has been completed before this token."""
         return np.asarray(self.open | ~(self.target | self.other)[:, None])
 
@@ -70,7 +81,7 @@ def follow_steps(
     token_ids: Int[np.ndarray, "completion token"],
     *,
     lengths: Int[np.ndarray, " completion"],
-    counts: Int[np.ndarray, " completion"] | Float[np.ndarray, " completion"],
+    counts: Counts,
     ended: Bool[np.ndarray, " completion"],
     answer_index: Int[np.ndarray, " completion"],
     target: Bool[np.ndarray, " completion"],
@@ -117,27 +128,14 @@ def follow_steps(
     return Steps(counts, opened, target, other, first, without, reached)
 
 
-def pool_log_weight(
-    steps: Steps,
-    logprob: Float[np.ndarray, "condition completion token"],
-    samplers: Float[np.ndarray, "sampler completion token"],
-    draws: Int[np.ndarray, " sampler"] | Float[np.ndarray, " sampler"],
-) -> Float[np.ndarray, "condition completion token"]:
+def pool_log_weight(steps: Steps, logprob: ByToken, samplers: BySampler, draws: Drawn) -> ByToken:
     """Log weight of the tokens before each token, for completions pooled from several samplers.
 
-    The balance heuristic: log q(x_<t) − log Σ_j (n_j/n) s_j(x_<t). The marginal of a mixture over prefixes is the
-    mixture of the marginals, so a mean with these weights is unbiased at every step, and the survival estimator holds
-    as it stands. A weight is at most n/n_q where q itself was drawn n_q times; with the unsteered model as the only
-    sampler it is the ratio of plain importance sampling.
-
-    Args:
-        steps: The pooled distinct completions; ``counts`` adds the draws of all samplers.
-        logprob: Log prob of each token under the distributions asked about, in nats.
-        samplers: Log prob of each token under the distributions drawn from, in nats.
-        draws: Completions drawn from each sampler.
-
-    Returns:
-        Log weights; source: numbers.md §13; Veach and Guibas 1995; Shirts and Chodera 2008 (MBAR).
+    The balance heuristic: log q(x_<t) − log Σ_j (n_j/n) s_j(x_<t), for log probs q of the tokens under the conditions
+    and s_j under what drew n_j of them, in nats. The marginal of a mixture over prefixes is the mixture of the
+    marginals, so a mean with these weights is unbiased at every step, and the survival estimator holds as it stands. A
+    weight is at most n/n_q where q itself was drawn n_q times; with the unsteered model as the only sampler it is the
+    ratio of plain importance sampling. Source: numbers.md §13; Veach and Guibas 1995; Shirts and Chodera 2008 (MBAR).
 
     Raises:
         InputError: The draws of the samplers do not add up to the counts.
@@ -145,21 +143,12 @@ def pool_log_weight(
     return np.asarray(steps.sum_before(logprob) - _mix(steps, steps.sum_before(samplers), draws))
 
 
-def weigh_texts(
-    steps: Steps,
-    logprob: Float[np.ndarray, "condition completion token"],
-    samplers: Float[np.ndarray, "sampler completion token"],
-    draws: Int[np.ndarray, " sampler"] | Float[np.ndarray, " sampler"],
-) -> Float[np.ndarray, "condition completion"]:
+def weigh_texts(steps: Steps, logprob: ByToken, samplers: BySampler, draws: Drawn) -> ByText:
     """Log weight of each text through its last open token, its answer included; otherwise as ``pool_log_weight``."""
     return np.asarray(steps.sum_open(logprob) - _mix(steps, steps.sum_open(samplers), draws))
 
 
-def _mix(
-    steps: Steps,
-    sums: Float[np.ndarray, "sampler *text"],
-    draws: Int[np.ndarray, " sampler"] | Float[np.ndarray, " sampler"],
-) -> Float[np.ndarray, "*text"]:
+def _mix(steps: Steps, sums: Float[np.ndarray, "sampler *text"], draws: Drawn) -> Float[np.ndarray, "*text"]:
     """Log prob under the mixture of the samplers, each with the share of the draws that it made."""
     if not np.isclose(draws.sum(), steps.draws):
         raise InputError(

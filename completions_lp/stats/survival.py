@@ -8,46 +8,39 @@ this beats importance sampling (numbers.md §3.2).
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
 
-from completions_lp.stats.steps import Steps
+from completions_lp.stats.steps import ByCondition, ByStep, ByText, ByToken, Mask, Steps
 
 
 @dataclass(frozen=True, eq=False)
 class Survival:
     """An estimate of P(A within K), and by step what tells whether to believe it."""
 
-    probability: Float[np.ndarray, " condition"]
-    se: Float[np.ndarray, " condition"]
+    probability: ByCondition
+    se: ByCondition
     """Sampling noise of this prompt's estimate (influence function); too small where rare branches were not seen."""
-    surviving: Float[np.ndarray, "condition token"]
+    surviving: ByStep
     """Estimated probability of no A before this token."""
-    ess: Float[np.ndarray, "condition token"]
+    ess: ByStep
     """Effective draws (ΣcW)²/ΣcW² among those without A before this token."""
-    mean_weight: Float[np.ndarray, "condition token"]
+    mean_weight: ByStep
     """Weight of the texts without A, over ``surviving``: 1 where nothing that matters went unseen."""
-    influence: Float[np.ndarray, "condition completion"] | None = None
+    influence: ByText | None = None
     """What a draw of each completion moves ``probability`` by, times the number of draws."""
 
 
-def estimate_survival(
-    steps: Steps,
-    log_weight: Float[np.ndarray, "condition completion token"],
-    log_hazard: Float[np.ndarray, "condition completion token"],
-) -> Survival:
+def estimate_survival(steps: Steps, log_weight: ByToken, log_hazard: ByToken) -> Survival:
     """P(A within K), the survival ("Kaplan–Meier") estimator.
 
-    ĥ_t = Σ c W_t h_t / Σ c W_t over the texts without A before t, and P(A) = 1 − Π_t (1 − ĥ_t). Bias is O(1/S).
+    ĥ_t = Σ c W_t h_t / Σ c W_t over the texts without A before t, and P(A) = 1 − Π_t (1 − ĥ_t). Bias is O(1/S). Its
+    standard error is sd(IF)/√S with IF_s = (1 − P) Σ_t W_st (h_st − ĥ_t) / [mean(W_t) (1 − ĥ_t)]; NaN for a single
+    draw. Source: numbers.md P3.
 
     Args:
         steps: The completions of one prompt.
         log_weight: log W_t of the tokens before each token, in nats: ``steps.sum_before(logq − logp)``, zeros for the
             unsteered model, or ``pool_log_weight``.
         log_hazard: Log prob, under the condition, that the next token completes A, in nats.
-
-    Returns:
-        The estimate with its standard error, sd(IF)/√S with
-        IF_s = (1 − P) Σ_t W_st (h_st − ĥ_t) / [mean(W_t) (1 − ĥ_t)]; NaN for a single draw. Source: numbers.md P3.
     """
     weight, top = _scale(steps.without_target, log_weight)
     hazard = steps.read_hazard(log_hazard)
@@ -68,27 +61,18 @@ def estimate_survival(
     )
 
 
-def estimate_change_error(steps: Steps, before: Survival, after: Survival) -> Float[np.ndarray, " condition"]:
-    """Standard error of the change of P(A) between two estimates from the same draws.
+def estimate_change_error(steps: Steps, before: Survival, after: Survival) -> ByCondition:
+    """Standard error of the change of P(A) between two estimates from the same draws, the first of a single condition.
 
     sd(IF_after − IF_before)/√S: what moves both alike cancels, so that it is as a rule much smaller than the two errors
     added up.
-
-    Args:
-        steps: The completions that both are of.
-        before: Of a single condition, such as the unsteered model.
-        after: Of any conditions.
     """
     if before.influence is None or after.influence is None:
         return np.full(len(after.probability), np.nan)
     return _spread(after.influence - before.influence, steps)
 
 
-def estimate_probability(
-    steps: Steps,
-    log_weight: Float[np.ndarray, "condition completion token"],
-    log_hazard: Float[np.ndarray, "condition completion token"],
-) -> Float[np.ndarray, " condition"]:
+def estimate_probability(steps: Steps, log_weight: ByToken, log_hazard: ByToken) -> ByCondition:
     """P(A within K) alone: ``estimate_survival(...).probability``, at a third of the cost."""
     weight, _ = _scale(steps.without_target, log_weight)
     total = np.einsum("cst,s->ct", weight, steps.counts)
@@ -97,11 +81,8 @@ def estimate_probability(
 
 
 def estimate_incidence(
-    steps: Steps,
-    log_weight: Float[np.ndarray, "condition completion token"],
-    log_hazard: Float[np.ndarray, "condition completion token"],
-    log_hazard_other: Float[np.ndarray, "condition completion token"],
-) -> tuple[Float[np.ndarray, " condition"], Float[np.ndarray, " condition"]]:
+    steps: Steps, log_weight: ByToken, log_hazard: ByToken, log_hazard_other: ByToken
+) -> tuple[ByCondition, ByCondition]:
     """P(A first) and P(B first) within K as competing risks, the Aalen–Johansen estimator.
 
     F_A = Σ_t Ŝ_{t−1} ĥ^A_t with Ŝ_t = Π (1 − ĥ^A − ĥ^B) over the texts with neither before t; likewise F_B.
@@ -116,18 +97,12 @@ def estimate_incidence(
     return (surviving * rate).sum(-1), (surviving * rate_other).sum(-1)
 
 
-def estimate_share(steps: Steps, log_weight: Float[np.ndarray, "condition completion"]) -> Survival:
+def estimate_share(steps: Steps, log_weight: ByText) -> Survival:
     """P(A within K) where no single token's probability of completing A is known: self-normalised importance sampling.
 
-    Σ c w 1_A / Σ c w with the weights of the texts through their stop. Use ``estimate_survival`` wherever it can be
+    Σ c w 1_A / Σ c w with the weights of the texts through their stop (``weigh_texts``, in nats); its standard error by
+    the delta method, ESS and mean weight of the one step that there is. Use ``estimate_survival`` wherever it can be
     had: this is several times noisier (numbers.md §3.1, §3.2).
-
-    Args:
-        steps: The completions of one prompt.
-        log_weight: Log weight of each text through its last open token, in nats: ``weigh_texts``.
-
-    Returns:
-        The estimate with its standard error (delta method); ESS and mean weight of the one step that there is.
     """
     top = log_weight.max(-1, keepdims=True)
     top[~np.isfinite(top)] = 0.0
@@ -142,9 +117,7 @@ def estimate_share(steps: Steps, log_weight: Float[np.ndarray, "condition comple
     return Survival(share, _spread(influence, steps), surviving, ess[:, None], mean_weight[:, None], influence)
 
 
-def _scale(
-    alive: Bool[np.ndarray, "completion token"], log_weight: Float[np.ndarray, "condition completion token"]
-) -> tuple[Float[np.ndarray, "condition completion token"], Float[np.ndarray, "condition token"]]:
+def _scale(alive: Mask, log_weight: ByToken) -> tuple[ByToken, ByStep]:
     """Weights of the texts at risk, divided by the largest of their step, and the log of that largest."""
     masked = np.where(alive, log_weight, -np.inf)
     top = masked.max(axis=1)
@@ -153,24 +126,13 @@ def _scale(
     return np.exp(masked, out=masked), top
 
 
-def _average(
-    weight: Float[np.ndarray, "condition completion token"],
-    values: Float[np.ndarray, "condition completion token"],
-    steps: Steps,
-    total: Float[np.ndarray, "condition token"],
-) -> Float[np.ndarray, "condition token"]:
+def _average(weight: ByToken, values: ByToken, steps: Steps, total: ByStep) -> ByStep:
     """Weighted mean over the draws at each step; 0 where none is left."""
     sums = np.einsum("cst,cst,s->ct", weight, values, steps.counts)
     return np.asarray(np.divide(sums, total, out=np.zeros_like(total), where=total > 0))
 
 
-def _find_influence(
-    weight: Float[np.ndarray, "condition completion token"],
-    hazard: Float[np.ndarray, "condition completion token"],
-    rate: Float[np.ndarray, "condition token"],
-    total: Float[np.ndarray, "condition token"],
-    steps: Steps,
-) -> Float[np.ndarray, "condition completion"]:
+def _find_influence(weight: ByToken, hazard: ByToken, rate: ByStep, total: ByStep, steps: Steps) -> ByText:
     """Influence of a draw of each completion on P(A)."""
     # (1 − P)/(1 − ĥ_t) as the product of the other steps' factors: finite where ĥ_t is 1.
     factors = np.insert(1 - rate, (0, rate.shape[1]), 1.0, axis=-1)
@@ -181,7 +143,7 @@ def _find_influence(
     return np.asarray(whole - np.einsum("cst,ct->cs", weight, scale * rate))
 
 
-def _spread(influence: Float[np.ndarray, "condition completion"], steps: Steps) -> Float[np.ndarray, " condition"]:
+def _spread(influence: ByText, steps: Steps) -> ByCondition:
     """Standard error by the influence function, sd(IF)/√S; NaN for a single draw."""
     if steps.draws <= 1:
         return np.full(len(influence), np.nan)

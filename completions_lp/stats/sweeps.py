@@ -7,13 +7,20 @@ than those that chose it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy import stats as scipy_stats
 
-from completions_lp.stats.intervals import MIN_CLUSTERS, measure_spread, sum_by_cluster
+from completions_lp.stats.intervals import (
+    MIN_CLUSTERS,
+    ByCell,
+    ByPrompt,
+    Clusters,
+    Sums,
+    measure_spread,
+    sum_by_cluster,
+)
 
 FLIPS = 1000
 """Sets of signs at once, which bounds the memory that they take."""
@@ -23,37 +30,25 @@ FLIPS = 1000
 class Band:
     """Simultaneous intervals and p-values; NaN in cells whose spread is unknown, such as multiplier 0."""
 
-    low: Float[np.ndarray, " cell"]
-    high: Float[np.ndarray, " cell"]
-    p: Float[np.ndarray, " cell"]
+    low: ByCell
+    high: ByCell
+    p: ByCell
     """Adjusted for all cells: the chance of one such |t| anywhere in the sweep if no cell had an effect."""
-    p_alone: Float[np.ndarray, " cell"]
+    p_alone: ByCell
     """Of each cell alone, by the same flips."""
     critical: float
     """Half-width of the band in standard errors."""
 
 
 def max_t_band(
-    values: Float[np.ndarray, "cell prompt"],
-    clusters: Int[np.ndarray, " prompt"],
-    *,
-    rng: np.random.Generator,
-    level: float = 0.95,
-    n_resamples: int = 9999,
+    values: ByPrompt, clusters: Clusters, *, rng: np.random.Generator, level: float = 0.95, n_resamples: int = 9999
 ) -> Band:
     """A band that covers the means of all cells at once, and p-values for each, by flipping signs (max-T).
 
     All cells of a cluster of prompts flip together, which keeps their correlation. The band's critical value is the
     ``level`` quantile of max |t*| over cells of the centred values; the p-values compare |t| with max |t*| of the
-    values as they are, p = (1 + #{max |t*| ≥ |t|})/(B + 1), or exactly where 2^G ≤ n_resamples. Approximate:
-    5–7 % of sweeps without any effect have a p below .05. Source: numbers.md §5, P8; Westfall and Young 1993.
-
-    Args:
-        values: One number per cell and prompt; NaN where it is undefined.
-        clusters: The cluster of each prompt, as an index.
-        rng: The stream of the signs.
-        level: Coverage of the whole band.
-        n_resamples: Sets of signs.
+    values as they are, p = (1 + #{max |t*| ≥ |t|})/(B + 1), or exactly where 2^G ≤ n_resamples. Approximate: 5–7 % of
+    sweeps without any effect have a p below .05. Source: numbers.md §5, P8; Westfall and Young 1993.
     """
     mean, se, _, g = measure_spread(values, clusters)
     used = np.isfinite(se) & (g >= MIN_CLUSTERS)
@@ -88,9 +83,7 @@ def _draw_signs(n: int, n_resamples: int, rng: np.random.Generator) -> tuple[Int
 
 
 def _flip_signs(
-    signs: Int[np.ndarray, "resample cluster"],
-    sums: Float[np.ndarray, "cell cluster"],
-    sizes: Float[np.ndarray, "cell cluster"],
+    signs: Int[np.ndarray, "resample cluster"], sums: Sums, sizes: Sums
 ) -> Float[np.ndarray, "resample cell"]:
     """|t| of each cell in each sign-flipped sample, with the flipped sample's own standard error."""
     flips = signs.astype(np.float64)
@@ -116,17 +109,12 @@ def adjust_holm(p: Float[np.ndarray, "*cell"]) -> Float[np.ndarray, "*cell"]:
     return out
 
 
-def adjust_false_discovery(
-    p: Float[np.ndarray, "*cell"], *, method: Literal["bh", "by"] = "bh"
-) -> Float[np.ndarray, "*cell"]:
-    """p-values adjusted for the share of false claims, ``scipy.stats.false_discovery_control``. NaN stays, uncounted.
-
-    ``bh`` is Benjamini and Hochberg (1995), for a list to explore; ``by`` holds under any dependence.
-    """
+def adjust_false_discovery(p: Float[np.ndarray, "*cell"]) -> Float[np.ndarray, "*cell"]:
+    """Benjamini and Hochberg's (1995) p-values, for the share of false claims in a list. NaN stays, uncounted."""
     known = np.isfinite(p)
     out = np.full(p.shape, np.nan)
     if known.any():
-        out[known] = scipy_stats.false_discovery_control(p[known], method=method)
+        out[known] = scipy_stats.false_discovery_control(p[known])
     return out
 
 
@@ -137,7 +125,7 @@ class BestCell:
     cell: int
     chosen_by: Bool[np.ndarray, " prompt"]
     """The half that chose; the other prompts had no say."""
-    frequency: Float[np.ndarray, " cell"]
+    frequency: ByCell
     """How often each cell is the best when all clusters are resampled: how stable the choice is."""
 
 
@@ -150,8 +138,8 @@ def promise_sign(multipliers: Sequence[float]) -> float:
 
 
 def choose_best_cell(
-    values: Float[np.ndarray, "cell prompt"],
-    clusters: Int[np.ndarray, " prompt"],
+    values: ByPrompt,
+    clusters: Clusters,
     multipliers: Sequence[float],
     *,
     rng: np.random.Generator,
@@ -160,14 +148,8 @@ def choose_best_cell(
     """Choose the cell with the largest mean on a random half of the clusters, to be reported on the other half.
 
     It is the smallest mean where ``promise_sign`` says so. Clusters stay whole, so that the halves are independent.
-    ``None`` where no cell has a value on the half that chooses. Source: numbers.md P10.
-
-    Args:
-        values: One number per cell and prompt; NaN where it is undefined.
-        multipliers: One per cell.
-        clusters: The cluster of each prompt, as an index.
-        rng: The stream of the split and of the resamples.
-        n_resamples: Resamples for the frequencies.
+    ``None`` where no cell has a value on the half that chooses. The frequencies are over ``n_resamples`` resamples.
+    Source: numbers.md P10.
     """
     sums, sizes = sum_by_cluster(promise_sign(multipliers) * values, clusters)
     n = sums.shape[-1]
