@@ -8,8 +8,9 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from completions_lp.records import Estimate, Positions, Report, ReportRow
+from completions_lp.show.figures.axes import draw_zero, label_axes, write_empty, write_note
 from completions_lp.show.figures.marks import draw_bars, make_styles, name_lines
-from completions_lp.show.figures.page import COLUMN, GREY, Page, Sheet, draw_zero, label_axes, write_empty, write_note
+from completions_lp.show.figures.page import COLUMN, GREY, Page, Sheet
 from completions_lp.show.figures.part import Cell, Part, stack_ends
 from completions_lp.show.figures.prompts import draw_points
 from completions_lp.show.figures.view import Table, View

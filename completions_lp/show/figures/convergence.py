@@ -8,19 +8,9 @@ from matplotlib.axes import Axes
 
 from completions_lp.quantities import PRIMARY, find_quantity
 from completions_lp.records import Estimate, InputError, Report
+from completions_lp.show.figures.axes import draw_zero, label_axes, print_plainly, write_empty, write_note
 from completions_lp.show.figures.marks import draw_bars
-from completions_lp.show.figures.page import (
-    BLUE,
-    RED,
-    WIDE,
-    Page,
-    Sheet,
-    draw_zero,
-    label_axes,
-    print_plainly,
-    write_empty,
-    write_note,
-)
+from completions_lp.show.figures.page import BLUE, RED, WIDE, Page, Sheet
 from completions_lp.show.figures.part import stack_ends, tidy_estimate
 from completions_lp.show.figures.view import Table, View
 from completions_lp.show.figures.words import describe, note_few, say_intervals, say_target, sign

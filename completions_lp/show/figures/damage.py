@@ -10,18 +10,9 @@ from matplotlib.lines import Line2D
 
 from completions_lp.quantities import PRIMARY
 from completions_lp.records import Kind, Positions, Report, ReportRow
+from completions_lp.show.figures.axes import draw_zero, label_axes, scale_log, write_empty, write_note
 from completions_lp.show.figures.marks import draw_bars, make_styles
-from completions_lp.show.figures.page import (
-    COLUMN,
-    GREY,
-    Page,
-    Sheet,
-    draw_zero,
-    label_axes,
-    scale_log,
-    write_empty,
-    write_note,
-)
+from completions_lp.show.figures.page import COLUMN, GREY, Page, Sheet
 from completions_lp.show.figures.part import Part, stack_ends, tidy_rows
 from completions_lp.show.figures.view import Table, View
 from completions_lp.show.figures.words import note_few, say_crosses, sign

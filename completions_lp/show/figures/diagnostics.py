@@ -10,21 +10,9 @@ from matplotlib.axes import Axes
 
 from completions_lp.quantities import PRIMARY
 from completions_lp.records import Positions, Report
+from completions_lp.show.figures.axes import draw_zero, label_axes, scale_log, tick_multipliers, write_empty, write_note
 from completions_lp.show.figures.marks import draw_bars
-from completions_lp.show.figures.page import (
-    BLUE,
-    GREY,
-    RED,
-    WIDE,
-    Page,
-    Sheet,
-    draw_zero,
-    label_axes,
-    scale_log,
-    tick_multipliers,
-    write_empty,
-    write_note,
-)
+from completions_lp.show.figures.page import BLUE, GREY, RED, WIDE, Page, Sheet
 from completions_lp.show.figures.part import Cell, Part
 from completions_lp.show.figures.prompts import TRUST
 from completions_lp.show.figures.view import Table, View

@@ -8,19 +8,8 @@ from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 
 from completions_lp.records import Condition, Increases, Positions, Report
-from completions_lp.show.figures.page import (
-    BLUE,
-    COLUMN,
-    RED,
-    WIDE,
-    Page,
-    Sheet,
-    count_columns,
-    draw_zero,
-    label_axes,
-    label_page,
-    write_empty,
-)
+from completions_lp.show.figures.axes import draw_zero, label_axes, label_page, write_empty
+from completions_lp.show.figures.page import BLUE, COLUMN, RED, WIDE, Page, Sheet, count_columns
 from completions_lp.show.figures.part import Cell, Part
 from completions_lp.show.figures.view import Table, View
 from completions_lp.show.figures.words import count, sign

@@ -9,14 +9,7 @@ from matplotlib.axes import Axes
 
 from completions_lp.quantities import HEADLINE
 from completions_lp.records import Condition, Estimate, Inference, Positions, Report, ReportRow, Slope
-from completions_lp.show.figures.marks import draw_bars, draw_controls, draw_line
-from completions_lp.show.figures.page import (
-    BLUE,
-    COLUMN,
-    RED,
-    YELLOW,
-    Page,
-    Sheet,
+from completions_lp.show.figures.axes import (
     draw_zero,
     label_axes,
     place_legend,
@@ -24,6 +17,8 @@ from completions_lp.show.figures.page import (
     write_empty,
     write_note,
 )
+from completions_lp.show.figures.marks import draw_bars, draw_controls, draw_line
+from completions_lp.show.figures.page import BLUE, COLUMN, RED, YELLOW, Page, Sheet
 from completions_lp.show.figures.part import Cell, Part, stack_ends, tidy_estimate, tidy_rows
 from completions_lp.show.figures.view import Table, View
 from completions_lp.show.figures.words import note_few, say_intervals, write_estimate

@@ -9,8 +9,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 
 from completions_lp.records import Positions, Report, ReportRow
+from completions_lp.show.figures.axes import label_axes, write_empty
 from completions_lp.show.figures.layers import LAYER
-from completions_lp.show.figures.page import COLUMN, WIDE, Page, Sheet, label_axes, write_empty
+from completions_lp.show.figures.page import COLUMN, WIDE, Page, Sheet
 from completions_lp.show.figures.part import Part, tidy_rows
 from completions_lp.show.figures.view import Table, View
 from completions_lp.show.figures.words import count, sign, write_estimate

@@ -10,22 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from completions_lp.records import Kind, Positions, Report, ReportRow
+from completions_lp.show.figures.axes import draw_zero, label_axes, label_page, tick_layers, write_empty, write_note
 from completions_lp.show.figures.marks import draw_controls, draw_line, draw_ribbon, make_styles
-from completions_lp.show.figures.page import (
-    BAND,
-    BLUE,
-    COLUMN,
-    WIDE,
-    Page,
-    Sheet,
-    count_columns,
-    draw_zero,
-    label_axes,
-    label_page,
-    tick_layers,
-    write_empty,
-    write_note,
-)
+from completions_lp.show.figures.page import BAND, BLUE, COLUMN, WIDE, Page, Sheet, count_columns
 from completions_lp.show.figures.part import Part, stack_ends, tidy_rows
 from completions_lp.show.figures.view import Table, View
 from completions_lp.show.figures.words import note_few, say_intervals, sign

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from matplotlib.axes import Axes
 
 from completions_lp.records import BASELINE, Estimate, Positions, Report, ReportRow
+from completions_lp.show.figures.axes import label_axes, tick_multipliers, write_empty, write_note
 from completions_lp.show.figures.marks import MANY, draw_line, draw_ribbon, make_styles, name_lines
-from completions_lp.show.figures.page import COLUMN, Page, Sheet, label_axes, tick_multipliers, write_empty, write_note
+from completions_lp.show.figures.page import COLUMN, Page, Sheet
 from completions_lp.show.figures.part import Part, stack_ends, tidy_rows
 from completions_lp.show.figures.view import Table, View
 from completions_lp.show.figures.words import note_few, say_intervals

@@ -8,20 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from completions_lp.records import Estimate, Positions, ProfileRow, Report
+from completions_lp.show.figures.axes import draw_zero, label_axes, write_empty, write_note
 from completions_lp.show.figures.marks import draw_bars, draw_line
-from completions_lp.show.figures.page import (
-    BAND,
-    BLUE,
-    RED,
-    WIDE,
-    YELLOW,
-    Page,
-    Sheet,
-    draw_zero,
-    label_axes,
-    write_empty,
-    write_note,
-)
+from completions_lp.show.figures.page import BAND, BLUE, RED, WIDE, YELLOW, Page, Sheet
 from completions_lp.show.figures.part import Cell, Part, stack_ends, tidy_cell, tidy_estimate
 from completions_lp.show.figures.view import Table, View
 from completions_lp.show.figures.words import name_cell, note_few, say_intervals

@@ -9,18 +9,9 @@ from matplotlib.axes import Axes
 
 from completions_lp.quantities import HEADLINE
 from completions_lp.records import Positions, Report, ReportRow
+from completions_lp.show.figures.axes import draw_zero, label_axes, write_empty, write_note
 from completions_lp.show.figures.marks import draw_bars
-from completions_lp.show.figures.page import (
-    BLUE,
-    COLUMN,
-    GREY,
-    Page,
-    Sheet,
-    draw_zero,
-    label_axes,
-    write_empty,
-    write_note,
-)
+from completions_lp.show.figures.page import BLUE, COLUMN, GREY, Page, Sheet
 from completions_lp.show.figures.part import Cell, Part, stack_ends, tidy_cell, tidy_estimate
 from completions_lp.show.figures.view import Table, View
 from completions_lp.show.figures.words import count, name_cell, name_target, note_few, say_intervals

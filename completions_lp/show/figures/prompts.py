@@ -12,21 +12,9 @@ from scipy.special import expit, logit
 
 from completions_lp.quantities import PRIMARY
 from completions_lp.records import Positions, Report
+from completions_lp.show.figures.axes import draw_zero, label_axes, print_plainly, write_empty, write_note
 from completions_lp.show.figures.marks import draw_bars
-from completions_lp.show.figures.page import (
-    BLUE,
-    COLUMN,
-    GREY,
-    RED,
-    YELLOW,
-    Page,
-    Sheet,
-    draw_zero,
-    label_axes,
-    print_plainly,
-    write_empty,
-    write_note,
-)
+from completions_lp.show.figures.page import BLUE, COLUMN, GREY, RED, YELLOW, Page, Sheet
 from completions_lp.show.figures.part import Cell, Part, tidy_cell
 from completions_lp.show.figures.view import Table, View
 from completions_lp.show.figures.words import count, name_cell

@@ -10,14 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
 from completions_lp.records import Estimate, Positions, Report, Slope
-from completions_lp.show.figures.layers import LAYER
-from completions_lp.show.figures.marks import draw_bars, draw_line
-from completions_lp.show.figures.page import (
-    BLUE,
-    RED,
-    WIDE,
-    Page,
-    Sheet,
+from completions_lp.show.figures.axes import (
     draw_zero,
     label_axes,
     tick_layers,
@@ -25,6 +18,9 @@ from completions_lp.show.figures.page import (
     write_empty,
     write_note,
 )
+from completions_lp.show.figures.layers import LAYER
+from completions_lp.show.figures.marks import draw_bars, draw_line
+from completions_lp.show.figures.page import BLUE, RED, WIDE, Page, Sheet
 from completions_lp.show.figures.part import Cell, Part, stack_ends, tidy_estimate
 from completions_lp.show.figures.view import Table, View
 from completions_lp.show.figures.words import count, note_few, say_intervals, write_estimate

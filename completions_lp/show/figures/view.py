@@ -9,7 +9,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from completions_lp.show.figures.page import STYLE, Page, Panels, Sheet, fit_labels, open_axes
+from completions_lp.show.figures.axes import fit_labels
+from completions_lp.show.figures.page import STYLE, Page, Panels, Sheet, open_axes
 from completions_lp.store import write_figure
 
 Table = list[dict[str, Any]]
