@@ -83,12 +83,23 @@ def place_legend(page: Page | None, panel: Axes, *, ncols: int, **options: Any) 
         page.legend(handles, labels, loc="outside lower center", ncols=ncols, **options)
 
 
-def write_note(axes: Axes, text: str, *, low: bool = False) -> None:
-    """A remark in the upper left of the axes, or (``low``) in their lower right; it never changes the layout."""
+def write_note(axes: Axes, *texts: str | None, low: bool = False, room: float = 0.0) -> None:
+    """Remarks, a line each, in the upper left of the axes, or (``low``) in their lower right; none without a text.
+
+    They never change the layout, but may get ``room`` above what is drawn: per line, as a share of the axes' height.
+    """
+    lines = [text for text in texts if text]
+    if not lines:
+        return
+    bottom, top = axes.get_ylim()
+    if room:
+        axes.set_ylim(bottom, top + room * len(lines) * (top - bottom))
     place: dict[str, Any] = {"x": 0.02, "y": 0.98, "ha": "left", "va": "top"}
     if low:
         place = {"x": 0.98, "y": 0.02, "ha": "right", "va": "bottom"}
-    note = axes.text(s=text, transform=axes.transAxes, fontsize=7, style="italic", color="0.3", zorder=4, **place)
+    note = axes.text(
+        s="\n".join(lines), transform=axes.transAxes, fontsize=7, style="italic", color="0.3", zorder=4, **place
+    )
     note.set_in_layout(False)
 
 

@@ -14,7 +14,8 @@ from completions_lp.show.figures.axes import draw_zero, label_axes, label_page, 
 from completions_lp.show.figures.marks import draw_controls, draw_line, draw_ribbon, make_styles
 from completions_lp.show.figures.page import BAND, BLUE, COLUMN, WIDE, Page, Sheet, count_columns
 from completions_lp.show.figures.part import Part, stack_ends, tidy_rows
-from completions_lp.show.figures.view import Table, View
+from completions_lp.show.figures.picks import PartView
+from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import note_few, say_intervals, sign
 
 MANY = 12
@@ -23,14 +24,13 @@ LAYER = "layer at whose output the vector is added"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LayerSweep(View):
+class LayerSweep(PartView):
     """The layer sweep: a panel per multiplier, or on the caller's axes one line per multiplier.
 
     A panel has the mean over prompts, its pointwise interval (dark), the simultaneous band (light), the band of the
     random directions (grey) and hollow markers where more than a tenth of the prompts are red.
     """
 
-    part: Part
     quantity: str
     cells: tuple[ReportRow, ...]
     """By layer and multiplier."""
@@ -47,13 +47,8 @@ class LayerSweep(View):
     ) -> "LayerSweep":
         """Pick what is shown; InputError where there is no such quantity, vector or positions.
 
-        Args:
-            report: What to show.
-            quantity: A quantity of the report; by default the change of P(A), in percentage points, where it was
-                measured, else the average log-prob increase.
-            kind: Which vectors.
-            vector: Which of them, by name; the first by default.
-            positions: Where the vector is added; by default as in the report's best cell.
+        By default the quantity is the change of P(A), in percentage points, where it was measured, else the average
+        log-prob increase; the vector is the first of its kind; the positions are those of the report's best cell.
         """
         part = Part.of(report, positions)
         quantity = part.pick_quantity(quantity)
@@ -75,9 +70,7 @@ class LayerSweep(View):
             table += tidy_rows([row], **extra, untrusted=row.condition in self.part.red)
         return table
 
-    @property
-    def caption(self) -> str:
-        """What is drawn."""
+    def _describe(self) -> str | list[str]:
         rows, what = self.cells, self.part.say(self.quantity)
         if not rows:
             return f"Layer sweep: no {self.quantity!r} to draw."
@@ -94,7 +87,7 @@ class LayerSweep(View):
             parts.append(f"Grey: central 95 % of {self.part.count_directions()} random directions of the same norm.")
         if self._any_red:
             parts.append("Hollow: more than 10 % of the prompts are red, the estimate is not to be trusted there.")
-        return self.part.finish(parts)
+        return parts
 
     @property
     def _any_red(self) -> bool:
@@ -162,10 +155,10 @@ class LayerSweep(View):
             draw_zero(panel)
             tick_layers(panel, [row.condition.layer for row in rows])
         y = self.part.label(self.quantity, rows[0].estimate.unit if rows else "nats")
-        if not rows:
+        if rows:
+            write_note(panels[0], note_few(row.estimate for row in rows))
+        else:
             write_empty(panels[0], f"no {self.quantity!r}")
-        elif few := note_few(row.estimate for row in rows):
-            write_note(panels[0], few)
         if page is None or len(panels) == 1:
             label_axes(panels[0], x=LAYER, y=y)
             return

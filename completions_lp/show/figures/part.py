@@ -24,7 +24,12 @@ class Cell:
 
     condition: Condition
     reason: str = ""
-    """For the caption, in brackets; empty where the caller named the cell."""
+    """For the caption; empty where the caller named the cell."""
+
+    @property
+    def why(self) -> str:
+        """The reason in brackets, behind a space."""
+        return f" ({self.reason})" if self.reason else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +86,10 @@ class Part:
         """Whether one of these cells is not to be trusted."""
         return not self.red.isdisjoint(conditions)
 
+    def warn_red(self, conditions: Iterable[Condition], look: str = "Hollow") -> str:
+        """A caption's sentence on the cells that are not to be trusted; empty without any."""
+        return f"{look}: more than 10 % of the prompts are red." if self.any_red(conditions) else ""
+
     def select(self, quantity: str, *, kind: Kind = "target", vector: str | None = None) -> list[ReportRow]:
         """Macro rows of one quantity with steering, for one vector (the first of its kind), by layer and multiplier."""
         rows = [row for row in self.report.table(quantity, kind=kind) if row.condition.multiplier != 0]
@@ -99,15 +108,22 @@ class Part:
         layer = None if cell is None else cell.condition.layer
         return [row for row in self.select(quantity) if row.condition.layer == layer]
 
-    def prompts(self, cell: Cell | Condition | None) -> dict[str, np.ndarray]:
-        """The columns of the per-prompt table for one condition, one entry a prompt; empty where it has none."""
+    def prompts(self, cell: Cell | Condition | None, known: Iterable[str] = ()) -> dict[str, np.ndarray]:
+        """The columns of the per-prompt table for one condition, one entry a prompt; empty where it has none.
+
+        With the names of columns ``known``, only the prompts that have a number in all of these.
+        """
         condition = cell.condition if isinstance(cell, Cell) else cell
         columns = {name: np.asarray(values) for name, values in self.report.prompts.items()}
-        if not columns or condition is None:
+        if not columns or condition is None or not columns.keys() >= set(known):
             return {}
         keep = np.ones(len(columns["layer"]), dtype=bool)
         for name in ("layer", "multiplier", "vector"):
             keep &= columns[name] == getattr(condition, name)
+        for name in known:
+            keep &= np.isfinite(columns[name])
+        if known and not keep.any():
+            return {}
         return {name: values[keep] for name, values in columns.items()}
 
     def pick_quantity(self, asked: str | None = None) -> str:

@@ -3,14 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from completions_lp.show.figures.axes import fit_labels
-from completions_lp.show.figures.page import STYLE, Page, Panels, Sheet, open_axes
+from completions_lp.show.figures.page import COLUMN, STYLE, Page, Panels, Sheet, open_axes
 from completions_lp.store import write_figure
 
 Table = list[dict[str, Any]]
@@ -19,6 +19,9 @@ Table = list[dict[str, Any]]
 
 class View(ABC):
     """One figure. Its ``of`` picks what is shown; the drawing, the rows and the caption follow from that alone."""
+
+    sheet: ClassVar[Sheet] = Sheet(1, (COLUMN, 3.0))
+    """The panels, where they are the same for all reports and axes."""
 
     def draw(self, axes: Panels | None = None) -> Figure:
         """Draw on a new page, or on axes of the caller's.
@@ -56,9 +59,9 @@ class View(ABC):
     def caption(self) -> str:
         """What is drawn: intervals and their level, prompts, units, what the marks mean."""
 
-    @abstractmethod
     def _plan(self, *, new: bool) -> Sheet:
         """The panels needed, on a new page or on the caller's axes."""
+        return self.sheet
 
     @abstractmethod
     def _draw(self, panels: list[Axes], page: Page | None) -> None:
