@@ -74,15 +74,6 @@ def _measure(text: Text) -> float:
     return float(box.height if text.get_rotation() == 90 else box.width) if text.get_text() else 0.0
 
 
-def place_legend(page: Page | None, panel: Axes, *, ncols: int, **options: Any) -> None:
-    """A legend below a new page, where it hides nothing; inside axes that are the caller's."""
-    handles, labels = panel.get_legend_handles_labels()
-    if page is None:
-        panel.legend(handles, labels, **options)
-    else:
-        page.legend(handles, labels, loc="outside lower center", ncols=ncols, **options)
-
-
 def write_note(axes: Axes, *texts: str | None, low: bool = False, room: float = 0.0) -> None:
     """Remarks, a line each, in the upper left of the axes, or (``low``) in their lower right; none without a text.
 

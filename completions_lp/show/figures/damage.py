@@ -13,7 +13,7 @@ from completions_lp.records import Kind, Positions, Report, ReportRow
 from completions_lp.show.figures.axes import draw_zero, label_axes, scale_log, write_empty, write_note
 from completions_lp.show.figures.marks import draw_bars, make_styles
 from completions_lp.show.figures.page import GREY, Page
-from completions_lp.show.figures.part import Part, stack_ends, tidy_rows
+from completions_lp.show.figures.part import Part, stack_ends, tidy_row
 from completions_lp.show.figures.picks import PartView
 from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import note_few, say_crosses, sign
@@ -55,8 +55,9 @@ class Damage(PartView):
         for cost, gain in (*self.pairs, *self.cloud):
             e = cost.estimate
             damage = {DAMAGE: e.value, f"{DAMAGE}_low": e.low, f"{DAMAGE}_high": e.high}
-            untrusted = gain.condition in self.part.red
-            table += tidy_rows([gain], **damage, untrusted=untrusted, on_front=(cost, gain) in front)
+            table.append(
+                tidy_row(gain, **damage, untrusted=gain.condition in self.part.red, on_front=(cost, gain) in front)
+            )
         return table
 
     def _describe(self) -> str | list[str]:

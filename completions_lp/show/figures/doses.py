@@ -12,14 +12,13 @@ from completions_lp.records import Condition, Estimate, Inference, Report, Repor
 from completions_lp.show.figures.axes import (
     draw_zero,
     label_axes,
-    place_legend,
     tick_multipliers,
     write_empty,
     write_note,
 )
 from completions_lp.show.figures.marks import draw_bars, draw_controls, draw_line
 from completions_lp.show.figures.page import BLUE, COLUMN, RED, YELLOW, Page, Sheet
-from completions_lp.show.figures.part import Cell, Part, stack_ends, tidy_estimate, tidy_rows
+from completions_lp.show.figures.part import Cell, Part, stack_ends, tidy_estimate, tidy_row
 from completions_lp.show.figures.picks import LayerView
 from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import note_few, say_intervals, write_estimate
@@ -49,9 +48,11 @@ class DoseResponse(LayerView):
     @property
     def rows(self) -> Table:
         """A row per quantity and multiplier; the slope is one without a multiplier."""
-        table: Table = []
-        for row in (row for rows in self.series.values() for row in rows):
-            table += tidy_rows([row], random_low=row.inference.random_low, random_high=row.inference.random_high)
+        table = [
+            tidy_row(row, random_low=row.inference.random_low, random_high=row.inference.random_high)
+            for rows in self.series.values()
+            for row in rows
+        ]
         if (slope := self.slope) is not None:
             place = {"vector": slope.vector, "kind": slope.kind, "layer": slope.layer, "multiplier": None}
             names = {"quantity": f"slope of {slope.quantity}", "weighting": "macro"}
@@ -97,7 +98,11 @@ class DoseResponse(LayerView):
         slope = self.slope
         said = f"mean slope {write_estimate(slope.estimate)}" if slope else None
         write_note(panel, note_few(self._drawn), said, room=0.08)
-        place_legend(page, panel, ncols=2, columnspacing=1.0)
+        if page is None:
+            panel.legend(columnspacing=1.0)
+        else:  # below, where it hides nothing
+            handles, labels = panel.get_legend_handles_labels()
+            page.legend(handles, labels, loc="outside lower center", ncols=2, columnspacing=1.0)
 
     def _draw_lines(self, panel: Axes) -> None:
         """The random directions, the gap between ratio and bound, and a line per quantity."""

@@ -12,7 +12,7 @@ from completions_lp.records import Positions, Report, ReportRow
 from completions_lp.show.figures.axes import label_axes, write_empty
 from completions_lp.show.figures.layers import LAYER
 from completions_lp.show.figures.page import COLUMN, WIDE, Page, Sheet
-from completions_lp.show.figures.part import Part, tidy_rows
+from completions_lp.show.figures.part import Part, tidy_row
 from completions_lp.show.figures.picks import PartView
 from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import count, sign, write_estimate
@@ -60,11 +60,11 @@ class Heatmap(PartView):
     @property
     def rows(self) -> Table:
         """A row per layer and multiplier."""
-        table: Table = []
-        for row in self.cells:
-            extra = {"untrusted": row.condition in self.part.red, "chosen": self._is_chosen(row)}
-            table += tidy_rows([row], p_max_t=row.inference.p_max_t, **extra)
-        return table
+        red, is_chosen = self.part.red, self._is_chosen
+        return [
+            tidy_row(row, p_max_t=row.inference.p_max_t, untrusted=row.condition in red, chosen=is_chosen(row))
+            for row in self.cells
+        ]
 
     def _describe(self) -> str | list[str]:
         rows, what = self.cells, self.part.say(self.quantity)

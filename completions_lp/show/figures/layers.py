@@ -13,7 +13,7 @@ from completions_lp.records import Kind, Positions, Report, ReportRow
 from completions_lp.show.figures.axes import draw_zero, label_axes, label_page, tick_layers, write_empty, write_note
 from completions_lp.show.figures.marks import draw_controls, draw_line, draw_ribbon, make_styles
 from completions_lp.show.figures.page import BAND, BLUE, COLUMN, WIDE, Page, Sheet, count_columns
-from completions_lp.show.figures.part import Part, stack_ends, tidy_rows
+from completions_lp.show.figures.part import Part, stack_ends, tidy_row
 from completions_lp.show.figures.picks import PartView
 from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import note_few, say_intervals, sign
@@ -62,13 +62,13 @@ class LayerSweep(PartView):
     @property
     def rows(self) -> Table:
         """A row per layer and multiplier."""
-        table: Table = []
-        for row in self.cells:
-            i = row.inference
-            extra = {"band_low": i.band_low, "band_high": i.band_high}
-            extra |= {"random_low": i.random_low, "random_high": i.random_high}
-            table += tidy_rows([row], **extra, untrusted=row.condition in self.part.red)
-        return table
+        ends = ("band_low", "band_high", "random_low", "random_high")
+        return [
+            tidy_row(
+                row, **{end: getattr(row.inference, end) for end in ends}, untrusted=row.condition in self.part.red
+            )
+            for row in self.cells
+        ]
 
     def _describe(self) -> str | list[str]:
         rows, what = self.cells, self.part.say(self.quantity)
@@ -85,13 +85,9 @@ class LayerSweep(PartView):
             )
         if any(np.isfinite(row.inference.random_low) for row in rows):
             parts.append(f"Grey: central 95 % of {self.part.count_directions()} random directions of the same norm.")
-        if self._any_red:
+        if self.part.any_red(row.condition for row in rows):
             parts.append("Hollow: more than 10 % of the prompts are red, the estimate is not to be trusted there.")
         return parts
-
-    @property
-    def _any_red(self) -> bool:
-        return self.part.any_red(row.condition for row in self.cells)
 
     def _plan(self, *, new: bool) -> Sheet:
         n = len(self.multipliers)
@@ -144,7 +140,7 @@ class LayerSweep(PartView):
             marks.append(Patch(color=BLUE, alpha=0.16, linewidth=0, label="whole sweep"))
         if any(np.isfinite(row.inference.random_low) for row in rows):
             marks.append(Patch(color=BAND, linewidth=0, label="random"))
-        if self._any_red:
+        if self.part.any_red(row.condition for row in rows):
             hollow: dict[str, Any] = {"markerfacecolor": "white", "markersize": 3.5, "color": BLUE}
             marks.append(Line2D([], [], linestyle="none", marker="o", label="over 10 % red", **hollow))
         page.legend(handles=marks, loc="outside upper center", ncols=min(columns, len(marks)))

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from completions_lp.quantities import SWEPT, find_quantity
 from completions_lp.records import Condition, Estimate, InputError, Kind, Positions, Report, ReportRow
 from completions_lp.report.best import find_primary, pick_best
-from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import describe, name_answer, name_cell, name_target, say_target
 
 RED_SHARE = 0.1
@@ -164,9 +163,9 @@ class Part:
             return None
         return name_cell(cell.condition) + (", over 10 % red" if cell.condition in self.red else "")
 
-    def count_directions(self, kind: Kind = "random") -> int:
-        """How many vectors of a kind the report has."""
-        return len({row.condition.vector for row in self.report.rows if row.condition.kind == kind})
+    def count_directions(self) -> int:
+        """How many random directions the report has."""
+        return len({row.condition.vector for row in self.report.rows if row.condition.kind == "random"})
 
     def label(self, quantity: str, unit: str) -> str:
         """The label of an axis: the quantity in words and its unit."""
@@ -188,18 +187,10 @@ def stack_ends(estimates: Sequence[Estimate]) -> Float[np.ndarray, "2 cell"]:
     return np.array(ends, dtype=float).reshape(-1, 2).T
 
 
-def tidy_rows(rows: Iterable[ReportRow], **extra: Any) -> Table:
-    """Rows of a report as a tidy table; a missing interval stays None."""
-    names = ("vector", "kind", "layer", "multiplier")
-    return [
-        {
-            **{name: getattr(row.condition, name) for name in names},
-            **{"quantity": row.quantity, "weighting": row.weighting},
-            **tidy_estimate(row.estimate),
-            **extra,
-        }
-        for row in rows
-    ]
+def tidy_row(row: ReportRow, **extra: Any) -> dict[str, Any]:
+    """A row of a report as one of a tidy table; a missing interval stays None."""
+    place = {name: getattr(row.condition, name) for name in ("vector", "kind", "layer", "multiplier")}
+    return {**place, "quantity": row.quantity, "weighting": row.weighting, **tidy_estimate(row.estimate), **extra}
 
 
 def tidy_cell(cell: Cell) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from completions_lp.records import BASELINE, Estimate, Positions, Report, Report
 from completions_lp.show.figures.axes import label_axes, tick_multipliers, write_empty, write_note
 from completions_lp.show.figures.marks import MANY, draw_line, draw_ribbon, make_styles, name_lines
 from completions_lp.show.figures.page import COLUMN, Page, Sheet
-from completions_lp.show.figures.part import Part, stack_ends, tidy_rows
+from completions_lp.show.figures.part import Part, stack_ends, tidy_row
 from completions_lp.show.figures.picks import PartView
 from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import note_few, say_intervals
@@ -50,7 +50,7 @@ class Probabilities(PartView):
     def rows(self) -> Table:
         """A row per layer and multiplier, and one of the unsteered model."""
         distinct = {row.condition: row for rows in self.lines.values() for row in rows}
-        return [line for c, row in distinct.items() for line in tidy_rows([row], untrusted=c in self.part.red)]
+        return [tidy_row(row, untrusted=condition in self.part.red) for condition, row in distinct.items()]
 
     def _describe(self) -> str | list[str]:
         if not self.lines:

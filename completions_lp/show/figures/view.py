@@ -24,19 +24,10 @@ class View(ABC):
     """The panels, where they are the same for all reports and axes."""
 
     def draw(self, axes: Panels | None = None) -> Figure:
-        """Draw on a new page, or on axes of the caller's.
+        """Draw on a new page, or on the caller's axes, as many as there are panels; returns their figure.
 
         Settings of matplotlib hold inside this function only. Intervals that do not exist are not drawn, and a figure
-        with nothing to draw says so.
-
-        Args:
-            axes: As many axes as the figure has panels; None for a new page.
-
-        Returns:
-            The page, or the figure of the caller's axes.
-
-        Raises:
-            InputError: There is another number of axes than of panels.
+        with nothing to draw says so. Another number of axes than of panels is an InputError.
         """
         with mpl.rc_context(STYLE):
             figure, panels = open_axes(axes, self._plan(new=axes is None))
