@@ -127,7 +127,6 @@ class Agreement(PlaceView):
         panel.axline((0, 0), slope=1, color="0.4", linewidth=0.7, linestyle=(0, (4, 2)), zorder=1)
 
     def _draw_cells(self, panel: Axes) -> None:
-        """A point with a cross for each cell."""
         layers = sorted({sampled.condition.layer for _, sampled in self.pairs})
         ends = [stack_ends([pair[i].estimate for pair in self.pairs]) for i in (0, 1)]
         x, y = ([pair[i].estimate.value for pair in self.pairs] for i in (0, 1))
@@ -146,7 +145,6 @@ class Agreement(PlaceView):
         write_note(panel, note_few(row.estimate for pair in self.pairs for row in pair))
 
     def _draw_prompts(self, panel: Axes) -> None:
-        """A point for each prompt, with their correlation."""
         if "trust" in self.columns:
             draw_points(panel, *self._xy, self.columns)
             panel.legend(loc="lower right", handletextpad=0.1)

@@ -29,11 +29,15 @@ def label_axes(axes: Axes, *, x: str | None = None, y: str | None = None, title:
     axes.tick_params(labelsize=STYLE["xtick.labelsize"])
 
 
-def label_page(page: Page, *, x: str, y: str) -> None:
-    """The labels that all panels of a page share."""
-    size = page.get_size_inches() * page.dpi
-    for text, room in ((page.supxlabel(x, fontsize=8), size[0]), (page.supylabel(y, fontsize=8), size[1])):
-        _fit(text, float(room))
+def label_panels(page: Page | None, panels: Sequence[Axes], *, x: str, y: str) -> None:
+    """The same labels for all panels: once for a page of several, else on each."""
+    shared = page is not None and len(panels) > 1
+    for panel in panels:
+        label_axes(panel, **({} if shared else {"x": x, "y": y}))
+    if page is not None and shared:
+        size = page.get_size_inches() * page.dpi
+        for text, room in ((page.supxlabel(x, fontsize=8), size[0]), (page.supylabel(y, fontsize=8), size[1])):
+            _fit(text, float(room))
 
 
 def fit_labels(panels: Sequence[Axes]) -> None:

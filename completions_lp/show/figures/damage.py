@@ -55,9 +55,8 @@ class Damage(PartView):
         for cost, gain in (*self.pairs, *self.cloud):
             e = cost.estimate
             damage = {DAMAGE: e.value, f"{DAMAGE}_low": e.low, f"{DAMAGE}_high": e.high}
-            table.append(
-                tidy_row(gain, **damage, untrusted=gain.condition in self.part.red, on_front=(cost, gain) in front)
-            )
+            marks = {"untrusted": gain.condition in self.part.red, "on_front": (cost, gain) in front}
+            table.append(tidy_row(gain, **damage, **marks))
         return table
 
     def _describe(self) -> str | list[str]:

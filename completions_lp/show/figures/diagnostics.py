@@ -140,8 +140,7 @@ class Diagnostics(PlaceView):
             draw_bars(panel, x, y, [[row[end] for row in rows] for end in ("low", "high")], color="0.7")
             panel.scatter(x, y, s=9, linewidth=0.7, zorder=2, label=name if rows else "_none", **style)
         label_axes(panel, x=f"P({self.part.target}) steered, estimated", y="share of steered draws")
-        panel.set_xlim(0, 1)
-        panel.set_ylim(0, 1)
+        panel.set(xlim=(0, 1), ylim=(0, 1))
         if self.validation:
             panel.legend(handletextpad=0.1)
         else:
@@ -215,8 +214,7 @@ class Diagnostics(PlaceView):
             panel.axvline(0.05, color=GREY, **DASHED)
         else:
             write_empty(panel, "no p-values of\nrandom directions")
-        panel.set_xlim(0, 1)
-        panel.set_ylim(0, 1)
+        panel.set(xlim=(0, 1), ylim=(0, 1))
         label_axes(panel, x="p-value (t over prompts)", y="share of random cells")
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 
 from completions_lp.records import Condition, Increases
-from completions_lp.show.figures.axes import draw_zero, label_axes, label_page, write_empty
+from completions_lp.show.figures.axes import draw_zero, label_axes, label_panels, write_empty
 from completions_lp.show.figures.page import BLUE, COLUMN, RED, WIDE, Page, Sheet, count_columns
 from completions_lp.show.figures.part import Cell, Part
 from completions_lp.show.figures.picks import LayerView
@@ -93,11 +93,7 @@ class Distributions(LayerView):
             panels[0].legend()
         else:
             page.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-        if page is not None and len(panels) > 1:
-            label_page(page, x=X, y=Y)
-            return
-        for panel in panels:
-            label_axes(panel, x=X, y=Y)
+        label_panels(page, panels, x=X, y=Y)
 
 
 def _list_doses(increases: Increases | None, cell: Cell | None, target: str) -> tuple[Dose, ...]:

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from completions_lp.records import Kind, Positions, Report, ReportRow
-from completions_lp.show.figures.axes import draw_zero, label_axes, label_page, tick_layers, write_empty, write_note
+from completions_lp.show.figures.axes import draw_zero, label_axes, label_panels, tick_layers, write_empty, write_note
 from completions_lp.show.figures.marks import draw_controls, draw_line, draw_ribbon, make_styles
 from completions_lp.show.figures.page import BAND, BLUE, COLUMN, WIDE, Page, Sheet, count_columns
 from completions_lp.show.figures.part import Part, stack_ends, tidy_row
@@ -62,13 +62,9 @@ class LayerSweep(PartView):
     @property
     def rows(self) -> Table:
         """A row per layer and multiplier."""
-        ends = ("band_low", "band_high", "random_low", "random_high")
-        return [
-            tidy_row(
-                row, **{end: getattr(row.inference, end) for end in ends}, untrusted=row.condition in self.part.red
-            )
-            for row in self.cells
-        ]
+        names, red = ("band_low", "band_high", "random_low", "random_high"), self.part.red
+        ends = [{name: getattr(row.inference, name) for name in names} for row in self.cells]
+        return [tidy_row(r, **e, untrusted=r.condition in red) for r, e in zip(self.cells, ends, strict=True)]
 
     def _describe(self) -> str | list[str]:
         rows, what = self.cells, self.part.say(self.quantity)
@@ -123,7 +119,6 @@ class LayerSweep(PartView):
         draw_line(panel, layers, estimates, color=BLUE, **style)
 
     def _draw_together(self, panel: Axes, multipliers: Sequence[float]) -> None:
-        """One line per multiplier with its pointwise interval."""
         for multiplier, style in zip(multipliers, make_styles(len(multipliers)), strict=True):
             rows = [row for row in self.cells if row.condition.multiplier == multiplier]
             layers, estimates = [row.condition.layer for row in rows], [row.estimate for row in rows]
@@ -155,9 +150,4 @@ class LayerSweep(PartView):
             write_note(panels[0], note_few(row.estimate for row in rows))
         else:
             write_empty(panels[0], f"no {self.quantity!r}")
-        if page is None or len(panels) == 1:
-            label_axes(panels[0], x=LAYER, y=y)
-            return
-        for panel in panels:
-            label_axes(panel)
-        label_page(page, x=LAYER, y=y)
+        label_panels(page, panels, x=LAYER, y=y)

@@ -3,11 +3,14 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import TypeVar
 
 from completions_lp.records import Positions, Report
 from completions_lp.show.figures.part import Cell, Part
 from completions_lp.show.figures.view import View
+
+AnyLayerView = TypeVar("AnyLayerView", bound="LayerView")
+AnyCellView = TypeVar("AnyCellView", bound="CellView")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -39,7 +42,9 @@ class LayerView(PlaceView):
     """A figure of one layer."""
 
     @classmethod
-    def of(cls, report: Report, *, layer: int | None = None, positions: Positions | None = None) -> Self:
+    def of(
+        cls: type[AnyLayerView], report: Report, *, layer: int | None = None, positions: Positions | None = None
+    ) -> AnyLayerView:
         """Pick what is shown; InputError where there is no such layer, or no such positions.
 
         Args:
@@ -52,7 +57,7 @@ class LayerView(PlaceView):
 
     @classmethod
     @abstractmethod
-    def _read(cls, part: Part, cell: Cell | None) -> Self:
+    def _read(cls: type[AnyLayerView], part: Part, cell: Cell | None) -> AnyLayerView:
         """Pick all else from the part."""
 
 
@@ -61,18 +66,18 @@ class CellView(PlaceView):
 
     @classmethod
     def of(
-        cls,
+        cls: type[AnyCellView],
         report: Report,
         *,
         layer: int | None = None,
         multiplier: float | None = None,
         positions: Positions | None = None,
-    ) -> Self:
+    ) -> AnyCellView:
         """Pick what is shown, as of a figure of one layer; ``multiplier``, too, is the best cell's by default."""
         part = Part.of(report, positions)
         return cls._read(part, part.pick_cell(layer=layer, multiplier=multiplier))
 
     @classmethod
     @abstractmethod
-    def _read(cls, part: Part, cell: Cell | None) -> Self:
+    def _read(cls: type[AnyCellView], part: Part, cell: Cell | None) -> AnyCellView:
         """Pick all else from the part."""
