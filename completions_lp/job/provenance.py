@@ -30,7 +30,7 @@ def describe_stage(stage: str, config: Mapping[str, Any], model: Mapping[str, An
 
     Args:
         stage: The stage.
-        config: The whole configuration, as ``dump_config`` gives it.
+        config: The whole configuration, as nested dictionaries.
         model: As ``Model.describe`` gives it; None where the stage needed no model.
     """
     followed = {name: _look_up(config, name) for name in FOLLOWED[stage]}
@@ -43,7 +43,7 @@ def check_earlier(stage: str, config: Mapping[str, Any], made: Mapping[str, Any]
 
     Args:
         stage: The stage that is to be run.
-        config: The configuration, as ``dump_config`` gives it.
+        config: The configuration, as nested dictionaries.
         made: What the run directory remembers of each stage.
         folder: The run directory, for the message.
     """

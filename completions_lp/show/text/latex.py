@@ -15,11 +15,7 @@ SIGNIFICANT = 0.05
 
 
 def format_latex(
-    report: Report,
-    quantities: Sequence[str] = QUANTITIES,
-    *,
-    kind: Kind = "target",
-    weighting: str = "macro",
+    report: Report, quantities: Sequence[str] = QUANTITIES, *, kind: Kind = "target", weighting: str = "macro"
 ) -> str:
     r"""A ``tabular`` with a line per layer and multiplier; needs ``\usepackage{booktabs}``.
 
