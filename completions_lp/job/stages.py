@@ -12,11 +12,12 @@ from completions_lp.job.config import EMBEDDED, Config, load_config, make_config
 from completions_lp.job.inputs import Inputs
 from completions_lp.job.machine import describe_machine, list_versions, read_peak, reset_peak
 from completions_lp.job.provenance import check_earlier, check_model, describe_stage, join_names, list_stale
-from completions_lp.job.results import finish_report, load
+from completions_lp.job.results import load, write_report
 from completions_lp.job.validation import validate_cells
 from completions_lp.model import Usage, check_conditions
 from completions_lp.plan.validation import Validation, choose_cells, pick_cells
 from completions_lp.records import Choices, Completions, InputError, Report, Scores, SteeringVector, pick_letters
+from completions_lp.report import summarize
 from completions_lp.report.best import pick_best
 from completions_lp.sample.draws import sample_completions
 from completions_lp.score.choices import read_choices
@@ -180,7 +181,12 @@ class Run(Inputs):
 
     def report(self, scores: Scores, choices: Choices, vectors: Sequence[SteeringVector]) -> Report:
         """Stage 4: the numbers of the paper. From the stored tables alone: ``results.make_report``."""
-        report = finish_report(self.config, self.info, scores, choices, vectors, folder=self.folder)
+        start = time.perf_counter()
+        report = summarize(scores, choices, target=self.config.label.target, seed=self.config.sampling.seed)
+        quality = next((vector.quality for vector in vectors if vector.kind == "target"), {})
+        report = replace(report, tokens=scores.tokens, quality=quality, info=self.info)
+        if self.folder is not None:
+            report = write_report(report, self.folder, start)
         self.info = dict(report.info)
         return report
 
