@@ -21,22 +21,19 @@ from .report.comparison import compare_reports
 from .sample.draws import sample_completions
 from .score.choices import read_choices
 from .score.parts import score_completions
-from .show.figures import (
-    Agreement,
-    Batch,
-    Convergence,
-    Damage,
-    Diagnostics,
-    Distributions,
-    DoseResponse,
-    Heatmap,
-    LayerSweep,
-    Probabilities,
-    Promotion,
-    PromptEffects,
-    Steerability,
-    TokenProfile,
-)
+from .show.figures.agreement import Agreement
+from .show.figures.convergence import Batch, Convergence
+from .show.figures.damage import Damage
+from .show.figures.diagnostics import Diagnostics
+from .show.figures.distributions import Distributions
+from .show.figures.doses import DoseResponse
+from .show.figures.heatmap import Heatmap
+from .show.figures.layers import LayerSweep
+from .show.figures.probabilities import Probabilities
+from .show.figures.profile import TokenProfile
+from .show.figures.promotion import Promotion
+from .show.figures.prompts import PromptEffects
+from .show.figures.steerability import Steerability
 from .show.text import format_latex
 from .steer.conditions import make_conditions
 from .steer.vectors import extract_vector

@@ -36,13 +36,7 @@ class Finding:
 
 
 def check_model(model: Model, *, n_prompts: int = 4, seed: int = 0) -> list[Finding]:
-    """Run every check on a few of the embedded prompts; takes some dozens of small forward passes.
-
-    Args:
-        model: The model to examine.
-        n_prompts: Prompts used, of different lengths.
-        seed: Of the completions and of the random steering vector.
-    """
+    """Run every check on ``n_prompts`` of the embedded prompts; takes some dozens of small forward passes."""
     section = PromptsSection()
     prompts = load_prompts(section.path, model.tokenizer, template=section.template, limit=n_prompts)
     limit = model.tolerance
@@ -56,40 +50,31 @@ def check_model(model: Model, *, n_prompts: int = 4, seed: int = 0) -> list[Find
         scores = score_tokens(model, completions, [vector], conditions, progress=False)
         alone = score_tokens(model, completions, [vector], conditions, progress=False, batch_size=1)
         zero = [i for i, c in enumerate(conditions) if c.multiplier == 0]
+        slow, moved = _compare_slow(model, scores, vector), _largest(scores.increase[zero], completions)
+        batched = _largest(scores.logprob - alone.logprob, completions)
         findings += [
-            Finding(
-                f"scores = one full forward per sequence ({positions})", _compare_slow(model, scores, vector), limit
-            ),
-            Finding(
-                f"scores do not depend on the batch ({positions})",
-                _largest(scores.logprob - alone.logprob, completions),
-                limit,
-            ),
-            Finding(
-                f"multiplier 0 changes nothing ({positions})", _largest(scores.increase[zero], completions), limit / 50
-            ),
+            Finding(f"scores = one full forward per sequence ({positions})", slow, limit),
+            Finding(f"scores do not depend on the batch ({positions})", batched, limit),
+            Finding(f"multiplier 0 changes nothing ({positions})", moved, limit / 50),
         ]
-    findings.append(
-        Finding(
-            "sampled log probs = scored log probs", _largest(scores.baseline - completions.logprob, completions), limit
-        )
-    )
-    findings.append(Finding("end of sequence is known", float(not model.eos_ids), 0.0, "missing"))
-    findings.append(Finding("answers A and B can be told apart", _count_untold(model, prompts), 0.0, "prompts"))
-    return findings
+    sampled = _largest(scores.baseline - completions.logprob, completions)
+    return [
+        *findings,
+        Finding("sampled log probs = scored log probs", sampled, limit),
+        Finding("end of sequence is known", float(not model.eos_ids), 0.0, "missing"),
+        Finding("answers A and B can be told apart", _count_untold(model, prompts), 0.0, "prompts"),
+    ]
 
 
 def format_findings(model: Model, findings: Sequence[Finding]) -> str:
     """A line per check and a verdict."""
+    deviation, reason = compare_engines(model)
+    exact = f"shared prefix trees, {deviation:.1e} nats from plain rows"
     lines = [
         f"{model.name}: {type(model.module).__name__}, {model.n_layers} layers, d_model {model.d_model}, "
-        f"vocabulary {model.vocab_size}, {str(model.dtype).removeprefix('torch.')} on {model.device}"
+        f"vocabulary {model.vocab_size}, {str(model.dtype).removeprefix('torch.')} on {model.device}",
+        f"engine: {exact if deviation <= model.tolerance else f'plain rows, which are slower: {reason}'}",
     ]
-    deviation, reason = compare_engines(model)
-    if deviation <= model.tolerance:
-        lines.append(f"engine: shared prefix trees, {deviation:.1e} nats from plain rows")
-    else:
-        lines.append(f"engine: plain rows, which are slower: {reason}")
     for finding in findings:
         mark = "ok  " if finding.passed else "FAIL"
         lines.append(f"{mark} {finding.name}: {finding.value:.1e} {finding.unit} (allowed {finding.limit:.0e})")

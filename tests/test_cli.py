@@ -18,7 +18,7 @@ from test_prompts import ROW, write
 
 import completions_lp
 from completions_lp import cli, store
-from completions_lp.job.config import Config, dump_config, load_config, make_config, make_schema
+from completions_lp.job.config import Config, load_config, make_config, make_schema
 from completions_lp.show.escape import escape_text
 
 TABLES = ("questions", "completions", "scores", "measures", "profile", "choices", "prompts", "summary", "slopes")
@@ -477,7 +477,7 @@ def test_what_needs_no_model_is_checked_before_torch_is_imported(tmp_path, argum
     (tmp_path / "file").write_text("mine")
     (tmp_path / "c.toml").write_text("")
     (tmp_path / "plain").mkdir()
-    store.start_run(tmp_path / "held", {"config": dump_config(Config())})
+    store.start_run(tmp_path / "held", {"config": Config().model_dump()})
     before = sorted(tmp_path.rglob("*"))
     slow = "'torch', 'scipy', 'matplotlib', 'datasets'"
     code = f"from completions_lp import cli; import sys; code = cli.main({arguments!r}); "

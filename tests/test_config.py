@@ -8,7 +8,6 @@ import pytest
 from completions_lp.job.config import (
     DATA,
     Config,
-    dump_config,
     format_defaults,
     load_config,
     make_config,
@@ -267,12 +266,12 @@ def test_a_file_that_is_no_text_is_named(tmp_path):
 def test_a_configuration_survives_json(tmp_path):
     config = load_config(write(tmp_path))
     assert config != Config()
-    assert make_config(json.loads(json.dumps(dump_config(config)))) == config
-    assert make_config(json.loads(json.dumps(dump_config(Config())))) == Config()
+    assert make_config(json.loads(json.dumps(config.model_dump()))) == config
+    assert make_config(json.loads(json.dumps(Config().model_dump()))) == Config()
 
 
 def test_a_stored_configuration_takes_overrides_and_stays_itself(tmp_path):
-    stored = dump_config(load_config(write(tmp_path)))
+    stored = load_config(write(tmp_path)).model_dump()
     changed = load_config(None, ["sampling.n=9"], base=stored)
     assert changed.sampling == dataclasses.replace(make_config(stored).sampling, n=9)
     assert changed.model_copy(update={"sampling": make_config(stored).sampling}) == make_config(stored)
@@ -293,7 +292,7 @@ def test_records_and_paths_serve_as_values(tmp_path):
 def test_the_commented_defaults_read_back_as_the_defaults(tmp_path):
     text = format_defaults()
     assert load_config(write(tmp_path, text)) == Config()
-    for section, values in dump_config(Config()).items():
+    for section, values in Config().model_dump().items():
         part = text.split(f"\n[{section}]\n")[1].split("\n[")[0]
         for key, value in values.items():
             found = re.search(rf"^# \S.*\n(# )?{key} = .*$", part, re.MULTILINE)  # a key, and what it means above it
@@ -307,7 +306,7 @@ def test_the_commented_defaults_read_back_as_the_defaults(tmp_path):
 def test_the_schema_describes_every_key_and_knows_no_others():
     schema = make_schema()
     assert schema["additionalProperties"] is False
-    for name, values in dump_config(Config()).items():
+    for name, values in Config().model_dump().items():
         section = schema["$defs"][schema["properties"][name]["$ref"].removeprefix("#/$defs/")]
         assert section["additionalProperties"] is False
         assert list(section["properties"]) == list(values)

@@ -54,11 +54,22 @@ def test_completions_differ_and_some_answer_late(folder):
     table = pyarrow.parquet.read_table(folder / "completions.parquet").to_pandas()
     assert table.groupby("prompt_id").size().min() >= 10
     shares = table.groupby("label")["count"].sum() / table["count"].sum()
-    assert 0.25 < shares["A"] < 0.5
-    assert 0.25 < shares["B"] < 0.5
-    late = table[table["label"].isna() & table["text"].str.contains(r"\([AB]\)")]
+    assert 0.3 < shares["A"] < 0.7
+    assert 0.3 < shares["B"] < 0.7
+    late = table[table["answer_index"] >= 10]
     assert late["count"].sum() / table["count"].sum() > 0.1
-    assert 0 < table["answer_index"].max() < 10
+    assert table["answer_index"].max() < 20
+
+
+def test_what_a_newcomer_sees_first_is_the_tool_working_well(folder):
+    """The cell that the report is about is trusted on every prompt; where steering damages, a few prompts are red."""
+    report = load(folder)
+    assert report.errors == ()
+    assert report.checks["share_red"] < 0.1
+    assert report.estimate("share_red", report.best.condition).value == 0
+    worst = max(report.table("share_red"), key=lambda row: row.estimate.value)
+    assert 0 < worst.estimate.value < 0.5
+    assert worst.condition.layer == 4
 
 
 def read_rows(path):

@@ -7,15 +7,8 @@ from matplotlib.figure import Figure
 from synthetic import make_study
 
 from completions_lp.records import Estimate, InputError, Report
-from completions_lp.show.figures import (
-    Batch,
-    Convergence,
-    Damage,
-    Diagnostics,
-    Distributions,
-    DoseResponse,
-    TokenProfile,
-)
+from completions_lp.show.figures import Damage, Diagnostics, Distributions, DoseResponse, TokenProfile
+from completions_lp.show.figures.convergence import Batch, Convergence
 from completions_lp.show.figures.distributions import STEPS
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import completions_lp as clp
 from completions_lp import cli, store
-from completions_lp.job.config import dump_config, load_config
+from completions_lp.job.config import load_config
 from completions_lp.job.provenance import FOLLOWED, NEEDS, check_earlier, describe_stage, list_stale
 
 SMALL = {
@@ -157,7 +157,7 @@ def test_other_weights_of_the_same_shape_are_refused(folder, capsys):
 
 
 def test_what_is_stale_is_what_reads_the_tables_or_followed_other_settings():
-    config = dump_config(load_config())
+    config = load_config().model_dump()
     made = {stage: describe_stage(stage, config, None) for stage in FOLLOWED}
     assert list_stale("vector", config, made) == ["score", "report"]
     assert list_stale("sample", config, made) == ["score", "report"]

@@ -11,6 +11,7 @@ from conftest import make_completions, make_prompts
 from synthetic import make_study
 
 from completions_lp.records import Condition, TokenScores
+from completions_lp.show import notebook
 from completions_lp.show.notebook import show_completions, show_report, show_scores
 from completions_lp.show.text import format_table
 
@@ -72,11 +73,12 @@ def test_scores_are_coloured_by_the_condition_that_moves_the_answers(completions
     assert "title='-1.500 nats' style='background:rgba(33,102,172,0.41);outline" in shown
     assert "title='+0.500 nats' style='background:rgba(178,88,6,0.14)" in shown
     assert ">-1.00<" in shown  # the sum of 0.5, -1.5 and 0
-    assert "layer 3" in show_scores(make_scores(completions), condition=0)
 
 
-def test_only_so_many_are_shown(completions):
-    shown = show_completions(completions, prompts=1, texts=1)
+def test_only_so_many_are_shown(completions, monkeypatch):
+    monkeypatch.setattr(notebook, "PROMPTS", 1)
+    monkeypatch.setattr(notebook, "TEXTS", 1)
+    shown = show_completions(completions)
     assert "and 1 more" in shown
     assert "<b>p1</b>" not in shown
 

@@ -13,13 +13,12 @@ from completions_lp.records import BASELINE, Best, Condition, Estimate, Report, 
 from completions_lp.report import summarize
 from completions_lp.show.text import (
     format_checks,
-    format_estimate,
     format_overview,
     format_quality_line,
     format_report,
     format_table,
 )
-from completions_lp.show.text.numbers import format_p
+from completions_lp.show.text.numbers import format_estimate, format_p
 from completions_lp.show.text.tables import Column, draw_markdown, draw_table, wrap_text
 
 QUALITY = {0: VectorQuality(2.0, 0.5, 0.75), 1: VectorQuality(1.0, 0.1, 0.9)}

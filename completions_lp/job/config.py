@@ -202,23 +202,6 @@ def make_config(values: Mapping[str, Any]) -> Config:
         raise InputError(_explain(error.errors(), from_json(text))) from None
 
 
-def merge_sections(config: Config, sections: Mapping[str, Mapping[str, Any]]) -> Config:
-    """A configuration with other values for some keys, given by section.
-
-    Raises:
-        InputError: A key is unknown or has a wrong value.
-    """
-    values = dump_config(config)
-    for name, section in sections.items():
-        values[name] = {**values.get(name, {}), **dict(section)}
-    return make_config(values)
-
-
-def dump_config(config: Config) -> dict[str, Any]:
-    """Nested dictionaries that ``make_config`` takes back."""
-    return config.model_dump()
-
-
 def make_schema() -> dict[str, Any]:
     """The JSON schema of a configuration file, by which editors complete and check it."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
@@ -227,7 +210,7 @@ def make_schema() -> dict[str, Any]:
 def format_defaults() -> str:
     """Every section and key with its default and what it means: TOML that reads back as the defaults."""
     lines = _comment("Every key with its default, which a key that is left out keeps. Paths are relative to this file.")
-    for section, values in dump_config(Config()).items():
+    for section, values in Config().model_dump().items():
         described = _describe_section(section)
         lines += ["", *_comment(described["description"]), f"[{section}]"]
         for key, value in values.items():

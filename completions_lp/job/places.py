@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from completions_lp.job.config import EMBEDDED, Config, dump_config, is_local, load_config, make_config
+from completions_lp.job.config import EMBEDDED, Config, is_local, load_config, make_config
 from completions_lp.records import InputError
 from completions_lp.store import read_info
 
@@ -41,8 +41,7 @@ def open_stage(stage: str, folder: Path, config: Path | None, overrides: Sequenc
     if config is None or stage == "report":
         check_run(folder, *["--config CONFIG.toml starts a new run there"] * (stage in ("vector", "sample")))
     if config is None:
-        stored = make_config(read_info(folder)["config"])
-        opened = load_config(None, overrides, base=dump_config(stored))
+        opened = load_config(None, overrides, base=make_config(read_info(folder)["config"]).model_dump())
     else:
         opened = load_config(config, overrides)
     check_folder(folder)

@@ -26,13 +26,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {"vector": (), "sample": (), "score": ("v
 
 
 def describe_stage(stage: str, config: Mapping[str, Any], model: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What ``run.json`` remembers of a stage: its own part of the configuration, and what it consumed.
-
-    Args:
-        stage: The stage.
-        config: The whole configuration, as ``dump_config`` gives it.
-        model: As ``Model.describe`` gives it; None where the stage needed no model.
-    """
+    """What ``run.json`` remembers of a stage: its part of the configuration, and of the model, if it needed one."""
     followed = {name: _look_up(config, name) for name in FOLLOWED[stage]}
     hashes = {} if model is None else {name: model[name] for name in ("weights", "tokenizer")}
     return {"settings": followed, **hashes}
@@ -41,11 +35,7 @@ def describe_stage(stage: str, config: Mapping[str, Any], model: Mapping[str, An
 def check_earlier(stage: str, config: Mapping[str, Any], made: Mapping[str, Any], folder: Path) -> None:
     """Raise InputError if an earlier stage has followed other settings, naming it and what to do.
 
-    Args:
-        stage: The stage that is to be run.
-        config: The configuration, as ``dump_config`` gives it.
-        made: What the run directory remembers of each stage.
-        folder: The run directory, for the message.
+    ``made`` is what the run directory remembers of each stage.
     """
     names = list(FOLLOWED)
     for earlier in names[: names.index(stage)]:
@@ -86,10 +76,9 @@ def _compare(stage: str, config: Mapping[str, Any], made: Mapping[str, Any]) -> 
     found = []
     for name, then in made.get(stage, {}).get("settings", {}).items():
         now = _look_up(config, name)
-        pairs = (
-            [(f"{name}.{key}", now.get(key), value) for key, value in then.items()] if isinstance(then, dict) else []
-        )
-        found += [(key, a, b) for key, a, b in pairs or [(name, now, then)] if json.dumps(a) != json.dumps(b)]
+        inner = then if isinstance(then, dict) else {}
+        pairs = [(f"{name}.{key}", now.get(key), value) for key, value in inner.items()] or [(name, now, then)]
+        found += [pair for pair in pairs if json.dumps(pair[1]) != json.dumps(pair[2])]
     return found
 
 

@@ -1,15 +1,15 @@
 """A run directory <-> its report, without a model: what every later look at a run begins with."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from completions_lp import store
-from completions_lp.job.config import Config, dump_config, make_config
+from completions_lp.job.config import Config, make_config
 from completions_lp.job.provenance import check_earlier
-from completions_lp.records import Choices, InputError, Report, Scores, SteeringVector, VectorQuality
+from completions_lp.records import InputError, Report
 from completions_lp.report import summarize
 from completions_lp.show.figures import GALLERY, check_names
 from completions_lp.show.page import Figure, make_page, name_run
@@ -35,7 +35,7 @@ def load(folder: str | Path) -> Report:
         seed=config.sampling.seed,
         profile=store.read_profile(folder),
     )
-    return replace(report, quality=_read_quality(folder), info=info)
+    return replace(report, quality=store.read_quality(folder), info=info)
 
 
 def make_report(folder: str | Path, *, config: Config | None = None) -> Report:
@@ -47,26 +47,9 @@ def make_report(folder: str | Path, *, config: Config | None = None) -> Report:
     folder = Path(folder)
     info = store.read_info(folder)
     if config is not None:
-        check_earlier("report", dump_config(config), info["stages"], folder)
+        check_earlier("report", config.model_dump(), info["stages"], folder)
     start = time.perf_counter()
-    return _write_report(load(folder), folder, start)
-
-
-def finish_report(
-    config: Config,
-    info: dict[str, Any],
-    scores: Scores,
-    choices: Choices,
-    vectors: Sequence[SteeringVector],
-    *,
-    folder: Path | None,
-) -> Report:
-    """The last stage from the records of the earlier ones; written where there is a directory."""
-    start = time.perf_counter()
-    report = summarize(scores, choices, target=config.label.target, seed=config.sampling.seed)
-    quality = next((vector.quality for vector in vectors if vector.kind == "target"), {})
-    report = replace(report, tokens=scores.tokens, quality=quality, info=info)
-    return report if folder is None else _write_report(report, folder, start)
+    return write_report(load(folder), folder, start)
 
 
 def save(report: Report, folder: str | Path) -> Path:
@@ -99,29 +82,23 @@ def save(report: Report, folder: str | Path) -> Path:
     store.write_measures(folder, measures)
     store.write_profile(folder, report.profile)
     store.write_choices(folder, choices)
-    _write_report(replace(report, info=info), folder, time.perf_counter())
+    write_report(replace(report, info=info), folder, time.perf_counter())
     return folder
 
 
-def _write_report(report: Report, folder: Path, start: float) -> Report:
+def write_report(report: Report, folder: Path, start: float) -> Report:
     """Write everything that is made of a report, ``run.json`` last but for the page."""
     info: dict[str, Any] = {**report.info}
     store.drop_stages(folder, ["report"])
     store.write_report(folder, report, format_report(report, title=name_run(info), quality=report.quality))
     info["timings"] = {**info.get("timings", {}), "report": round(time.perf_counter() - start, 3)}
     info |= {"checks": dict(report.checks), "warnings": list(report.warnings), "errors": list(report.errors)}
-    info["best"] = None if report.best is None else _list_fields(report)
+    best = {} if report.best is None else asdict(report.best)
+    info["best"] = {**best.pop("condition"), **best} if best else None
     store.write_info(folder, info)
     report = replace(report, info=info)
-    write_page(folder, report)
+    _write_page(folder, report)
     return report
-
-
-def _list_fields(report: Report) -> dict[str, Any]:
-    """The best cell as ``run.json`` has it: flat."""
-    assert report.best is not None  # noqa: S101  asked for only where there is one
-    fields = asdict(report.best)
-    return {**fields.pop("condition"), **fields}
 
 
 def draw_figures(folder: str | Path, *, names: Sequence[str] = ()) -> list[Path]:
@@ -146,33 +123,14 @@ def draw_figures(folder: str | Path, *, names: Sequence[str] = ()) -> list[Path]
         view = GALLERY[name](report, **({"validation": validation} if name == "diagnostics" else {}))
         drawn.append(view.save(folder / "figures" / name))
     store.write_text(folder / "figures" / "table.tex", format_latex(report))
-    write_page(folder, report)
+    _write_page(folder, report)
     return drawn
 
 
-def write_page(folder: str | Path, report: Report | None = None) -> Path:
-    """Write ``report.html`` with what the run directory holds, the figures in its ``figures/`` included.
-
-    Args:
-        folder: The run directory.
-        report: Its report, where it is at hand; else it is made from the stored tables.
-
-    Raises:
-        InputError: It is not a run directory, or a stage is missing.
-    """
-    folder = Path(folder)
-    report = report or load(folder)
-    completions = None if report.increases is None else report.increases.completions
+def _write_page(folder: Path, report: Report) -> None:
+    """Write ``report.html`` with what the run directory holds, the figures in its ``figures/`` included."""
     tokens = report.tokens
-    if tokens is None and completions is not None:
-        tokens = store.read_token_increases(folder, completions)
+    if tokens is None and report.increases is not None:
+        tokens = store.read_token_increases(folder, report.increases.completions)
     figures = [Figure(*found) for found in store.read_figures(folder)]
-    path = folder / "report.html"
-    store.write_text(path, make_page(report, report.info, figures=figures, tokens=tokens))
-    return path
-
-
-def _read_quality(folder: Path) -> Mapping[int, VectorQuality]:
-    """How well the stored target vector is known, by layer; empty where its file does not say."""
-    vectors = store.read_vectors(folder) if store.has_vectors(folder) else ()
-    return next((v.quality for v in vectors if v.kind == "target"), {})
+    store.write_text(folder / "report.html", make_page(report, report.info, figures=figures, tokens=tokens))

@@ -1,44 +1,29 @@
 """A run: configuration -> stages in order -> run directory. The only module that knows every stage."""
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from completions_lp import store
-from completions_lp.job.config import EMBEDDED, Config, dump_config, load_config, make_config, merge_sections
+from completions_lp.job.config import EMBEDDED, Config, load_config, make_config
+from completions_lp.job.inputs import Inputs
 from completions_lp.job.machine import describe_machine, list_versions, read_peak, reset_peak
 from completions_lp.job.provenance import check_earlier, check_model, describe_stage, join_names, list_stale
-from completions_lp.job.results import finish_report, load
+from completions_lp.job.results import load, write_report
 from completions_lp.job.validation import validate_cells
-from completions_lp.model import Model, Usage, check_conditions, load_model
+from completions_lp.model import Usage, check_conditions
 from completions_lp.plan.validation import Validation, choose_cells, pick_cells
-from completions_lp.prompts import first_difference, load_pairs, load_prompts
-from completions_lp.records import (
-    Choices,
-    Completions,
-    Condition,
-    ContrastPair,
-    InputError,
-    Prompt,
-    Report,
-    Scores,
-    SteeringVector,
-    pick_letters,
-)
+from completions_lp.records import Choices, Completions, InputError, Report, Scores, SteeringVector, pick_letters
+from completions_lp.report import summarize
 from completions_lp.report.best import pick_best
-from completions_lp.sample.draws import check_context, sample_completions
+from completions_lp.sample.draws import sample_completions
 from completions_lp.score.choices import read_choices
 from completions_lp.score.parts import score_completions
 from completions_lp.score.profile import summarize_profile
 from completions_lp.score.topup import top_up
-from completions_lp.steer.conditions import make_conditions
-from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
-from completions_lp.steer.vectors import average_differences, check_pairs, describe_source, read_differences
 
 
 def run(
@@ -67,7 +52,10 @@ def run(
         InputError: Something in the configuration or the input is wrong, or ``out`` already holds a run.
     """
     base = config if isinstance(config, Config) else load_config(config or EMBEDDED)
-    whole = merge_sections(base, sections)
+    values = base.model_dump()
+    for name, section in sections.items():
+        values[name] = {**values.get(name, {}), **dict(section)}
+    whole = make_config(values)
     if out is not None and (Path(out) / "run.json").exists() and not overwrite:
         raise InputError(f"{out} already holds a run; give another out, or overwrite=True to replace it")
     return Run(whole, out, options=Options(tokens=tokens, progress=progress, fresh=overwrite)).all()
@@ -86,7 +74,7 @@ class Options:
     """Gets what the user should know while it runs, such as which tables a stage has removed."""
 
 
-class Run:
+class Run(Inputs):
     """A run and its stages, each from the records of earlier ones, or else from what they left in the directory.
 
     Everything that can be checked is checked before the network does any work and before anything is written. Without
@@ -94,7 +82,7 @@ class Run:
     """
 
     def __init__(self, config: Config, folder: str | Path | None = None, *, options: Options | None = None) -> None:
-        self.config = config
+        super().__init__(config)
         self.folder = None if folder is None else Path(folder)
         self.options = options or Options()
         self.info: dict[str, Any] = {"stages": {}}
@@ -104,7 +92,7 @@ class Run:
                 store.drop_stages(self.folder, list(store.STAGES))
             else:
                 self.info = before
-        self.info |= {"config": dump_config(config), "seed": config.sampling.seed}
+        self.info |= {"config": config.model_dump(), "seed": config.sampling.seed}
 
     @classmethod
     def open(cls, folder: str | Path, *, options: Options | None = None) -> "Run":
@@ -121,14 +109,14 @@ class Run:
 
     def check(self) -> None:
         """Raise InputError for whatever is wrong with the input of any stage, before any work is done."""
-        self._check_prompts(self.prompts)
-        self._check_vector()
+        self.check_prompts()
+        self.check_vector()
 
     def vector(self) -> tuple[SteeringVector, ...]:
         """Stage 1: the target vector and its controls, in the precision in which they are stored."""
-        self._check_vector()
+        self.check_vector()
         with self._stage("vector") as notes:
-            vectors = tuple(vector.round() for vector in self._make_vectors())
+            vectors = tuple(vector.round() for vector in self.make_vectors(progress=self.options.progress))
             if self.folder is not None:
                 store.write_vectors(self.folder, vectors)
             quality = {str(layer): vars(q) for layer, q in vectors[0].quality.items()}
@@ -137,14 +125,10 @@ class Run:
 
     def sample(self) -> Completions:
         """Stage 2: completions of the unsteered model, labelled."""
-        self._check_prompts(self.prompts)
+        self.check_prompts()
         with self._stage("sample"):
             completions = sample_completions(
-                self.model,
-                self.prompts,
-                sampling=self.config.sampling,
-                labelling=self.config.labelling,
-                **self._common,
+                self.model, self.prompts, sampling=self.config.sampling, labelling=self.config.labelling, **self._common
             )
             if self.folder is not None:
                 store.write_completions(self.folder, completions)
@@ -159,11 +143,14 @@ class Run:
         """
         if completions is None or vectors is None:
             self._check_earlier("score")
-            completions, vectors = self._read_completions(), store.read_vectors(self._directory)
-        conditions, target = self._make_conditions(vectors), self.config.label.target
+            sampling, labelling = self.config.sampling, self.config.labelling
+            completions = store.read_completions(self._directory, sampling=sampling, labelling=labelling)
+            vectors = store.read_vectors(self._directory)
+        conditions, target = self.make_conditions(vectors), self.config.label.target
         check_conditions(self.model, vectors, conditions)
         pick_letters(completions.prompts, target)
-        with self._stage("score"), self._open_tokens() as keep:
+        tokens = nullcontext() if self.folder is None else store.open_tokens(self.folder)
+        with self._stage("score"), tokens as keep:
             scores = score_completions(
                 self.model,
                 completions,
@@ -194,7 +181,12 @@ class Run:
 
     def report(self, scores: Scores, choices: Choices, vectors: Sequence[SteeringVector]) -> Report:
         """Stage 4: the numbers of the paper. From the stored tables alone: ``results.make_report``."""
-        report = finish_report(self.config, self.info, scores, choices, vectors, folder=self.folder)
+        start = time.perf_counter()
+        report = summarize(scores, choices, target=self.config.label.target, seed=self.config.sampling.seed)
+        quality = next((vector.quality for vector in vectors if vector.kind == "target"), {})
+        report = replace(report, tokens=scores.tokens, quality=quality, info=self.info)
+        if self.folder is not None:
+            report = write_report(report, self.folder, start)
         self.info = dict(report.info)
         return report
 
@@ -227,106 +219,6 @@ class Run:
             store.write_validation(self._directory, validation.measures, {**counted, "low": low, "high": high})
         return validation
 
-    @cached_property
-    def model(self) -> Model:
-        """The model, loaded when a stage first needs it."""
-        section = self.config.model
-        return load_model(section.name, revision=section.revision, dtype=section.dtype, device=section.device)
-
-    @cached_property
-    def prompts(self) -> tuple[Prompt, ...]:
-        """The prompts as asked."""
-        section = self.config.prompts
-        return load_prompts(
-            section.path,
-            self.model.tokenizer,
-            template=section.template,
-            split=section.split,
-            revision=section.revision,
-            letters=section.letters,
-            limit=section.limit,
-        )
-
-    @cached_property
-    def pairs(self) -> tuple[ContrastPair, ...]:
-        """The contrast pairs, asked by the template of the prompts."""
-        return load_pairs(
-            self.config.vector.pairs,
-            self.model.tokenizer,
-            template=self.config.prompts.template,
-            read_token=self.config.vector.read_token,
-        )
-
-    def _check_prompts(self, prompts: tuple[Prompt, ...]) -> None:
-        check_context(self.model, prompts, self.config.sampling.max_new_tokens)
-        letters = pick_letters(prompts, self.config.label.target)
-        for prompt, pair in zip(prompts, letters, strict=True):
-            first_difference(prompt, pair[0], self.model.tokenizer)
-
-    def _check_vector(self) -> None:
-        self._list_layers()
-        names = [vector.name for vector in self._read_confounds()]
-        if len(set(names)) < len(names):
-            raise InputError(f"[controls] orthogonal_to has two vectors of one name ({', '.join(names)}): rename one")
-        if self.config.vector.path is None:
-            check_pairs(self.model, self.pairs)
-        else:
-            vectors = [self._read_target()]
-            check_conditions(self.model, vectors, self._make_conditions(vectors))
-
-    def _list_layers(self) -> tuple[int, ...] | None:
-        """Layers that the configuration names, checked; None for all."""
-        for layers in (self.config.vector.layers, self.config.scoring.layers):
-            if layers != "all":
-                self.model.check_layers(layers)
-        return None if self.config.vector.layers == "all" else tuple(self.config.vector.layers)
-
-    def _read_confounds(self) -> list[SteeringVector]:
-        return [store.read_vector(Path(path)) for path in self.config.controls.orthogonal_to]
-
-    def _read_target(self) -> SteeringVector:
-        return replace(store.read_vector(Path(str(self.config.vector.path))), kind="target")
-
-    def _make_vectors(self) -> tuple[SteeringVector, ...]:
-        controls, seed = self.config.controls, self.config.sampling.seed
-        shuffled: tuple[SteeringVector, ...] = ()
-        if self.config.vector.path is not None:
-            target = self._read_target()
-        else:
-            differences = read_differences(
-                self.model,
-                self.pairs,
-                layers=self._list_layers(),
-                memory_budget=self.config.run.memory_budget,
-                progress=self.options.progress,
-            )
-            source = self.config.vector.pairs
-            target = average_differences(
-                differences,
-                name=Path(source).stem,
-                provenance={
-                    **describe_source(self.model, differences),
-                    "pairs": Path(source).name,
-                    "pairs_sha256": _hash_file(source),
-                    "read_token": self.config.vector.read_token,
-                    "template": self.config.prompts.template,
-                },
-            )
-            shuffled = shuffle_labels(differences, target, controls.shuffled_labels, seed=seed)
-        negated = (negate_vector(target),) if controls.negated else ()
-        orthogonal = tuple(remove_direction(target, vector) for vector in self._read_confounds())
-        random = draw_random_vectors(target, controls.random_directions, seed=seed)
-        return (target, *negated, *orthogonal, *random, *shuffled)
-
-    def _make_conditions(self, vectors: Sequence[SteeringVector]) -> tuple[Condition, ...]:
-        """The grid, and the target vector with multiplier 0 at its lowest layer: the run's noise floor."""
-        section = self.config.scoring
-        layers = None if section.layers == "all" else section.layers
-        grid = make_conditions(vectors, layers=layers, multipliers=section.multipliers, positions=section.positions)
-        if any(c.multiplier == 0 for c in grid):
-            return grid
-        return (replace(grid[0], vector=vectors[0].name, kind=vectors[0].kind, multiplier=0.0), *grid)
-
     @property
     def _directory(self) -> Path:
         if self.folder is None:
@@ -336,12 +228,6 @@ class Run:
     @property
     def _common(self) -> dict[str, Any]:
         return {"memory_budget": self.config.run.memory_budget, "progress": self.options.progress}
-
-    def _read_completions(self) -> Completions:
-        return store.read_completions(self._directory, sampling=self.config.sampling, labelling=self.config.labelling)
-
-    def _open_tokens(self) -> Any:
-        return nullcontext(None) if self.folder is None else store.open_tokens(self.folder)
 
     def _check_earlier(self, stage: str) -> None:
         if self.folder is not None:
@@ -391,9 +277,3 @@ class Run:
         }
         if self.folder is not None:
             store.write_info(self.folder, self.info)
-
-
-def _hash_file(source: str) -> str:
-    """sha256 of a local file; empty for a hub dataset, whose revision says which it is."""
-    path = Path(source)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

@@ -9,7 +9,7 @@ every new node, the prompt's last token being the first, and to the tokens befor
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import nnsight
 import numpy as np
@@ -26,22 +26,6 @@ CHUNK = 2**24
 """Logits held at once, in numbers: 64 MiB in float32."""
 
 
-@runtime_checkable
-class Decoder(Protocol):
-    """Prompts that went through the network once, growing their completions a token at a time."""
-
-    def step(
-        self, prompt: Sequence[int], parent: Sequence[int], token: Sequence[int]
-    ) -> Iterator[tuple[slice, Float[Tensor, "node vocab"]]]:
-        """Logits after each new node, in pieces, each good until the next: a piece may lie where the last one was.
-
-        Args:
-            prompt: The prompt of each new node; nodes of a prompt stand together, prompts in order.
-            parent: The node of the last step that it follows (in the first step: ignored).
-            token: Its token.
-        """
-
-
 class RowDecoder:
     """A row per node, with its own copy of the keys and values."""
 
@@ -54,7 +38,13 @@ class RowDecoder:
     def step(
         self, prompt: Sequence[int], parent: Sequence[int], token: Sequence[int]
     ) -> Iterator[tuple[slice, Float[Tensor, "node vocab"]]]:
-        """See ``Decoder``."""
+        """Logits after each new node, in pieces, each good until the next: a piece may lie where the last one was.
+
+        Args:
+            prompt: The prompt of each new node; nodes of a prompt stand together, prompts in order.
+            parent: The node of the last step that it follows (in the first step: ignored).
+            token: Its token.
+        """
         rows = prompt if self.first else parent
         self.first = False
         device = self.model.device
@@ -68,9 +58,7 @@ class TreeDecoder:
     """A row per prompt: its new nodes see the prompt, their ancestors and themselves."""
 
     def __init__(self, model: Model, prompts: Sequence[Sequence[int]], *, steering: Steering | None = None) -> None:
-        self.model = model
-        self.steering = steering
-        self.head = find_head(model)
+        self.model, self.steering, self.head = model, steering, find_head(model)
         self.room: Tensor | None = None
         past = [len(prompt) - 1 for prompt in prompts]
         width = max(past)
@@ -87,7 +75,7 @@ class TreeDecoder:
     def step(
         self, prompt: Sequence[int], parent: Sequence[int], token: Sequence[int]
     ) -> Iterator[tuple[slice, Float[Tensor, "node vocab"]]]:
-        """See ``Decoder``."""
+        """See ``RowDecoder``."""
         row, column, visible = self._place(np.asarray(prompt), np.asarray(parent))
         n, width = visible.shape[:2]
         device = self.model.device
@@ -131,10 +119,9 @@ class TreeDecoder:
         """Hidden states before the head, or logits where the head has no known form."""
         network, output, exact = self.model.network, head_envoy(self.model), self.model.exact_dtype
         blocks, steering = self.model.blocks, self.steering
-        inputs: dict[str, Any] = {"position_ids": positions, "attention_mask": mask, "use_cache": True}
-        inputs[self.model.cache_name] = self.cache
+        inputs = {"position_ids": positions, "attention_mask": mask, self.model.cache_name: self.cache}
         states: Tensor
-        with torch.no_grad(), network.trace(input_ids=ids, **inputs):
+        with torch.no_grad(), network.trace(input_ids=ids, use_cache=True, **inputs):
             if steering is not None:
                 steering.add_to(blocks[steering.layer].output)
             if self.head is None:
@@ -142,6 +129,9 @@ class TreeDecoder:
             else:
                 states = nnsight.save(output.input)
                 output.skip(states[:, :1, :1])
-        self.model.usage.tokens += ids.numel()
-        self.model.usage.passes += 1
+        self.model.usage.count(ids)
         return states
+
+
+Decoder = RowDecoder | TreeDecoder
+"""Prompts that went through the network once, growing their completions a token at a time."""

@@ -16,11 +16,11 @@ import torch
 from completions_lp.model.decoding import RowDecoder, TreeDecoder
 from completions_lp.model.loading import Model
 from completions_lp.model.memory import is_out_of_memory
-from completions_lp.model.network import pad_right, score_next
+from completions_lp.model.network import pad_tokens, score_next
 from completions_lp.model.reading import Reader
 from completions_lp.model.steering import Variants
 from completions_lp.model.wavefront import Wavefront
-from completions_lp.records import Condition, Positions, SteeringVector
+from completions_lp.records import Condition, SteeringVector
 
 Engine = Literal["auto", "tree", "rows"]
 """``tree`` shares every common prefix and every layer below the steered one; ``rows`` shares the prompt only."""
@@ -53,15 +53,16 @@ def compare_engines(model: Model, *, seed: int = 0) -> tuple[float, str]:
     scale = 1 / np.sqrt(model.d_model)
     vector = SteeringVector("check", "random", {n: scale * rng.standard_normal(model.d_model) for n in layers})
     try:
-        worst = _compare_decoding(model, prompts)
+        found = [_compare_decoding(model, prompts)]
         for positions in ("completion", "all"):
             conditions = [Condition("check", "random", layer, 1.0, positions) for layer in layers]
-            worst = _larger(worst, _compare_scores(model, prompts, said, vector, conditions, positions))
+            found.append(_compare_scores(model, prompts, said, vector, conditions))
     except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
         if not _lies_in_the_architecture(error):
             raise
         first = str(error).splitlines()[0] if str(error) else ""
         return float("inf"), f"the shared tree does not run on it ({type(error).__name__}: {first})"
+    worst = float(np.max(found))  # NaN if any is
     return worst, f"the shared tree is {worst:.1e} nats off on it, and {model.tolerance:.0e} is allowed"
 
 
@@ -81,15 +82,15 @@ def _lies_in_the_architecture(error: Exception) -> bool:
 
 def _compare_decoding(model: Model, prompts: list[list[int]]) -> float:
     """Two steps with a branch in between: log probs of all tokens, both ways."""
-    worst = 0.0
+    worst = []
     decoders = TreeDecoder(model, prompts), RowDecoder(model, prompts)
     for step in (([0, 1], [0, 0], [p[-1] for p in prompts]), ([0, 0, 1], [0, 0, 1], [1, 2, 3])):
         tree, rows = (
             torch.cat([logits for _, logits in decoder.step(*step)]).log_softmax(-1).clamp(min=-30)
             for decoder in decoders
         )
-        worst = _larger(worst, float((tree - rows).abs().max()))
-    return worst
+        worst.append(float((tree - rows).abs().max()))
+    return float(np.max(worst))
 
 
 def _compare_scores(
@@ -98,13 +99,13 @@ def _compare_scores(
     said: list[list[list[int]]],
     vector: SteeringVector,
     conditions: list[Condition],
-    positions: Positions,
 ) -> float:
     """Log probs of a few completions under conditions of several layers, both ways."""
-    front = Wavefront(model, prompts, said, whole=positions == "all").score({vector.name: vector}, conditions)
-    worst = 0.0
-    for prompt, completions, tree in zip(prompts, said, front, strict=True):
-        targets, mask = pad_right(completions, model.device)
+    front = Wavefront(model, prompts, said, whole=conditions[0].positions == "all")
+    found = front.score({vector.name: vector}, conditions)
+    worst = []
+    for prompt, completions, tree in zip(prompts, said, found, strict=True):
+        targets, mask = pad_tokens(completions, model.device)
         tokens = torch.cat([torch.full_like(targets[:, :1], prompt[-1]), targets[:, :-1]], 1)
         of_prompt = torch.zeros(len(completions), dtype=torch.long)
         for c, condition in enumerate(conditions):
@@ -114,10 +115,5 @@ def _compare_scores(
             rows = score_next(model, prefix, tokens.repeat(2, 1), reader, steering=steering)["logprob"]
             theirs = rows.view(2, *mask.shape).masked_fill(~mask.cpu(), 0.0).sum(-1).numpy()
             ours = np.where(mask.cpu().numpy(), tree.logprob[[0, 1 + c]], 0.0).sum(-1)
-            worst = _larger(worst, float(np.abs(ours - theirs).max()))
-    return worst
-
-
-def _larger(one: float, other: float) -> float:
-    """The larger of two deviations; NaN if either is, which ``max`` would drop."""
-    return float(np.maximum(one, other))
+            worst.append(float(np.abs(ours - theirs).max()))
+    return float(np.max(worst))

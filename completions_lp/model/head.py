@@ -1,6 +1,5 @@
 """The output head, run only where it is read and reduced at once: never a ``[row, token, vocab]`` array."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -10,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from completions_lp.model.loading import Model
+from completions_lp.model.loading import Model, find_envoy
 
 ROWS, COLUMNS = 2048, 512
 """Hidden states x vocabulary entries of one block: the product stays in the processor's cache while it is reduced."""
@@ -74,10 +73,6 @@ class Head:
 
         Exponentials are of logits less the maximum of the row's first block; should a later logit be so much larger (by
         88 nats in float32) that the sum overflows, the node is done again with the maximum of all.
-
-        Args:
-            hidden: The unsteered variant first.
-            divergences: Also compare each row with the unsteered one of its node.
         """
         variants, nodes, _ = hidden.shape
         empty = torch.empty(variants, nodes, dtype=self.exact, device=hidden.device)
@@ -100,7 +95,7 @@ class Head:
         buffer = flat.new_empty(len(flat), self.block[1])
         total = torch.zeros(shape, dtype=self.exact, device=hidden.device)
         level, forward, reverse = total[:1].clone(), total.clone(), total.clone()
-        for weight in self._blocks():
+        for weight in torch.split(self.weight, self.block[1]):
             block = buffer if len(weight) == buffer.shape[1] else flat.new_empty(len(flat), len(weight))
             logits = self.soften(torch.mm(flat, weight.T, out=block)).to(self.exact).view(*shape, -1)
             if shift is None:
@@ -122,12 +117,9 @@ class Head:
             found.kl[:, at] = change - forward / total[0]
             found.kl_reverse[:, at] = reverse / total - change
 
-    def _blocks(self) -> Iterator[Float[Tensor, "entry width"]]:
-        for start in range(0, len(self.weight), self.block[1]):
-            yield self.weight[start : start + self.block[1]]
-
     def _largest(self, hidden: Float[Tensor, "variant node width"]) -> Float[Tensor, "variant node 1"]:
-        largest = [self.soften(hidden @ weight.T).amax(-1, keepdim=True) for weight in self._blocks()]
+        blocks = torch.split(self.weight, self.block[1])
+        largest = [self.soften(hidden @ weight.T).amax(-1, keepdim=True) for weight in blocks]
         return torch.cat(largest, -1).amax(-1, keepdim=True).to(self.exact)
 
     def soften(self, logits: Tensor) -> Tensor:
@@ -177,12 +169,7 @@ def _verify_head(model: Model) -> Head | None:
 
 def head_envoy(model: Model) -> Any:
     """The nnsight envoy of the output head, whose input is the last hidden state after the final norm."""
-    layer = model.module.get_output_embeddings()
-    path = next(name for name, child in model.module.named_modules() if child is layer)
-    envoy = model.network
-    for part in path.split("."):
-        envoy = getattr(envoy, part)
-    return envoy
+    return find_envoy(model.network, model.module.get_output_embeddings())
 
 
 def _read_head(model: Model) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ import hashlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ class Usage:
     tokens: int = 0
     """Rows times tokens, padding included."""
     passes: int = 0
+
+    def count(self, ids: torch.Tensor, variants: int = 1) -> None:
+        """One pass of these ids, repeated under so many variants."""
+        self.tokens += ids.numel() * variants
+        self.passes += 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +174,8 @@ def load_model(name: str | Path, *, revision: str | None = None, dtype: str = "a
         if bars:
             transformers.utils.logging.enable_progress_bar()
     tokenizer.model_max_length = 10**9  # too long a text gets our own error, with its place; not a warning before it
-    return wrap_model(module.to(place), tokenizer, name=where, revision=revision or _commit(module))
+    commit = revision or getattr(module.config, "_commit_hash", None)
+    return wrap_model(module.to(place), tokenizer, name=where, revision=commit)
 
 
 def wrap_model(module: Any, tokenizer: Any, *, name: str = "in-memory", revision: str | None = None) -> Model:
@@ -180,7 +187,7 @@ def wrap_model(module: Any, tokenizer: Any, *, name: str = "in-memory", revision
         name=name,
         revision=revision,
         network=network,
-        blocks=_find_blocks(module, network, config.num_hidden_layers),
+        blocks=_find_blocks(network, config.num_hidden_layers),
         tokenizer=tokenizer,
         d_model=int(config.hidden_size),
         vocab_size=int(module.get_output_embeddings().weight.shape[0]),
@@ -201,19 +208,22 @@ def _pick_device(device: str) -> torch.device:
     return place
 
 
-def _find_blocks(module: Any, network: Any, n_layers: int) -> tuple[Any, ...]:
+def _find_blocks(network: Any, n_layers: int) -> tuple[Any, ...]:
     """Envoys of the decoder's blocks: the ModuleList in the decoder that is as long as the model is deep."""
-    decoder = module.get_decoder()
-    for candidate in decoder.modules():
+    module = network._module
+    for candidate in module.get_decoder().modules():
         if isinstance(candidate, torch.nn.ModuleList) and len(candidate) == n_layers:
-            path = next(name for name, child in module.named_modules() if child is candidate)
-            envoy = network
-            for part in path.split("."):
-                envoy = getattr(envoy, part)
+            envoy = find_envoy(network, candidate)
             return tuple(envoy[i] for i in range(n_layers))
     raise InputError(
         f"{type(module).__name__}: found no list of {n_layers} decoder blocks; this architecture is unknown"
     )
+
+
+def find_envoy(network: Any, module: Any) -> Any:
+    """The nnsight envoy of a part of the network."""
+    path = next(name for name, child in network._module.named_modules() if child is module)
+    return attrgetter(path)(network)
 
 
 def _find_eos(module: Any, tokenizer: Any) -> frozenset[int]:
@@ -223,9 +233,3 @@ def _find_eos(module: Any, tokenizer: Any) -> frozenset[int]:
         ids = getattr(source, "eos_token_id", None)
         found.update([ids] if isinstance(ids, int) else ids or [])
     return frozenset(found)
-
-
-def _commit(module: Any) -> str | None:
-    """The hub commit that a model was loaded from, if it was."""
-    commit = getattr(module.config, "_commit_hash", None)
-    return str(commit) if commit else None

@@ -1,10 +1,10 @@
 """How much memory a pass may take: the budget, what fits in it, and what is done where memory runs out all the same."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import psutil
 import torch
 
 from completions_lp.model.loading import Model
@@ -31,11 +31,7 @@ class Room:
             return cls(int(memory_budget * 2**30))
         if model.device.type == "cuda":
             return cls(torch.cuda.mem_get_info(model.device)[0] // 4)
-        try:
-            free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (ValueError, OSError):  # a system that does not tell, such as macOS
-            free = 4 * CPU_CEILING
-        return cls(min(free // 4, CPU_CEILING))
+        return cls(min(psutil.virtual_memory().available // 4, CPU_CEILING))
 
     def share(
         self,
@@ -52,13 +48,8 @@ class Room:
         Where a run takes more memory than there is, half of its items are tried again, and what these are thought to
         take is all that any later pass may take, of this work or of another one that has the same room.
 
-        Args:
-            items: What is to be done.
-            work: Does some of it in one pass; done again, with fewer items, where memory runs out.
-            each: Bytes that an item takes, about.
-            fixed: Bytes that a pass takes beside its items.
-            most: Items of a pass, whatever they take, as long as memory does not run out.
-            name: An item in words, with its size.
+        An item takes about ``each`` bytes and a pass ``fixed`` bytes beside its items. As long as memory does not run
+        out, a pass has ``most`` items, whatever they take. ``name`` says an item in words, with its size.
 
         Raises:
             InputError: A single item does not fit.

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import DynamicCache
+from transformers import DynamicCache, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from completions_lp.model.loading import Model
 from completions_lp.model.reading import Reader
@@ -78,21 +78,16 @@ def prefill(
     needs, or, with ``keep_all``, every token.
     """
     whole = steering if steering is not None and steering.positions == "all" else None
-    width = max(map(len, sequences))
-    ids = torch.zeros(len(sequences), width, dtype=torch.long, device=model.device)
-    mask = torch.zeros_like(ids)
-    for i, sequence in enumerate(sequences):
-        ids[i, width - len(sequence) :] = torch.tensor(sequence, dtype=torch.long)
-        mask[i, width - len(sequence) :] = 1
-    if width == 0:
+    ids, there = pad_tokens(sequences, model.device, left=True)
+    mask = there.long()
+    if ids.shape[1] == 0:
         return Prefix(None, mask)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     network, blocks = model.network, model.blocks
-    kept, options = model.cache_name, {}
-    if keep_all:
-        options = {kept: DynamicCache()}
+    kept = model.cache_name
+    options = {kept: DynamicCache()} if keep_all else {}
     # A padding token sees nothing at all, which some attention kernels turn into NaN; 0 x NaN would reach the others.
-    padding = None if bool(mask.all()) else (mask == 0)[..., None]
+    padding = None if bool(there.all()) else ~there[..., None]
     with (
         torch.no_grad(),
         network.trace(
@@ -108,17 +103,12 @@ def prefill(
                 if padding is not None:
                     residual_stream(output).masked_fill_(padding, 0.0)
         cache = nnsight.save(getattr(network.output, kept))
-    _count(model, ids)
+    model.usage.count(ids)
     return Prefix(cache, mask)
 
 
 def score_next(
-    model: Model,
-    prefix: Prefix,
-    tokens: Int[Tensor, "row token"],
-    reader: Reader,
-    *,
-    steering: Steering | None = None,
+    model: Model, prefix: Prefix, tokens: Int[Tensor, "row token"], reader: Reader, *, steering: Steering | None = None
 ) -> dict[str, Tensor]:
     """What ``reader`` reads after each of the tokens that follow the prefix.
 
@@ -130,7 +120,7 @@ def score_next(
         if steering is not None:
             steering.add_to(blocks[steering.layer].output)
         found = nnsight.save(reader.read_logits(network.output.logits.to(exact)))
-    _count(model, tokens)
+    model.usage.count(tokens)
     return dict(found)
 
 
@@ -145,7 +135,7 @@ def read_next(
             steering.add_to(blocks[steering.layer].output)
         cache = nnsight.save(getattr(network.output, kept))
         logits = nnsight.save(network.output.logits[:, 0].to(exact))
-    _count(model, tokens)
+    model.usage.count(tokens)
     return logits, Prefix(cache, inputs["attention_mask"])
 
 
@@ -156,12 +146,8 @@ def read_residuals(
 
     The pass ends after the last layer that is read.
     """
-    width = max(map(len, sequences))
-    ids = torch.zeros(len(sequences), width, dtype=torch.long, device=model.device)
-    mask = torch.zeros_like(ids)
-    for i, sequence in enumerate(sequences):
-        ids[i, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
-        mask[i, : len(sequence)] = 1
+    ids, there = pad_tokens(sequences, model.device)
+    mask = there.long()
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     rows, columns = torch.arange(len(ids), device=ids.device), torch.tensor(index, device=ids.device)
     network, blocks, exact = model.network, model.blocks, model.exact_dtype
@@ -169,12 +155,10 @@ def read_residuals(
         torch.no_grad(),
         network.trace(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False) as tracer,
     ):
-        read = []
-        for layer in sorted(layers):
-            read.append(residual_stream(blocks[layer].output)[rows, columns].to(exact).cpu())
+        read = [residual_stream(blocks[layer].output)[rows, columns].to(exact).cpu() for layer in sorted(layers)]
         residuals: Tensor = nnsight.save(torch.stack(read))
         tracer.stop()
-    _count(model, ids)
+    model.usage.count(ids)
     return residuals
 
 
@@ -188,8 +172,6 @@ def warp_logits(
     logits: Float[Tensor, "row vocab"], *, temperature: float, top_k: int, top_p: float
 ) -> Float[Tensor, "row vocab"]:
     """Temperature, then top-k, then top-p, by transformers' own logits processors; cut tokens get -inf."""
-    from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
-
     none = torch.empty(0, dtype=torch.long)
     if temperature != 1:
         logits = TemperatureLogitsWarper(temperature)(none, logits)
@@ -210,17 +192,15 @@ def _continue(model: Model, prefix: Prefix, tokens: Int[Tensor, "row token"]) ->
     return inputs
 
 
-def _count(model: Model, ids: Int[Tensor, "row token"]) -> None:
-    model.usage.tokens += ids.numel()
-    model.usage.passes += 1
-
-
-def pad_right(sequences: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Bool[Tensor, "row token"]]:
-    """Ragged token ids as one tensor, padded with 0, and the mask of what is there."""
+def pad_tokens(
+    sequences: Sequence[Sequence[int]], device: torch.device, *, left: bool = False
+) -> tuple[Int[Tensor, "row token"], Bool[Tensor, "row token"]]:
+    """Ragged token ids as one tensor, padded with 0 on the right or on the left, and the mask of what is there."""
     width = max(map(len, sequences))
     ids = torch.zeros(len(sequences), width, dtype=torch.long)
     mask = torch.zeros(len(sequences), width, dtype=torch.bool)
     for i, sequence in enumerate(sequences):
-        ids[i, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
-        mask[i, : len(sequence)] = True
+        at = slice(width - len(sequence), width) if left else slice(len(sequence))
+        ids[i, at] = torch.tensor(sequence, dtype=torch.long)
+        mask[i, at] = True
     return ids.to(device), mask.to(device)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from completions_lp.model.memory import row_bytes
-from completions_lp.model.network import pad_right, score_next
+from completions_lp.model.network import pad_tokens, score_next
 from completions_lp.model.reading import Reader, stack_answers
 from completions_lp.model.steering import Variants, group_conditions
 from completions_lp.model.task import Pass, Reduced, Task
@@ -43,7 +43,7 @@ class _Rows:
         said = [task.said[row] for row in rows]
         self.task = task
         self.variants = Variants(model, prompts, torch.from_numpy(of_prompt))
-        targets, _ = pad_right(said, model.device)
+        targets, _ = pad_tokens(said, model.device)
         last = torch.tensor([prompts[i][-1] for i in of_prompt], device=model.device)
         self.tokens = torch.cat([last[:, None], targets[:, :-1]], 1)
         n, width = self.tokens.shape
@@ -69,5 +69,4 @@ class _Rows:
         found = score_next(self.task.model, prefix, self.tokens.repeat(variants, 1), self.reader, steering=steering)
         n = len(self.tokens)
         arrays = {name: v.view(len(v) // n, n, *v.shape[1:]).numpy() for name, v in found.items()}
-        entropy = arrays["entropy"][0] if "entropy" in arrays else None
-        return Reduced(arrays["logprob"], arrays.get("answers"), entropy, arrays.get("kl"), arrays.get("kl_reverse"))
+        return Reduced(**{name: v[0] if name == "entropy" else v for name, v in arrays.items()})

@@ -44,13 +44,13 @@ class Reduced:
 
     logprob: Float[np.ndarray, "variant sequence token"]
     """Log prob of each token, unsteered first."""
-    answers: Float[np.ndarray, "variant sequence token 2"] | None
+    answers: Float[np.ndarray, "variant sequence token 2"] | None = None
     """Log prob that this token completes each of the two answers; None unless watched."""
-    entropy: Float[np.ndarray, "sequence token"] | None
+    entropy: Float[np.ndarray, "sequence token"] | None = None
     """Entropy of the unsteered distribution of this token; None without divergences."""
-    kl: Float[np.ndarray, "variant sequence token"] | None
+    kl: Float[np.ndarray, "variant sequence token"] | None = None
     """KL(unsteered || variant) of this token's distribution; None unless asked for."""
-    kl_reverse: Float[np.ndarray, "variant sequence token"] | None
+    kl_reverse: Float[np.ndarray, "variant sequence token"] | None = None
     """KL(variant || unsteered)."""
 
 

@@ -7,18 +7,19 @@ steering acts on the prompt too, the prompt is the first chain of the tree.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import nnsight
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from completions_lp.model.head import find_head, head_envoy
 from completions_lp.model.loading import Model
 from completions_lp.model.masks import TreeCache, make_masks
-from completions_lp.model.network import residual_stream
+from completions_lp.model.network import Steering, residual_stream
 from completions_lp.model.reading import Reader, Watch, stack_answers
 from completions_lp.model.task import Reduced
 from completions_lp.model.tree import build_tree
@@ -26,15 +27,9 @@ from completions_lp.records import Condition, SteeringVector
 
 
 class Wavefront:
-    """Some prompts and their completions on the device, to be scored under any conditions.
+    """Some prompts and their completions (by prompt) on the device, to be scored under any conditions.
 
-    Args:
-        model: The model.
-        prompts: Token ids of each prompt.
-        completions: Token ids of each completion, by prompt.
-        whole: Whether the prompt is part of the tree (steering at all positions) or a read-only prefix.
-        watch: By prompt, which tokens would complete its answers; None to leave that out.
-        divergences: Whether to compare whole distributions: entropy and KL both ways.
+    ``whole``: the prompt is part of the tree (steering at all positions), not a read-only prefix; the rest as ``Task``.
     """
 
     def __init__(
@@ -77,22 +72,16 @@ class Wavefront:
         """
         order = sorted(range(len(conditions)), key=lambda i: conditions[i].layer)
         found = self._run(vectors, [conditions[i] for i in order])
-        variants = 1 + len(conditions)
-        place = [0] * variants
-        for new, old in enumerate(order):
-            place[1 + old] = 1 + new
+        place = [0, *(1 + np.argsort(order))]
         n = len(self.trees)
         at = {k: v.view(v.shape[0] // n, n, *v.shape[1:]).numpy() for k, v in found.items() if v.numel()}
-
-        def pick(name: str, i: int, where: np.ndarray) -> np.ndarray | None:
-            return at[name][place][:, i, where] if name in at else None
-
         reduced = []
         for i, tree in enumerate(self.trees):
             nodes = tree.edge_node[tree.paths]
+            logprob = at["logprob"][place][:, i, tree.paths]
             entropy = at["entropy"][0, i, nodes] if "entropy" in at else None
-            kept = [pick(name, i, nodes) for name in ("answers", "kl", "kl_reverse")]
-            reduced.append(Reduced(at["logprob"][place][:, i, tree.paths], kept[0], entropy, kept[1], kept[2]))
+            kept = {name: at[name][place][:, i, nodes] for name in ("answers", "kl", "kl_reverse") if name in at}
+            reduced.append(Reduced(logprob, entropy=entropy, **kept))
         return reduced
 
     def _run(self, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]) -> dict[str, Tensor]:
@@ -100,7 +89,8 @@ class Wavefront:
         model, head, n = self.model, self.head, len(self.trees)
         network, blocks, output = model.network, model.blocks, head_envoy(model)
         reader = Reader(n, self.edge_node, self.edge_token, self.answers, self.divergences)
-        added = self._stack(vectors, conditions)
+        by_layer = groupby(conditions, key=lambda condition: condition.layer)
+        added = {layer: Steering.under(model, vectors, list(some)).added for layer, some in by_layer}
         inputs = {"position_ids": self.positions, "attention_mask": self.masks, "use_cache": self.prefix is not None}
         if self.prefix is not None:
             inputs[model.cache_name] = self.prefix
@@ -122,20 +112,8 @@ class Wavefront:
                 hidden = output.input
                 output.skip(hidden[:, :1, :1])
                 found = nnsight.save(reader.read_hidden(head, hidden))
-        model.usage.tokens += self.ids.numel() * (1 + len(conditions))
-        model.usage.passes += 1
+        model.usage.count(self.ids, 1 + len(conditions))
         return dict(found)
-
-    def _stack(
-        self, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]
-    ) -> dict[int, Float[Tensor, "condition d_model"]]:
-        """By layer, what each of its conditions adds, in the order of the (sorted) conditions."""
-        added: dict[int, list[np.ndarray]] = {}
-        for c in conditions:
-            direction = vectors[c.vector].directions[c.layer].astype(np.float64)
-            added.setdefault(c.layer, []).append(c.multiplier * direction)
-        device, exact = self.model.device, self.model.exact_dtype
-        return {layer: torch.from_numpy(np.stack(rows)).to(device, exact) for layer, rows in added.items()}
 
     def _pack(self, name: str, width: int) -> Int[Tensor, "prompt {width}"]:
         """One array of every tree, padded with 0 on the right."""

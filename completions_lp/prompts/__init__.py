@@ -7,14 +7,6 @@ a ``prompt`` and a ``response``) and, for pairs, two plain texts (``positive``, 
 """
 
 from completions_lp.prompts.answers import answer_tokens, first_difference
-from completions_lp.prompts.files import read_rows
-from completions_lp.prompts.loading import DEFAULT_TEMPLATE, load_pairs, load_prompts
+from completions_lp.prompts.loading import load_pairs, load_prompts
 
-__all__ = [
-    "DEFAULT_TEMPLATE",
-    "answer_tokens",
-    "first_difference",
-    "load_pairs",
-    "load_prompts",
-    "read_rows",
-]
+__all__ = ["answer_tokens", "first_difference", "load_pairs", "load_prompts"]

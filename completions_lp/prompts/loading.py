@@ -71,15 +71,9 @@ def load_pairs(
 ) -> tuple[ContrastPair, ...]:
     """Read contrast pairs: the question with its matching answer against the question with the other one.
 
-    Args:
-        source: As for ``load_prompts``; also rows of two plain texts, ``positive`` and ``negative``.
-        tokenizer: The model's tokenizer.
-        template: As for ``load_prompts``; plain texts are taken as they are.
-        read_token: Where a text is read: ``"letter"`` (the first token in which the two answers differ; for plain
-            texts the last token), ``"last"``, or an index such as -2.
-        split: Split of a hub dataset.
-        revision: Revision of a hub dataset.
-        limit: Use only the first pairs.
+    Arguments and errors are those of ``load_prompts``. Rows may also be two plain texts, ``positive`` and ``negative``,
+    which are taken as they are, without the template. ``read_token`` says where a text is read: ``"letter"`` (the first
+    token in which the two answers differ; for plain texts the last token), ``"last"``, or an index such as -2.
     """
     pairs: list[ContrastPair] = []
     for row in read_rows(source, split=split, revision=revision):
@@ -87,20 +81,13 @@ def load_pairs(
             break
         if isinstance(row.fields.get("positive"), str) and isinstance(row.fields.get("negative"), str):
             texts = [encode(tokenizer, str(row.fields[side]), special=True) for side in ("positive", "negative")]
-            pairs.append(_make_pair(texts[0], texts[1], None, read_token, row.where))
-            continue
-        prompt = _make_prompt(_normalise(row), tokenizer, template, {})
-        answers = [answer_tokens(prompt, letter, tokenizer) for letter in (prompt.matching, prompt.not_matching)]
-        _, _, shared = first_difference(prompt, prompt.matching, tokenizer)
-        pairs.append(
-            _make_pair(
-                prompt.token_ids + answers[0],
-                prompt.token_ids + answers[1],
-                len(prompt.token_ids) + len(shared),
-                read_token,
-                row.where,
-            )
-        )
+            letter = None
+        else:
+            prompt = _make_prompt(_normalise(row), tokenizer, template, {})
+            letters = prompt.matching, prompt.not_matching
+            texts = [prompt.token_ids + answer_tokens(prompt, x, tokenizer) for x in letters]
+            letter = len(prompt.token_ids) + len(first_difference(prompt, prompt.matching, tokenizer)[2])
+        pairs.append(_make_pair(texts[0], texts[1], letter, read_token, row.where))
     if not pairs:
         raise InputError(f"{source}: no contrast pairs; at least one is needed")
     return tuple(pairs)

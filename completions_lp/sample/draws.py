@@ -159,9 +159,6 @@ class _Draw:
     samples: Sequence[int] = ()
     ended: bool = False
 
-    def grow(self, token: int, logprob: float, samples: list[int], *, ended: bool) -> "_Draw":
-        return _Draw([*self.token_ids, token], [*self.logprob, logprob], samples, ended)
-
 
 @dataclass
 class _Node:
@@ -221,10 +218,6 @@ def _draw_tokens(
     """Next token of every sample (node by node), and its log prob under the model itself, at temperature 1."""
     of_sample = np.repeat(np.arange(len(nodes)), [len(node.draw.samples) for node in nodes])
     rows = torch.from_numpy(of_sample).to(logits.device)
-    if sampling.greedy:
-        tokens = logits.argmax(-1)[rows]
-        logprob = logits[rows, tokens] - logits.logsumexp(-1)[rows]
-        return tokens.tolist(), logprob.tolist()
     u = np.concatenate([uniforms[node.prompt, list(node.draw.samples)] for node in nodes])
     numbers = torch.from_numpy(u).to(logits.device)
     if sampling.is_ancestral:  # one pass of exponentials gives the draw and its log prob
@@ -232,8 +225,11 @@ def _draw_tokens(
         tokens, totals = invert_cdf(weights, rows, numbers)
         logprob = weights[rows, tokens].log() - totals.to(weights)[rows].log()
         return tokens.tolist(), logprob.tolist()
-    warped = warp_logits(logits, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
-    tokens, _ = invert_cdf(warped.softmax(-1), rows, numbers)
+    if sampling.greedy:
+        tokens = logits.argmax(-1)[rows]
+    else:
+        warped = warp_logits(logits, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
+        tokens, _ = invert_cdf(warped.softmax(-1), rows, numbers)
     logprob = logits[rows, tokens] - logits.logsumexp(-1)[rows]
     return tokens.tolist(), logprob.tolist()
 
@@ -249,7 +245,8 @@ def _branch(
             groups.setdefault(token, (value, []))[1].append(sample)
         at += len(node.draw.samples)
         for token, (value, samples) in groups.items():
-            yield _Node(node.prompt, number, token, node.draw.grow(token, value, samples, ended=token in eos_ids))
+            ids, values = [*node.draw.token_ids, token], [*node.draw.logprob, value]
+            yield _Node(node.prompt, number, token, _Draw(ids, values, samples, token in eos_ids))
 
 
 def _collect(

@@ -15,11 +15,6 @@ from jaxtyping import Int
 
 from completions_lp.records import PARTIAL, InputError, Labelling, Tokenizer
 
-NO_ANSWER = ""
-"""No answer is spelled so."""
-_WORD_CHARACTERS = [chr(code) for code in range(0x4E00, 0x9FFF)]
-"""More of them than any answer has."""
-
 
 class Labeller:
     """Labels completions by one rule; keeps the decoded prefixes, which samples of a prompt share.
@@ -53,7 +48,7 @@ class Labeller:
             found = [(place, letter) for place, letter in places if place is not None]
             if found:
                 return min(found)[1], end - 1
-        return NO_ANSWER, -1
+        return "", -1
 
     def completing_tokens(self, said: Sequence[int], *, letter: str) -> Int[np.ndarray, " token"] | None:
         """Every token that would complete the answer after ``said``, in which it has not been given yet.
@@ -125,17 +120,13 @@ class Labeller:
 
 
 _VOCABULARIES: WeakKeyDictionary[Tokenizer, list[str]] = WeakKeyDictionary()
-_CANDIDATES: WeakKeyDictionary[Tokenizer, dict[str, list[tuple[int, str]]]] = WeakKeyDictionary()
 
 
 def _list_candidates(tokenizer: Tokenizer, character: str) -> list[tuple[int, str]]:
-    """Tokens whose text holds a character, with that text as it stands inside a longer one; found once a tokenizer."""
-    known = _CANDIDATES.setdefault(tokenizer, {})
-    if character not in known:
-        if tokenizer not in _VOCABULARIES:
-            _VOCABULARIES[tokenizer] = _decode_vocabulary(tokenizer)
-        known[character] = [(token, text) for token, text in enumerate(_VOCABULARIES[tokenizer]) if character in text]
-    return known[character]
+    """Tokens whose text holds a character, with that text as it stands inside a longer one; decoded once."""
+    if tokenizer not in _VOCABULARIES:
+        _VOCABULARIES[tokenizer] = _decode_vocabulary(tokenizer)
+    return [(token, text) for token, text in enumerate(_VOCABULARIES[tokenizer]) if character in text]
 
 
 def _decode_vocabulary(tokenizer: Tokenizer) -> list[str]:
@@ -152,5 +143,5 @@ def _reduce_tail(text: str, letter: str) -> str:
     All others of a kind are alike, so that after any text there are only a few cases to tell apart.
     """
     tail = text[-len(letter) - 1 :]
-    word = next(c for c in _WORD_CHARACTERS if c not in letter)
+    word = next(c for c in map(chr, range(0x4E00, 0x9FFF)) if c not in letter)  # more than any answer has
     return "".join(c if c in letter else word if re.match(r"\w", c) else "\n" for c in tail)

@@ -51,16 +51,9 @@ def read_choices(
     for prompt, (letter, _) in zip(prompts, letters, strict=True):
         first, second, shared = first_difference(prompt, letter, model.tokenizer)
         said += [[*shared, first], [*shared, second]]
-    task = Task(
-        model,
-        prompts,
-        np.repeat(np.arange(len(prompts)), 2),
-        said,
-        {vector.name: vector for vector in vectors},
-        conditions,
-        Room.find(model, memory_budget),
-        batch_size,
-    )
+    of_prompt, by_name = np.repeat(np.arange(len(prompts)), 2), {vector.name: vector for vector in vectors}
+    room = Room.find(model, memory_budget)
+    task = Task(model, prompts, of_prompt, said, by_name, conditions, room, batch_size)
     last = np.array([len(ids) - 1 for ids in said])
     arrays = score_task(task, np.float64, engine=engine, progress=progress, title="choices")
     # Laid out as stored tables are read: what is computed from them is the same to the last bit.

@@ -43,25 +43,13 @@ def score_tokens(
     engine: Engine = "auto",
     progress: bool = True,
 ) -> TokenScores:
-    """Log probs of the stored token ids under the unsteered model and under every condition.
+    """Log probs, in nats, of the stored token ids under the unsteered model and under every condition.
 
-    Args:
-        model: The model that said them.
-        completions: What it said.
-        vectors: The vectors that the conditions name.
-        conditions: Which vector, at which layer, how strong, at which positions; see ``make_conditions``.
-        target: Also read, at each token, the log prob that it completes this answer (a letter, or ``"matching"``) and
-            the one it is compared with.
-        kl: Also read, at each token, the entropy of the unsteered distribution and its divergences from the steered
-            one, both ways; see the benchmark for what it costs.
-        memory_budget: GiB that a pass may take; by default a quarter of the free memory.
-        batch_size: Prompts per pass (completions per pass in plain rows), overriding the memory's choice.
-        engine: How work is shared, see ``model.engine``; it changes the time, not the numbers.
-        progress: Show a bar.
-
-    Returns:
-        Per-token numbers in nats. A condition's log probs are the unsteered ones plus the difference between its rows
-        and the unsteered rows *of the same pass*, so that what rounding the batch's shape brings cancels.
+    A condition's log probs are the unsteered ones plus the difference between its rows and the unsteered rows *of the
+    same pass*, so that what rounding the batch's shape brings cancels. With ``target``, also the log prob that each
+    token completes this answer (a letter, or ``"matching"``) and the one it is compared with; with ``kl``, also the
+    entropy of the unsteered distribution at each token and its divergences from the steered one, both ways. The other
+    options are those of ``read_choices``.
 
     Raises:
         InputError: A condition names an unknown vector or layer, a vector does not fit the model, or no prompt offers
@@ -122,6 +110,11 @@ class _Table:
         known = self.arrays["baseline"][rows, :width]
         known = np.where(np.isnan(known) & mask, logprob[0], known)
         self.arrays["baseline"][rows, :width] = known
+        if found.entropy is not None:
+            self.arrays["entropy"][rows, :width] = np.where(mask, found.entropy, np.nan)
+        if found.answers is not None:
+            answers = np.where(mask[..., None], found.answers, np.nan)
+            self.arrays["baseline_answers"][rows, :width] = answers[0]
         for place, index in enumerate(indices, start=1):
             change = np.where(mask, logprob[place] - logprob[0], np.nan)
             self.arrays["logprob"][index, rows, :width] = known + change
@@ -129,12 +122,7 @@ class _Table:
                 if values is not None:  # a divergence is at least 0; what rounding leaves below is 0
                     self.arrays[name][index, rows, :width] = np.where(mask, values[place].clip(min=0), np.nan)
             if found.answers is not None:
-                self.arrays["answers"][index, rows, :width] = np.where(mask[..., None], found.answers[place], np.nan)
-        if found.entropy is not None:
-            self.arrays["entropy"][rows, :width] = np.where(mask, found.entropy, np.nan)
-        if found.answers is not None:
-            answers = np.where(mask[..., None], found.answers[0], np.nan)
-            self.arrays["baseline_answers"][rows, :width] = answers
+                self.arrays["answers"][index, rows, :width] = answers[place]
 
 
 def _watch_answers(model: Model, completions: Completions, target: str) -> list[Watch] | None:

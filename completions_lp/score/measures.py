@@ -10,28 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from completions_lp import stats
 from completions_lp.records import Measures, TokenScores
-from completions_lp.stats import (
-    MIN_SURVIVING,
-    Steps,
-    Survival,
-    average_excess_surprisal,
-    bound_by_texts,
-    bound_probability,
-    estimate_change_error,
-    estimate_excess_error,
-    estimate_hybrids,
-    estimate_incidence,
-    estimate_increase,
-    estimate_kl,
-    estimate_reverse_kl,
-    estimate_share,
-    estimate_survival,
-    follow_steps,
-    grade_trust,
-    pool_log_weight,
-    weigh_texts,
-)
+from completions_lp.stats import Steps, Survival
 
 
 def measure_completions(scores: TokenScores, *, target: str = "matching") -> Measures:
@@ -39,16 +20,12 @@ def measure_completions(scores: TokenScores, *, target: str = "matching") -> Mea
 
     Where scores have the log probs that each token completes the answers, P(A) is the survival estimate (numbers.md
     §3.2); else (a label rule that single tokens do not decide) the self-normalised mean of weights through the answer.
-    Either is clipped into what the visited texts prove (§3.4).
+    Either is clipped into what the visited texts prove (§3.4). ``target`` is a letter, or ``"matching"`` for each
+    prompt's own answer.
 
-    Args:
-        scores: Log probs of the completions, unsteered and steered, per token.
-        target: The answer: a letter, or ``"matching"`` for each prompt's own.
-
-    Returns:
-        Probabilities, divergences in nats per completion (NaN where they were not read), trust. NaN also for a prompt
-        that does not offer the target, and wherever completions that were not drawn by plain sampling at temperature 1
-        tell nothing: of them only the bounds hold.
+    Divergences are in nats per completion (NaN where they were not read). NaN also for a prompt that does not offer the
+    target, and wherever completions that were not drawn by plain sampling at temperature 1 tell nothing: of them only
+    the bounds hold.
     """
     completions = scores.completions
     shape = (len(scores.conditions), len(completions.prompts))
@@ -94,7 +71,7 @@ def read_texts(scores: TokenScores, rows: Shaped[np.ndarray, " row"], pair: tupl
     # Rows that lie side by side, as a rule all of a prompt's, are read where they are.
     at = slice(int(rows[0]), int(rows[-1]) + 1) if bool((np.diff(rows) == 1).all()) else rows
     label = completions.label[at]
-    steps = follow_steps(
+    steps = stats.follow_steps(
         _widen(completions.token_ids[at], within, -1),
         lengths=completions.lengths[at],
         counts=completions.counts[at],
@@ -110,9 +87,8 @@ def read_texts(scores: TokenScores, rows: Shaped[np.ndarray, " row"], pair: tupl
     window = {name: _widen(whole[name], within, np.nan) for name in ("logprob", "steered")}
     if scores.answers is not None and scores.baseline_answers is not None:
         for side, name in enumerate("AB"):
-            values = scores.baseline_answers[at, :, side], scores.answers[..., side][:, at]
-            for key, value in zip((name, f"{name}_steered"), values, strict=True):
-                window[key] = _widen(value.astype(np.float64, order="C"), within, np.nan)
+            both = {name: scores.baseline_answers[at, :, side], f"{name}_steered": scores.answers[..., side][:, at]}
+            window |= {key: _widen(v.astype(np.float64, order="C"), within, np.nan) for key, v in both.items()}
     return Texts(steps, completions.mask[at], whole, window)
 
 
@@ -127,47 +103,35 @@ def _widen(values: np.ndarray, width: int, fill: int | float) -> np.ndarray:
 def weigh_completions(
     texts: Texts, samplers: Float[np.ndarray, "sampler completion token"], draws: Float[np.ndarray, " sampler"]
 ) -> Float[np.ndarray, "condition completion *token"]:
-    """Log weights under each condition of completions drawn by one or more samplers.
+    """Log weights of the tokens before each token (of whole texts where no single token decides) by condition.
 
-    Args:
-        texts: The completions, their counts adding the draws of all samplers.
-        samplers: Log prob of each token of the window under what was drawn from, in nats.
-        draws: Completions that each sampler drew.
-
-    Returns:
-        Of the tokens before each token; of whole texts where no single token decides.
-
-    Raises:
-        InputError: The draws do not add up to the counts.
+    The counts of ``texts`` add the draws of all samplers; ``samplers`` is the log prob, in nats, of each token of the
+    window under what was drawn from, ``draws`` how many completions each drew (InputError unless they add up to the
+    counts).
     """
-    weigh = pool_log_weight if "A" in texts.window else weigh_texts
+    weigh = stats.pool_log_weight if "A" in texts.window else stats.weigh_texts
     return weigh(texts.steps, texts.window["steered"], samplers, draws)
 
 
 def estimate_steered(
     texts: Texts, log_weight: Float[np.ndarray, "condition completion *token"], *, before: Survival | None = None
 ) -> tuple[dict[str, Any], Shaped[np.ndarray, " condition"]]:
-    """P(A), P(A first), P(B first) under each condition.
+    """P(A), P(A first), P(B first): columns of ``Measures.STEERED``, each ``[condition]``, and the trust in them.
 
-    Args:
-        texts: The completions.
-        log_weight: Their weights, from ``weigh_completions``.
-        before: The unsteered P(A), where it is from the same draws: what the change's error is measured against.
-
-    Returns:
-        Columns of ``Measures.STEERED`` by name, each ``[condition]``, and the trust in them.
+    ``log_weight`` is from ``weigh_completions``; ``before`` is the unsteered P(A), where it is from the same draws: the
+    change's error is measured against it.
     """
     steps, window = texts.steps, texts.window
     found: dict[str, Any] = {}
     if "A" in window:
-        survival = estimate_survival(steps, log_weight, window["A_steered"])
-        first = estimate_incidence(steps, log_weight, window["A_steered"], window["B_steered"])
+        survival = stats.estimate_survival(steps, log_weight, window["A_steered"])
+        first = stats.estimate_incidence(steps, log_weight, window["A_steered"], window["B_steered"])
         found["first_A_steered"], found["first_B_steered"] = first
     else:
-        survival = estimate_share(steps, log_weight)
+        survival = stats.estimate_share(steps, log_weight)
     low, high = bound_answer(texts, "steered")
-    trust = grade_trust(low, high, survival)
-    matters = np.where(survival.surviving > MIN_SURVIVING, 1.0, np.nan)
+    trust = stats.grade_trust(low, high, survival)
+    matters = np.where(survival.surviving > stats.MIN_SURVIVING, 1.0, np.nan)
     found |= {
         "p_A_steered": np.clip(survival.probability, low, high),
         "p_A_steered_se": survival.se,
@@ -178,27 +142,21 @@ def estimate_steered(
         "mean_weight_high": np.fmax.reduce(survival.mean_weight * matters, axis=-1),
     }
     if before is not None:
-        found["p_A_change_se"] = estimate_change_error(steps, before, survival)
+        found["p_A_change_se"] = stats.estimate_change_error(steps, before, survival)
     return found, trust
 
 
 def estimate_mediation(
     texts: Texts, samplers: Float[np.ndarray, "sampler completion token"], draws: Float[np.ndarray, " sampler"]
 ) -> dict[str, Any]:
-    """P(A) under each condition with only the answer steered and with only the text before it steered.
+    """P(A) with only the answer steered and with only the text before it: columns of ``Measures.STEERED``.
 
-    Args:
-        texts: The completions, their counts adding the draws of all samplers.
-        samplers: Log prob of each token of the window under what was drawn from, in nats.
-        draws: Completions that each sampler drew.
-
-    Returns:
-        Columns of ``Measures.STEERED`` by name, each ``[condition]``; none where no single token decides.
+    The arguments are those of ``weigh_completions``. None where no single token decides.
     """
     window = texts.window
     if "A" not in window:
         return {}
-    answer, reasoning = estimate_hybrids(
+    answer, reasoning = stats.estimate_hybrids(
         texts.steps, window["logprob"], window["steered"], window["A"], window["A_steered"], samplers, draws
     )
     return {"p_A_answer_only": answer, "p_A_reasoning_only": reasoning}
@@ -209,8 +167,8 @@ def bound_answer(texts: Texts, name: str) -> tuple[np.ndarray, np.ndarray]:
     steps, window = texts.steps, texts.window
     logprob = window[name] if name == "steered" else window[name][None]
     if "A" not in window:
-        return bound_by_texts(steps, logprob)
-    return bound_probability(steps, logprob, window["A_steered"] if name == "steered" else window["A"][None])
+        return stats.bound_by_texts(steps, logprob)
+    return stats.bound_probability(steps, logprob, window["A_steered"] if name == "steered" else window["A"][None])
 
 
 def _measure_answers(texts: Texts, ancestral: bool) -> tuple[dict[str, Any], dict[str, Any], Any]:
@@ -222,26 +180,22 @@ def _measure_answers(texts: Texts, ancestral: bool) -> tuple[dict[str, Any], dic
         low, high = bound_answer(texts, "steered")
         steered = {"p_A_steered_low": low, "p_A_steered_high": high}
         return unsteered, steered, np.full(len(low), "red")
-    survival = _survive_unsteered(texts)
+    none = np.zeros((1, *steps.open.shape))
+    known = "A" in window
+    survival = (
+        stats.estimate_survival(steps, none, window["A"][None]) if known else stats.estimate_share(steps, none[..., 0])
+    )
     drawn = window["logprob"][None], np.array([steps.draws])
     weight = weigh_completions(texts, *drawn)
     steered, trust = estimate_steered(texts, weight, before=survival)
     steered |= estimate_mediation(texts, *drawn)
     unsteered["p_A"] = np.clip(survival.probability[0], unsteered["p_A_low"], unsteered["p_A_high"])
     unsteered["p_A_se"] = survival.se[0]
-    if "A" in window:
-        none = np.zeros((1, *steps.open.shape))
-        first = estimate_incidence(steps, none, window["A"][None], window["B"][None])
+    if known:
+        first = stats.estimate_incidence(steps, none, window["A"][None], window["B"][None])
         unsteered["first_A"], unsteered["first_B"] = (values[0] for values in first)
-        steered["increase_to_answer_A_rb"] = estimate_increase(steps, weight, window["A"], window["A_steered"])
+        steered["increase_to_answer_A_rb"] = stats.estimate_increase(steps, weight, window["A"], window["A_steered"])
     return unsteered, steered, trust
-
-
-def _survive_unsteered(texts: Texts) -> Survival:
-    steps, window = texts.steps, texts.window
-    if "A" in window:
-        return estimate_survival(steps, np.zeros((1, *steps.open.shape)), window["A"][None])
-    return estimate_share(steps, np.zeros((1, len(steps.target))))
 
 
 def _measure_divergences(texts: Texts, *, ancestral: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -251,10 +205,10 @@ def _measure_divergences(texts: Texts, *, ancestral: bool) -> tuple[dict[str, An
     if not ancestral or "kl" not in whole:
         return unsteered, {}
     read = counts, mask, whole["logprob"], whole["entropy"]
-    unsteered["excess_surprisal"] = average_excess_surprisal(*read)
-    unsteered["excess_surprisal_se"] = estimate_excess_error(*read)
+    unsteered["excess_surprisal"] = stats.average_excess_surprisal(*read)
+    unsteered["excess_surprisal_se"] = stats.estimate_excess_error(*read)
     ratio = whole["steered"] - whole["logprob"]
     return unsteered, {
-        "kl": estimate_kl(counts, mask, whole["kl"]),
-        "kl_reverse": estimate_reverse_kl(counts, mask, ratio, whole["kl_reverse"]),
+        "kl": stats.estimate_kl(counts, mask, whole["kl"]),
+        "kl_reverse": stats.estimate_reverse_kl(counts, mask, ratio, whole["kl_reverse"]),
     }

@@ -102,10 +102,9 @@ def score_completions(
 
 
 def choose_conditions(measures: Measures, *, seed: int = 0) -> list[int]:
-    """Indices of the conditions whose tokens are worth keeping: the best cell's vector and layer, at every multiplier.
+    """Indices of the conditions whose tokens are kept: the best cell's vector and layer, at the smallest multipliers.
 
-    The best cell is chosen by the change of P(A) as the report chooses it (``stats.choose_best_cell``), of these
-    prompts.
+    The best cell is chosen by the change of P(A), as the report chooses it, of these prompts.
     """
     conditions = measures.conditions
     cells = [c for c, condition in enumerate(conditions) if condition.kind == "target" and condition.multiplier != 0]

@@ -9,13 +9,8 @@ from completions_lp.stats import average_by_group, mean_intervals
 def profile_tokens(scores: TokenScores, *, target: str = "matching") -> Profile:
     """Per prompt, the mean increase at each offset from the answer's token, over the completions that gave the target.
 
-    Args:
-        scores: Log probs of the completions, unsteered and steered, per token.
-        target: The answer: a letter, or ``"matching"`` for each prompt's own.
-
-    Returns:
-        Means over draws, in nats; NaN where no completion of a prompt has a token at that offset, and for a prompt that
-        does not offer the target.
+    Means over draws, in nats; NaN where no completion of a prompt has a token at that offset, and for a prompt that
+    does not offer the target (a letter, or ``"matching"`` for each prompt's own).
     """
     completions = scores.completions
     chosen = np.flatnonzero(completions.hits(target))

@@ -36,26 +36,22 @@ def pool_completions(unsteered: Completions, steered: Completions) -> Pool:
     if [prompt.id for prompt in unsteered.prompts] != [prompt.id for prompt in steered.prompts]:
         raise InputError("completions of different prompts do not pool: draw both for the same prompts, in one order")
     sources, within = (unsteered, steered), unsteered.labelling.within
-    draws: dict[tuple[int, tuple[int, ...]], list[int]] = {}
-    where: list[tuple[int, int]] = []
+    found: dict[tuple[int, tuple[int, ...]], tuple[Completions, int, list[int]]] = {}
     for sampler, source in enumerate(sources):
         for row, prompt in enumerate(source.prompt_index.tolist()):
             ids = tuple(source.token_ids[row, : min(within, source.lengths[row])].tolist())
-            if (prompt, ids) not in draws:
-                draws[prompt, ids] = [0, 0]
-                where.append((sampler, row))
-            draws[prompt, ids][sampler] += int(source.counts[row])
-    keys = list(draws)
-    order = sorted(range(len(keys)), key=lambda k: keys[k][0])
+            found.setdefault((prompt, ids), (source, row, [0, 0]))[2][sampler] += int(source.counts[row])
+    keys = sorted(found, key=lambda key: key[0])
     token_ids = np.full((len(keys), within), -1, dtype=np.int32)
-    for k, place in enumerate(order):
-        token_ids[k, : len(keys[place][1])] = keys[place][1]
+    for k, (_, ids) in enumerate(keys):
+        token_ids[k, : len(ids)] = ids
+    texts = [found[key] for key in keys]
 
     def gather(name: str) -> Any:
-        return np.array([getattr(sources[where[k][0]], name)[where[k][1]] for k in order])
+        return np.array([getattr(source, name)[row] for source, row, _ in texts])
 
-    counts = np.array([draws[keys[k]] for k in order], dtype=np.int64).reshape(-1, 2).T
-    pieces = tuple(sources[where[k][0]].pieces[where[k][1]][:within] for k in order)
+    counts = np.array([draws for _, _, draws in texts], dtype=np.int64).reshape(-1, 2).T
+    pieces = tuple(source.pieces[row][:within] for source, row, _ in texts)
     lengths = gather("lengths")
     pooled = replace(
         unsteered,
@@ -85,16 +81,8 @@ def top_up(
 ) -> tuple[Measures, dict[Condition, Completions]]:
     """Mend what cannot be trusted: ``sampling.top_up`` draws of the steered model for every red prompt and condition.
 
-    Multiplier 0, which steers nothing and checks the instrument, is left as it is.
-
-    Args:
-        model: The model.
-        completions: What it said without steering; their ``sampling.top_up`` says how many draws join them.
-        vectors: The vectors that the conditions name.
-        measures: What the unsteered draws alone tell, of the same prompts.
-        target: The answer that they are of.
-        memory_budget: GiB that a pass may take; by default a quarter of the free memory.
-        progress: Show a bar.
+    Multiplier 0, which steers nothing and checks the instrument, is left as it is. ``measures`` are what the unsteered
+    ``completions`` alone tell of ``target``; the options are those of ``score_completions``.
 
     Returns:
         The measures with the red cells' estimates, bounds and trust from the pooled draws, and those draws by
@@ -103,15 +91,12 @@ def top_up(
     pairs = pick_letters(completions.prompts, target)
     steered = {name: values.copy() for name, values in measures.steered.items()}
     trust, drawn = measures.trust.copy(), {}
-    red = [
-        c
-        for c, condition in enumerate(measures.conditions)
-        if condition.multiplier != 0 and (measures.trust[c] == "red").any()
-    ]
+    is_red = measures.trust == "red"
+    red = [c for c, condition in enumerate(measures.conditions) if condition.multiplier != 0 and is_red[c].any()]
     options: dict[str, Any] = {"memory_budget": memory_budget, "progress": False}
     for c in tqdm(red, desc="top up", unit="condition", disable=not progress):
         condition = measures.conditions[c]
-        chosen = np.flatnonzero(measures.trust[c] == "red").tolist()
+        chosen = np.flatnonzero(is_red[c]).tolist()
         part = completions.select(chosen)
         drawn[condition] = draw_steered(model, part, vectors, condition, part.sampling.top_up, **options)
         pool = pool_completions(part, drawn[condition])
@@ -120,10 +105,9 @@ def top_up(
             rows = pool.completions.rows_of(k)
             texts = read_texts(scores, rows, pairs[prompt])
             samplers = np.stack([texts.window["logprob"], texts.window["steered"][0]])
-            draws = pool.draws[:, rows].sum(1)
-            drawn_from = samplers, draws.astype(np.float64)
-            found, grade = estimate_steered(texts, weigh_completions(texts, *drawn_from))
-            for name, values in {**found, **estimate_mediation(texts, *drawn_from)}.items():
+            draws = pool.draws[:, rows].sum(1).astype(np.float64)
+            found, grade = estimate_steered(texts, weigh_completions(texts, samplers, draws))
+            for name, values in {**found, **estimate_mediation(texts, samplers, draws)}.items():
                 steered[name][c, prompt] = values[0]
             steered["n_steered"][c, prompt] = draws[1]
             steered["p_A_change_se"][c, prompt] = np.nan  # P(A) before is of the unsteered draws alone

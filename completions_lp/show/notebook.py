@@ -47,22 +47,20 @@ def show_report(report: Report) -> str:
     return "".join([*notes, f"<p>{_escape(format_sentence(report))}</p>", table])
 
 
-def show_completions(completions: Completions, *, prompts: int = PROMPTS, texts: int = TEXTS) -> str:
+def show_completions(completions: Completions) -> str:
     """The most frequent completions of the first prompts, each token coloured by its log prob."""
     words = "colour: log prob of the token under the model that said it"
-    return _show(completions, completions.logprob, completions.logprob, words, prompts, texts, diverging=False)
+    return _show(completions, completions.logprob, completions.logprob, words, diverging=False)
 
 
-def show_scores(
-    scores: TokenScores, *, condition: int | None = None, prompts: int = PROMPTS, texts: int = TEXTS
-) -> str:
-    """The same, tokens coloured by their increase under one condition, by default that which moves answers most."""
+def show_scores(scores: TokenScores) -> str:
+    """The same, tokens coloured by their increase under the condition that moves answers most."""
     if not scores.conditions:
-        return show_completions(scores.completions, prompts=prompts, texts=texts)
-    chosen = _find_strongest(scores) if condition is None else condition
+        return show_completions(scores.completions)
+    chosen = _find_strongest(scores)
     c = scores.conditions[chosen]
     words = f"colour: log-prob increase under {c.vector}, layer {c.layer}, multiplier {c.multiplier:+g}"
-    return _show(scores.completions, scores.baseline, scores.increase[chosen], words, prompts, texts, diverging=True)
+    return _show(scores.completions, scores.baseline, scores.increase[chosen], words, diverging=True)
 
 
 def _find_strongest(scores: TokenScores) -> int:
@@ -80,17 +78,15 @@ def _show(
     baseline: Float[np.ndarray, "completion token"],
     values: Float[np.ndarray, "completion token"],
     words: str,
-    prompts: int,
-    texts: int,
     *,
     diverging: bool,
 ) -> str:
     total = len(completions.prompts)
     parts = [f"<p>{len(completions)} distinct completions of {total} prompts; {_escape(words)}. The answer's token is "]
     parts.append("outlined.</p>")
-    for i in range(min(prompts, total)):
+    for i in range(min(PROMPTS, total)):
         prompt, rows = completions.prompts[i], completions.rows_of(i)
-        order = rows[np.argsort(-completions.counts[rows], kind="stable")][:texts]
+        order = rows[np.argsort(-completions.counts[rows], kind="stable")][:TEXTS]
         parts.append(f"<p><b>{_escape(prompt.id)}</b> <bdi>{_escape(_shorten(prompt.text))}</bdi></p><table>")
         parts.append(f"<tr><th style='{_ROW}'>draws</th><th style='{_ROW}'>label</th><th style='{_ROW}'>log prob</th>")
         parts.append(f"<th style='{_ROW}'>sum</th><th style='text-align:left'>completion</th></tr>")

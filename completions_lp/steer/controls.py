@@ -17,7 +17,7 @@ def draw_random_vectors(vector: SteeringVector, n: int, *, seed: int) -> tuple[S
     """``n`` random directions of the vector's own norm at every layer: what any push of that size does."""
     drawn = []
     for i in range(n):
-        rng = np.random.default_rng(np.random.SeedSequence([seed, 0, i]))
+        rng = np.random.default_rng([seed, 0, i])
         directions = {layer: _rescale(rng.standard_normal(len(d)), d) for layer, d in vector.directions.items()}
         drawn.append(SteeringVector(f"{vector.name}-random-{i}", "random", directions, provenance={"seed": seed}))
     return tuple(drawn)
@@ -32,13 +32,11 @@ def shuffle_labels(
     """
     drawn = []
     for i in range(n):
-        rng = np.random.default_rng(np.random.SeedSequence([seed, 1, i]))
+        rng = np.random.default_rng([seed, 1, i])
         signs = rng.choice([-1.0, 1.0], size=differences.values.shape[1])
         means = np.einsum("p,lpd->ld", signs, differences.values.astype(np.float64)) / len(signs)
-        directions = {
-            layer: _rescale(mean, vector.directions[layer])
-            for layer, mean in zip(differences.layers, means, strict=True)
-        }
+        found = zip(differences.layers, means, strict=True)
+        directions = {layer: _rescale(mean, vector.directions[layer]) for layer, mean in found}
         drawn.append(SteeringVector(f"{vector.name}-shuffled-{i}", "shuffled", directions, provenance={"seed": seed}))
     return tuple(drawn)
 

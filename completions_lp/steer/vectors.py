@@ -38,13 +38,8 @@ def read_differences(
 ) -> PairDifferences:
     """Differences of the residual stream (``resid_post``) at the output of each layer, pair by pair.
 
-    Args:
-        model: The model.
-        pairs: Contrast pairs.
-        layers: 0-based blocks; all by default.
-        memory_budget: GiB that a pass may take; by default a quarter of the free memory.
-        batch_size: Pairs per pass, overriding the memory's choice.
-        progress: Show a bar.
+    ``layers`` are 0-based blocks, all by default; a pass takes ``memory_budget`` GiB, by default a quarter of the free
+    memory, or ``batch_size`` pairs.
 
     Raises:
         InputError: There are no pairs, a layer is out of range, or a text is longer than the model's context.

@@ -6,8 +6,8 @@ prompts as they were asked, so that a later stage needs nothing but the director
 """
 
 from completions_lp.store.completions import completion_ids, read_completions, write_completions, write_steered
-from completions_lp.store.directory import SCHEMA_VERSION, STAGES, drop_stages, read_info, start_run, write_info
-from completions_lp.store.drawings import drop_figures, read_figures, write_figure
+from completions_lp.store.directory import STAGES, drop_stages, read_info, start_run, write_info
+from completions_lp.store.drawings import read_figures, write_figure
 from completions_lp.store.files import write_rows, write_text
 from completions_lp.store.keys import CONDITION
 from completions_lp.store.reports import PROFILE, SLOPES, SUMMARY, read_profile, write_profile, write_report
@@ -23,7 +23,7 @@ from completions_lp.store.scores import (
 from completions_lp.store.tokens import read_token_increases
 from completions_lp.store.validation import read_validation, write_validation
 from completions_lp.store.vectors import (
-    has_vectors,
+    read_quality,
     read_vector,
     read_vectors,
     sort_vectors,
@@ -31,43 +31,11 @@ from completions_lp.store.vectors import (
     write_vectors,
 )
 
-__all__ = [
-    "CONDITION",
-    "PROFILE",
-    "SCHEMA_VERSION",
-    "SLOPES",
-    "STAGES",
-    "SUMMARY",
-    "completion_ids",
-    "drop_figures",
-    "drop_stages",
-    "has_vectors",
-    "open_tokens",
-    "read_choices",
-    "read_completions",
-    "read_figures",
-    "read_increases",
-    "read_info",
-    "read_measures",
-    "read_profile",
-    "read_token_increases",
-    "read_validation",
-    "read_vector",
-    "read_vectors",
-    "sort_vectors",
-    "start_run",
-    "write_choices",
-    "write_completions",
-    "write_figure",
-    "write_increases",
-    "write_info",
-    "write_measures",
-    "write_profile",
-    "write_report",
-    "write_rows",
-    "write_steered",
-    "write_text",
-    "write_validation",
-    "write_vector",
-    "write_vectors",
-]
+__all__ = ["CONDITION", "PROFILE", "SLOPES", "STAGES", "SUMMARY"]
+__all__ += ["completion_ids", "read_completions", "write_completions", "write_steered"]
+__all__ += ["drop_stages", "read_info", "start_run", "write_info"]
+__all__ += ["read_figures", "write_figure", "write_rows", "write_text"]
+__all__ += ["read_choices", "read_increases", "read_measures", "write_choices", "write_increases", "write_measures"]
+__all__ += ["open_tokens", "read_profile", "read_token_increases", "read_validation"]
+__all__ += ["write_profile", "write_report", "write_validation"]
+__all__ += ["read_quality", "read_vector", "read_vectors", "sort_vectors", "write_vector", "write_vectors"]

@@ -11,44 +11,26 @@ import pyarrow as pa
 from completions_lp.records import Completions, Condition, Labelling, Prompt, Sampling
 from completions_lp.store.files import read_table, write_table
 
+PROMPT = tuple(item.name for item in fields(Prompt) if item.name != "id")
+"""The columns of ``questions.parquet`` beside ``prompt_id``."""
+
 
 def write_completions(folder: Path, completions: Completions) -> None:
     """Write ``questions.parquet`` and ``completions.parquet``."""
     prompts = completions.prompts
     questions = {"prompt_id": [p.id for p in prompts]}
-    for name in _prompt_fields():
-        questions[name] = [getattr(p, name) for p in prompts]
-    write_table(folder / "questions.parquet", questions)
-    rows = range(len(completions))
-    lengths = completions.lengths
     write_table(
-        folder / "completions.parquet",
-        {
-            "prompt_id": [prompts[i].id for i in completions.prompt_index],
-            "cluster": [prompts[i].cluster for i in completions.prompt_index],
-            "completion_id": completion_ids(completions),
-            "count": completions.counts,
-            "token_ids": pa.array(
-                [completions.token_ids[i, : lengths[i]].tolist() for i in rows], type=pa.list_(pa.int32())
-            ),
-            "text": list(completions.text),
-            "pieces": pa.array([list(pieces) for pieces in completions.pieces], type=pa.list_(pa.string())),
-            "ended": completions.ended,
-            "label": _name_labels(completions),
-            "answer_index": completions.answer_index,
-            "logprob": np.where(completions.mask, completions.logprob, 0.0).sum(-1, dtype=np.float64),
-            "token_logprob": [completions.logprob[i, : lengths[i]].tolist() for i in rows],
-        },
+        folder / "questions.parquet", questions | {name: [getattr(p, name) for p in prompts] for name in PROMPT}
     )
+    write_table(folder / "completions.parquet", _list_columns(completions))
 
 
 def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling) -> Completions:
     """Read the prompts and completions of a run; how they were made is in its configuration."""
     questions = read_table(folder / "questions.parquet", "sample")
-    names = _prompt_fields()
     rows: list[dict[str, Any]] = [
-        {name: tuple(row[name]) if isinstance(row[name], list) else row[name] for name in ("prompt_id", *names)}
-        for row in questions.to_pylist()
+        {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+        for row in questions.select(["prompt_id", *PROMPT]).to_pylist()
     ]
     prompts = tuple(Prompt(id=row.pop("prompt_id"), **row) for row in rows)
     table = read_table(folder / "completions.parquet", "sample").to_pydict()
@@ -80,21 +62,11 @@ def write_steered(folder: Path, drawn: Mapping[Condition, Completions]) -> None:
     """Write ``steered.parquet``: what the steered model itself said, where it was drawn to top up, by condition."""
     tables = []
     for condition, completions in drawn.items():
-        rows = range(len(completions))
-        names = [completions.prompts[i].id for i in completions.prompt_index]
-        ids = [completions.token_ids[i, : completions.lengths[i]].tolist() for i in rows]
-        columns = {
-            "prompt_id": names,
-            **{name: [value] * len(completions) for name, value in asdict(condition).items()},
-            "count": completions.counts,
-            "token_ids": pa.array(ids, type=pa.list_(pa.int32())),
-            "text": list(completions.text),
-            "ended": completions.ended,
-            "label": _name_labels(completions),
-            "answer_index": completions.answer_index,
-            "logprob": np.where(completions.mask, completions.logprob, 0.0).sum(-1, dtype=np.float64),
-        }
-        tables.append(pa.table(columns))
+        columns = _list_columns(completions)
+        for name in ("cluster", "completion_id", "pieces", "token_logprob"):
+            del columns[name]
+        repeated = {name: [value] * len(completions) for name, value in asdict(condition).items()}
+        tables.append(pa.table({"prompt_id": columns.pop("prompt_id"), **repeated, **columns}))
     write_table(folder / "steered.parquet", pa.concat_tables(tables))
 
 
@@ -108,10 +80,22 @@ def completion_ids(completions: Completions) -> np.ndarray:
     return ids
 
 
-def _name_labels(completions: Completions) -> pa.Array:
-    """The answer that each completion gave; missing where it gave none."""
-    return pa.array([label or None for label in completions.label.tolist()], type=pa.string())
-
-
-def _prompt_fields() -> list[str]:
-    return [item.name for item in fields(Prompt) if item.name != "id"]
+def _list_columns(completions: Completions) -> dict[str, Any]:
+    """The columns of ``completions.parquet``; a completion that gave no answer has no label."""
+    prompts = [completions.prompts[i] for i in completions.prompt_index]
+    said = [slice(length) for length in completions.lengths]
+    ids = [row[tokens].tolist() for row, tokens in zip(completions.token_ids, said, strict=True)]
+    return {
+        "prompt_id": [prompt.id for prompt in prompts],
+        "cluster": [prompt.cluster for prompt in prompts],
+        "completion_id": completion_ids(completions),
+        "count": completions.counts,
+        "token_ids": pa.array(ids, type=pa.list_(pa.int32())),
+        "text": list(completions.text),
+        "pieces": pa.array([list(pieces) for pieces in completions.pieces], type=pa.list_(pa.string())),
+        "ended": completions.ended,
+        "label": pa.array([label or None for label in completions.label.tolist()], type=pa.string()),
+        "answer_index": completions.answer_index,
+        "logprob": np.where(completions.mask, completions.logprob, 0.0).sum(-1, dtype=np.float64),
+        "token_logprob": [row[tokens].tolist() for row, tokens in zip(completions.logprob, said, strict=True)],
+    }

@@ -19,13 +19,8 @@ STAGES = {
         *("tokens.parquet", "steered.parquet", "choices.parquet", "validation.parquet"),
     ),
     "report": (
-        "prompts.parquet",
-        "summary.parquet",
-        "summary.csv",
-        "slopes.parquet",
-        "slopes.csv",
-        "report.md",
-        "report.html",
+        *("prompts.parquet", "summary.parquet", "summary.csv", "slopes.parquet", "slopes.csv"),
+        *("report.md", "report.html"),
     ),
 }
 """Files that each stage writes; the vector stage has a folder of its own, ``vectors/``."""
@@ -42,9 +37,8 @@ def start_run(folder: Path, info: Mapping[str, Any]) -> None:
 
 def write_info(folder: Path, info: Mapping[str, Any]) -> None:
     """Write ``run.json``; NaN, which JSON does not know, becomes null."""
-    text = json.dumps(
-        {"schema_version": SCHEMA_VERSION, **to_plain(info)}, indent=2, ensure_ascii=False, allow_nan=False
-    )
+    plain = {"schema_version": SCHEMA_VERSION, **to_plain(info)}
+    text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
     replace_file(folder / "run.json", lambda path: path.write_text(text + "\n", encoding="utf-8"))
 
 
@@ -65,12 +59,9 @@ def read_info(folder: Path) -> dict[str, Any]:
 
 def drop_stages(folder: Path, stages: Sequence[str]) -> list[str]:
     """Remove what these stages wrote, so that no stale table is ever read; returns the names of the files."""
-    dropped = []
-    for stage in stages:
-        for name in STAGES[stage]:
-            if (folder / name).is_file():
-                (folder / name).unlink()
-                dropped.append(name)
+    dropped = [name for stage in stages for name in STAGES[stage] if (folder / name).is_file()]
+    for name in dropped:
+        (folder / name).unlink()
     if "score" in stages:  # a report from the same scores has the same figures
         drop_figures(folder)
     return dropped

@@ -16,14 +16,22 @@ import pyarrow.parquet
 from completions_lp.records import InputError
 
 
-def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` make a file under another name, then move it into place in one step."""
+@contextmanager
+def _make_whole(path: Path) -> Iterator[Path]:
+    """Another name for a file, which moves into place in one step once it is written."""
     partial = path.with_name(f".{path.name}.partial")
     try:
-        write(partial)
-        os.replace(partial, path)  # noqa: PTH105  atomic, also over an existing file
+        yield partial
+        if partial.exists():
+            os.replace(partial, path)  # noqa: PTH105  atomic, also over an existing file
     finally:
         partial.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` make a file under another name, then move it into place in one step."""
+    with _make_whole(path) as partial:
+        write(partial)
 
 
 def write_table(path: Path, columns: Mapping[str, Any] | pa.Table) -> None:
@@ -35,26 +43,21 @@ def write_table(path: Path, columns: Mapping[str, Any] | pa.Table) -> None:
 @contextmanager
 def append_table(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Write columns as a Parquet file in parts; the file is there once all are written, and not at all if one fails."""
-    partial = path.with_name(f".{path.name}.partial")
     writer: Any = None
+    with _make_whole(path) as partial:
 
-    def append(columns: Mapping[str, Any]) -> None:
-        nonlocal writer
-        table = pa.table(dict(columns))
-        if writer is None:
-            writer = pa.parquet.ParquetWriter(partial, table.schema, compression="zstd")
-        writer.write_table(table)
+        def append(columns: Mapping[str, Any]) -> None:
+            nonlocal writer
+            table = pa.table(dict(columns))
+            if writer is None:
+                writer = pa.parquet.ParquetWriter(partial, table.schema, compression="zstd")
+            writer.write_table(table)
 
-    try:
         try:
             yield append
         finally:
             if writer is not None:
                 writer.close()
-        if writer is not None:
-            os.replace(partial, path)  # noqa: PTH105  atomic, also over an existing file
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def write_csv(path: Path, table: pa.Table) -> None:

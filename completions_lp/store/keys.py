@@ -57,17 +57,10 @@ def find_completions(table: pa.Table, completions: Completions) -> Int[np.ndarra
 def arrange_rows(
     path: Path, table: pa.Table, items: Int[np.ndarray, " row"], n_items: int, wanted: Sequence[Condition] | None = None
 ) -> tuple[tuple[Condition, ...], Int[np.ndarray, "condition item"]]:
-    """Which row holds each condition and item.
+    """The conditions, by default those of the table, and which row holds each of them and each item.
 
-    Args:
-        path: Of the table, for the message.
-        table: Its rows.
-        items: The number of each row's item, such as its completion; -1 for none.
-        n_items: How many items there are.
-        wanted: The conditions, in this order; by default those of the table.
-
-    Raises:
-        InputError: A row is missing, stands twice, or is of another item or condition.
+    ``items`` has the number of each row's item, such as its completion; -1 for none. Raises InputError where a row is
+    missing, stands twice, or is of another item or condition.
     """
     found, condition = find_conditions(table)
     if wanted is not None and found != tuple(wanted):

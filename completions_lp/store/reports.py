@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from completions_lp.records import Condition, Estimate, Inference, ProfileRow, Report
 from completions_lp.store.files import read_table, replace_file, write_csv, write_table
+from completions_lp.store.keys import CONDITION
 
 _TEXT, _REAL, _WHOLE = pa.string(), pa.float64(), pa.int64()
 _CONDITION = {"vector": _TEXT, "kind": _TEXT, "layer": _WHOLE, "multiplier": _REAL}
@@ -38,12 +39,7 @@ def write_report(folder: Path, report: Report, text: str) -> None:
     """Write ``prompts.parquet``, ``summary.parquet``, ``summary.csv``, the slopes and ``report.md``."""
     write_table(folder / "prompts.parquet", dict(report.prompts))
     rows = [
-        {
-            **asdict(row.condition),
-            **{"quantity": row.quantity, "weighting": row.weighting, "n_dropped": row.n_dropped, "split": row.split},
-            **_flatten(row.estimate),
-            **_drop_nan(asdict(row.inference)),
-        }
+        {**vars(row), **asdict(row.condition), **_flatten(row.estimate), **_drop_nan(asdict(row.inference))}
         for row in report.rows
     ]
     _write_both(folder, "summary", pa.Table.from_pylist(rows, schema=SUMMARY))
@@ -54,26 +50,17 @@ def write_report(folder: Path, report: Report, text: str) -> None:
 
 def write_profile(folder: Path, profile: Sequence[ProfileRow]) -> None:
     """Write ``profile.parquet``: the mean increase of the tokens by their place relative to the answer's."""
-    rows = [
-        {
-            **asdict(row.condition),
-            **{"offset": row.offset, "n_completions": row.n_completions},
-            **_flatten(row.estimate),
-        }
-        for row in profile
-    ]
+    rows = [{**vars(row), **asdict(row.condition), **_flatten(row.estimate)} for row in profile]
     write_table(folder / "profile.parquet", pa.Table.from_pylist(rows, schema=PROFILE))
 
 
 def read_profile(folder: Path) -> tuple[ProfileRow, ...]:
     """Read ``profile.parquet``."""
     rows = read_table(folder / "profile.parquet", "score").to_pylist()
-    names = ("vector", "kind", "layer", "multiplier", "positions")
+    conditions = [Condition(**{name: row[name] for name in CONDITION}) for row in rows]
     return tuple(
-        ProfileRow(
-            Condition(**{name: row[name] for name in names}), row["offset"], _unflatten(row), row["n_completions"]
-        )
-        for row in rows
+        ProfileRow(condition, row["offset"], _unflatten(row), row["n_completions"])
+        for condition, row in zip(conditions, rows, strict=True)
     )
 
 

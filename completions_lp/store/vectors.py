@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -68,9 +68,10 @@ def read_vectors(folder: Path) -> tuple[SteeringVector, ...]:
     return sort_vectors([read_vector(file) for file in files])
 
 
-def has_vectors(folder: Path) -> bool:
-    """Whether a run directory has any."""
-    return any((folder / "vectors").glob("*.safetensors"))
+def read_quality(folder: Path) -> Mapping[int, VectorQuality]:
+    """How well the target vector of a run is known, by layer; empty where its file does not say, or there is none."""
+    vectors = map(read_vector, sorted((folder / "vectors").glob("*.safetensors")))
+    return next((vector.quality for vector in vectors if vector.kind == "target"), {})
 
 
 def sort_vectors(vectors: Sequence[SteeringVector]) -> tuple[SteeringVector, ...]:

@@ -3,13 +3,16 @@
 ``GALLERY`` makes them all by name.
 """
 
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from types import MappingProxyType
+
+from completions_lp.records import InputError
 from completions_lp.show.figures.agreement import Agreement
-from completions_lp.show.figures.convergence import Batch, Convergence
 from completions_lp.show.figures.damage import Damage
 from completions_lp.show.figures.diagnostics import Diagnostics
 from completions_lp.show.figures.distributions import Distributions
 from completions_lp.show.figures.doses import DoseResponse
-from completions_lp.show.figures.gallery import GALLERY, check_names
 from completions_lp.show.figures.heatmap import Heatmap
 from completions_lp.show.figures.layers import LayerSweep
 from completions_lp.show.figures.probabilities import Probabilities
@@ -19,22 +22,28 @@ from completions_lp.show.figures.prompts import PromptEffects
 from completions_lp.show.figures.steerability import Steerability
 from completions_lp.show.figures.view import View
 
-__all__ = [
-    "GALLERY",
-    "Agreement",
-    "Batch",
-    "Convergence",
-    "Damage",
-    "Diagnostics",
-    "Distributions",
-    "DoseResponse",
-    "Heatmap",
-    "LayerSweep",
-    "Probabilities",
-    "Promotion",
-    "PromptEffects",
-    "Steerability",
-    "TokenProfile",
-    "View",
-    "check_names",
-]
+GALLERY: Mapping[str, Callable[..., View]] = MappingProxyType(
+    {
+        "layer_sweep": LayerSweep.of,
+        "dose_response": DoseResponse.of,
+        "heatmap": Heatmap.of,
+        "prompts": PromptEffects.of,
+        "prompts_change": partial(PromptEffects.of, change=True),
+        "damage": Damage.of,
+        "token_profile": TokenProfile.of,
+        "distributions": Distributions.of,
+        "diagnostics": Diagnostics.of,
+        "probabilities": Probabilities.of,
+        "steerability": Steerability.of,
+        "promotion": Promotion.of,
+        "agreement": Agreement.of,
+    }
+)
+"""By name, in the order of a paper: what makes each figure of a report and of its own options."""
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise InputError unless there is a figure of every name."""
+    for name in names:
+        if name not in GALLERY:
+            raise InputError(f"no figure {name!r}; there are {', '.join(GALLERY)}")

@@ -8,11 +8,13 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from completions_lp.records import Estimate, Positions, Report, ReportRow
+from completions_lp.show.figures.axes import draw_zero, label_axes, write_empty, write_note
 from completions_lp.show.figures.marks import draw_bars, make_styles, name_lines
-from completions_lp.show.figures.page import COLUMN, GREY, Page, Sheet, draw_zero, label_axes, write_empty, write_note
-from completions_lp.show.figures.part import Cell, Part, stack_ends
+from completions_lp.show.figures.page import GREY, Page
+from completions_lp.show.figures.part import Part, stack_ends
+from completions_lp.show.figures.picks import PlaceView
 from completions_lp.show.figures.prompts import draw_points
-from completions_lp.show.figures.view import Table, View
+from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import count, note_few, say_crosses, sign
 
 CHOICE = "logit_diff_change"
@@ -23,18 +25,15 @@ Pair = tuple[ReportRow, ReportRow]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Agreement(View):
+class Agreement(PlaceView):
     """The sampled metric against the change of the two-choice logit diff: all cells, or the prompts of one.
 
     Both are in nats and equal where every completion answers at once with one of the two letters (numbers.md I5); off
     the diagonal is what the first answer position does not show.
     """
 
-    part: Part
     quantity: str
-    """The sampled metric."""
-    cell: Cell | None
-    """Whose prompts are shown; None for all cells."""
+    """The sampled metric; of all cells where ``cell`` is None, else of its prompts."""
     pairs: tuple[Pair, ...]
     """Read-out and sampled metric of each cell."""
     columns: dict[str, np.ndarray]
@@ -52,31 +51,21 @@ class Agreement(View):
         multiplier: float | None = None,
         positions: Positions | None = None,
     ) -> "Agreement":
-        """Pick what is shown; InputError where there is no such quantity, cell or positions.
+        """Pick all cells, or with a layer or multiplier the prompts of one; InputError where there is no such thing.
 
-        Args:
-            report: What to show.
-            quantity: The sampled metric; the change of the log odds of A against B by default.
-            layer: Show the prompts of this layer and of ``multiplier``; without both, all cells.
-            multiplier: See ``layer``.
-            positions: Where the vector is added; by default as in the report's best cell.
+        The sampled metric ``quantity`` is the change of the log odds of A against B by default, ``positions`` (where
+        the vector is added) are those of the report's best cell.
         """
         part = Part.of(report, positions)
         quantity = part.pick_quantity(quantity)
         if layer is None and multiplier is None:
             choices = part.by_condition(CHOICE, kind="target")
             rows = [row for row in part.select(quantity) if row.condition in choices]
-            return cls(part, quantity, None, tuple((choices[row.condition], row) for row in rows), {}, None)
+            return cls(part, None, quantity, tuple((choices[row.condition], row) for row in rows), {}, None)
         cell = part.pick_cell(layer=layer, multiplier=multiplier)
-        columns = part.prompts(cell)
-        if CHOICE in columns and quantity in columns:
-            known = np.isfinite(columns[CHOICE]) & np.isfinite(columns[quantity])
-            columns = {name: values[known] for name, values in columns.items()} if known.any() else {}
-        else:
-            columns = {}
         row = part.by_condition(AGREEMENT).get(cell.condition) if cell else None
-        known_row = row is not None and bool(np.isfinite(row.estimate.value))
-        return cls(part, quantity, cell, (), columns, row.estimate if row is not None and known_row else None)
+        correlation = row.estimate if row is not None and np.isfinite(row.estimate.value) else None
+        return cls(part, cell, quantity, (), part.prompts(cell, known=(CHOICE, quantity)), correlation)
 
     @property
     def rows(self) -> Table:
@@ -94,9 +83,7 @@ class Agreement(View):
             table.append({**columns, "n_prompts": sampled.estimate.n})
         return table
 
-    @property
-    def caption(self) -> str:
-        """What is drawn."""
+    def _describe(self) -> str | list[str]:
         if not self.pairs and not self.columns:
             return f"Agreement: no {self.quantity!r} and {CHOICE!r} to draw."
         parts = [
@@ -106,12 +93,11 @@ class Agreement(View):
         if self.cell is not None:
             parts.append(f"A point for each of {count(len(self._xy[0]), 'prompt')}; markers by trust.")
             parts.append(f"{self._say_correlation()}." if self.correlation else "")
-            return self.part.finish(parts)
+            return parts
         parts.append(f"A point for each of {count(len(self.pairs), 'cell')} of layer (lightness) and multiplier.")
         parts.append(say_crosses(*([pair[i].estimate for pair in self.pairs] for i in (0, 1))))
-        if self.part.any_red(sampled.condition for _, sampled in self.pairs):
-            parts.append("Hollow: more than 10 % of the prompts are red.")
-        return self.part.finish(parts)
+        parts.append(self.part.warn_red(sampled.condition for _, sampled in self.pairs))
+        return parts
 
     @property
     def _xy(self) -> tuple[Float[np.ndarray, " prompt"], Float[np.ndarray, " prompt"]]:
@@ -124,9 +110,6 @@ class Agreement(View):
             return ""
         inside = "" if e.low is None or e.high is None else f" [{sign(e.low, digits=2)}, {sign(e.high, digits=2)}]"
         return f"correlation {sign(e.value, digits=2)}{inside}"
-
-    def _plan(self, *, new: bool) -> Sheet:
-        return Sheet(1, (COLUMN, 3.0))
 
     def _draw(self, panels: list[Axes], page: Page | None) -> None:
         (panel,) = panels
@@ -144,34 +127,27 @@ class Agreement(View):
         panel.axline((0, 0), slope=1, color="0.4", linewidth=0.7, linestyle=(0, (4, 2)), zorder=1)
 
     def _draw_cells(self, panel: Axes) -> None:
-        """A point with a cross for each cell."""
         layers = sorted({sampled.condition.layer for _, sampled in self.pairs})
         ends = [stack_ends([pair[i].estimate for pair in self.pairs]) for i in (0, 1)]
         x, y = ([pair[i].estimate.value for pair in self.pairs] for i in (0, 1))
         draw_bars(panel, x, y, ends[1], color="0.6")
         draw_bars(panel, x, y, ends[0], vertical=False, color="0.6")
         for layer, look in zip(layers, make_styles(len(layers)), strict=True):
+            here = [pair for pair in self.pairs if pair[1].condition.layer == layer]
             for hollow in (False, True):
-                chosen = [
-                    pair
-                    for pair in self.pairs
-                    if pair[1].condition.layer == layer and (pair[1].condition in self.part.red) == hollow
-                ]
+                chosen = [pair for pair in here if (pair[1].condition in self.part.red) == hollow]
                 style: dict[str, Any] = {"marker": look["marker"] or "o", "markeredgecolor": look["color"]}
                 style |= {"markerfacecolor": "white" if hollow else look["color"], "linestyle": "none"}
                 places = ([pair[i].estimate.value for pair in chosen] for i in (0, 1))
                 label = "_hollow" if hollow else str(layer)
                 panel.plot(*places, markersize=3.5, markeredgewidth=0.8, label=label, **style)
         name_lines(panel, layers, title="layer", ncols=2, loc="upper left")
-        if few := note_few(row.estimate for pair in self.pairs for row in pair):
-            write_note(panel, few)
+        write_note(panel, note_few(row.estimate for pair in self.pairs for row in pair))
 
     def _draw_prompts(self, panel: Axes) -> None:
-        """A point for each prompt, with their correlation."""
         if "trust" in self.columns:
             draw_points(panel, *self._xy, self.columns)
             panel.legend(loc="lower right", handletextpad=0.1)
         else:
             panel.plot(*self._xy, "o", color=GREY, markersize=3, label="prompts")
-        if said := self._say_correlation():
-            write_note(panel, said)
+        write_note(panel, self._say_correlation())

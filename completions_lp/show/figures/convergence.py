@@ -8,19 +8,9 @@ from matplotlib.axes import Axes
 
 from completions_lp.quantities import PRIMARY, find_quantity
 from completions_lp.records import Estimate, InputError, Report
+from completions_lp.show.figures.axes import draw_zero, label_axes, print_plainly, write_empty, write_note
 from completions_lp.show.figures.marks import draw_bars
-from completions_lp.show.figures.page import (
-    BLUE,
-    RED,
-    WIDE,
-    Page,
-    Sheet,
-    draw_zero,
-    label_axes,
-    print_plainly,
-    write_empty,
-    write_note,
-)
+from completions_lp.show.figures.page import BLUE, RED, WIDE, Page, Sheet
 from completions_lp.show.figures.part import stack_ends, tidy_estimate
 from completions_lp.show.figures.view import Table, View
 from completions_lp.show.figures.words import describe, note_few, say_intervals, say_target, sign
@@ -47,6 +37,7 @@ class Convergence(View):
     Left: how well a vector is known by the pairs behind it. Right: the effect of each vector, batch by batch.
     """
 
+    sheet = Sheet(2, (WIDE, 2.5), 2)
     vector: str
     layer: int
     multiplier: float
@@ -98,16 +89,12 @@ class Convergence(View):
             f"of the points is what the choice of pairs adds. {say_target(self.target)}"
         )
 
-    def _plan(self, *, new: bool) -> Sheet:
-        return Sheet(2, (WIDE, 2.5), 2)
-
     def _draw(self, panels: list[Axes], page: Page | None) -> None:
         left, right = panels
         if self.batches:
             _draw_cosines(left, self.batches)
             _draw_effects(right, self.batches)
-            if few := note_few(batch.effect for batch in self.batches):
-                write_note(right, few)
+            write_note(right, note_few(batch.effect for batch in self.batches))
         else:
             write_empty(left, "no vectors")
         x = "contrast pairs in the mean"

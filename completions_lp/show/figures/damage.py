@@ -10,20 +10,12 @@ from matplotlib.lines import Line2D
 
 from completions_lp.quantities import PRIMARY
 from completions_lp.records import Kind, Positions, Report, ReportRow
+from completions_lp.show.figures.axes import draw_zero, label_axes, scale_log, write_empty, write_note
 from completions_lp.show.figures.marks import draw_bars, make_styles
-from completions_lp.show.figures.page import (
-    COLUMN,
-    GREY,
-    Page,
-    Sheet,
-    draw_zero,
-    label_axes,
-    scale_log,
-    write_empty,
-    write_note,
-)
-from completions_lp.show.figures.part import Part, stack_ends, tidy_rows
-from completions_lp.show.figures.view import Table, View
+from completions_lp.show.figures.page import GREY, Page
+from completions_lp.show.figures.part import Part, stack_ends, tidy_row
+from completions_lp.show.figures.picks import PartView
+from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import note_few, say_crosses, sign
 
 DAMAGE = "kl_per_token"
@@ -31,14 +23,13 @@ Pair = tuple[ReportRow, ReportRow]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Damage(View):
+class Damage(PartView):
     """Efficacy against damage: one marker per layer and multiplier, with its intervals both ways.
 
     Triangles point the way the multiplier pushes and grow with it; lightness is the layer; hollow ones are not to be
     trusted. Grey dots are the random directions; the stepped line joins the cells that none beats on both axes.
     """
 
-    part: Part
     quantity: str
     pairs: tuple[Pair, ...]
     """Damage and effect of each cell."""
@@ -49,10 +40,8 @@ class Damage(View):
     def of(cls, report: Report, *, quantity: str = PRIMARY, positions: Positions | None = None) -> "Damage":
         """Pick what is shown; InputError where there is no such quantity, or no such positions.
 
-        Args:
-            report: What to show.
-            quantity: The effect; its damage is KL(unsteered ‖ steered) per token.
-            positions: Where the vector is added; by default as in the report's best cell.
+        The effect is ``quantity``, at ``positions``, by default those of the report's best cell; the damage is
+        KL(unsteered ‖ steered) per token.
         """
         part = Part.of(report, positions)
         quantity = part.pick_quantity(quantity)
@@ -66,13 +55,11 @@ class Damage(View):
         for cost, gain in (*self.pairs, *self.cloud):
             e = cost.estimate
             damage = {DAMAGE: e.value, f"{DAMAGE}_low": e.low, f"{DAMAGE}_high": e.high}
-            untrusted = gain.condition in self.part.red
-            table += tidy_rows([gain], **damage, untrusted=untrusted, on_front=(cost, gain) in front)
+            marks = {"untrusted": gain.condition in self.part.red, "on_front": (cost, gain) in front}
+            table.append(tidy_row(gain, **damage, **marks))
         return table
 
-    @property
-    def caption(self) -> str:
-        """What is drawn."""
+    def _describe(self) -> str | list[str]:
         if not self.pairs:
             return f"Efficacy against damage: no {self.quantity!r} with {DAMAGE!r} to draw."
         costs, gains = ([pair[i].estimate for pair in self.pairs] for i in (0, 1))
@@ -85,12 +72,8 @@ class Damage(View):
         if self.cloud:
             n = self.part.count_directions()
             parts.append(f"Grey dots: {n} random directions of the same norm, in every cell.")
-        if self.part.any_red(gain.condition for _, gain in self.pairs):
-            parts.append("Hollow: more than 10 % of the prompts are red.")
-        return self.part.finish(parts)
-
-    def _plan(self, *, new: bool) -> Sheet:
-        return Sheet(1, (COLUMN, 3.0))
+        parts.append(self.part.warn_red(gain.condition for _, gain in self.pairs))
+        return parts
 
     def _draw(self, panels: list[Axes], page: Page | None) -> None:
         (panel,) = panels
@@ -108,8 +91,7 @@ class Damage(View):
         panel.step(*front, where="post", color="black", linewidth=0.9, zorder=1.9, label="front")
         self._draw_marks(panel)
         scale_log(panel, "x")
-        if few := note_few(row.estimate for pair in self.pairs for row in pair):
-            write_note(panel, few)
+        write_note(panel, note_few(row.estimate for pair in self.pairs for row in pair))
 
     def _draw_marks(self, panel: Axes) -> None:
         layers = sorted({gain.condition.layer for _, gain in self.pairs})

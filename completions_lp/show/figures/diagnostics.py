@@ -10,24 +10,13 @@ from matplotlib.axes import Axes
 
 from completions_lp.quantities import PRIMARY
 from completions_lp.records import Positions, Report
+from completions_lp.show.figures.axes import draw_zero, label_axes, scale_log, tick_multipliers, write_empty, write_note
 from completions_lp.show.figures.marks import draw_bars
-from completions_lp.show.figures.page import (
-    BLUE,
-    GREY,
-    RED,
-    WIDE,
-    Page,
-    Sheet,
-    draw_zero,
-    label_axes,
-    scale_log,
-    tick_multipliers,
-    write_empty,
-    write_note,
-)
+from completions_lp.show.figures.page import BLUE, GREY, RED, WIDE, Page, Sheet
 from completions_lp.show.figures.part import Cell, Part
+from completions_lp.show.figures.picks import PlaceView
 from completions_lp.show.figures.prompts import TRUST
-from completions_lp.show.figures.view import Table, View
+from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import sign
 from completions_lp.stats.bounds import MEAN_WEIGHT, MIN_ESS
 
@@ -48,12 +37,10 @@ class Column:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Diagnostics(View):
+class Diagnostics(PlaceView):
     """Six checks: the estimator, effective draws, weights, trust, sampler, and the null of the random directions."""
 
-    part: Part
-    cell: Cell | None
-    """Whose layer is shown."""
+    sheet = Sheet(6, (WIDE, 4.2), 3)
     validation: tuple[Mapping[str, Any], ...]
     """Rows of prompts that offer the target: the others have no grade of trust."""
     columns: Mapping[str, Column]
@@ -76,12 +63,9 @@ class Diagnostics(View):
     ) -> "Diagnostics":
         """Pick what is shown; InputError where there is no such layer, or no such positions.
 
-        Args:
-            report: What to show.
-            layer: The layer whose weights are shown; that of the report's best cell by default.
-            validation: Rows with ``p_A_steered``, ``trust`` and, from draws of the steered model itself, ``share``
-                with the ends ``low`` and ``high`` of its Clopper–Pearson interval.
-            positions: Where the vector is added; by default as in the report's best cell.
+        The layer whose weights are shown and the positions are those of the report's best cell by default. Rows of
+        ``validation`` have ``p_A_steered``, ``trust`` and, from draws of the steered model itself, ``share`` with the
+        ends ``low`` and ``high`` of its Clopper–Pearson interval.
         """
         part = Part.of(report, positions)
         cell = part.pick_cell(layer=layer)
@@ -113,9 +97,7 @@ class Diagnostics(View):
         table += [{**common, "prompt_id": i, "value": v} for i, v in zip(*self.surprisal, strict=True)]
         return table + [{"panel": "f", "quantity": "p_t", "value": float(p)} for p in self.p_values]
 
-    @property
-    def caption(self) -> str:
-        """What is drawn."""
+    def _describe(self) -> str | list[str]:
         parts = ["Checks."]
         if self.validation:
             parts.append(
@@ -140,19 +122,13 @@ class Diagnostics(View):
                 f"(f) p-values (t over prompts) of {self.part.count_directions()} random directions in {n} cells in "
                 "all: above the diagonal, a test over prompts alone finds too much."
             )
-        return self.part.finish(parts)
-
-    def _plan(self, *, new: bool) -> Sheet:
-        return Sheet(6, (WIDE, 4.2), 3)
+        return parts
 
     def _draw(self, panels: list[Axes], page: Page | None) -> None:
-        self._draw_validation(panels[0])
-        self._draw_ess(panels[1])
-        self._draw_weights(panels[2])
-        self._draw_trust(panels[3])
-        self._draw_sampler(panels[4])
-        self._draw_null(panels[5])
-        for letter, panel in zip("abcdef", panels, strict=True):
+        checks = [self._draw_validation, self._draw_ess, self._draw_weights]
+        checks += [self._draw_trust, self._draw_sampler, self._draw_null]
+        for letter, panel, draw in zip("abcdef", panels, checks, strict=True):
+            draw(panel)
             panel.set_title(f"({letter})", loc="left", fontweight="bold")
 
     def _draw_validation(self, panel: Axes) -> None:
@@ -164,8 +140,7 @@ class Diagnostics(View):
             draw_bars(panel, x, y, [[row[end] for row in rows] for end in ("low", "high")], color="0.7")
             panel.scatter(x, y, s=9, linewidth=0.7, zorder=2, label=name if rows else "_none", **style)
         label_axes(panel, x=f"P({self.part.target}) steered, estimated", y="share of steered draws")
-        panel.set_xlim(0, 1)
-        panel.set_ylim(0, 1)
+        panel.set(xlim=(0, 1), ylim=(0, 1))
         if self.validation:
             panel.legend(handletextpad=0.1)
         else:
@@ -239,8 +214,7 @@ class Diagnostics(View):
             panel.axvline(0.05, color=GREY, **DASHED)
         else:
             write_empty(panel, "no p-values of\nrandom directions")
-        panel.set_xlim(0, 1)
-        panel.set_ylim(0, 1)
+        panel.set(xlim=(0, 1), ylim=(0, 1))
         label_axes(panel, x="p-value (t over prompts)", y="share of random cells")
 
 

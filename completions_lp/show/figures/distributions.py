@@ -7,22 +7,12 @@ import numpy as np
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 
-from completions_lp.records import Condition, Increases, Positions, Report
-from completions_lp.show.figures.page import (
-    BLUE,
-    COLUMN,
-    RED,
-    WIDE,
-    Page,
-    Sheet,
-    count_columns,
-    draw_zero,
-    label_axes,
-    label_page,
-    write_empty,
-)
+from completions_lp.records import Condition, Increases
+from completions_lp.show.figures.axes import draw_zero, label_axes, label_panels, write_empty
+from completions_lp.show.figures.page import BLUE, COLUMN, RED, WIDE, Page, Sheet, count_columns
 from completions_lp.show.figures.part import Cell, Part
-from completions_lp.show.figures.view import Table, View
+from completions_lp.show.figures.picks import LayerView
+from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import count, sign
 
 STEPS = 250
@@ -43,30 +33,18 @@ class Dose:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Distributions(View):
+class Distributions(LayerView):
     """Distribution of the increase to the answer at one layer: completions with the answer against the others.
 
     Cumulative, every prompt with the same total weight; a panel per multiplier; random directions thin and grey.
     """
 
-    part: Part
-    cell: Cell | None
-    """Whose layer is shown."""
     doses: tuple[Dose, ...]
     """By multiplier."""
 
     @classmethod
-    def of(cls, report: Report, *, layer: int | None = None, positions: Positions | None = None) -> "Distributions":
-        """Pick what is shown; InputError where there is no such layer, or no such positions.
-
-        Args:
-            report: What to show; its ``increases`` are needed.
-            layer: Which layer; that of the report's best cell by default.
-            positions: Where the vector is added; by default as in the report's best cell.
-        """
-        part = Part.of(report, positions)
-        cell = part.pick_cell(layer=layer)
-        return cls(part, cell, _list_doses(report.increases, cell, report.target))
+    def _read(cls, part: Part, cell: Cell | None) -> "Distributions":
+        return cls(part, cell, _list_doses(part.report.increases, cell, part.report.target))
 
     @property
     def rows(self) -> Table:
@@ -83,9 +61,7 @@ class Distributions(View):
                 ]
         return table
 
-    @property
-    def caption(self) -> str:
-        """What is drawn."""
+    def _describe(self) -> str | list[str]:
         increases = self.part.report.increases
         if self.cell is None or increases is None or not self.doses:
             return "Distributions of the increase: no completions to draw."
@@ -99,7 +75,7 @@ class Distributions(View):
         ]
         if n := self.part.count_directions():
             parts.append(f"Thin grey: the same under each of {n} random directions.")
-        return self.part.finish(parts)
+        return parts
 
     def _plan(self, *, new: bool) -> Sheet:
         n = max(1, len(self.doses))
@@ -117,11 +93,7 @@ class Distributions(View):
             panels[0].legend()
         else:
             page.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-        if page is not None and len(panels) > 1:
-            label_page(page, x=X, y=Y)
-            return
-        for panel in panels:
-            label_axes(panel, x=X, y=Y)
+        label_panels(page, panels, x=X, y=Y)
 
 
 def _list_doses(increases: Increases | None, cell: Cell | None, target: str) -> tuple[Dose, ...]:

@@ -8,80 +8,63 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from completions_lp.quantities import HEADLINE
-from completions_lp.records import Condition, Estimate, Inference, Positions, Report, ReportRow, Slope
-from completions_lp.show.figures.marks import draw_bars, draw_controls, draw_line
-from completions_lp.show.figures.page import (
-    BLUE,
-    COLUMN,
-    RED,
-    YELLOW,
-    Page,
-    Sheet,
+from completions_lp.records import Condition, Estimate, Inference, Report, ReportRow, Slope
+from completions_lp.show.figures.axes import (
     draw_zero,
     label_axes,
-    place_legend,
     tick_multipliers,
     write_empty,
     write_note,
 )
-from completions_lp.show.figures.part import Cell, Part, stack_ends, tidy_estimate, tidy_rows
-from completions_lp.show.figures.view import Table, View
+from completions_lp.show.figures.marks import draw_bars, draw_controls, draw_line
+from completions_lp.show.figures.page import BLUE, COLUMN, RED, YELLOW, Page, Sheet
+from completions_lp.show.figures.part import Cell, Part, stack_ends, tidy_estimate, tidy_row
+from completions_lp.show.figures.picks import LayerView
+from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import note_few, say_intervals, write_estimate
 
 RATIO, BOUND, OTHERS, DAMAGE = "log_ratio_A", HEADLINE, "increase_to_answer_not_A", "kl"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DoseResponse(View):
+class DoseResponse(LayerView):
     """Dose and response at one layer: the log ratio of P(A), its bound from the A completions, and the gap between.
 
     The gap is KL(unsteered ‖ steered) among the texts that give A (numbers.md I2); beside them the other completions
     (dashed) and −KL over all (dotted), the random directions (grey) and the slope over multipliers.
     """
 
-    part: Part
-    cell: Cell | None
-    """Whose layer is shown."""
+    sheet = Sheet(1, (COLUMN, 3.1))
     series: Mapping[str, Sequence[ReportRow]]
     """By quantity, rows over the multipliers, with the origin where it was not measured."""
     slope: Slope | None
     """Of the log ratio at this layer, or else of its bound."""
 
     @classmethod
-    def of(cls, report: Report, *, layer: int | None = None, positions: Positions | None = None) -> "DoseResponse":
-        """Pick what is shown; InputError where there is no such layer, or no such positions.
-
-        Args:
-            report: What to show.
-            layer: Which layer; that of the report's best cell by default.
-            positions: Where the vector is added; by default as in the report's best cell.
-        """
-        part = Part.of(report, positions)
-        cell = part.pick_cell(layer=layer)
+    def _read(cls, part: Part, cell: Cell | None) -> "DoseResponse":
         series = {name: _add_origin(part.at_layer(name, cell)) for name in (RATIO, BOUND, OTHERS, DAMAGE)}
         return cls(part, cell, series, _find_slope(part.report, cell))
 
     @property
     def rows(self) -> Table:
         """A row per quantity and multiplier; the slope is one without a multiplier."""
-        table: Table = []
-        for row in (row for rows in self.series.values() for row in rows):
-            table += tidy_rows([row], random_low=row.inference.random_low, random_high=row.inference.random_high)
+        table = [
+            tidy_row(row, random_low=row.inference.random_low, random_high=row.inference.random_high)
+            for rows in self.series.values()
+            for row in rows
+        ]
         if (slope := self.slope) is not None:
             place = {"vector": slope.vector, "kind": slope.kind, "layer": slope.layer, "multiplier": None}
             names = {"quantity": f"slope of {slope.quantity}", "weighting": "macro"}
             table.append({**place, **names, **tidy_estimate(slope.estimate), "random_low": None, "random_high": None})
         return table
 
-    @property
-    def caption(self) -> str:
-        """What is drawn."""
+    def _describe(self) -> str | list[str]:
         cell, target = self.cell, self.part.target
         if cell is None:
             return "Dose and response: nothing to draw."
-        reason = f" ({cell.reason})" if cell.reason else ""
         parts = [
-            f"Dose and response at layer {cell.condition.layer}{reason}, in nats, means over prompts. Circles: log "
+            f"Dose and response at layer {cell.condition.layer}{cell.why}, in nats, means over prompts. Circles: log "
             f"ratio of steered and unsteered P({target}); squares: log-prob increase of the {target} completions, to "
             "the answer, a lower bound on it; the shaded gap estimates the divergence of the steered from the "
             "unsteered texts among those with the answer. Dashed: other completions; dotted: −KL over all. Ribbons "
@@ -92,19 +75,15 @@ class DoseResponse(View):
                 f"Long dashes: mean slope of the {self.part.say(slope.quantity)} (least squares per prompt over "
                 f"multipliers {_span(slope.multipliers)}): {write_estimate(slope.estimate)}."
             )
-        if self.part.any_red(row.condition for row in self.series[RATIO]):
-            parts.append("Hollow: more than 10 % of the prompts are red.")
+        parts.append(self.part.warn_red(row.condition for row in self.series[RATIO]))
         if any(np.isfinite(row.inference.random_low) for row in self.series[RATIO]):
             n = self.part.count_directions()
             parts.append(f"Grey: log ratio under the central 95 % of {n} random directions.")
-        return self.part.finish(parts)
+        return parts
 
     @property
     def _drawn(self) -> list[Estimate]:
         return [row.estimate for rows in self.series.values() for row in rows if row.condition.multiplier]
-
-    def _plan(self, *, new: bool) -> Sheet:
-        return Sheet(1, (COLUMN, 3.1))
 
     def _draw(self, panels: list[Axes], page: Page | None) -> None:
         (panel,) = panels
@@ -117,12 +96,13 @@ class DoseResponse(View):
             write_empty(panel, f"no {RATIO!r} or {BOUND!r}")
             return
         slope = self.slope
-        said = [note_few(self._drawn), slope and f"mean slope {write_estimate(slope.estimate)}"]
-        lines = [text for text in said if text]
-        write_note(panel, "\n".join(lines))
-        low, high = panel.get_ylim()
-        panel.set_ylim(low, high + 0.08 * len(lines) * (high - low))
-        place_legend(page, panel, ncols=2, columnspacing=1.0)
+        said = f"mean slope {write_estimate(slope.estimate)}" if slope else None
+        write_note(panel, note_few(self._drawn), said, room=0.08)
+        if page is None:
+            panel.legend(columnspacing=1.0)
+        else:  # below, where it hides nothing
+            handles, labels = panel.get_legend_handles_labels()
+            page.legend(handles, labels, loc="outside lower center", ncols=2, columnspacing=1.0)
 
     def _draw_lines(self, panel: Axes) -> None:
         """The random directions, the gap between ratio and bound, and a line per quantity."""

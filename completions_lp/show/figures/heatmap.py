@@ -9,10 +9,12 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Rectangle
 
 from completions_lp.records import Positions, Report, ReportRow
+from completions_lp.show.figures.axes import label_axes, write_empty
 from completions_lp.show.figures.layers import LAYER
-from completions_lp.show.figures.page import COLUMN, WIDE, Page, Sheet, label_axes, write_empty
-from completions_lp.show.figures.part import Part, tidy_rows
-from completions_lp.show.figures.view import Table, View
+from completions_lp.show.figures.page import COLUMN, WIDE, Page, Sheet
+from completions_lp.show.figures.part import Part, tidy_row
+from completions_lp.show.figures.picks import PartView
+from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import count, sign, write_estimate
 
 # Dark on the side below zero and of middling grey above it, so that the signs differ in print without colour, too.
@@ -25,10 +27,9 @@ WIDEST = 9
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Heatmap(View):
+class Heatmap(PartView):
     """The whole sweep: colour is the effect, centred on 0; dots are significant, hatched cells not to be trusted."""
 
-    part: Part
     quantity: str
     cells: tuple[ReportRow, ...]
     """By layer and multiplier."""
@@ -39,10 +40,7 @@ class Heatmap(View):
     def of(cls, report: Report, *, quantity: str | None = None, positions: Positions | None = None) -> "Heatmap":
         """Pick what is shown; InputError where there is no such quantity, or no such positions.
 
-        Args:
-            report: What to show.
-            quantity: A quantity of the report, as of ``LayerSweep``; only swept ones have p-values and a chosen cell.
-            positions: Where the vector is added; by default as in the report's best cell.
+        Quantity and positions are those of ``LayerSweep``; only swept quantities have p-values and a chosen cell.
         """
         part = Part.of(report, positions)
         quantity = part.pick_quantity(quantity)
@@ -62,15 +60,13 @@ class Heatmap(View):
     @property
     def rows(self) -> Table:
         """A row per layer and multiplier."""
-        table: Table = []
-        for row in self.cells:
-            extra = {"untrusted": row.condition in self.part.red, "chosen": self._is_chosen(row)}
-            table += tidy_rows([row], p_max_t=row.inference.p_max_t, **extra)
-        return table
+        red, is_chosen = self.part.red, self._is_chosen
+        return [
+            tidy_row(row, p_max_t=row.inference.p_max_t, untrusted=row.condition in red, chosen=is_chosen(row))
+            for row in self.cells
+        ]
 
-    @property
-    def caption(self) -> str:
-        """What is drawn."""
+    def _describe(self) -> str | list[str]:
         rows, what = self.cells, self.part.say(self.quantity)
         if not rows:
             return f"Layers by multipliers: no {self.quantity!r} to draw."
@@ -78,8 +74,7 @@ class Heatmap(View):
         parts = [f"The sweep: {what} ({rows[0].estimate.unit}), mean over {count(n, 'prompt')}; white is 0."]
         if any(np.isfinite(row.inference.p_max_t) for row in rows):
             parts.append(f"Dots: p < {SIGNIFICANT:g}, adjusted for all {len(rows)} cells by max-T.")
-        if self.part.any_red(row.condition for row in rows):
-            parts.append("Hatched: more than 10 % of the prompts are red.")
+        parts.append(self.part.warn_red((row.condition for row in rows), "Hatched"))
         if self.chosen is not None and self.chosen.estimate.n:
             c, e = self.chosen.condition, self.chosen.estimate
             method = f", {e.level:.0%} {e.method} interval".replace("%", " %") if e.low is not None else ""
@@ -87,7 +82,7 @@ class Heatmap(View):
                 f"Outlined: the cell chosen on half of the prompts (layer {c.layer}, multiplier {sign(c.multiplier)}); "
                 f"on the {e.n} others it is {write_estimate(e, digits=1 if e.unit == 'pp' else 2)}{method}."
             )
-        return self.part.finish(parts)
+        return parts
 
     def _is_chosen(self, row: ReportRow) -> bool:
         return self.chosen is not None and self.chosen.condition == row.condition

@@ -10,24 +10,12 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from completions_lp.records import Kind, Positions, Report, ReportRow
+from completions_lp.show.figures.axes import draw_zero, label_axes, label_panels, tick_layers, write_empty, write_note
 from completions_lp.show.figures.marks import draw_controls, draw_line, draw_ribbon, make_styles
-from completions_lp.show.figures.page import (
-    BAND,
-    BLUE,
-    COLUMN,
-    WIDE,
-    Page,
-    Sheet,
-    count_columns,
-    draw_zero,
-    label_axes,
-    label_page,
-    tick_layers,
-    write_empty,
-    write_note,
-)
-from completions_lp.show.figures.part import Part, stack_ends, tidy_rows
-from completions_lp.show.figures.view import Table, View
+from completions_lp.show.figures.page import BAND, BLUE, COLUMN, WIDE, Page, Sheet, count_columns
+from completions_lp.show.figures.part import Part, stack_ends, tidy_row
+from completions_lp.show.figures.picks import PartView
+from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import note_few, say_intervals, sign
 
 MANY = 12
@@ -36,14 +24,13 @@ LAYER = "layer at whose output the vector is added"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LayerSweep(View):
+class LayerSweep(PartView):
     """The layer sweep: a panel per multiplier, or on the caller's axes one line per multiplier.
 
     A panel has the mean over prompts, its pointwise interval (dark), the simultaneous band (light), the band of the
     random directions (grey) and hollow markers where more than a tenth of the prompts are red.
     """
 
-    part: Part
     quantity: str
     cells: tuple[ReportRow, ...]
     """By layer and multiplier."""
@@ -60,13 +47,8 @@ class LayerSweep(View):
     ) -> "LayerSweep":
         """Pick what is shown; InputError where there is no such quantity, vector or positions.
 
-        Args:
-            report: What to show.
-            quantity: A quantity of the report; by default the change of P(A), in percentage points, where it was
-                measured, else the average log-prob increase.
-            kind: Which vectors.
-            vector: Which of them, by name; the first by default.
-            positions: Where the vector is added; by default as in the report's best cell.
+        By default the quantity is the change of P(A), in percentage points, where it was measured, else the average
+        log-prob increase; the vector is the first of its kind; the positions are those of the report's best cell.
         """
         part = Part.of(report, positions)
         quantity = part.pick_quantity(quantity)
@@ -80,17 +62,11 @@ class LayerSweep(View):
     @property
     def rows(self) -> Table:
         """A row per layer and multiplier."""
-        table: Table = []
-        for row in self.cells:
-            i = row.inference
-            extra = {"band_low": i.band_low, "band_high": i.band_high}
-            extra |= {"random_low": i.random_low, "random_high": i.random_high}
-            table += tidy_rows([row], **extra, untrusted=row.condition in self.part.red)
-        return table
+        names, red = ("band_low", "band_high", "random_low", "random_high"), self.part.red
+        ends = [{name: getattr(row.inference, name) for name in names} for row in self.cells]
+        return [tidy_row(r, **e, untrusted=r.condition in red) for r, e in zip(self.cells, ends, strict=True)]
 
-    @property
-    def caption(self) -> str:
-        """What is drawn."""
+    def _describe(self) -> str | list[str]:
         rows, what = self.cells, self.part.say(self.quantity)
         if not rows:
             return f"Layer sweep: no {self.quantity!r} to draw."
@@ -105,13 +81,9 @@ class LayerSweep(View):
             )
         if any(np.isfinite(row.inference.random_low) for row in rows):
             parts.append(f"Grey: central 95 % of {self.part.count_directions()} random directions of the same norm.")
-        if self._any_red:
+        if self.part.any_red(row.condition for row in rows):
             parts.append("Hollow: more than 10 % of the prompts are red, the estimate is not to be trusted there.")
-        return self.part.finish(parts)
-
-    @property
-    def _any_red(self) -> bool:
-        return self.part.any_red(row.condition for row in self.cells)
+        return parts
 
     def _plan(self, *, new: bool) -> Sheet:
         n = len(self.multipliers)
@@ -147,7 +119,6 @@ class LayerSweep(View):
         draw_line(panel, layers, estimates, color=BLUE, **style)
 
     def _draw_together(self, panel: Axes, multipliers: Sequence[float]) -> None:
-        """One line per multiplier with its pointwise interval."""
         for multiplier, style in zip(multipliers, make_styles(len(multipliers)), strict=True):
             rows = [row for row in self.cells if row.condition.multiplier == multiplier]
             layers, estimates = [row.condition.layer for row in rows], [row.estimate for row in rows]
@@ -164,7 +135,7 @@ class LayerSweep(View):
             marks.append(Patch(color=BLUE, alpha=0.16, linewidth=0, label="whole sweep"))
         if any(np.isfinite(row.inference.random_low) for row in rows):
             marks.append(Patch(color=BAND, linewidth=0, label="random"))
-        if self._any_red:
+        if self.part.any_red(row.condition for row in rows):
             hollow: dict[str, Any] = {"markerfacecolor": "white", "markersize": 3.5, "color": BLUE}
             marks.append(Line2D([], [], linestyle="none", marker="o", label="over 10 % red", **hollow))
         page.legend(handles=marks, loc="outside upper center", ncols=min(columns, len(marks)))
@@ -175,13 +146,8 @@ class LayerSweep(View):
             draw_zero(panel)
             tick_layers(panel, [row.condition.layer for row in rows])
         y = self.part.label(self.quantity, rows[0].estimate.unit if rows else "nats")
-        if not rows:
+        if rows:
+            write_note(panels[0], note_few(row.estimate for row in rows))
+        else:
             write_empty(panels[0], f"no {self.quantity!r}")
-        elif few := note_few(row.estimate for row in rows):
-            write_note(panels[0], few)
-        if page is None or len(panels) == 1:
-            label_axes(panels[0], x=LAYER, y=y)
-            return
-        for panel in panels:
-            label_axes(panel)
-        label_page(page, x=LAYER, y=y)
+        label_panels(page, panels, x=LAYER, y=y)

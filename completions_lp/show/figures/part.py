@@ -11,7 +11,6 @@ from jaxtyping import Float
 from completions_lp.quantities import SWEPT, find_quantity
 from completions_lp.records import Condition, Estimate, InputError, Kind, Positions, Report, ReportRow
 from completions_lp.report.best import find_primary, pick_best
-from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import describe, name_answer, name_cell, name_target, say_target
 
 RED_SHARE = 0.1
@@ -24,7 +23,12 @@ class Cell:
 
     condition: Condition
     reason: str = ""
-    """For the caption, in brackets; empty where the caller named the cell."""
+    """For the caption; empty where the caller named the cell."""
+
+    @property
+    def why(self) -> str:
+        """The reason in brackets, behind a space."""
+        return f" ({self.reason})" if self.reason else ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +85,10 @@ class Part:
         """Whether one of these cells is not to be trusted."""
         return not self.red.isdisjoint(conditions)
 
+    def warn_red(self, conditions: Iterable[Condition], look: str = "Hollow") -> str:
+        """A caption's sentence on the cells that are not to be trusted; empty without any."""
+        return f"{look}: more than 10 % of the prompts are red." if self.any_red(conditions) else ""
+
     def select(self, quantity: str, *, kind: Kind = "target", vector: str | None = None) -> list[ReportRow]:
         """Macro rows of one quantity with steering, for one vector (the first of its kind), by layer and multiplier."""
         rows = [row for row in self.report.table(quantity, kind=kind) if row.condition.multiplier != 0]
@@ -99,15 +107,22 @@ class Part:
         layer = None if cell is None else cell.condition.layer
         return [row for row in self.select(quantity) if row.condition.layer == layer]
 
-    def prompts(self, cell: Cell | Condition | None) -> dict[str, np.ndarray]:
-        """The columns of the per-prompt table for one condition, one entry a prompt; empty where it has none."""
+    def prompts(self, cell: Cell | Condition | None, known: Iterable[str] = ()) -> dict[str, np.ndarray]:
+        """The columns of the per-prompt table for one condition, one entry a prompt; empty where it has none.
+
+        With the names of columns ``known``, only the prompts that have a number in all of these.
+        """
         condition = cell.condition if isinstance(cell, Cell) else cell
         columns = {name: np.asarray(values) for name, values in self.report.prompts.items()}
-        if not columns or condition is None:
+        if not columns or condition is None or not columns.keys() >= set(known):
             return {}
         keep = np.ones(len(columns["layer"]), dtype=bool)
         for name in ("layer", "multiplier", "vector"):
             keep &= columns[name] == getattr(condition, name)
+        for name in known:
+            keep &= np.isfinite(columns[name])
+        if known and not keep.any():
+            return {}
         return {name: values[keep] for name, values in columns.items()}
 
     def pick_quantity(self, asked: str | None = None) -> str:
@@ -148,9 +163,9 @@ class Part:
             return None
         return name_cell(cell.condition) + (", over 10 % red" if cell.condition in self.red else "")
 
-    def count_directions(self, kind: Kind = "random") -> int:
-        """How many vectors of a kind the report has."""
-        return len({row.condition.vector for row in self.report.rows if row.condition.kind == kind})
+    def count_directions(self) -> int:
+        """How many random directions the report has."""
+        return len({row.condition.vector for row in self.report.rows if row.condition.kind == "random"})
 
     def label(self, quantity: str, unit: str) -> str:
         """The label of an axis: the quantity in words and its unit."""
@@ -172,18 +187,10 @@ def stack_ends(estimates: Sequence[Estimate]) -> Float[np.ndarray, "2 cell"]:
     return np.array(ends, dtype=float).reshape(-1, 2).T
 
 
-def tidy_rows(rows: Iterable[ReportRow], **extra: Any) -> Table:
-    """Rows of a report as a tidy table; a missing interval stays None."""
-    names = ("vector", "kind", "layer", "multiplier")
-    return [
-        {
-            **{name: getattr(row.condition, name) for name in names},
-            **{"quantity": row.quantity, "weighting": row.weighting},
-            **tidy_estimate(row.estimate),
-            **extra,
-        }
-        for row in rows
-    ]
+def tidy_row(row: ReportRow, **extra: Any) -> dict[str, Any]:
+    """A row of a report as one of a tidy table; a missing interval stays None."""
+    place = {name: getattr(row.condition, name) for name in ("vector", "kind", "layer", "multiplier")}
+    return {**place, "quantity": row.quantity, "weighting": row.weighting, **tidy_estimate(row.estimate), **extra}
 
 
 def tidy_cell(cell: Cell) -> dict[str, Any]:

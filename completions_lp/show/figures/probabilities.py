@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from matplotlib.axes import Axes
 
 from completions_lp.records import BASELINE, Estimate, Positions, Report, ReportRow
+from completions_lp.show.figures.axes import label_axes, tick_multipliers, write_empty, write_note
 from completions_lp.show.figures.marks import MANY, draw_line, draw_ribbon, make_styles, name_lines
-from completions_lp.show.figures.page import COLUMN, Page, Sheet, label_axes, tick_multipliers, write_empty, write_note
-from completions_lp.show.figures.part import Part, stack_ends, tidy_rows
-from completions_lp.show.figures.view import Table, View
+from completions_lp.show.figures.page import COLUMN, Page, Sheet
+from completions_lp.show.figures.part import Part, stack_ends, tidy_row
+from completions_lp.show.figures.picks import PartView
+from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import note_few, say_intervals
 
 STEERED = "p_A_steered"
@@ -18,13 +20,13 @@ UNSTEERED = {STEERED: "p_A", "logit_diff_steered": "logit_diff", "mass_steered":
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Probabilities(View):
+class Probabilities(PartView):
     """P(A) against the multiplier, one line per layer, all through the unsteered probability at 0.
 
     Unlike a probability restricted to the two letters, P(A) here falls where the model stops answering at all.
     """
 
-    part: Part
+    sheet = Sheet(1, (COLUMN, 2.6))
     quantity: str
     lines: Mapping[int, Sequence[ReportRow]]
     """By layer, rows over the multipliers, each line with the unsteered model at 0."""
@@ -33,10 +35,7 @@ class Probabilities(View):
     def of(cls, report: Report, *, quantity: str = STEERED, positions: Positions | None = None) -> "Probabilities":
         """Pick what is shown; InputError where there is no such quantity, or no such positions.
 
-        Args:
-            report: What to show.
-            quantity: The steered probability.
-            positions: Where the vector is added; by default as in the report's best cell.
+        The steered probability is ``quantity``; the positions are those of the report's best cell by default.
         """
         part = Part.of(report, positions)
         quantity = part.pick_quantity(quantity)
@@ -51,11 +50,9 @@ class Probabilities(View):
     def rows(self) -> Table:
         """A row per layer and multiplier, and one of the unsteered model."""
         distinct = {row.condition: row for rows in self.lines.values() for row in rows}
-        return [line for c, row in distinct.items() for line in tidy_rows([row], untrusted=c in self.part.red)]
+        return [tidy_row(row, untrusted=condition in self.part.red) for condition, row in distinct.items()]
 
-    @property
-    def caption(self) -> str:
-        """What is drawn."""
+    def _describe(self) -> str | list[str]:
         if not self.lines:
             return f"Probability against multiplier: no {self.quantity!r} to draw."
         drawn, what = self._drawn, self.part.say(self.quantity)
@@ -69,16 +66,12 @@ class Probabilities(View):
                 f"P({self.part.target}) is of the answer within the window, of all that the model may say, not of two "
                 "letters."
             )
-        if self.part.any_red(row.condition for rows in self.lines.values() for row in rows):
-            parts.append("Hollow: more than 10 % of the prompts are red.")
-        return self.part.finish(parts)
+        parts.append(self.part.warn_red(row.condition for rows in self.lines.values() for row in rows))
+        return parts
 
     @property
     def _drawn(self) -> list[Estimate]:
         return [row.estimate for rows in self.lines.values() for row in rows]
-
-    def _plan(self, *, new: bool) -> Sheet:
-        return Sheet(1, (COLUMN, 2.6))
 
     def _draw(self, panels: list[Axes], page: Page | None) -> None:
         (panel,) = panels
@@ -96,8 +89,7 @@ class Probabilities(View):
         if not drawn:
             write_empty(panel, f"no {self.quantity!r}")
             return
-        if few := note_few(drawn):
-            write_note(panel, few)
+        write_note(panel, note_few(drawn))
         name_lines(panel, list(self.lines), title="layer", ncols=2)
 
 

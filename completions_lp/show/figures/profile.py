@@ -7,23 +7,13 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from completions_lp.records import Estimate, Positions, ProfileRow, Report
+from completions_lp.records import Estimate, ProfileRow, Report
+from completions_lp.show.figures.axes import draw_zero, label_axes, write_empty, write_note
 from completions_lp.show.figures.marks import draw_bars, draw_line
-from completions_lp.show.figures.page import (
-    BAND,
-    BLUE,
-    RED,
-    WIDE,
-    YELLOW,
-    Page,
-    Sheet,
-    draw_zero,
-    label_axes,
-    write_empty,
-    write_note,
-)
+from completions_lp.show.figures.page import BAND, BLUE, RED, WIDE, YELLOW, Page, Sheet
 from completions_lp.show.figures.part import Cell, Part, stack_ends, tidy_cell, tidy_estimate
-from completions_lp.show.figures.view import Table, View
+from completions_lp.show.figures.picks import CellView
+from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import name_cell, note_few, say_intervals
 
 PLACES = {"before_answer_A": "before", "at_answer_A": "at", "after_answer_A": "after"}
@@ -35,7 +25,7 @@ RARE = 0.02
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TokenProfile(View):
+class TokenProfile(CellView):
     """Where the gain is, over the completions with the answer: by token position, and as parts of the whole.
 
     Left: the mean increase of the tokens by their place relative to the answer's, bars below for the completions that
@@ -43,32 +33,14 @@ class TokenProfile(View):
     logit P(A) as the share of the answer itself and of the reasoning before it.
     """
 
-    part: Part
-    cell: Cell | None
+    sheet = Sheet(2, (WIDE, 2.4), 2, {"width_ratios": [1.7, 1]})
     offsets: tuple[ProfileRow, ...]
     """By place."""
     groups: tuple[Mapping[str, Estimate], ...]
     """The parts of each split that the report has, by quantity, their sum last."""
 
     @classmethod
-    def of(
-        cls,
-        report: Report,
-        *,
-        layer: int | None = None,
-        multiplier: float | None = None,
-        positions: Positions | None = None,
-    ) -> "TokenProfile":
-        """Pick what is shown; InputError where there is no such cell, or no such positions.
-
-        Args:
-            report: What to show.
-            layer: Which layer; that of the report's best cell by default.
-            multiplier: Which multiplier; that of the report's best cell by default.
-            positions: Where the vector is added; by default as in the report's best cell.
-        """
-        part = Part.of(report, positions)
-        cell = part.pick_cell(layer=layer, multiplier=multiplier)
+    def _read(cls, part: Part, cell: Cell | None) -> "TokenProfile":
         return cls(part, cell, _list_offsets(part.report, cell), _list_parts(part, cell))
 
     @property
@@ -85,14 +57,11 @@ class TokenProfile(View):
             table.append({**place, "part": name, "offset": None, **tidy_estimate(estimate), "n_completions": None})
         return table
 
-    @property
-    def caption(self) -> str:
-        """What is drawn."""
+    def _describe(self) -> str | list[str]:
         cell, target = self.cell, self.part.target
         if cell is None:
             return "Where the gain is: nothing to draw."
-        reason = f" ({cell.reason})" if cell.reason else ""
-        parts = [f"Where the gain is at {name_cell(cell.condition)}{reason}, in nats."]
+        parts = [f"Where the gain is at {name_cell(cell.condition)}{cell.why}, in nats."]
         if self.offsets:
             parts.append(
                 f"Left: mean increase of the tokens of the {target} completions by their place relative to the token "
@@ -110,18 +79,14 @@ class TokenProfile(View):
                 f"Answer and reasoning are Shapley shares of the change of logit P({target}): only the answer, or only "
                 "the text before it, steered."
             )
-        return self.part.finish(parts)
-
-    def _plan(self, *, new: bool) -> Sheet:
-        return Sheet(2, (WIDE, 2.4), 2, {"width_ratios": [1.7, 1]})
+        return parts
 
     def _draw(self, panels: list[Axes], page: Page | None) -> None:
         left, right = panels
         draw_zero(left)
         if self.offsets:
             _draw_offsets(left, self.offsets)
-            if few := note_few(row.estimate for row in self.offsets):
-                write_note(left, few)
+            write_note(left, note_few(row.estimate for row in self.offsets))
         else:
             write_empty(left, "no profile over tokens")
         x = f"token, relative to the one that gives {self.part.answer}"
@@ -188,5 +153,5 @@ def _draw_parts(panel: Axes, groups: Sequence[Mapping[str, Estimate]]) -> None:
     panel.set_xticks(list(ticks), list(ticks.values()), rotation=35, ha="right", rotation_mode="anchor")
     if not groups:
         write_empty(panel, "no parts")
-    elif few := note_few(estimate for group in groups for estimate in group.values()):
-        write_note(panel, few)
+    else:
+        write_note(panel, note_few(estimate for group in groups for estimate in group.values()))

@@ -8,36 +8,26 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from completions_lp.quantities import HEADLINE
-from completions_lp.records import Positions, Report, ReportRow
+from completions_lp.records import ReportRow
+from completions_lp.show.figures.axes import draw_zero, label_axes, write_empty, write_note
 from completions_lp.show.figures.marks import draw_bars
-from completions_lp.show.figures.page import (
-    BLUE,
-    COLUMN,
-    GREY,
-    Page,
-    Sheet,
-    draw_zero,
-    label_axes,
-    write_empty,
-    write_note,
-)
+from completions_lp.show.figures.page import BLUE, GREY, Page
 from completions_lp.show.figures.part import Cell, Part, stack_ends, tidy_cell, tidy_estimate
-from completions_lp.show.figures.view import Table, View
+from completions_lp.show.figures.picks import CellView
+from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import count, name_cell, name_target, note_few, say_intervals
 
 A, OTHERS = HEADLINE, "increase_to_answer_not_A"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Promotion(View):
+class Promotion(CellView):
     """Every prompt as a point: the increase of the other completions (across) and of those with the answer (up).
 
     Up and left is steering: it promotes the answer and suppresses the others. Down and left is damage to both; the
     diagonal is where it does not tell them apart.
     """
 
-    part: Part
-    cell: Cell | None
     prompt_ids: tuple[str, ...]
     """The prompts with both kinds of completions."""
     across: Float[np.ndarray, " prompt"]
@@ -48,32 +38,13 @@ class Promotion(View):
     """Over prompts: of the others, and of those with the answer; fewer where the report lacks them."""
 
     @classmethod
-    def of(
-        cls,
-        report: Report,
-        *,
-        layer: int | None = None,
-        multiplier: float | None = None,
-        positions: Positions | None = None,
-    ) -> "Promotion":
-        """Pick what is shown; InputError where there is no such cell, or no such positions.
-
-        Args:
-            report: What to show.
-            layer: Which layer; that of the report's best cell by default.
-            multiplier: Which multiplier; that of the report's best cell by default.
-            positions: Where the vector is added; by default as in the report's best cell.
-        """
-        part = Part.of(report, positions)
-        cell = part.pick_cell(layer=layer, multiplier=multiplier)
-        columns, nothing = part.prompts(cell), np.empty(0)
-        if cell is None or A not in columns or OTHERS not in columns:
+    def _read(cls, part: Part, cell: Cell | None) -> "Promotion":
+        columns, nothing = part.prompts(cell, known=(A, OTHERS)), np.empty(0)
+        if cell is None or not columns:
             return cls(part, cell, (), nothing, nothing, ())
-        known = np.isfinite(columns[A]) & np.isfinite(columns[OTHERS])
         found = [part.by_condition(name) for name in (OTHERS, A)]
         means = tuple(rows[cell.condition] for rows in found if cell.condition in rows)
-        ids = tuple(columns["prompt_id"][known].tolist())
-        return cls(part, cell, ids, columns[OTHERS][known], columns[A][known], means)
+        return cls(part, cell, tuple(columns["prompt_id"].tolist()), columns[OTHERS], columns[A], means)
 
     @property
     def rows(self) -> Table:
@@ -87,25 +58,17 @@ class Promotion(View):
         ]
         return table + [{**place, "part": f"mean of {r.quantity}", **tidy_estimate(r.estimate)} for r in self.means]
 
-    @property
-    def caption(self) -> str:
-        """What is drawn."""
+    def _describe(self) -> str | list[str]:
         cell = self.cell
         if cell is None or not self.prompt_ids:
             return "Promote and suppress: nothing to draw."
-        reason = f" ({cell.reason})" if cell.reason else ""
-        parts = [
-            f"Promote and suppress at {name_cell(cell.condition)}{reason}: {self.part.say(A)}, against that of "
+        said = say_intervals(row.estimate for row in self.means)
+        return [
+            f"Promote and suppress at {name_cell(cell.condition)}{cell.why}: {self.part.say(A)}, against that of "
             f"the other completions (nats), a circle for each of {count(len(self.prompt_ids), 'prompt')} with both. "
-            "Dashed: the diagonal, on which steering does not tell them apart."
+            "Dashed: the diagonal, on which steering does not tell them apart.",
+            f"Square: means over prompts, {said} both ways." if self.means else "",
         ]
-        if self.means:
-            said = say_intervals(row.estimate for row in self.means)
-            parts.append(f"Square: means over prompts, {said} both ways.")
-        return self.part.finish(parts)
-
-    def _plan(self, *, new: bool) -> Sheet:
-        return Sheet(1, (COLUMN, 3.0))
 
     def _draw(self, panels: list[Axes], page: Page | None) -> None:
         (panel,) = panels
@@ -131,8 +94,7 @@ class Promotion(View):
         draw_bars(panel, [across.value], [up.value], stack_ends([up]), **style)
         draw_bars(panel, [across.value], [up.value], stack_ends([across]), vertical=False, **style)
         panel.plot(across.value, up.value, "s", color=BLUE, markersize=5, label="mean", zorder=3)
-        if few := note_few([across, up]):
-            write_note(panel, few, low=True)
+        write_note(panel, note_few([across, up]), low=True)
 
 
 def _name_quadrants(panel: Axes, target: str) -> None:

@@ -12,23 +12,12 @@ from scipy.special import expit, logit
 
 from completions_lp.quantities import PRIMARY
 from completions_lp.records import Positions, Report
+from completions_lp.show.figures.axes import draw_zero, label_axes, print_plainly, write_empty, write_note
 from completions_lp.show.figures.marks import draw_bars
-from completions_lp.show.figures.page import (
-    BLUE,
-    COLUMN,
-    GREY,
-    RED,
-    YELLOW,
-    Page,
-    Sheet,
-    draw_zero,
-    label_axes,
-    print_plainly,
-    write_empty,
-    write_note,
-)
+from completions_lp.show.figures.page import BLUE, COLUMN, GREY, RED, YELLOW, Page, Sheet
 from completions_lp.show.figures.part import Cell, Part, tidy_cell
-from completions_lp.show.figures.view import Table, View
+from completions_lp.show.figures.picks import PlaceView
+from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import count, name_cell
 
 TRUST: dict[str, dict[str, Any]] = {
@@ -46,11 +35,9 @@ BARS = ("p_A_se", "p_A_low", "p_A_high", "p_A_steered_se", "p_A_steered_low", "p
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PromptEffects(View):
+class PromptEffects(PlaceView):
     """Every prompt as a point: P(A) unsteered against steered, or its log ratio against what it was."""
 
-    part: Part
-    cell: Cell | None
     columns: Mapping[str, np.ndarray]
     """Of the prompts with an unsteered and a steered probability; empty where there is none."""
     wrong_way: str
@@ -70,20 +57,13 @@ class PromptEffects(View):
     ) -> "PromptEffects":
         """Pick what is shown; InputError where there is no such cell, or no such positions.
 
-        Args:
-            report: What to show.
-            layer: Which layer; that of the report's best cell by default.
-            multiplier: Which multiplier; that of the report's best cell by default.
-            change: Draw the log ratio against P(A), with the ceiling −log P(A) that no prompt can pass.
-            positions: Where the vector is added; by default as in the report's best cell.
+        Layer, multiplier and positions are those of the report's best cell by default. With ``change``, the log ratio
+        is drawn against P(A), with the ceiling −log P(A) that no prompt can pass.
         """
         part = Part.of(report, positions)
         cell = part.pick_cell(layer=layer, multiplier=multiplier)
-        columns = part.prompts(cell)
-        if any(name not in columns for name in COLUMNS):
-            return cls(part, cell, {}, "", change)
-        known = np.isfinite(columns["p_A"]) & np.isfinite(columns["p_A_steered"])
-        columns = {name: values[known] for name, values in columns.items()} if known.any() else {}
+        columns = part.prompts(cell, known=("p_A", "p_A_steered"))
+        columns = columns if columns.keys() >= set(COLUMNS) else {}
         return cls(part, cell, columns, _say_wrong_way(part, cell), change)
 
     @property
@@ -98,18 +78,15 @@ class PromptEffects(View):
             for i in range(len(columns["p_A"]))
         ]
 
-    @property
-    def caption(self) -> str:
-        """What is drawn."""
+    def _describe(self) -> str | list[str]:
         cell, p = self.cell, f"P({self.part.target})"
         if cell is None or not self.columns:
             return "Prompt by prompt: no per-prompt P(A) to draw."
-        reason = f" ({cell.reason})" if cell.reason else ""
         axes = f"log ratio (nats) of {p} against {p}" if self.change else f"{p} steered against unsteered"
         trust = self.columns["trust"]
         counts = {name: int((trust == name).sum()) for name in TRUST}
         parts = [
-            f"Prompt by prompt at {name_cell(cell.condition)}{reason}: {axes}, {count(len(trust), 'prompt')}; areas "
+            f"Prompt by prompt at {name_cell(cell.condition)}{cell.why}: {axes}, {count(len(trust), 'prompt')}; areas "
             "grow with the completions that gave the answer.",
             "Trust: " + ", ".join(f"{n} {name}" for name, n in counts.items() if n) + " (hollow crosses: red).",
         ]
@@ -121,7 +98,7 @@ class PromptEffects(View):
                 f"logit; probabilities within {EDGE:g} of 0 or 1 stand at the edge. Inset: the log ratios"
                 + (f", {self.wrong_way}." if self.wrong_way else ".")
             )
-        return self.part.finish(parts)
+        return parts
 
     def _plan(self, *, new: bool) -> Sheet:
         return Sheet(1, (COLUMN, 2.9 if self.change else 3.2))

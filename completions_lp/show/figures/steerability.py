@@ -9,15 +9,8 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 
-from completions_lp.records import Estimate, Positions, Report, Slope
-from completions_lp.show.figures.layers import LAYER
-from completions_lp.show.figures.marks import draw_bars, draw_line
-from completions_lp.show.figures.page import (
-    BLUE,
-    RED,
-    WIDE,
-    Page,
-    Sheet,
+from completions_lp.records import Estimate, Report, Slope
+from completions_lp.show.figures.axes import (
     draw_zero,
     label_axes,
     tick_layers,
@@ -25,8 +18,12 @@ from completions_lp.show.figures.page import (
     write_empty,
     write_note,
 )
+from completions_lp.show.figures.layers import LAYER
+from completions_lp.show.figures.marks import draw_bars, draw_line
+from completions_lp.show.figures.page import BLUE, RED, WIDE, Page, Sheet
 from completions_lp.show.figures.part import Cell, Part, stack_ends, tidy_estimate
-from completions_lp.show.figures.view import Table, View
+from completions_lp.show.figures.picks import LayerView
+from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import count, note_few, say_intervals, write_estimate
 
 BEFORE, PROPENSITY = "logit_diff", "logit_diff_steered"
@@ -45,12 +42,10 @@ class Curves:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Steerability(View):
+class Steerability(LayerView):
     """Left: each prompt's logit diff against the multiplier, with their mean. Right: the mean slope by layer."""
 
-    part: Part
-    cell: Cell | None
-    """Whose layer the left panel shows."""
+    sheet = Sheet(2, (WIDE, 2.5), 2)
     curves: Curves | None
     """By prompt; None without a two-choice read-out."""
     means: Mapping[float, Estimate]
@@ -59,16 +54,7 @@ class Steerability(View):
     """By layer."""
 
     @classmethod
-    def of(cls, report: Report, *, layer: int | None = None, positions: Positions | None = None) -> "Steerability":
-        """Pick what is shown; InputError where there is no such layer, or no such positions.
-
-        Args:
-            report: What to show; the two-choice read-out is needed.
-            layer: The layer of the left panel; that of the report's best cell by default.
-            positions: Where the vector is added; by default as in the report's best cell.
-        """
-        part = Part.of(report, positions)
-        cell = part.pick_cell(layer=layer)
+    def _read(cls, part: Part, cell: Cell | None) -> "Steerability":
         means = {row.condition.multiplier: row.estimate for row in part.at_layer(PROPENSITY, cell)}
         if before := part.at_layer(BEFORE, cell):
             means[0.0] = before[0].estimate
@@ -90,17 +76,14 @@ class Steerability(View):
             table.append({"part": "slope", "layer": slope.layer, **numbers})
         return table
 
-    @property
-    def caption(self) -> str:
-        """What is drawn."""
+    def _describe(self) -> str | list[str]:
         cell, curves = self.cell, self.curves
         if cell is None or curves is None:
             return "Steerability: no two-choice read-out to draw."
-        reason = f" ({cell.reason})" if cell.reason else ""
         parts = [
-            f"Propensity curves at layer {cell.condition.layer}{reason}: logit diff of the two answers (nats) against "
-            f"the multiplier, a thin line for each of {count(len(curves.prompt_ids), 'prompt')}; thick: their mean, "
-            f"{say_intervals(self.means.values())}."
+            f"Propensity curves at layer {cell.condition.layer}{cell.why}: logit diff of the two answers (nats) "
+            f"against the multiplier, a thin line for each of {count(len(curves.prompt_ids), 'prompt')}; thick: their "
+            f"mean, {say_intervals(self.means.values())}."
         ]
         if (here := self._here) is not None:
             known = here.below_zero >= 0
@@ -111,16 +94,13 @@ class Steerability(View):
                 f"Right: mean least-squares slope per layer, {say_intervals(s.estimate for s in self.slopes)}; "
                 "numbers: per cent of prompts whose true slope is below 0, the noise of single slopes shrunken away."
             )
-        return self.part.finish(parts)
+        return parts
 
     @property
     def _here(self) -> Slope | None:
         """The slope at the layer of the left panel."""
         layer = self.cell.condition.layer if self.cell else None
         return next((slope for slope in self.slopes if slope.layer == layer), None)
-
-    def _plan(self, *, new: bool) -> Sheet:
-        return Sheet(2, (WIDE, 2.5), 2)
 
     def _draw(self, panels: list[Axes], page: Page | None) -> None:
         left, right = panels
@@ -142,14 +122,11 @@ class Steerability(View):
         draw_line(panel, list(self.means), estimates, color=BLUE, label="mean", zorder=3)
         panel.autoscale_view()
         tick_multipliers(panel, c.multipliers.tolist())
-        said = [few] if (few := note_few(estimates)) else []
+        said = [note_few(estimates)]
         if (here := self._here) is not None:
             said.append(f"mean slope {write_estimate(here.estimate)}")
             said += [f"{100 * here.below_zero:.0f} % of prompts below 0"] if here.below_zero >= 0 else []
-        if said:
-            write_note(panel, "\n".join(said))
-            low, high = panel.get_ylim()
-            panel.set_ylim(low, high + 0.07 * len(said) * (high - low))
+        write_note(panel, *said, room=0.07)
         panel.legend(loc="lower right")
 
 
@@ -185,17 +162,14 @@ def _draw_slopes(panel: Axes, slopes: Sequence[Slope]) -> None:
     draw_bars(panel, x, y, stack_ends([s.estimate for s in slopes]), color=BLUE, linewidth=1.2)
     panel.plot(x, y, "o", color=BLUE, markersize=4, label="slope")
     tick_layers(panel, x)
-    said = [few] if (few := note_few(s.estimate for s in slopes)) else []
     signed = [s for s in slopes if s.below_zero >= 0]
-    if signed:
-        said.append("per cent: prompts steered the wrong way")
+    said = "per cent: prompts steered the wrong way" if signed else None
     size = 6 if len(slopes) <= 16 else 4
     for s in signed if len(slopes) <= 40 else ():
         top = s.estimate.value if s.estimate.high is None else s.estimate.high
         style: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": size, "color": RED}
         text = f"{100 * s.below_zero:.0f} %"
         panel.annotate(text, (s.layer, top), (0, 2), textcoords="offset points", **style)
-    if said:
-        write_note(panel, "\n".join(said))
+    write_note(panel, note_few(s.estimate for s in slopes), said)
     low, high = panel.get_ylim()
     panel.set_ylim(low, high + 0.18 * (high - low))

@@ -3,13 +3,14 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from completions_lp.show.figures.page import STYLE, Page, Panels, Sheet, fit_labels, open_axes
+from completions_lp.show.figures.axes import fit_labels
+from completions_lp.show.figures.page import COLUMN, STYLE, Page, Panels, Sheet, open_axes
 from completions_lp.store import write_figure
 
 Table = list[dict[str, Any]]
@@ -19,20 +20,14 @@ Table = list[dict[str, Any]]
 class View(ABC):
     """One figure. Its ``of`` picks what is shown; the drawing, the rows and the caption follow from that alone."""
 
+    sheet: ClassVar[Sheet] = Sheet(1, (COLUMN, 3.0))
+    """The panels, where they are the same for all reports and axes."""
+
     def draw(self, axes: Panels | None = None) -> Figure:
-        """Draw on a new page, or on axes of the caller's.
+        """Draw on a new page, or on the caller's axes, as many as there are panels; returns their figure.
 
         Settings of matplotlib hold inside this function only. Intervals that do not exist are not drawn, and a figure
-        with nothing to draw says so.
-
-        Args:
-            axes: As many axes as the figure has panels; None for a new page.
-
-        Returns:
-            The page, or the figure of the caller's axes.
-
-        Raises:
-            InputError: There is another number of axes than of panels.
+        with nothing to draw says so. Another number of axes than of panels is an InputError.
         """
         with mpl.rc_context(STYLE):
             figure, panels = open_axes(axes, self._plan(new=axes is None))
@@ -55,9 +50,9 @@ class View(ABC):
     def caption(self) -> str:
         """What is drawn: intervals and their level, prompts, units, what the marks mean."""
 
-    @abstractmethod
     def _plan(self, *, new: bool) -> Sheet:
         """The panels needed, on a new page or on the caller's axes."""
+        return self.sheet
 
     @abstractmethod
     def _draw(self, panels: list[Axes], page: Page | None) -> None:

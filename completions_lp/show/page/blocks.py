@@ -29,10 +29,6 @@ class Blocks:
         packed = zlib.compress(text.encode("utf-8", "replace"), _LEVEL)
         self.texts[name] = base64.b64encode(packed).decode("ascii")
 
-    def drop(self, name: str) -> None:
-        """Leave a block out."""
-        del self.texts[name]
-
     @property
     def size(self) -> int:
         """Characters of all blocks."""

@@ -40,11 +40,7 @@ def parse_module(source: str, name: str) -> Module:
 
 
 def bundle_modules(sources: Mapping[str, str], entry: str) -> str:
-    """One script with the entry module and all that it needs, each after what it imports.
-
-    Args:
-        sources: Scripts by name, without ``.js``.
-        entry: The module to start with.
+    """One script with the module ``entry`` and all that it needs, each after what it imports.
 
     Raises:
         ValueError: A module or an export is missing, modules import each other in a circle, or one is never imported.

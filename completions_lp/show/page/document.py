@@ -69,16 +69,11 @@ def make_page(
 ) -> str:
     """The page of a report, one file that opens from disk and reaches for nothing outside itself.
 
-    Figures are part of it, in the order given, as long as they take no more than a quarter of ``limit``. What does not
-    fit is left out in this order, and the page says so: token colours under controls, the completions under controls,
-    prompts (a random subset by the run's seed stays).
+    ``info`` is what ``run.json`` holds: the configuration, the seed, the model and the versions. The tokens of the
+    completions are coloured under the conditions of ``tokens``.
 
-    Args:
-        report: The numbers, with the completions behind them.
-        info: What ``run.json`` holds: the configuration, the seed, the model and the versions.
-        figures: Pictures to be shown.
-        tokens: Increases of single tokens; they are coloured under its conditions.
-        limit: Bytes that the page takes at most in UTF-8.
+    The page takes at most ``limit`` bytes in UTF-8. Figures are part of it, in the order given, as long as they take no
+    more than a quarter of that; what else does not fit is left out as ``pack_report`` says, and the page says so.
 
     Raises:
         InputError: The limit holds no run, or the report has no completions.

@@ -51,18 +51,17 @@ def pack_report(report: Report, tokens: TokenIncreases | None, *, room: int, see
     """
     if report.increases is None:
         raise InputError("this report has no completions, which a page is about; make it by summarize or load it")
-    conditions = report.increases.conditions
     tokens = None if tokens is None else choose_coloured(report, tokens)
     every = np.arange(len(report.increases.completions.prompts))
     packed = _pack(report, report.increases, tokens, every)
     left_out = []
-    control = [i for i, condition in enumerate(conditions) if condition.kind != "target"]
+    control = [i for i, condition in enumerate(report.increases.conditions) if condition.kind != "target"]
     for prefix, what in (("tokens", "token colours"), ("parts", "completions' increases")):
         names = [f"{prefix}:{i}" for i in control if f"{prefix}:{i}" in packed.blocks.texts]
         dropped = 0
         while packed.blocks.size > room and dropped < len(names):
             dropped += 1
-            packed.blocks.drop(names[-dropped])
+            del packed.blocks.texts[names[-dropped]]
         if dropped:
             left_out.append(f"the {what} under {dropped} of the {len(names)} conditions of control vectors")
     here, kept = set(packed.blocks.texts), len(every)
@@ -150,14 +149,13 @@ def _describe(
 
 def describe_quantities(report: Report, names: set[str]) -> dict[str, dict[str, Any]]:
     """The words of some quantities, by name, in the order in which they are shown."""
-    found = [find_quantity(name) for name in sorted(names, key=rank_quantity)]
     return {
         quantity.name: {
             "label": _name_quantity(quantity, report.target),
             **{name: getattr(quantity, name) for name in ("meaning", "group", "unit", "decimals", "signed")},
             "percent": UNITS[quantity.unit].percent,
         }
-        for quantity in found
+        for quantity in map(find_quantity, sorted(names, key=rank_quantity))
     }
 
 

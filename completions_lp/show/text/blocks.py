@@ -16,9 +16,11 @@ from completions_lp.show.text.columns import (
     limits,
     list_columns,
     number,
+    numbers,
     p_value,
     spread,
     trust,
+    values,
 )
 from completions_lp.show.text.numbers import DASH, format_estimate
 from completions_lp.show.text.tables import Column
@@ -92,8 +94,8 @@ def list_quality(quality: Mapping[int, VectorQuality]) -> list[Column]:
     if not quality:
         return []
     layers = sorted(quality)
-    numbers = {"norm": "norm", "± s.e.": "norm_se", "split-half cosine": "split_half_cosine"}
-    columns = [Column(h, tuple(f"{getattr(quality[i], name):.3f}" for i in layers)) for h, name in numbers.items()]
+    heads = {"norm": "norm", "± s.e.": "norm_se", "split-half cosine": "split_half_cosine"}
+    columns = [Column(h, tuple(f"{getattr(quality[i], name):.3f}" for i in layers)) for h, name in heads.items()]
     return [Column("layer", tuple(map(str, layers))), *columns]
 
 
@@ -109,73 +111,48 @@ def format_quality_line(quality: Mapping[int, VectorQuality]) -> str:
     )
 
 
-_FIRST = [
-    number(PRIMARY),
-    number("share_red"),
-    number(HEADLINE),
-    number("log_ratio_A", interval=False),
-    number("kl_per_token", interval=False),
-]
-_WITHOUT_MEASURES = [
-    number(HEADLINE),
-    number("increase_A", interval=False),
-    number("increase_not_A", interval=False),
-    number("increase_all", interval=False),
-]
-_CHOICE = [number("logit_diff_change", interval=False), number("mass_steered", interval=False)]
+_FIRST = [*numbers(PRIMARY, "share_red", HEADLINE), *values("log_ratio_A", "kl_per_token")]
+_WITHOUT_MEASURES = [number(HEADLINE), *values("increase_A", "increase_not_A", "increase_all")]
+_CHOICE = values("logit_diff_change", "mass_steered")
 _HOW_MUCH = (
     "*Marginal* is the change of the logit of the mean P(A) (jackknife). Last come the percent of prompts by how far "
     "P(A) can be trusted, and how many prompts there are."
 )
 _MUCH = [
-    number("p_A_steered", interval=False),
-    number(PRIMARY),
-    number("log_ratio_A"),
+    *values("p_A_steered"),
+    *numbers(PRIMARY, "log_ratio_A"),
     number("delta_logit_A", weighting="marginal"),
-    number("log_odds_change_A_B", interval=False),
-    number("answered_steered", interval=False),
+    *values("log_odds_change_A_B", "answered_steered"),
     trust(),
     count(PRIMARY),
 ]
 _AVERAGE = "*Micro* pools completions instead of averaging prompts."
 _INCREASES = [
-    number(HEADLINE),
-    number("increase_to_answer_A_rb"),
-    number("log_ratio_A", interval=False),
-    number("bound_gap", interval=False),
+    *numbers(HEADLINE, "increase_to_answer_A_rb"),
+    *values("log_ratio_A", "bound_gap"),
     number("increase_to_answer_not_A"),
-    number("difference_A_not_A", interval=False),
+    *values("difference_A_not_A"),
     number(HEADLINE, weighting="micro", interval=False),
     count(HEADLINE),
 ]
 _WHOLE = [
     number("increase_A"),
-    number("increase_not_A", interval=False),
-    number("increase_all", interval=False),
-    number("kl"),
-    number("kl_per_token"),
-    number("kl_reverse", interval=False),
+    *values("increase_not_A", "increase_all"),
+    *numbers("kl", "kl_per_token"),
+    *values("kl_reverse"),
 ]
-_CHOICES = [
-    number("logit_diff", interval=False),
-    number("logit_diff_steered", interval=False),
-    number("logit_diff_change"),
-    number("mass", interval=False),
-    number("mass_steered", interval=False),
-]
+_CHOICES = [*values("logit_diff", "logit_diff_steered"), number("logit_diff_change"), *values("mass", "mass_steered")]
 _PLACES = [
-    number("before_answer_A"),
-    number("at_answer_A"),
-    number("after_answer_A", interval=False),
-    number("answer_share"),
-    number("reasoning_share"),
+    *numbers("before_answer_A", "at_answer_A"),
+    *values("after_answer_A"),
+    *numbers("answer_share", "reasoning_share"),
 ]
 
 
 def _list_controls(quantity: str) -> list[Show]:
     """The best-known quantity beside the opposite sign, random directions and shuffled labels."""
     return [
-        number(quantity, interval=False),
+        *values(quantity),
         number(f"{quantity}_odd"),
         spread("random mean ± sd", quantity, "random_mean", "random_sd"),
         limits("random band", quantity, "random_low", "random_high"),

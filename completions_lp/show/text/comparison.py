@@ -27,13 +27,9 @@ def format_comparison(
 ) -> str:
     """For every further run, one line per cell and quantity: both means, and the second less the first.
 
-    Where prompts are shared, all three are over these; else each mean is over its own run's.
-
-    Args:
-        differences: Of ``compare_reports``: of each run best cell against best cell comes first.
-        targets: What A is in each run, by its name.
-        everything: Every line instead of at most 12 a run: the best cells, then the cells that differ most.
-        width: Of a line; by default as wide as the terminal.
+    Where prompts are shared, all three are over these; else each mean is over its own run's. ``targets`` says what A is
+    in each run, by its name. With ``everything`` every line, instead of at most 12 a run: the best cells, which come
+    first in the differences of ``compare_reports``, then the cells that differ most.
     """
     runs = list(dict.fromkeys(d.second for d in differences))
     parts = [wrap_text(line, width=width) for line in _say_targets(targets or {})]
@@ -44,10 +40,8 @@ def format_comparison(
         parts += [draw_table(_list_columns(shown), width=width), ""]
         parts.append(wrap_text(_say_prompts(shown), width=width))
         if len(shown) < len(here):
-            text = (
-                f"Best cell against best cell, then the cells that differ most. {len(here) - len(shown)} more: --all."
-            )
-            parts.append(wrap_text(text, width=width))
+            order = "Best cell against best cell, then the cells that differ most."
+            parts.append(wrap_text(f"{order} {len(here) - len(shown)} more: --all.", width=width))
     return "\n".join(parts)
 
 

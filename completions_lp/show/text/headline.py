@@ -25,11 +25,7 @@ DAMAGED = 4
 def format_overview(report: Report, *, title: str, everything: bool = False, width: int | None = None) -> str:
     """What ``run`` and ``report`` print: what is wrong first, then the table, the sentence and the checks.
 
-    Args:
-        report: The numbers.
-        title: What was measured on what.
-        everything: Whether the table has every cell.
-        width: Of a line; by default as wide as the terminal.
+    ``title`` says what was measured on what; with ``everything`` the table has every cell.
     """
     told = [format_sentence(report), format_quality_line(report.quality), format_checks(report)]
     parts = [wrap_text(title, width=width), *_list_warnings(report, width), ""]
@@ -40,10 +36,7 @@ def format_overview(report: Report, *, title: str, everything: bool = False, wid
 def format_table(report: Report, *, everything: bool = False, width: int | None = None) -> str:
     """What A is, one line per cell, and what the lines are.
 
-    Args:
-        report: The numbers.
-        everything: Every cell instead of at most 12: those that steer most, then those that damage most.
-        width: Of a line; by default as wide as the terminal.
+    With ``everything`` every cell, instead of at most 12: those that steer most, then those that damage most.
     """
     shown = list_shown(report)
     first, damaged = (shown, []) if everything or len(shown) <= ROWS else pick_cells(report, shown)
@@ -99,9 +92,8 @@ def _tell_chosen(
     effect, damage = _name(find_primary(report)), _name(_name_damage(report)[0])
     steered = [c for c in shown if c.multiplier != 0]
     most = "largest" if promise_sign([c.multiplier for c in steered]) > 0 else "smallest"
-    told = (
-        f"First the {len(first)} cells with the {most} {effect}, then the {len(damaged)} most damaged ones ({damage})."
-    )
+    told = f"First the {len(first)} cells with the {most} {effect}, then the {len(damaged)} most damaged ones"
+    told += f" ({damage})."
     return told if not left else f"{told} {left} more: --all, everything=True, report.md or summary.csv."
 
 

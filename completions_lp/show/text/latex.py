@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity
-from completions_lp.records import Condition, Estimate, InputError, Kind, Report
+from completions_lp.records import Estimate, InputError, Kind, Report, ReportRow
 from completions_lp.show.escape import escape_latex
 from completions_lp.show.text.numbers import DASH, Lookup, format_estimate
 from completions_lp.show.text.words import name_target
@@ -15,11 +15,7 @@ SIGNIFICANT = 0.05
 
 
 def format_latex(
-    report: Report,
-    quantities: Sequence[str] = QUANTITIES,
-    *,
-    kind: Kind = "target",
-    weighting: str = "macro",
+    report: Report, quantities: Sequence[str] = QUANTITIES, *, kind: Kind = "target", weighting: str = "macro"
 ) -> str:
     r"""A ``tabular`` with a line per layer and multiplier; needs ``\usepackage{booktabs}``.
 
@@ -45,14 +41,14 @@ def format_latex(
     cells = list(dict.fromkeys(row.condition for row in report.rows if row.condition.kind == kind))
     cells = sorted((c for c in cells if c.multiplier != 0), key=lambda c: (c.vector, c.layer, c.multiplier))
     several = len({c.vector for c in cells}) > 1
-    estimates = [_list_known(lookup, cells, quantity, weighting) for quantity in shown]
     head = [*(["vector"] if several else []), "layer", "multiplier", *map(_write_head, shown)]
+    rows = [[lookup.find(c, quantity, weighting=weighting) for quantity in shown] for c in cells]
     lines = []
-    for c in cells:
+    for c, found in zip(cells, rows, strict=True):
         names = [*([escape_latex(c.vector)] if several else []), str(c.layer), _math(f"{c.multiplier:+g}")]
-        lines.append([*names, *(_write_cell(lookup, c, quantity, weighting) for quantity in shown)])
+        lines.append([*names, *map(_write_cell, found)])
     note = f"$P$: probability of {escape_latex(name_target(report.target))}. "
-    note += _say_intervals([e for column in estimates for e in column])
+    note += _say_intervals([row.estimate for column in zip(*rows, strict=True) for row in column if row is not None])
     if any("^{*}" in cell for line in lines for cell in line):
         note += f" $^{{*}}$: $p < {SIGNIFICANT:g}$, adjusted for the whole sweep by max-T."
     return format_booktabs(head, lines, note=note, group=1 if several else 0)
@@ -75,20 +71,9 @@ def format_booktabs(
             rows.append(r"\addlinespace")
         rows.append(" & ".join(line) + r" \\")
     below = [rf"\multicolumn{{{len(head)}}}{{l}}{{\footnotesize {note}}} \\"] if note else []
-    columns = "r" * len(head)
-    return "\n".join(
-        [
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            " & ".join(head) + r" \\",
-            r"\midrule",
-            *rows,
-            r"\bottomrule",
-            *below,
-            r"\end{tabular}",
-            "",
-        ]
-    )
+    head_line = " & ".join(head) + r" \\"
+    begin = [rf"\begin{{tabular}}{{{'r' * len(head)}}}", r"\toprule", head_line, r"\midrule"]
+    return "\n".join([*begin, *rows, r"\bottomrule", *below, r"\end{tabular}", ""])
 
 
 def _write_head(name: str) -> str:
@@ -96,13 +81,7 @@ def _write_head(name: str) -> str:
     return f"{quantity.latex or escape_latex(quantity.head)} ({escape_latex(quantity.unit)})"
 
 
-def _list_known(lookup: Lookup, cells: Sequence[Condition], quantity: str, weighting: str) -> list[Estimate]:
-    rows = [lookup.find(c, quantity, weighting=weighting) for c in cells]
-    return [row.estimate for row in rows if row is not None]
-
-
-def _write_cell(lookup: Lookup, condition: Condition, quantity: str, weighting: str) -> str:
-    row = lookup.find(condition, quantity, weighting=weighting)
+def _write_cell(row: ReportRow | None) -> str:
     if row is None:
         return ""
     if np.isnan(row.estimate.value):

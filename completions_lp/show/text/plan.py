@@ -20,10 +20,7 @@ from completions_lp.stats import FEW_CLUSTERS, MIN_CLUSTERS
 def format_plan(plan: Plan, info: Mapping[str, Any], *, width: int | None = None) -> str:
     """What the pilot says, the sizes that reach the wanted interval, and what the chosen one costs.
 
-    Args:
-        plan: Of ``plan_run``.
-        info: The pilot's ``run.json``.
-        width: Of a line; by default as wide as the terminal.
+    ``info`` is the pilot's ``run.json``.
     """
     pilot, need = plan.pilot, plan.chosen
     estimate, unit = pilot.estimate, pilot.estimate.unit
@@ -46,15 +43,14 @@ def format_plan(plan: Plan, info: Mapping[str, Any], *, width: int | None = None
         + (f"± {reached:.3g} {unit}" if np.isfinite(reached) else "no interval")
         + " and cost about",
     ]
-    return "\n".join(
-        [
-            wrap_text("\n".join(above), width=width),
-            draw_table(_list_needs(plan), width=width),
-            wrap_text("\n".join(between), width=width),
-            draw_table(_list_costs(need.costs), width=width),
-            wrap_text(f"Estimated from the pilot on {_name_machine(info)}.", width=width),
-        ]
-    )
+    parts = [
+        wrap_text("\n".join(above), width=width),
+        draw_table(_list_needs(plan), width=width),
+        wrap_text("\n".join(between), width=width),
+        draw_table(_list_costs(need.costs), width=width),
+        wrap_text(f"Estimated from the pilot on {_name_machine(info)}.", width=width),
+    ]
+    return "\n".join(parts)
 
 
 def format_validation(
@@ -67,16 +63,11 @@ def format_validation(
 ) -> str:
     """One line per condition: what was estimated, what direct draws gave, their difference and what follows.
 
-    Args:
-        measures: What was estimated.
-        differences: By condition, the share among direct draws less the estimate, with its interval.
-        verdicts: By condition, what the interval can tell.
-        share: [condition, prompt] of the target among direct draws.
-        width: Of a line; by default as wide as the terminal.
+    ``share`` [condition, prompt] is that of the target among direct draws. By condition, the ``differences`` are the
+    share less the estimate, and the ``verdicts`` what their intervals can tell.
     """
     estimated = np.nanmean(measures.steered["p_A_steered"], axis=1)
-    trust = measures.trust
-    red = zip((trust == "red").sum(1), (trust != "").sum(1), strict=True)
+    red = zip((measures.trust == "red").sum(1), (measures.trust != "").sum(1), strict=True)
     words = [_write_verdict(e, verdict) for e, verdict in zip(differences, verdicts, strict=True)]
     columns = [
         Column("cell", tuple(map(name_cell, measures.conditions))),

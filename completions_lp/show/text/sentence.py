@@ -84,10 +84,9 @@ def _describe(e: Estimate) -> str:
 
 def _compare(lookup: Lookup, row: ReportRow) -> str:
     """Where it lies among the random directions."""
-    i, known = row.inference, {c for c, quantity, *_ in lookup.rows if quantity == row.quantity}
-    n = sum(
-        replace(c, vector=row.condition.vector, kind="target") == row.condition for c in known if c.kind == "random"
-    )
+    i, vector = row.inference, row.condition.vector
+    known = {c for c, quantity, *_ in lookup.rows if quantity == row.quantity and c.kind == "random"}
+    n = sum(replace(c, vector=vector, kind="target") == row.condition for c in known)
     if not n:
         return "not compared with random directions"
     if np.isnan(i.p_rank):

@@ -37,13 +37,9 @@ def find_width() -> int:
 
 
 def wrap_text(text: str, *, width: int | None = None, first: str = "", rest: str = "") -> str:
-    """Paragraphs with lines broken between words, made safe for a terminal.
+    """Paragraphs, a line each, with lines broken between words and made safe for a terminal.
 
-    Args:
-        text: Paragraphs, a line each.
-        width: Of a line; by default as wide as the terminal.
-        first: What the first line of each begins with.
-        rest: What its further lines begin with.
+    The first line of each paragraph begins with ``first``, its further lines with ``rest``.
     """
     width = max(width or find_width(), len(rest) + 1)
     wrap = textwrap.TextWrapper(width, first, rest, break_long_words=False, break_on_hyphens=False)
@@ -54,12 +50,7 @@ def draw_table(columns: Sequence[Column], *, width: int | None = None, gaps: Ite
     """A table for a terminal, numbers to the right.
 
     Where it is too wide, cells are folded at words, those of the last columns first; where that does not do, the last
-    columns are left out, and a line says which.
-
-    Args:
-        columns: Of equally many cells.
-        width: Of a line; by default as wide as the terminal.
-        gaps: Lines that an empty one follows, counted from 0.
+    columns are left out, and a line says which. An empty line follows those of ``gaps``, counted from 0.
     """
     width = width or find_width()
     shown = [replace(c, cells=tuple(map(printable, c.cells))) if c.foreign else c for c in columns]

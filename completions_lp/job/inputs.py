@@ -1,0 +1,108 @@
+"""Configuration -> what a run begins with: model, prompts, contrast pairs, vectors, the grid of conditions; checked."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from completions_lp import store
+from completions_lp.job.config import Config
+from completions_lp.model import Model, check_conditions, load_model
+from completions_lp.prompts import first_difference, load_pairs, load_prompts
+from completions_lp.records import Condition, ContrastPair, InputError, Prompt, SteeringVector, pick_letters
+from completions_lp.sample.draws import check_context
+from completions_lp.steer.conditions import make_conditions
+from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
+from completions_lp.steer.vectors import average_differences, check_pairs, describe_source, read_differences
+
+
+class Inputs:
+    """What a configuration asks for, read when it is first needed."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @cached_property
+    def model(self) -> Model:
+        """The model."""
+        section = self.config.model
+        return load_model(section.name, revision=section.revision, dtype=section.dtype, device=section.device)
+
+    @cached_property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The prompts as asked."""
+        return load_prompts(
+            self.config.prompts.path, self.model.tokenizer, **self.config.prompts.model_dump(exclude={"path"})
+        )
+
+    @cached_property
+    def pairs(self) -> tuple[ContrastPair, ...]:
+        """The contrast pairs, asked by the template of the prompts."""
+        vector, template = self.config.vector, self.config.prompts.template
+        return load_pairs(vector.pairs, self.model.tokenizer, template=template, read_token=vector.read_token)
+
+    def check_prompts(self) -> None:
+        """Raise InputError unless the prompts fit into the context and offer the answers to be told apart."""
+        check_context(self.model, self.prompts, self.config.sampling.max_new_tokens)
+        for prompt, pair in zip(self.prompts, pick_letters(self.prompts, self.config.label.target), strict=True):
+            first_difference(prompt, pair[0], self.model.tokenizer)
+
+    def check_vector(self) -> None:
+        """Raise InputError where the layers, the pairs or the vector files are wrong."""
+        for layers in (self.config.vector.layers, self.config.scoring.layers):
+            if layers != "all":
+                self.model.check_layers(layers)
+        names = [vector.name for vector in self._read_confounds()]
+        if len(set(names)) < len(names):
+            raise InputError(f"[controls] orthogonal_to has two vectors of one name ({', '.join(names)}): rename one")
+        if self.config.vector.path is None:
+            check_pairs(self.model, self.pairs)
+        else:
+            vectors = [self._read_target()]
+            check_conditions(self.model, vectors, self.make_conditions(vectors))
+
+    def make_vectors(self, *, progress: bool) -> tuple[SteeringVector, ...]:
+        """The target vector and its controls."""
+        controls, section, seed = self.config.controls, self.config.vector, self.config.sampling.seed
+        shuffled: tuple[SteeringVector, ...] = ()
+        if section.path is not None:
+            target = self._read_target()
+        else:
+            layers, budget = None if section.layers == "all" else section.layers, self.config.run.memory_budget
+            differences = read_differences(
+                self.model, self.pairs, layers=layers, memory_budget=budget, progress=progress
+            )
+            provenance = {
+                **describe_source(self.model, differences),
+                "pairs": Path(section.pairs).name,
+                "pairs_sha256": _hash_file(Path(section.pairs)),
+                "read_token": section.read_token,
+                "template": self.config.prompts.template,
+            }
+            target = average_differences(differences, name=Path(section.pairs).stem, provenance=provenance)
+            shuffled = shuffle_labels(differences, target, controls.shuffled_labels, seed=seed)
+        negated = (negate_vector(target),) if controls.negated else ()
+        orthogonal = tuple(remove_direction(target, vector) for vector in self._read_confounds())
+        random = draw_random_vectors(target, controls.random_directions, seed=seed)
+        return (target, *negated, *orthogonal, *random, *shuffled)
+
+    def make_conditions(self, vectors: Sequence[SteeringVector]) -> tuple[Condition, ...]:
+        """The grid, and the target vector with multiplier 0 at its lowest layer: the run's noise floor."""
+        section = self.config.scoring
+        layers = None if section.layers == "all" else section.layers
+        grid = make_conditions(vectors, layers=layers, multipliers=section.multipliers, positions=section.positions)
+        if any(c.multiplier == 0 for c in grid):
+            return grid
+        return (replace(grid[0], vector=vectors[0].name, kind=vectors[0].kind, multiplier=0.0), *grid)
+
+    def _read_confounds(self) -> list[SteeringVector]:
+        return [store.read_vector(Path(path)) for path in self.config.controls.orthogonal_to]
+
+    def _read_target(self) -> SteeringVector:
+        return replace(store.read_vector(Path(str(self.config.vector.path))), kind="target")
+
+
+def _hash_file(path: Path) -> str:
+    """sha256 of a local file; empty for a hub dataset, whose revision says which it is."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
