@@ -117,6 +117,16 @@ def test_trust_goes_by_width_then_by_draws_and_weights(width, surviving, ess, me
     assert got.tolist() == [want]
 
 
+def test_thresholds_are_arguments():
+    survival, low = make_survival([1.0], [15.0], [1.2]), np.array([0.2])
+    assert grade_trust(low, low + 0.4, survival, min_ess=10.0).tolist() == ["green"]
+    assert grade_trust(low, low + 0.4, survival, min_ess=10.0, mean_weight=(0.9, 1.1)).tolist() == ["red"]
+    assert grade_trust(low, low + 0.4, survival, min_ess=10.0, mean_weight=(0.9, 1.1), min_surviving=1.0).tolist() == [
+        "green"
+    ]
+    assert grade_trust(low, low + 0.4, survival, certified_width=0.5).tolist() == ["certified"]
+
+
 def test_no_draw_left_where_steering_keeps_texts_alive_is_red():
     p = toys.table_law(lambda x: (0, 0.9, 0, 0.1, 0))
     q = toys.table_law(lambda x: (0, 0.2, 0, 0.8, 0))

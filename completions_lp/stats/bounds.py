@@ -52,17 +52,26 @@ def _close(steps: Steps, logprob: ByToken, low: ByCondition) -> tuple[ByConditio
     return low, np.clip(1 - missed, low, 1.0)
 
 
-def grade_trust(low: ByCondition, high: ByCondition, survival: Survival) -> Shaped[np.ndarray, " condition"]:
+def grade_trust(
+    low: ByCondition,
+    high: ByCondition,
+    survival: Survival,
+    *,
+    certified_width: float = CERTIFIED_WIDTH,
+    min_ess: float = MIN_ESS,
+    mean_weight: tuple[float, float] = MEAN_WEIGHT,
+    min_surviving: float = MIN_SURVIVING,
+) -> Shaped[np.ndarray, " condition"]:
     """How far the estimate of P(A within K) can be trusted: ``certified``, ``green`` or ``red``.
 
-    Certified: the bounds are at most ``CERTIFIED_WIDTH`` apart. Green: at every step that more than ``MIN_SURVIVING``
-    of the texts reach, at least ``MIN_ESS`` effective draws and a mean weight within ``MEAN_WEIGHT``. Else red: draw
+    Certified: the bounds are at most ``certified_width`` apart. Green: at every step that more than ``min_surviving``
+    of the texts reach, at least ``min_ess`` effective draws and a mean weight within ``mean_weight``. Else red: draw
     from the steered model. It is about what the draws did not see; how noisy an estimate is, its standard error says.
     Source: numbers.md §3.4, with thresholds from a trained model (§13).
     """
-    counts = survival.surviving > MIN_SURVIVING
-    enough = ~counts | (survival.ess >= MIN_ESS)
-    balanced = ~counts | ((survival.mean_weight >= MEAN_WEIGHT[0]) & (survival.mean_weight <= MEAN_WEIGHT[1]))
+    counts = survival.surviving > min_surviving
+    enough = ~counts | (survival.ess >= min_ess)
+    balanced = ~counts | ((survival.mean_weight >= mean_weight[0]) & (survival.mean_weight <= mean_weight[1]))
     green = (enough & balanced).all(-1)
     # An estimate from a single draw or of a step without draws is NaN or 0 here, so red.
-    return np.where(high - low <= CERTIFIED_WIDTH, "certified", np.where(green, "green", "red"))
+    return np.where(high - low <= certified_width, "certified", np.where(green, "green", "red"))
