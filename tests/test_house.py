@@ -61,12 +61,12 @@ def test_what_is_offered_is_sorted_and_there():
         _ = completions_lp.nothing
 
 
-def test_doors_of_folders_are_sorted_and_there():
+def test_doors_of_folders_name_what_is_there_once():
     for path in PACKAGE.glob("*/__init__.py"):
         module = importlib.import_module(f"completions_lp.{path.parent.name}")
         if not hasattr(module, "__all__"):  # the folder of a stage: what is wanted is imported from its module
             continue
-        assert module.__all__ == sorted(module.__all__, key=lambda name: (not name.isupper(), name[0].islower(), name))
+        assert len(set(module.__all__)) == len(module.__all__)
         for name in module.__all__:
             assert hasattr(module, name), f"{path.parent.name}.{name}"
 

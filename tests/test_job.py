@@ -14,7 +14,8 @@ from completions_lp.job.provenance import FOLLOWED, NEEDS, check_earlier, descri
 
 SMALL = {
     "prompts": {"limit": 8},
-    "sampling": {"n": 8, "max_new_tokens": 8},
+    "sampling": {"n": 8, "max_new_tokens": 8, "top_up": 0},
+    "label": {"within": 10},
     "scoring": {"layers": [1, 2], "multipliers": [-1, 1]},
     "vector": {"layers": [1, 2]},
 }

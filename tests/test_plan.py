@@ -25,12 +25,13 @@ from completions_lp.report import count_answers
 from completions_lp.sample.draws import draw_steered, draw_uniforms
 from completions_lp.show.text import format_plan
 
+PLAIN = ("sampling.top_up=0", "label.within=10")
 SMALL = ("prompts.limit=12", "sampling.n=24", "sampling.max_new_tokens=12", "scoring.layers=[2, 3]")
 GRID = ("scoring.multipliers=[-1, 1, 2]", "vector.layers=[2, 3]")
 
 
 def run(folder, *changes):
-    options = [part for change in changes for part in ("--set", change)]
+    options = [part for change in (*PLAIN, *changes) for part in ("--set", change)]
     assert cli.main(["run", str(EMBEDDED), "--out", str(folder), "--quiet", *options]) == 0
 
 
