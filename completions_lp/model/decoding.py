@@ -40,10 +40,8 @@ class RowDecoder:
     ) -> Iterator[tuple[slice, Float[Tensor, "node vocab"]]]:
         """Logits after each new node, in pieces, each good until the next: a piece may lie where the last one was.
 
-        Args:
-            prompt: The prompt of each new node; nodes of a prompt stand together, prompts in order.
-            parent: The node of the last step that it follows (in the first step: ignored).
-            token: Its token.
+        A node is given as its prompt (nodes of a prompt stand together, prompts in order), the node of the last step
+        that it follows (in the first step: ignored) and its token.
         """
         rows = prompt if self.first else parent
         self.first = False

@@ -18,20 +18,6 @@ GPU_BLOCK = 4096, 4096
 
 
 @dataclass(frozen=True)
-class Reduction:
-    """What is left of each distribution over the vocabulary, in nats; variant 0 is the unsteered one."""
-
-    lse: Float[Tensor, "variant node"]
-    """Log of the summed exponentials of the logits."""
-    entropy: Float[Tensor, " node"] | None = None
-    """Of the unsteered distribution."""
-    kl: Float[Tensor, "variant node"] | None = None
-    """KL(unsteered || variant)."""
-    kl_reverse: Float[Tensor, "variant node"] | None = None
-    """KL(variant || unsteered)."""
-
-
-@dataclass(frozen=True)
 class Head:
     """What turns the last hidden state into logits: a matrix, perhaps a bias, perhaps a soft cap on each logit.
 
@@ -46,7 +32,7 @@ class Head:
 
     @property
     def block(self) -> tuple[int, int]:
-        """Hidden states and vocabulary entries of one block."""
+        """Hidden states, vocabulary entries."""
         return (ROWS, COLUMNS) if self.weight.device.type == "cpu" else GPU_BLOCK
 
     def widen(self, hidden: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row width"]:
@@ -65,8 +51,12 @@ class Head:
         """Logits of given tokens at given rows."""
         return self.soften(torch.einsum("ed,ed->e", hidden[nodes], self.weight[tokens])).to(self.exact)
 
-    def reduce(self, hidden: Float[Tensor, "variant node width"], *, divergences: bool = False) -> Reduction:
+    def reduce(self, hidden: Float[Tensor, "variant node width"], *, divergences: bool = False) -> dict[str, Tensor]:
         """Reduce every row's distribution over the vocabulary, block by block, each while it is in the cache.
+
+        In nats, variant 0 being unsteered: ``lse [variant, node]``, the log of the summed exponentials of the logits;
+        with ``divergences`` also ``entropy [node]`` (unsteered), ``kl [variant, node]`` = KL(unsteered || variant) and
+        ``kl_reverse``, the other way.
 
         A block has all variants of a few nodes, so that each row is compared with its unsteered one by dot products of
         what is there anyway: the network's numbers are multiplied by the matrix once, with divergences or without.
@@ -76,11 +66,13 @@ class Head:
         """
         variants, nodes, _ = hidden.shape
         empty = torch.empty(variants, nodes, dtype=self.exact, device=hidden.device)
-        found = Reduction(empty, *((empty[0].clone(), empty.clone(), empty.clone()) if divergences else ()))
+        found = {"lse": empty}
+        if divergences:
+            found |= {"entropy": empty[0].clone(), "kl": empty.clone(), "kl_reverse": empty.clone()}
         size = max(1, self.block[0] // variants)
         for start in range(0, nodes, size):
             self._reduce(hidden, slice(start, start + size), found)
-        overflown = (~torch.isfinite(found.lse)).any(0)
+        overflown = (~torch.isfinite(found["lse"])).any(0)
         if bool(overflown.any()):
             again = overflown.nonzero()[:, 0]
             for start in range(0, len(again), size):
@@ -88,7 +80,9 @@ class Head:
                 self._reduce(hidden, at, found, self._largest(hidden[:, at]))
         return found
 
-    def _reduce(self, hidden: Tensor, at: slice | Tensor, found: Reduction, shift: Tensor | None = None) -> None:
+    def _reduce(
+        self, hidden: Tensor, at: slice | Tensor, found: dict[str, Tensor], shift: Tensor | None = None
+    ) -> None:
         """Fill in what is found at some nodes."""
         states = hidden[:, at]
         shape, flat = states.shape[:2], states.flatten(0, 1)
@@ -100,7 +94,7 @@ class Head:
             logits = self.soften(torch.mm(flat, weight.T, out=block)).to(self.exact).view(*shape, -1)
             if shift is None:
                 shift = logits.amax(-1, keepdim=True)
-            if found.kl is None:
+            if "kl" not in found:
                 total += logits.sub_(shift).exp_().sum(-1)
                 continue
             weights = (logits - shift).exp_()
@@ -110,12 +104,12 @@ class Head:
             forward += _dot(weights[:1], logits)
             reverse += _dot(weights, logits)
         lse = total.log()
-        found.lse[:, at] = lse if shift is None else lse + shift[..., 0]
-        if found.entropy is not None and found.kl is not None and found.kl_reverse is not None:
-            change = found.lse[:, at] - found.lse[0, at]
-            found.entropy[at] = lse[0] - level[0] / total[0]
-            found.kl[:, at] = change - forward / total[0]
-            found.kl_reverse[:, at] = reverse / total - change
+        found["lse"][:, at] = lse if shift is None else lse + shift[..., 0]
+        if "kl" in found:
+            change = found["lse"][:, at] - found["lse"][0, at]
+            found["entropy"][at] = lse[0] - level[0] / total[0]
+            found["kl"][:, at] = change - forward / total[0]
+            found["kl_reverse"][:, at] = reverse / total - change
 
     def _largest(self, hidden: Float[Tensor, "variant node width"]) -> Float[Tensor, "variant node 1"]:
         blocks = torch.split(self.weight, self.block[1])
@@ -128,7 +122,6 @@ class Head:
 
 
 def _dot(one: Float[Tensor, "#variant node entry"], other: Float[Tensor, "variant node entry"]) -> Tensor:
-    """Sums of products over the entries."""
     return (one * other).sum(-1)
 
 

@@ -139,13 +139,9 @@ def load_model(name: str | Path, *, revision: str | None = None, dtype: str = "a
     """Load a model and its tokenizer by local path or hub name.
 
     A local path never contacts the hub. Only safetensors weights are read, and no code from the checkpoint is run.
-
-    Args:
-        name: Folder of a checkpoint, or hub name.
-        revision: Hub branch, tag or commit.
-        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, ``"float64"`` or ``"auto"``: float32 on a CPU (where half
-            precision is slower), the checkpoint's own precision elsewhere.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``: a GPU where there is one.
+    ``revision`` is a hub branch, tag or commit; ``dtype`` ``"float32"``, ``"bfloat16"``, ``"float16"``, ``"float64"``
+    or ``"auto"``: float32 on a CPU (where half precision is slower), the checkpoint's own precision elsewhere;
+    ``device`` ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``: a GPU where there is one.
 
     Raises:
         InputError: The checkpoint cannot be found or loaded as it is, or an argument has no such value.

@@ -46,10 +46,9 @@ class Room:
         """Work on runs of items, as many at a time as fit, and yield each run with what came of it.
 
         Where a run takes more memory than there is, half of its items are tried again, and what these are thought to
-        take is all that any later pass may take, of this work or of another one that has the same room.
-
-        An item takes about ``each`` bytes and a pass ``fixed`` bytes beside its items. As long as memory does not run
-        out, a pass has ``most`` items, whatever they take. ``name`` says an item in words, with its size.
+        take is all that any later pass may take, of this work or of another one that has the same room. An item takes
+        about ``each`` bytes and a pass ``fixed`` bytes beside its items. As long as memory does not run out, a pass has
+        ``most`` items, whatever they take. ``name`` says an item in words, with its size.
 
         Raises:
             InputError: A single item does not fit.
@@ -97,10 +96,7 @@ def row_bytes(model: Model, *, tokens: int, logits: int, past: int = 0) -> int:
 
 
 def _attempt(work: Callable[[Sequence[Item]], Found], part: Sequence[Item]) -> tuple[list[Found], str]:
-    """What came of the work, or nothing and why memory did not suffice for it.
-
-    The error itself is let go: it holds on to the arrays of the pass that failed.
-    """
+    """What came of the work, or why memory did not suffice; the error, which holds the pass's arrays, is let go."""
     try:
         return [work(part)], ""
     except (RuntimeError, MemoryError) as error:

@@ -85,23 +85,15 @@ def prefill(
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     network, blocks = model.network, model.blocks
     kept = model.cache_name
-    options = {kept: DynamicCache()} if keep_all else {}
+    inputs = {"attention_mask": mask, "position_ids": positions, **({kept: DynamicCache()} if keep_all else {})}
     # A padding token sees nothing at all, which some attention kernels turn into NaN; 0 x NaN would reach the others.
     padding = None if bool(there.all()) else ~there[..., None]
-    with (
-        torch.no_grad(),
-        network.trace(
-            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, logits_to_keep=1, **options
-        ),
-    ):
+    with torch.no_grad(), network.trace(input_ids=ids, use_cache=True, logits_to_keep=1, **inputs):
         for layer, block in enumerate(blocks):
-            here = whole if whole is not None and layer == whole.layer else None
-            if here is not None or padding is not None:
-                output = block.output
-                if here is not None:
-                    here.add_to(output)
-                if padding is not None:
-                    residual_stream(output).masked_fill_(padding, 0.0)
+            if whole is not None and layer == whole.layer:
+                whole.add_to(block.output)
+            if padding is not None:
+                residual_stream(block.output).masked_fill_(padding, 0.0)
         cache = nnsight.save(getattr(network.output, kept))
     model.usage.count(ids)
     return Prefix(cache, mask)
@@ -151,10 +143,8 @@ def read_residuals(
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     rows, columns = torch.arange(len(ids), device=ids.device), torch.tensor(index, device=ids.device)
     network, blocks, exact = model.network, model.blocks, model.exact_dtype
-    with (
-        torch.no_grad(),
-        network.trace(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False) as tracer,
-    ):
+    inputs = {"attention_mask": mask, "position_ids": positions, "use_cache": False}
+    with torch.no_grad(), network.trace(input_ids=ids, **inputs) as tracer:
         read = [residual_stream(blocks[layer].output)[rows, columns].to(exact).cpu() for layer in sorted(layers)]
         residuals: Tensor = nnsight.save(torch.stack(read))
         tracer.stop()

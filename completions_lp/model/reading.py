@@ -21,10 +21,7 @@ Watch = Callable[[tuple[int, ...]], Sequence[Int[np.ndarray, " token"] | None]]
 def stack_answers(
     watch: Sequence[Watch], said: Sequence[Sequence[tuple[int, ...]]], width: int, device: torch.device
 ) -> tuple[Int[Tensor, "prompt 2 candidate"], Bool[Tensor, "prompt node 2 candidate"]]:
-    """Tokens that complete an answer somewhere in a prompt's tree, and at which of its nodes they do.
-
-    ``said`` is what each node's completions have said so far. Padded with id 0, masked.
-    """
+    """Tokens (padded with 0) that complete an answer after what a prompt's nodes have said, and at which nodes."""
     sets = [
         [[() if ids is None else ids.tolist() for ids in look(prefix)] for prefix in nodes]
         for look, nodes in zip(watch, said, strict=True)
@@ -58,7 +55,7 @@ class Reader:
         repeats = rows // self.n
         wide = head.widen(hidden)
         reduced = head.reduce(wide.reshape(repeats, self.n * width, -1), divergences=self.divergences)
-        flat, lse = wide.flatten(0, 1), reduced.lse.flatten()
+        flat, lse = wide.flatten(0, 1), reduced.pop("lse").flatten()
         first = torch.arange(rows, device=flat.device)[:, None] * width
         places = (self.edge_node.repeat(repeats, 1) + first).reshape(-1)
         logits = head.read(flat, places, self.edge_token.repeat(repeats, 1).reshape(-1))
@@ -68,10 +65,7 @@ class Reader:
             logits = torch.einsum("vpnd,pscd->vpnsc", wide.reshape(repeats, self.n, width, -1), head.weight[tokens])
             logits = head.soften(logits).to(lse).masked_fill(~allowed, float("-inf"))
             found["answers"] = (logits.logsumexp(-1) - lse.view(repeats, self.n, width, 1)).flatten(0, 1)
-        for name in ("entropy", "kl", "kl_reverse"):
-            values = getattr(reduced, name)
-            if values is not None:
-                found[name] = values.view(-1, width)
+        found |= {name: values.view(-1, width) for name, values in reduced.items()}
         return {name: value.cpu() for name, value in found.items()}
 
     def read_logits(self, logits: Float[Tensor, "row node vocab"]) -> dict[str, Tensor]:

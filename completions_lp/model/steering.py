@@ -46,10 +46,7 @@ def group_conditions(conditions: Sequence[Condition]) -> list[list[int]]:
 
 
 class Variants:
-    """Prompts that went through the network once, to be continued by rows under the conditions of a layer.
-
-    ``of_prompt`` says which prompt each row of the batch continues.
-    """
+    """Prompts that went through the network once, to be continued by rows (of ``of_prompt``) under conditions."""
 
     def __init__(self, model: Model, prompts: Sequence[Sequence[int]], of_prompt: Int[Tensor, " row"]) -> None:
         self.model = model

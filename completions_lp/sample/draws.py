@@ -56,20 +56,12 @@ def sample_completions(
 ) -> Completions:
     """Draw completions of every prompt from the model, unsteered or under one condition, and label them.
 
-    Args:
-        model: The model.
-        prompts: What is asked.
-        sampling: How to draw; by default 100 draws of plain ancestral sampling with seed 0.
-        labelling: When a completion counts as an answer; by default a stand-alone letter within 10 tokens.
-        vectors: Where the condition's vector is.
-        condition: What is done to the model while it speaks, exactly as ``score_tokens`` does it: ``multiplier``
-            times the vector's direction ``[d_model]`` added at the output of block ``layer``, from the last prompt
-            token on (``positions = "completion"``) or at the tokens before it too (``"all"``). None or ``BASELINE``:
-            nothing. The draws of every condition have random numbers of their own.
-        memory_budget: GiB that a pass may take; by default a quarter of the free memory.
-        batch_size: Prompts per batch, overriding the memory's choice.
-        engine: How prefixes are shared, see ``model.engine``; it changes the time, not the draws.
-        progress: Show a bar.
+    By default 100 draws of plain ancestral sampling with seed 0, labelled by a stand-alone letter within 10 tokens.
+    A condition acts while the model speaks, exactly as ``score_tokens`` does it: ``multiplier`` times the vector's
+    direction ``[d_model]`` added at the output of block ``layer``, from the last prompt token on (``positions =
+    "completion"``) or at the tokens before it too (``"all"``); None or ``BASELINE``: nothing. The draws of every
+    condition have random numbers of their own. ``memory_budget``, ``batch_size`` and ``engine`` are those of
+    ``read_choices``: they change the time, not the draws.
 
     Returns:
         Distinct completions with counts, grouped by prompt, in the order in which they were first drawn. ``logprob``,
@@ -120,10 +112,7 @@ def draw_steered(
     memory_budget: float | None = None,
     progress: bool = True,
 ) -> Completions:
-    """``n`` draws per prompt of the model under a condition, of the window alone, labelled as ``completions`` were.
-
-    Their stream is the condition's own under ``seed``, by default that of the completions.
-    """
+    """``n`` draws per prompt under a condition, of the window alone; label and (by default) seed as ``completions``."""
     sampling, within = completions.sampling, completions.labelling.within
     seed = sampling.seed if seed is None else seed
     return sample_completions(
@@ -171,10 +160,7 @@ class _Node:
 
 
 def _prompt_bytes(model: Model, longest: int, sampling: Sampling, *, tree: bool) -> int:
-    """Memory that a prompt's draws take where, at worst, no two of them share a token.
-
-    A tree holds every token of a prompt once, beside one prefix; plain rows hold the prefix once per draw.
-    """
+    """At worst no two draws share a token: a tree holds each beside one prefix, plain rows a prefix per draw."""
     draws, steps = sampling.draws, sampling.max_new_tokens
     if tree:
         return row_bytes(model, tokens=draws, logits=0, past=longest + draws * steps)

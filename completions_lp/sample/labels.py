@@ -107,9 +107,8 @@ class Labeller:
             try:
                 self._patterns[letter] = re.compile(source)
             except re.error as error:
-                raise InputError(
-                    f"label pattern {self.labelling.pattern!r} is not a regular expression: {error}"
-                ) from None
+                pattern = self.labelling.pattern
+                raise InputError(f"label pattern {pattern!r} is not a regular expression: {error}") from None
         return self._patterns[letter]
 
     def _text(self, token_ids: tuple[int, ...]) -> str:

@@ -30,16 +30,9 @@ def read_choices(
 ) -> Choices:
     """Log probs, in nats, of each prompt's two answers at the first answer position, unsteered and steered.
 
-    Args:
-        model: The model.
-        prompts: Two-choice prompts.
-        vectors: The vectors that the conditions name.
-        conditions: Which vector, at which layer, how strong, at which positions.
-        target: The answer that the logit diff is for: a letter, or ``"matching"`` for each prompt's own.
-        memory_budget: GiB that a pass may take; by default a quarter of the free memory.
-        batch_size: Prompts per pass (answers per pass in plain rows), overriding the memory's choice.
-        engine: How work is shared, see ``model.engine``; it changes the time, not the numbers.
-        progress: Show a bar.
+    The logit diff is for ``target``, a letter, or ``"matching"`` for each prompt's own. A pass may take
+    ``memory_budget`` GiB, by default a quarter of the free memory; ``batch_size``, prompts per pass (answers per pass
+    in plain rows), overrides that. ``engine``, see ``model.engine``, changes the time, not the numbers.
 
     Raises:
         InputError: The tokenizer cannot tell two answers apart, no prompt offers the target, or a condition cannot be

@@ -55,18 +55,10 @@ def score_completions(
 ) -> Scores:
     """Score completions under every condition and reduce the scores, part by part.
 
-    Args:
-        model: The model that said them.
-        completions: What it said.
-        vectors: The vectors that the conditions name.
-        conditions: Which vector, at which layer, how strong, at which positions.
-        target: The answer that the measures are of: a letter, or ``"matching"``.
-        kl: Also read entropies and divergences.
-        keep: Gets the scores of every part, of all conditions with ``keep_all``, else of a few: the
-            vector and layer of the first part's best cell, at its 8 smallest multipliers.
-        keep_all: See ``keep``.
-        memory_budget: GiB that a pass may take; by default a quarter of the free memory.
-        progress: Show a bar.
+    The measures are of ``target``, a letter, or ``"matching"``; with ``kl`` entropies and divergences are read too.
+    ``keep`` gets the scores of every part, of all conditions with ``keep_all``, else of a few: the vector and layer of
+    the first part's best cell, at its 8 smallest multipliers. A pass may take ``memory_budget`` GiB, by default a
+    quarter of the free memory.
 
     Raises:
         InputError: As ``score_tokens``.
