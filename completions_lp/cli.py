@@ -17,6 +17,7 @@ from completions_lp.show.escape import escape_text
 
 if TYPE_CHECKING:
     from completions_lp.job.config import Config
+    from completions_lp.job.stages import Run
     from completions_lp.records import Report
 
 FOLDER = click.argument("folder", metavar="DIR", type=Path)
@@ -81,24 +82,15 @@ def commands() -> None:
 @ALL
 @QUIET
 def run(
-    config: Path | None,
-    out: Path | None,
-    overwrite: bool,
-    overrides: Sequence[str],
-    tokens: bool,
-    everything: bool,
-    quiet: bool,
+    config: Path | None, out: Path | None, overwrite: bool, overrides: Sequence[str], everything: bool, **flags: bool
 ) -> None:
     """The whole job; without a config, on the embedded model."""
     from completions_lp.job.places import name_folder, open_run
 
     folder = out or name_folder(config)
     opened = open_run(config, folder, overrides, overwrite=overwrite)
-    from completions_lp.job.stages import Options, Run
-
-    start = time.perf_counter()
-    whole = Run(opened, folder, options=Options(tokens=tokens, progress=not quiet, fresh=overwrite, tell=_tell))
-    print_report(folder, opened, whole.all(), everything=everything)
+    whole, start = _begin(opened, folder, fresh=overwrite, **flags), time.perf_counter()
+    _print_report(opened, whole.all(), everything=everything)
     click.echo(f"\nRun directory: {folder} ({time.perf_counter() - start:.0f} s)")
 
 
@@ -111,16 +103,24 @@ def config(schema: bool) -> None:
     click.echo(json.dumps(make_schema(), indent=2) + "\n" if schema else format_defaults(), nl=False)
 
 
-def _run_stage(
-    stage: str, folder: Path, config: Path | None, overrides: Sequence[str], quiet: bool, tokens: bool = False
-) -> None:
-    from completions_lp.job.places import open_stage
-
-    opened = open_stage(stage, folder, config, overrides)
+def _begin(opened: "Config", folder: Path, *, quiet: bool, **options: bool) -> "Run":
     from completions_lp.job.stages import Options, Run
 
-    getattr(Run(opened, folder, options=Options(tokens=tokens, progress=not quiet, tell=_tell)), stage)()
+    return Run(opened, folder, options=Options(progress=not quiet, tell=_tell, **options))
+
+
+def _run_stage(stage: str, folder: Path, config: Path | None, overrides: Sequence[str], **flags: bool) -> None:
+    from completions_lp.job.places import open_stage
+
+    getattr(_begin(open_stage(stage, folder, config, overrides), folder, **flags), stage)()
     click.echo(f"{stage}: written to {folder}")
+
+
+def _check_runs(*folders: Path) -> None:
+    from completions_lp.job.places import check_run
+
+    for folder in folders:
+        check_run(folder)
 
 
 def _add_stage_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -161,7 +161,7 @@ def report(folder: Path, config: Path | None, overrides: Sequence[str], everythi
     opened = open_stage("report", folder, config, overrides)
     from completions_lp.job.results import make_report
 
-    print_report(folder, opened, make_report(folder, config=opened), everything=everything)
+    _print_report(opened, make_report(folder, config=opened), everything=everything)
     click.echo(f"report: written to {folder}")
 
 
@@ -173,9 +173,7 @@ def figures(folder: Path, names: Sequence[str]) -> None:
 
     Draws into DIR/figures: PDF, PNG, the tidy CSV behind each and its caption.
     """
-    from completions_lp.job.places import check_run
-
-    check_run(folder)
+    _check_runs(folder)
     from completions_lp.job.results import draw_figures
 
     for path in draw_figures(folder, names=names):
@@ -193,10 +191,7 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
     Compares runs (models, vectors, prompt sets) with the first one: the best cell of each, then every cell that both
     have. Paired by prompt where prompts are shared.
     """
-    from completions_lp.job.places import check_run
-
-    for folder in folders:
-        check_run(folder)
+    _check_runs(*folders)
     from completions_lp.job.results import load
     from completions_lp.report.comparison import QUANTITIES, compare_reports
     from completions_lp.show.text import format_comparison, tabulate_comparison
@@ -248,9 +243,7 @@ def plan(folder: Path, validate: bool, draws: int, quiet: bool, **wanted: Any) -
     Says how many prompts, and how many samples of each, bring the interval of a quantity to a wanted half width. With
     --validate: draw from the steered model itself and compare with what the run has estimated.
     """
-    from completions_lp.job.places import check_run
-
-    check_run(folder)
+    _check_runs(folder)
     if validate:
         _validate(folder, draws, quiet, layers=wanted["layers"], multipliers=wanted["multipliers"])
         return
@@ -258,9 +251,8 @@ def plan(folder: Path, validate: bool, draws: int, quiet: bool, **wanted: Any) -
     from completions_lp.plan.forecast import plan_run
     from completions_lp.show.text import format_plan
 
-    report = load(folder)
-    plan = plan_run(report, **wanted)
-    click.echo(format_plan(plan, report.info))
+    pilot = load(folder)
+    click.echo(format_plan(plan_run(pilot, **wanted), pilot.info))
 
 
 def _validate(folder: Path, draws: int, quiet: bool, **cells: Any) -> None:
@@ -295,7 +287,7 @@ def _tell(text: str) -> None:
     click.echo(f"completions-lp: {escape_text(text)}", err=True)
 
 
-def print_report(folder: Path, config: "Config", report: "Report", *, everything: bool = False) -> None:
+def _print_report(config: "Config", report: "Report", *, everything: bool = False) -> None:
     """The headline table on stdout, what is wrong with it first."""
     from completions_lp.show.text import format_overview
 

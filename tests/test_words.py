@@ -44,7 +44,10 @@ def test_a_plan_of_few_prompts_says_so_and_how_many_it_takes(prompts, n_clusters
 def test_where_the_limit_of_few_prompts_sets_their_number_the_plan_says_so():
     text = format_plan(make_plan(20, limit="few prompts"), {}, width=200)
     assert "That half width would take fewer prompts. But with fewer than 20 independent prompts" in text
-    assert "20 prompts make 20." in text
+    assert "however many samples each has. Take 20 prompts or more." in text
+    text = format_plan(make_plan(40, n_clusters=12, limit="few prompts"), {}, width=200)
+    assert "fewer than 20 independent clusters of prompts" in text
+    assert "each has: 40 prompts make 20." in text
     assert "fewer prompts" not in format_plan(make_plan(20, limit="half width"), {}, width=200)
 
 

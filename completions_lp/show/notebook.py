@@ -5,7 +5,7 @@ All text from models and files is escaped, and isolated from the direction of wh
 """
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float
@@ -69,8 +69,7 @@ def _find_strongest(scores: TokenScores) -> int:
     rows = np.flatnonzero(answer >= 0)
     if not len(rows):
         return int(np.nansum(np.abs(scores.increase), axis=(1, 2)).argmax())
-    at = np.abs(scores.increase[:, rows, answer[rows]]) @ scores.completions.counts[rows]
-    return int(at.argmax())
+    return int((np.abs(scores.increase[:, rows, answer[rows]]) @ scores.completions.counts[rows]).argmax())
 
 
 def _show(
@@ -109,8 +108,7 @@ def _show_row(
     cells = [completions.counts[row], completions.label[row] or "no answer", f"{np.sum(baseline[:n]):.2f}", total]
     yield "<tr>" + "".join(f"<td style='{_ROW}'>{_escape(str(cell))}</td>" for cell in cells)
     yield "<td style='text-align:left'><bdi dir='auto'>"
-    pieces: Sequence[str] = completions.pieces[row]
-    for token, piece in enumerate(pieces[:n]):
+    for token, piece in enumerate(completions.pieces[row][:n]):
         box = ";outline:1.5px solid" if token == completions.answer_index[row] else ""
         title = f"{values[token]:+.3f} nats"
         style = f"background:{_colour(float(values[token]), diverging)}{box}"

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-_LEVEL = 6
-
 
 class Blocks:
     """The blocks of one page, by name."""
@@ -26,8 +24,7 @@ class Blocks:
     def add(self, name: str, columns: Mapping[str, list[Any]]) -> None:
         """Add a block; its columns hold text, whole numbers, finite reals, booleans and None."""
         text = json.dumps(columns, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        packed = zlib.compress(text.encode("utf-8", "replace"), _LEVEL)
-        self.texts[name] = base64.b64encode(packed).decode("ascii")
+        self.texts[name] = base64.b64encode(zlib.compress(text.encode("utf-8", "replace"), 6)).decode("ascii")
 
     @property
     def size(self) -> int:

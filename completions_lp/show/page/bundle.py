@@ -32,10 +32,8 @@ def parse_module(source: str, name: str) -> Module:
     code = _EXPORT.sub("", _IMPORT.sub("", source))
     unknown = _OTHER.search(code)
     if unknown:
-        raise ValueError(
-            f'{name}.js: {unknown[0]!r} is not understood: write import {{ a }} from "./x.js"; or export '
-            "before a function or const"
-        )
+        known = 'write import { a } from "./x.js"; or export before a function or const'
+        raise ValueError(f"{name}.js: {unknown[0]!r} is not understood: {known}")
     return Module(imports, tuple(_EXPORT.findall(source)), code.strip())
 
 

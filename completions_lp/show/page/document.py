@@ -107,7 +107,7 @@ def _choose_figures(figures: Sequence[Figure], room: int) -> tuple[list[Figure],
 def _fill_template(packed: Packed | None, values: Mapping[str, Any]) -> str:
     """The page as text; without ``packed``, all of it but the blocks."""
     report, info = values["report"], values["info"]
-    styles, scripts = _read_asset("page.css"), _bundle_scripts()
+    styles, scripts = _read_asset("page.css"), bundle_modules(read_scripts(), "main")
     return _read_template().render(
         values,
         policy=_make_policy(styles, scripts),
@@ -150,11 +150,6 @@ def _read_asset(name: str) -> str:
     return (files("completions_lp.show.page") / "assets" / name).read_text(encoding="utf-8")
 
 
-@cache
-def _bundle_scripts() -> str:
-    return bundle_modules(read_scripts(), "main")
-
-
 def read_scripts() -> dict[str, str]:
     """The page's scripts by name, without ``.js``."""
     folder = files("completions_lp.show.page") / "assets"
@@ -179,18 +174,14 @@ def _escape_json(value: Any) -> str:
 
 
 def _list_facts(report: Report, info: Mapping[str, Any]) -> dict[str, str]:
-    facts = {"Layers of the model": str((info.get("model") or {}).get("n_layers", "?"))}
+    facts = {}
     if report.increases is not None:
-        completions = report.increases.completions
-        facts = {
-            "Prompts": f"{len(completions.prompts):,}",
-            "Draws per prompt": str(completions.sampling.draws),
-            "Distinct completions": f"{len(completions):,}",
-            "Conditions": f"{len(report.increases.conditions):,}",
-            **facts,
-        }
+        completions, conditions = report.increases.completions, report.increases.conditions
+        facts = {"Prompts": f"{len(completions.prompts):,}", "Draws per prompt": str(completions.sampling.draws)}
+        facts |= {"Distinct completions": f"{len(completions):,}", "Conditions": f"{len(conditions):,}"}
+    layers = str((info.get("model") or {}).get("n_layers", "?"))
     target = "each prompt's matching one" if report.target == "matching" else report.target
-    return {**facts, "Target answer": target}
+    return facts | {"Layers of the model": layers, "Target answer": target}
 
 
 def _list_checks(checks: Mapping[str, float]) -> list[tuple[str, Markup, str]]:

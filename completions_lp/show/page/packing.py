@@ -68,7 +68,7 @@ def pack_report(report: Report, tokens: TokenIncreases | None, *, room: int, see
     while packed.blocks.size > room and kept > 1:
         kept = max(1, int(0.95 * kept * min(room / packed.blocks.size, 1.0)))
         chosen = np.sort(np.random.default_rng(seed).permutation(len(every))[:kept])
-        packed = _pack(report, report.increases, tokens, chosen, only=here)
+        packed = _pack(report, report.increases, tokens, chosen, here)
     if kept < len(every):
         left_out.append(f"{len(every) - kept} of {len(every)} prompts: {kept} drawn at random (seed {seed}) are here")
     return Packed(packed.blocks, packed.meta, tuple(left_out))
@@ -99,7 +99,6 @@ def _pack(
     increases: Increases,
     tokens: TokenIncreases | None,
     chosen: Int[np.ndarray, " chosen"],
-    *,
     only: set[str] | None = None,
 ) -> Packed:
     """The blocks of some prompts; of increases only those that are named."""
@@ -123,9 +122,9 @@ def _pack(
     inside = completions.mask[flat]
     places = {condition: i for i, condition in enumerate(increases.conditions)}
     coloured = [] if tokens is None else [places[condition] for condition in tokens.conditions]
-    for row, i in enumerate(coloured):
-        if tokens is not None and (only is None or f"tokens:{i}" in only):
-            blocks.add(f"tokens:{i}", {"increase": quantise(tokens.increase[row][flat][inside], DECIMALS)})
+    for i, increase in zip(coloured, () if tokens is None else tokens.increase, strict=True):
+        if only is None or f"tokens:{i}" in only:
+            blocks.add(f"tokens:{i}", {"increase": quantise(increase[flat][inside], DECIMALS)})
     meta = _describe(report, increases.conditions, per_prompt, unsteered)
     return Packed(blocks, {**meta, "coloured": coloured, "n_prompts": len(chosen)}, ())
 
@@ -134,16 +133,14 @@ def _describe(
     report: Report, conditions: tuple[Condition, ...], per_prompt: list[str], unsteered: list[str]
 ) -> dict[str, Any]:
     """What the page's scripts must know before they inflate a block."""
+    fixed = {"decimals": DECIMALS, "group": _GROUP, "per_prompt": per_prompt, "unsteered": unsteered}
     return {
         "conditions": [[c.vector, c.kind, c.layer, c.multiplier, c.positions] for c in conditions],
         "best": None if report.best is None else conditions.index(report.best.condition),
         "quantities": describe_quantities(report, {*per_prompt, *unsteered, *(row.quantity for row in report.rows)}),
         "cards": list(_CARDS),
         "trust": [[name, f"share_{name}"] for name in TRUST],
-        "decimals": DECIMALS,
-        "group": _GROUP,
-        "per_prompt": per_prompt,
-        "unsteered": unsteered,
+        **fixed,
     }
 
 

@@ -6,24 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity
-from completions_lp.records import Condition, Report, VectorQuality
+from completions_lp.records import Condition, Report, ReportRow, VectorQuality
 from completions_lp.report.best import find_primary
-from completions_lp.show.text.columns import (
-    MARK,
-    Show,
-    count,
-    frequency,
-    limits,
-    list_columns,
-    number,
-    numbers,
-    p_value,
-    spread,
-    trust,
-    values,
-)
-from completions_lp.show.text.numbers import DASH, format_estimate
+from completions_lp.show.text.columns import Show, count, limits, list_columns, numbers, p_values, tell, trust, values
+from completions_lp.show.text.numbers import DASH, format_estimate, format_number
 from completions_lp.show.text.tables import Column
+from completions_lp.show.text.words import MARK
 
 
 @dataclass(frozen=True)
@@ -93,8 +81,7 @@ def list_quality(quality: Mapping[int, VectorQuality]) -> list[Column]:
     """How well the vector is known, layer by layer."""
     if not quality:
         return []
-    layers = sorted(quality)
-    heads = {"norm": "norm", "± s.e.": "norm_se", "split-half cosine": "split_half_cosine"}
+    layers, heads = sorted(quality), {"norm": "norm", "± s.e.": "norm_se", "split-half cosine": "split_half_cosine"}
     columns = [Column(h, tuple(f"{getattr(quality[i], name):.3f}" for i in layers)) for h, name in heads.items()]
     return [Column("layer", tuple(map(str, layers))), *columns]
 
@@ -105,76 +92,54 @@ def format_quality_line(quality: Mapping[int, VectorQuality]) -> str:
         return "Vector: read from a file that does not say how well it is known."
     cosine, layer = min((q.split_half_cosine, layer) for layer, q in quality.items())
     worst, at = max((q.norm_se / q.norm if q.norm else np.nan, layer) for layer, q in quality.items())
-    return (
-        f"Vector: split-half cosine at least {cosine:.3f} (layer {layer}); standard error of its norm at most "
-        f"{worst:.1%} (layer {at})."
-    )
+    error = f"standard error of its norm at most {worst:.1%} (layer {at})"
+    return f"Vector: split-half cosine at least {cosine:.3f} (layer {layer}); {error}."
 
 
 _FIRST = [*numbers(PRIMARY, "share_red", HEADLINE), *values("log_ratio_A", "kl_per_token")]
-_WITHOUT_MEASURES = [number(HEADLINE), *values("increase_A", "increase_not_A", "increase_all")]
+_WITHOUT_MEASURES = [*numbers(HEADLINE), *values("increase_A", "increase_not_A", "increase_all")]
 _CHOICE = values("logit_diff_change", "mass_steered")
 _HOW_MUCH = (
     "*Marginal* is the change of the logit of the mean P(A) (jackknife). Last come the percent of prompts by how far "
     "P(A) can be trusted, and how many prompts there are."
 )
-_MUCH = [
-    *values("p_A_steered"),
-    *numbers(PRIMARY, "log_ratio_A"),
-    number("delta_logit_A", weighting="marginal"),
-    *values("log_odds_change_A_B", "answered_steered"),
-    trust(),
-    count(PRIMARY),
-]
+_MUCH = [*values("p_A_steered"), *numbers(PRIMARY, "log_ratio_A"), *numbers("delta_logit_A", weighting="marginal")]
+_MUCH += [*values("log_odds_change_A_B", "answered_steered"), trust(), count(PRIMARY)]
 _AVERAGE = "*Micro* pools completions instead of averaging prompts."
-_INCREASES = [
-    *numbers(HEADLINE, "increase_to_answer_A_rb"),
-    *values("log_ratio_A", "bound_gap"),
-    number("increase_to_answer_not_A"),
-    *values("difference_A_not_A"),
-    number(HEADLINE, weighting="micro", interval=False),
-    count(HEADLINE),
-]
-_WHOLE = [
-    number("increase_A"),
-    *values("increase_not_A", "increase_all"),
-    *numbers("kl", "kl_per_token"),
-    *values("kl_reverse"),
-]
-_CHOICES = [*values("logit_diff", "logit_diff_steered"), number("logit_diff_change"), *values("mass", "mass_steered")]
-_PLACES = [
-    *numbers("before_answer_A", "at_answer_A"),
-    *values("after_answer_A"),
-    *numbers("answer_share", "reasoning_share"),
-]
+_INCREASES = [*numbers(HEADLINE, "increase_to_answer_A_rb"), *values("log_ratio_A", "bound_gap")]
+_INCREASES += [*numbers("increase_to_answer_not_A"), *values("difference_A_not_A")]
+_INCREASES += [*values(HEADLINE, weighting="micro"), count(HEADLINE)]
+_WHOLE = [*numbers("increase_A"), *values("increase_not_A", "increase_all")]
+_WHOLE += [*numbers("kl", "kl_per_token"), *values("kl_reverse")]
+_CHOICES = [*values("logit_diff", "logit_diff_steered"), *numbers("logit_diff_change"), *values("mass", "mass_steered")]
+_PLACES = [*numbers("before_answer_A", "at_answer_A"), *values("after_answer_A")]
+_PLACES += numbers("answer_share", "reasoning_share")
 
 
 def _list_controls(quantity: str) -> list[Show]:
     """The best-known quantity beside the opposite sign, random directions and shuffled labels."""
-    return [
-        *values(quantity),
-        number(f"{quantity}_odd"),
-        spread("random mean ± sd", quantity, "random_mean", "random_sd"),
-        limits("random band", quantity, "random_low", "random_high"),
-        p_value("rank p", quantity, "p_rank"),
-        p_value("predictive p", quantity, "p_predictive"),
-        p_value("shuffled rank p", quantity, "p_rank_shuffled"),
-    ]
+
+    def spread(row: ReportRow) -> str:
+        mean, sd = (format_number(x, row.estimate.unit) for x in (row.inference.random_mean, row.inference.random_sd))
+        return "" if mean == DASH else f"{mean} ± {sd.removeprefix('+')}"
+
+    shows = [*values(quantity), *numbers(f"{quantity}_odd"), tell("random mean ± sd", quantity, spread)]
+    shows.append(limits("random band", quantity, "random_low", "random_high"))
+    ranks = {"rank p": "p_rank", "predictive p": "p_predictive", "shuffled rank p": "p_rank_shuffled"}
+    return [*shows, *p_values(quantity, ranks)]
 
 
 def _list_sweep(quantity: str) -> list[Show]:
     """What still stands when all cells have been looked at."""
-    return [
-        number(quantity),
-        limits("band of all cells", quantity, "band_low", "band_high"),
-        limits("bootstrap-t", quantity, "boot_low", "boot_high"),
-        p_value("p", quantity, "p_t"),
-        p_value("flips", quantity, "p_signflip"),
-        p_value("max-T", quantity, "p_max_t"),
-        p_value("Holm", quantity, "p_holm"),
-        p_value("BH", quantity, "p_bh"),
-        frequency("best in", quantity),
-    ]
+
+    def best_in(row: ReportRow) -> str:
+        share = row.inference.selection_frequency
+        return "" if np.isnan(share) else f"{share:.0%}"
+
+    shows = [*numbers(quantity), limits("band of all cells", quantity, "band_low", "band_high")]
+    shows.append(limits("bootstrap-t", quantity, "boot_low", "boot_high"))
+    p = {"p": "p_t", "flips": "p_signflip", "max-T": "p_max_t", "Holm": "p_holm", "BH": "p_bh"}
+    return [*shows, *p_values(quantity, p), tell("best in", quantity, best_in)]
 
 
 def _rank_sweep(report: Report) -> str:

@@ -1,17 +1,16 @@
 """Columns of the tables of a report: a number, further inference on it, a count; their words are of ``quantities``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import numpy as np
 
 from completions_lp.quantities import TRUST, find_quantity
 from completions_lp.records import Condition, Report, ReportRow
-from completions_lp.show.text.numbers import DASH, Lookup, format_estimate, format_limits, format_number, format_p
+from completions_lp.show.text.numbers import DASH, Lookup, format_estimate, format_limits, format_p
 from completions_lp.show.text.tables import Column
-
-MARK = ">"
-"""Stands before the best cell."""
+from completions_lp.show.text.words import MARK
 
 
 @dataclass(frozen=True)
@@ -24,63 +23,40 @@ class Show:
     """The one that explains it, if any."""
 
 
-def number(quantity: str, *, weighting: str = "macro", interval: bool = True) -> Show:
-    """A column of estimates."""
-    head = find_quantity(quantity).head
-    head = head if weighting == "macro" else f"{head}, {weighting}"
-    show = _show(head, quantity, lambda row: format_estimate(row.estimate, interval=interval), weighting)
-    return replace(show, quantity=quantity)
+def numbers(*quantities: str, weighting: str = "macro", interval: bool = True) -> list[Show]:
+    """Columns of estimates, with their intervals."""
+
+    def make(quantity: str) -> Show:
+        head = find_quantity(quantity).head + ("" if weighting == "macro" else f", {weighting}")
+        show = tell(head, quantity, lambda row: format_estimate(row.estimate, interval=interval), weighting)
+        return replace(show, quantity=quantity)
+
+    return list(map(make, quantities))
 
 
-def numbers(*quantities: str) -> list[Show]:
-    """Columns of estimates with their intervals."""
-    return [number(quantity) for quantity in quantities]
-
-
-def values(*quantities: str) -> list[Show]:
+def values(*quantities: str, weighting: str = "macro") -> list[Show]:
     """Columns of estimates alone."""
-    return [number(quantity, interval=False) for quantity in quantities]
+    return numbers(*quantities, weighting=weighting, interval=False)
 
 
 def limits(head: str, quantity: str, low: str, high: str) -> Show:
     """A column of two limits, by their fields of ``Inference``."""
-
-    def write(row: ReportRow) -> str:
-        return format_limits(getattr(row.inference, low), getattr(row.inference, high), row.estimate.unit)
-
-    return _show(head, quantity, write)
+    find = attrgetter(low, high)
+    return tell(head, quantity, lambda row: format_limits(*find(row.inference), row.estimate.unit))
 
 
-def spread(head: str, quantity: str, mean: str, sd: str) -> Show:
-    """A column of a mean and a standard deviation, by their fields of ``Inference``."""
+def p_values(quantity: str, fields: Mapping[str, str]) -> list[Show]:
+    """Columns of p-values: the field of ``Inference`` by the column's head."""
 
-    def write(row: ReportRow) -> str:
-        if np.isnan(getattr(row.inference, mean)):
-            return ""
-        middle, wide = (format_number(getattr(row.inference, name), row.estimate.unit) for name in (mean, sd))
-        return f"{middle} ± {wide.removeprefix('+')}"
+    def make(head: str, name: str) -> Show:
+        return tell(head, quantity, lambda row: format_p(getattr(row.inference, name)))
 
-    return _show(head, quantity, write)
-
-
-def p_value(head: str, quantity: str, name: str) -> Show:
-    """A column of p-values, by their field of ``Inference``."""
-    return _show(head, quantity, lambda row: format_p(getattr(row.inference, name)))
-
-
-def frequency(head: str, quantity: str) -> Show:
-    """How often a cell is the best when clusters are resampled."""
-
-    def write(row: ReportRow) -> str:
-        share = row.inference.selection_frequency
-        return "" if np.isnan(share) else f"{share:.0%}"
-
-    return _show(head, quantity, write)
+    return [make(head, name) for head, name in fields.items()]
 
 
 def count(quantity: str) -> Show:
     """Prompts behind a quantity."""
-    return _show("prompts", quantity, lambda row: str(row.estimate.n))
+    return tell("prompts", quantity, lambda row: str(row.estimate.n))
 
 
 def trust() -> Show:
@@ -113,7 +89,7 @@ def list_columns(
     return [*names, *(written[i] for i in kept)], [shows[i] for i in kept]
 
 
-def _show(head: str, quantity: str, write: Callable[[ReportRow], str], weighting: str = "macro") -> Show:
+def tell(head: str, quantity: str, write: Callable[[ReportRow], str], weighting: str = "macro") -> Show:
     """A column that is written from the row of a quantity, and empty where there is none."""
 
     def find(lookup: Lookup, condition: Condition) -> str:

@@ -8,12 +8,12 @@ from completions_lp.quantities import find_quantity
 from completions_lp.records import Condition, Report
 from completions_lp.report.best import find_primary
 from completions_lp.show.text.blocks import format_quality_line, list_first, list_shown
-from completions_lp.show.text.columns import MARK, list_columns
+from completions_lp.show.text.columns import list_columns
 from completions_lp.show.text.numbers import Lookup
 from completions_lp.show.text.report import format_checks
 from completions_lp.show.text.sentence import format_sentence
 from completions_lp.show.text.tables import draw_table, wrap_text
-from completions_lp.show.text.words import say_target, say_units
+from completions_lp.show.text.words import MARK, say_target, say_units
 from completions_lp.stats import promise_sign
 
 ROWS = 12
@@ -44,7 +44,8 @@ def format_table(report: Report, *, everything: bool = False, width: int | None 
     gaps = [len(first) - 1] if damaged else []
     below = [_tell_marked(report), _tell_chosen(report, shown, first, damaged)]
     if any(show.quantity == "share_red" for show in shows):
-        below.append(f"Red: {_lower(find_quantity('share_red').meaning)}")
+        meaning = find_quantity("share_red").meaning
+        below.append(f"Red: {meaning[:1].lower()}{meaning[1:]}")
     words = [wrap_text(text, width=width) for text in below if text]
     head = wrap_text(f"{say_target(report)} {say_units(report)}", width=width)
     return "\n".join([head, "", draw_table(columns, width=width, gaps=gaps), "", *words]).rstrip()
@@ -92,8 +93,9 @@ def _tell_chosen(
     effect, damage = _name(find_primary(report)), _name(_name_damage(report)[0])
     steered = [c for c in shown if c.multiplier != 0]
     most = "largest" if promise_sign([c.multiplier for c in steered]) > 0 else "smallest"
-    told = f"First the {len(first)} cells with the {most} {effect}, then the {len(damaged)} most damaged ones"
-    told += f" ({damage})."
+    told = (
+        f"First the {len(first)} cells with the {most} {effect}, then the {len(damaged)} most damaged ones ({damage})."
+    )
     return told if not left else f"{told} {left} more: --all, everything=True, report.md or summary.csv."
 
 
@@ -105,7 +107,3 @@ def _list_warnings(report: Report, width: int | None) -> list[str]:
 def _name(quantity: str) -> str:
     """The head of its column, without the unit."""
     return find_quantity(quantity).head.removesuffix(f" {find_quantity(quantity).unit}")
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]

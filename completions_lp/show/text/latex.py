@@ -20,24 +20,14 @@ def format_latex(
     r"""A ``tabular`` with a line per layer and multiplier; needs ``\usepackage{booktabs}``.
 
     Quantities that the report lacks are left out. A missing interval is not written, an undefined value is a dash, and
-    a star marks p < .05 after max-T over the sweep.
-
-    Args:
-        report: The numbers.
-        quantities: The columns.
-        kind: Which vectors.
-        weighting: Which means.
-
-    Raises:
-        InputError: The report has none of the quantities.
+    a star marks p < .05 after max-T over the sweep. Raises InputError where the report has none of the quantities.
     """
     lookup = Lookup.of(report)
     known = {row.quantity for row in report.rows if row.condition.kind == kind and row.weighting == weighting}
     shown = [quantity for quantity in quantities if quantity in known]
     if not shown:
-        raise InputError(
-            f"no {weighting} {' or '.join(quantities)} of {kind} vectors; there are {', '.join(sorted(known))}"
-        )
+        wanted = f"{weighting} {' or '.join(quantities)} of {kind} vectors"
+        raise InputError(f"no {wanted}; there are {', '.join(sorted(known))}")
     cells = list(dict.fromkeys(row.condition for row in report.rows if row.condition.kind == kind))
     cells = sorted((c for c in cells if c.multiplier != 0), key=lambda c: (c.vector, c.layer, c.multiplier))
     several = len({c.vector for c in cells}) > 1
@@ -45,7 +35,7 @@ def format_latex(
     rows = [[lookup.find(c, quantity, weighting=weighting) for quantity in shown] for c in cells]
     lines = []
     for c, found in zip(cells, rows, strict=True):
-        names = [*([escape_latex(c.vector)] if several else []), str(c.layer), _math(f"{c.multiplier:+g}")]
+        names = [*([escape_latex(c.vector)] if several else []), str(c.layer), f"${c.multiplier:+g}$"]
         lines.append([*names, *map(_write_cell, found)])
     note = f"$P$: probability of {escape_latex(name_target(report.target))}. "
     note += _say_intervals([row.estimate for column in zip(*rows, strict=True) for row in column if row is not None])
@@ -59,11 +49,8 @@ def format_booktabs(
 ) -> str:
     r"""A ``tabular`` from cells that are LaTeX already; for plain text use ``escape_latex`` first.
 
-    Args:
-        head: Titles of the columns.
-        lines: Cells, line by line.
-        note: A line below the table, in small print.
-        group: A little space wherever this column, or one to its left, changes; None for none.
+    ``note`` stands below the table, in small print. A little space stands wherever the column ``group``, or one to its
+    left, changes; None for none.
     """
     rows = []
     for before, line in zip([None, *lines], lines, strict=False):
@@ -88,11 +75,7 @@ def _write_cell(row: ReportRow | None) -> str:
         return escape_latex(DASH)
     star = "^{*}" if row.inference.p_max_t < SIGNIFICANT else ""
     value, _, ends = format_estimate(row.estimate).replace("%", r"\%").partition(" ")
-    return _math(value + star) + (f" {_math(ends)}" if ends else "")
-
-
-def _math(text: str) -> str:
-    return f"${text}$"
+    return f"${value}{star}$" + (f" ${ends}$" if ends else "")
 
 
 def _say_intervals(estimates: Sequence[Estimate]) -> str:

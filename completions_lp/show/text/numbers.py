@@ -54,10 +54,8 @@ def format_limits(low: float | None, high: float | None, unit: str, *, signed: b
 def format_estimate(estimate: Estimate, *, interval: bool = True, signed: bool = False) -> str:
     """``+0.53 [+0.41, +0.65]``; a missing interval is not written, an undefined value is a dash.
 
-    Args:
-        estimate: The number, in one of ``quantities.UNITS`` or that per unit of multiplier.
-        interval: Whether its interval is written.
-        signed: Whether its sign is written though its unit has none: for differences.
+    Its unit is one of ``quantities.UNITS``, or that per unit of multiplier; ``signed`` writes the sign of a difference
+    whose unit has none.
     """
     text = format_number(estimate.value, estimate.unit, signed=signed)
     limits = format_limits(estimate.low, estimate.high, estimate.unit, signed=signed)

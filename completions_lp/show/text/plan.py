@@ -30,18 +30,16 @@ def format_plan(plan: Plan, info: Mapping[str, Any], *, width: int | None = None
         f"Pilot: {pilot.asked} prompts{clusters} x {pilot.samples} samples. {pilot.quantity} at "
         f"{name_cell(pilot.condition)}: {format_estimate(estimate)} {unit} (± {wide:.3g})",
         _describe_spread(plan),
-        f"{pilot.quantity}: {find_quantity(pilot.quantity).meaning}{_say_target(info)}",
-        "",
+        f"{pilot.quantity}: {find_quantity(pilot.quantity).meaning}{_say_target(info)}\n",
         f"For an interval of ± {plan.half_width:.3g} {unit} it takes",
     ]
     reached = pilot.predict_half_width(need.prompts, need.samples)
+    gives = f"± {reached:.3g} {unit}" if np.isfinite(reached) else "no interval"
     between = [
-        f"(detectable: the smallest effect, in {unit}, that is found with 80% power)",
-        "",
+        f"(detectable: the smallest effect, in {unit}, that is found with 80% power)\n",
         *_tell_few(plan),
-        f"{need.prompts} prompts x {need.samples} samples, {plan.conditions} conditions, would give "
-        + (f"± {reached:.3g} {unit}" if np.isfinite(reached) else "no interval")
-        + " and cost about",
+        f"{need.prompts} prompts x {need.samples} samples, {plan.conditions} conditions, would give {gives} and cost "
+        "about",
     ]
     parts = [
         wrap_text("\n".join(above), width=width),
@@ -149,21 +147,18 @@ def _tell_few(plan: Plan) -> list[str]:
     """That a run has fewer prompts than the report calls few, or would have without that limit; and what to do."""
     pilot, need = plan.pilot, plan.chosen
     n = need.prompts * pilot.estimate.n_clusters // pilot.asked
-    unit = "prompts" if pilot.estimate.n_clusters == pilot.asked else "clusters of prompts"
+    alone = pilot.estimate.n_clusters == pilot.asked
+    unit = "prompts" if alone else "clusters of prompts"
     if plan.limit == "few prompts":
-        return [
-            f"That half width would take fewer prompts. But with fewer than {FEW_CLUSTERS} independent {unit} an "
-            f"interval leans on normality, however many samples each has: {need.prompts} prompts make {n}.",
-            "",
-        ]
+        told = f"That half width would take fewer prompts. But with fewer than {FEW_CLUSTERS} independent {unit} an "
+        told += "interval leans on normality, however many samples each has"
+        return [told + (f". Take {n} prompts or more." if alone else f": {need.prompts} prompts make {n}."), ""]
     if n >= FEW_CLUSTERS:
         return []
     why = "leans on normality" if n >= MIN_CLUSTERS else f"does not exist below {MIN_CLUSTERS}"
-    return [
-        f"Few prompts: with {n} independent {unit}, fewer than {FEW_CLUSTERS}, an interval {why}, however many samples "
-        f"each has. Take {pilot.least_prompts} prompts or more: --prompts {pilot.least_prompts}.",
-        "",
-    ]
+    told = f"Few prompts: with {n} independent {unit}, fewer than {FEW_CLUSTERS}, an interval {why}, however many "
+    least = pilot.least_prompts
+    return [f"{told}samples each has. Take {least} prompts or more: --prompts {least}.", ""]
 
 
 def _say_target(info: Mapping[str, Any]) -> str:

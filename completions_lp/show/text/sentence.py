@@ -49,11 +49,8 @@ def _tell_change(report: Report, lookup: Lookup, row: ReportRow) -> str:
 
 
 def _tell_increase(report: Report, row: ReportRow) -> str:
-    e = row.estimate
-    return (
-        f"Log-prob increase of completions with the {name_answer(report.target)}, to the answer: "
-        f"{_write(e, name_unit(HEADLINE))} ({_describe(e)})."
-    )
+    told = f"{_write(row.estimate, name_unit(HEADLINE))} ({_describe(row.estimate)})"
+    return f"Log-prob increase of completions with the {name_answer(report.target)}, to the answer: {told}."
 
 
 def _tell_choice(report: Report, best: Best) -> str:
@@ -62,10 +59,8 @@ def _tell_choice(report: Report, best: Best) -> str:
         return f"{cell}, the only cell."
     if best.held_out:
         stable = "" if np.isnan(best.frequency) else f"; it is the best in {best.frequency:.0%} of resamples"
-        return (
-            f"{cell}, chosen among {best.n_cells} cells on one half of the prompts and reported here on the other "
-            f"half{stable}."
-        )
+        told = f"{cell}, chosen among {best.n_cells} cells on one half of the prompts"
+        return f"{told} and reported here on the other half{stable}."
     steered = [r.condition.multiplier for r in report.table(best.quantity) if r.condition.multiplier != 0]
     return f"{cell}, the {'largest' if promise_sign(steered) > 0 else 'smallest'} of {best.n_cells} and chosen for it."
 

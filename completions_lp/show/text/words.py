@@ -3,6 +3,9 @@
 from completions_lp.records import Condition, Estimate, Report
 from completions_lp.show.escape import printable
 
+MARK = ">"
+"""Stands before the best cell."""
+
 
 def name_target(target: str) -> str:
     """What ``A`` stands for: ``each prompt's behaviour-matching answer``, or ``the answer "B"``."""
@@ -36,7 +39,6 @@ def name_cell(condition: Condition) -> str:
     return f"layer {condition.layer}, multiplier {condition.multiplier:+g}"
 
 
-def name_size(estimate: Estimate) -> str:
+def name_size(e: Estimate) -> str:
     """``60 prompts in 12 clusters``."""
-    e = estimate
     return f"{e.n} prompts" if e.n == e.n_clusters else f"{e.n} prompts in {e.n_clusters} clusters"
