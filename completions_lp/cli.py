@@ -13,7 +13,7 @@ import click
 from completions_lp import __version__
 from completions_lp.quantities import PRIMARY
 from completions_lp.records import InputError
-from completions_lp.show.escape import escape_text
+from completions_lp.show.escape import escape_rows, escape_text
 
 if TYPE_CHECKING:
     from completions_lp.job.config import Config
@@ -203,7 +203,7 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
     targets = {name: report.target for name, report in reports.items()}
     click.echo(format_comparison(differences, targets=targets, everything=everything))
     if csv:
-        write_rows(csv, tabulate_comparison(differences))
+        write_rows(csv, escape_rows(tabulate_comparison(differences)))
 
 
 @commands.command()

@@ -6,6 +6,8 @@ is read, markup, commands. Everything that is shown passes here.
 
 import html
 import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 _KEPT = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 """Format characters that belong to words and emoji."""
@@ -57,6 +59,11 @@ def escape_html(text: str) -> str:
 def escape_cell(text: str) -> str:
     """Text for a cell of a CSV file that no spreadsheet takes for a formula: such a cell begins with an apostrophe."""
     return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def escape_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Tidy rows for a CSV file, their texts by ``escape_cell``."""
+    return [{k: escape_cell(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
 
 
 def is_plain(sign: str) -> bool:

@@ -9,6 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from completions_lp.show.escape import escape_rows
 from completions_lp.show.figures.axes import fit_labels
 from completions_lp.show.figures.page import COLUMN, STYLE, Page, Panels, Sheet, open_axes
 from completions_lp.store import write_figure
@@ -38,7 +39,7 @@ class View(ABC):
     def save(self, path: str | Path) -> Path:
         """Write PATH.pdf and .png, the tidy rows as .csv and the caption as .txt; returns the first."""
         path = Path(path)
-        return write_figure(path.parent, path.name, self.draw(), self.rows, self.caption)
+        return write_figure(path.parent, path.name, self.draw(), escape_rows(self.rows), self.caption)
 
     @property
     @abstractmethod
