@@ -27,14 +27,9 @@ def load(folder: str | Path) -> Report:
     config = make_config(info["config"])
     completions = store.read_completions(folder, sampling=config.sampling, labelling=config.labelling)
     increases = store.read_increases(folder, completions)
-    report = summarize(
-        increases,
-        store.read_choices(folder, increases),
-        store.read_measures(folder, increases),
-        target=config.label.target,
-        seed=config.sampling.seed,
-        profile=store.read_profile(folder),
-    )
+    choices, measures = store.read_choices(folder, increases), store.read_measures(folder, increases)
+    target, seed, profile = config.label.target, config.sampling.seed, store.read_profile(folder)
+    report = summarize(increases, choices, measures, target=target, seed=seed, profile=profile)
     return replace(report, quality=store.read_quality(folder), info=info)
 
 

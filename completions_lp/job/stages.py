@@ -146,9 +146,9 @@ class Run(Inputs):
             sampling, labelling = self.config.sampling, self.config.labelling
             completions = store.read_completions(self._directory, sampling=sampling, labelling=labelling)
             vectors = store.read_vectors(self._directory)
-        conditions, target = self.make_conditions(vectors), self.config.label.target
+        conditions, common = self.make_conditions(vectors), {"target": self.config.label.target, **self._common}
         check_conditions(self.model, vectors, conditions)
-        pick_letters(completions.prompts, target)
+        pick_letters(completions.prompts, self.config.label.target)
         tokens = nullcontext() if self.folder is None else store.open_tokens(self.folder)
         with self._stage("score"), tokens as keep:
             scores = score_completions(
@@ -156,16 +156,13 @@ class Run(Inputs):
                 completions,
                 vectors,
                 conditions,
-                target=target,
                 kl=self.config.scoring.kl,
                 keep=keep,
                 keep_all=self.options.tokens,
-                **self._common,
+                **common,
             )
             if self.config.sampling.top_up:
-                measures, drawn = top_up(
-                    self.model, completions, vectors, scores.measures, target=target, **self._common
-                )
+                measures, drawn = top_up(self.model, completions, vectors, scores.measures, **common)
                 scores = replace(scores, measures=measures)
                 if drawn and self.folder is not None:
                     store.write_steered(self.folder, drawn)
@@ -174,7 +171,7 @@ class Run(Inputs):
                 store.write_measures(self.folder, scores.measures)
                 store.write_profile(self.folder, summarize_profile(scores.profile))
         with self._time("choices"):
-            choices = read_choices(self.model, completions.prompts, vectors, conditions, target=target, **self._common)
+            choices = read_choices(self.model, completions.prompts, vectors, conditions, **common)
             if self.folder is not None:
                 store.write_choices(self.folder, choices)
         return scores, choices
@@ -196,23 +193,18 @@ class Run(Inputs):
         Without ``layers`` and ``multipliers``: in the best cell and two others, see ``choose_cells``.
         """
         report = load(self._directory)
-        if report.measures is None or report.increases is None:
+        measures, target = report.measures, self.config.label.target
+        if measures is None or report.increases is None:
             raise InputError(f"{self.folder}: nothing is estimated there; run the score stage first")
         if layers or multipliers:
-            conditions = pick_cells(report.measures, layers=layers, multipliers=multipliers)
+            conditions = pick_cells(measures, layers=layers, multipliers=multipliers)
         else:
-            conditions = choose_cells(report.measures, best=pick_best(report).condition)
+            conditions = choose_cells(measures, best=pick_best(report).condition)
         check_model("report", self.model.describe(), self.info["stages"], self._directory)
         with self._time("validate"):
+            completions, vectors = report.increases.completions, store.read_vectors(self._directory)
             validation = validate_cells(
-                self.model,
-                report.increases.completions,
-                store.read_vectors(self._directory),
-                report.measures,
-                conditions,
-                target=self.config.label.target,
-                draws=draws,
-                **self._common,
+                self.model, completions, vectors, measures, conditions, target=target, draws=draws, **self._common
             )
             counted = {"n": validation.draws, "n_A": validation.hits, "share": validation.share}
             low, high = validation.limits
@@ -263,9 +255,7 @@ class Run(Inputs):
         reset_peak()
         yield notes
         self.info.setdefault("timings", {})[name] = round(time.perf_counter() - start, 3)
-        peak = read_peak()
-        if peak is not None:
-            self.info.setdefault("memory", {})[name] = round(peak, 3)
+        self.info.setdefault("memory", {})[name] = round(read_peak(), 3)
         used, before = self.model.usage, before or Usage()
         spent = {"tokens": used.tokens - before.tokens, "passes": used.passes - before.passes}
         self.info.setdefault("token_counts", {})[name] = spent

@@ -88,11 +88,10 @@ def contrast_means(columns: Columns, *, level: float) -> list[Numbers]:
 def average_odd(columns: Columns, *, level: float) -> list[Numbers]:
     """Means over prompts of the odd parts."""
     at, odd = take_odd_parts(columns)
-    numbers = []
-    for quantity, values in odd.items() if at else ():
-        estimates = mean_intervals(values, columns.clusters, unit=name_unit(quantity), level=level)
-        numbers.append(Numbers(quantity, "macro", estimates, at=at))
-    return numbers
+    return [
+        Numbers(name, "macro", mean_intervals(x, columns.clusters, unit=name_unit(name), level=level), at=at)
+        for name, x in (odd.items() if at else ())
+    ]
 
 
 def count_shares(columns: Columns, *, level: float) -> list[Numbers]:
