@@ -1,8 +1,4 @@
-"""Text of files and models, made safe to look at: in a terminal, Markdown, LaTeX, CSV and HTML. Nowhere else.
-
-Models, prompts and file names may hold anything: control characters that drive a terminal, signs that rearrange what
-is read, markup, commands. Everything that is shown passes here.
-"""
+"""Makes text of files and models safe to show: in a terminal, Markdown, LaTeX, CSV and HTML. All of it passes here."""
 
 import html
 import unicodedata

@@ -1,8 +1,4 @@
-"""Report, Completions and TokenScores -> HTML: how they show themselves in Jupyter.
-
-``register`` tells IPython's own display machinery about them; ``import completions_lp`` calls it inside a notebook.
-All text from models and files is escaped, and isolated from the direction of what stands around it.
-"""
+"""Report, Completions and TokenScores -> HTML in Jupyter, escaped; the package's import there calls ``register``."""
 
 import html
 from collections.abc import Iterator

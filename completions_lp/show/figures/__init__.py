@@ -1,7 +1,4 @@
-"""Report -> figures, each an object with its drawing, its tidy rows and its caption. Draws, never computes or saves.
-
-``GALLERY`` makes them all by name.
-"""
+"""Report -> figures, with drawing, tidy rows and caption; ``GALLERY`` makes all. Draws, never computes or saves."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial

@@ -53,8 +53,7 @@ class Agreement(PlaceView):
     ) -> "Agreement":
         """Pick all cells, or with a layer or multiplier the prompts of one; InputError where there is no such thing.
 
-        The sampled metric ``quantity`` is the change of the log odds of A against B by default, ``positions`` (where
-        the vector is added) are those of the report's best cell.
+        By default ``quantity`` is the change of the log odds of A against B; ``positions`` are the best cell's.
         """
         part = Part.of(report, positions)
         quantity = part.pick_quantity(quantity)

@@ -32,10 +32,7 @@ class Batch:
 
 @dataclass(frozen=True, repr=False)
 class Convergence(View):
-    """Vectors from batches of several sizes, all added at one layer with one multiplier.
-
-    Left: how well a vector is known by the pairs behind it. Right: the effect of each vector, batch by batch.
-    """
+    """Vectors from batches, at one layer and multiplier. Left: how well the pairs fix them; right: their effects."""
 
     sheet = Sheet(2, (WIDE, 2.5), 2)
     vector: str
@@ -48,12 +45,7 @@ class Convergence(View):
 
     @classmethod
     def of(cls, report: Report, batches: Sequence[Batch], *, quantity: str = PRIMARY) -> "Convergence":
-        """Vectors made from parts of the pairs, compared in the best cell of the report.
-
-        Args:
-            report: Of the run whose pairs they are.
-            batches: Their effects, each in the report's best cell.
-            quantity: What the effect is.
+        """Vectors from parts of the pairs of the report's run; ``batches`` are their effects in its best cell.
 
         Raises:
             InputError: There is no such quantity, or the report has no best cell.

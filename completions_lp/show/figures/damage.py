@@ -40,8 +40,7 @@ class Damage(PartView):
     def of(cls, report: Report, *, quantity: str = PRIMARY, positions: Positions | None = None) -> "Damage":
         """Pick what is shown; InputError where there is no such quantity, or no such positions.
 
-        The effect is ``quantity``, at ``positions``, by default those of the report's best cell; the damage is
-        KL(unsteered ‖ steered) per token.
+        The positions are by default the best cell's; the damage is KL(unsteered ‖ steered) per token.
         """
         part = Part.of(report, positions)
         quantity = part.pick_quantity(quantity)

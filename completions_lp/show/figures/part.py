@@ -108,10 +108,7 @@ class Part:
         return [row for row in self.select(quantity) if row.condition.layer == layer]
 
     def prompts(self, cell: Cell | Condition | None, known: Iterable[str] = ()) -> dict[str, np.ndarray]:
-        """The columns of the per-prompt table for one condition, one entry a prompt; empty where it has none.
-
-        With the names of columns ``known``, only the prompts that have a number in all of these.
-        """
+        """The per-prompt columns of one condition, empty for none; only prompts with a number in all ``known``."""
         condition = cell.condition if isinstance(cell, Cell) else cell
         columns = {name: np.asarray(values) for name, values in self.report.prompts.items()}
         if not columns or condition is None or not columns.keys() >= set(known):
@@ -136,10 +133,7 @@ class Part:
         return next((name for name in SWEPT if self.select(name)), SWEPT[0])
 
     def pick_cell(self, *, layer: int | None = None, multiplier: float | None = None) -> Cell | None:
-        """The report's best cell, or the one asked for: of the cells of one layer, the best of these.
-
-        Returns:
-            None for a report without steering.
+        """The best cell of the report, or of the layer or multiplier asked for; None for a report without steering.
 
         Raises:
             InputError: There is no such layer or multiplier.

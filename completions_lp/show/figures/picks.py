@@ -45,13 +45,7 @@ class LayerView(PlaceView):
     def of(
         cls: type[AnyLayerView], report: Report, *, layer: int | None = None, positions: Positions | None = None
     ) -> AnyLayerView:
-        """Pick what is shown; InputError where there is no such layer, or no such positions.
-
-        Args:
-            report: What to show.
-            layer: Which layer; that of the report's best cell by default.
-            positions: Where the vector is added; by default as in the report's best cell.
-        """
+        """Pick a layer and positions, by default the best cell's; InputError where the report has no such."""
         part = Part.of(report, positions)
         return cls._read(part, part.pick_cell(layer=layer))
 

@@ -33,10 +33,7 @@ class Probabilities(PartView):
 
     @classmethod
     def of(cls, report: Report, *, quantity: str = STEERED, positions: Positions | None = None) -> "Probabilities":
-        """Pick what is shown; InputError where there is no such quantity, or no such positions.
-
-        The steered probability is ``quantity``; the positions are those of the report's best cell by default.
-        """
+        """Pick steered probability and positions, the best cell's by default; InputError where there is no such."""
         part = Part.of(report, positions)
         quantity = part.pick_quantity(quantity)
         lines: dict[int, list[ReportRow]] = {}

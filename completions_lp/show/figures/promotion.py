@@ -24,8 +24,7 @@ A, OTHERS = HEADLINE, "increase_to_answer_not_A"
 class Promotion(CellView):
     """Every prompt as a point: the increase of the other completions (across) and of those with the answer (up).
 
-    Up and left is steering: it promotes the answer and suppresses the others. Down and left is damage to both; the
-    diagonal is where it does not tell them apart.
+    Up and left is steering; down and left is damage to both; on the diagonal the vector does not tell them apart.
     """
 
     prompt_ids: tuple[str, ...]

@@ -57,8 +57,7 @@ class PromptEffects(PlaceView):
     ) -> "PromptEffects":
         """Pick what is shown; InputError where there is no such cell, or no such positions.
 
-        Layer, multiplier and positions are those of the report's best cell by default. With ``change``, the log ratio
-        is drawn against P(A), with the ceiling −log P(A) that no prompt can pass.
+        The best cell is the default. With ``change``, the log ratio against P(A), with its ceiling −log P(A).
         """
         part = Part.of(report, positions)
         cell = part.pick_cell(layer=layer, multiplier=multiplier)

@@ -69,11 +69,9 @@ def make_page(
 ) -> str:
     """The page of a report, one file that opens from disk and reaches for nothing outside itself.
 
-    ``info`` is what ``run.json`` holds: the configuration, the seed, the model and the versions. The tokens of the
-    completions are coloured under the conditions of ``tokens``.
-
-    The page takes at most ``limit`` bytes in UTF-8. Figures are part of it, in the order given, as long as they take no
-    more than a quarter of that; what else does not fit is left out as ``pack_report`` says, and the page says so.
+    ``info`` is what ``run.json`` holds; tokens are coloured under the conditions of ``tokens``. The page takes at most
+    ``limit`` bytes in UTF-8: figures, in their order, up to a quarter of that. What else does not fit is left out as
+    ``pack_report`` says, and the page says so.
 
     Raises:
         InputError: The limit holds no run, or the report has no completions.

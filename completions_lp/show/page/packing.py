@@ -75,10 +75,7 @@ def pack_report(report: Report, tokens: TokenIncreases | None, *, room: int, see
 
 
 def choose_coloured(report: Report, tokens: TokenIncreases) -> TokenIncreases:
-    """The conditions whose single tokens are shown where only some can be.
-
-    Target vectors come first, and of these the layer at which the increase to the answer is moved most.
-    """
+    """The conditions whose tokens are shown where not all can be: target vectors first, at the most moved layer."""
     effect: dict[tuple[str, int], float] = {}
     for row in report.table(HEADLINE, kind=None):
         key, value = (row.condition.vector, row.condition.layer), abs(row.estimate.value)
@@ -195,10 +192,7 @@ def _list_prompts(
 
 
 def _list_texts(completions: Completions, rows: Int[np.ndarray, " row"]) -> dict[str, list[Any]]:
-    """Completions and, one after the other, their tokens; ``token_end`` is where each one's text ends.
-
-    Ends count UTF-16 code units, as browsers do; a token without text shares the next one's.
-    """
+    """Completions, then their tokens; ``token_end`` counts UTF-16 units, and tokens without text share the next's."""
     mask, logprob = completions.mask[rows], completions.logprob[rows]
     ends = [accumulate(map(_count_units, completions.pieces[row])) for row in rows]
     return {

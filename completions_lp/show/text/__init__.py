@@ -1,7 +1,4 @@
-"""Report -> text: the table and the sentence for the terminal, ``report.md``, LaTeX, comparison and plan.
-
-``width`` is everywhere that of a line, by default as wide as the terminal.
-"""
+"""Report -> text for terminal, ``report.md`` and LaTeX. ``width`` is a line's, by default as wide as the terminal."""
 
 from completions_lp.show.text.blocks import format_quality_line
 from completions_lp.show.text.comparison import format_comparison, tabulate_comparison

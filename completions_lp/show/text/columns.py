@@ -72,10 +72,7 @@ def trust() -> Show:
 def list_columns(
     report: Report, conditions: Sequence[Condition], shows: Sequence[Show]
 ) -> tuple[list[Column], list[Show]]:
-    """The columns of some conditions, and which shows are among them.
-
-    Columns without any number are left out, and so are names that never change. The best cell is marked.
-    """
+    """The columns of some conditions, less empty ones and names that never change, and which shows are there."""
     lookup, best = Lookup.of(report), report.best
     marks = Column("", tuple(MARK if best is not None and c == best.condition else "" for c in conditions))
     vectors = Column("vector", tuple(c.vector for c in conditions), foreign=True)

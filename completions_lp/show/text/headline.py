@@ -34,10 +34,7 @@ def format_overview(report: Report, *, title: str, everything: bool = False, wid
 
 
 def format_table(report: Report, *, everything: bool = False, width: int | None = None) -> str:
-    """What A is, one line per cell, and what the lines are.
-
-    With ``everything`` every cell, instead of at most 12: those that steer most, then those that damage most.
-    """
+    """What A is and a line per cell: all with ``everything``, else at most 12, by most steering, then most damage."""
     shown = list_shown(report)
     first, damaged = (shown, []) if everything or len(shown) <= ROWS else pick_cells(report, shown)
     columns, shows = list_columns(report, [*first, *damaged], list_first(report))

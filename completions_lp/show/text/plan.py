@@ -18,10 +18,7 @@ from completions_lp.stats import FEW_CLUSTERS, MIN_CLUSTERS
 
 
 def format_plan(plan: Plan, info: Mapping[str, Any], *, width: int | None = None) -> str:
-    """What the pilot says, the sizes that reach the wanted interval, and what the chosen one costs.
-
-    ``info`` is the pilot's ``run.json``.
-    """
+    """What the pilot (``run.json``: ``info``) says, sizes that reach the wanted interval, the chosen one's cost."""
     pilot, need = plan.pilot, plan.chosen
     estimate, unit = pilot.estimate, pilot.estimate.unit
     wide = 0.0 if estimate.low is None or estimate.high is None else (estimate.high - estimate.low) / 2
