@@ -35,8 +35,7 @@ def reset_peak() -> None:
 def read_peak() -> float:
     """The most memory that this process held in RAM (its resident set), in GiB.
 
-    On Linux it is the kernel's own mark since ``reset_peak``, which psutil does not pass on; on Windows (by psutil) and
-    elsewhere (by getrusage) that of the process since its start.
+    On Linux since ``reset_peak``; on Windows (by psutil) and elsewhere (by getrusage) since the process began.
     """
     try:
         lines = _STATUS.read_text().splitlines()

@@ -1,7 +1,6 @@
 """What each stage followed: settings and weights by which it made its tables, and what a later stage may change.
 
-A stage may run under settings that differ from those of later stages, whose tables then go, but not from those that an
-earlier stage has followed: its tables would be reported under settings that did not make them.
+A stage may differ from what later stages followed, whose tables then go, but not from what an earlier one followed.
 """
 
 import json
@@ -33,10 +32,7 @@ def describe_stage(stage: str, config: Mapping[str, Any], model: Mapping[str, An
 
 
 def check_earlier(stage: str, config: Mapping[str, Any], made: Mapping[str, Any], folder: Path) -> None:
-    """Raise InputError if an earlier stage has followed other settings, naming it and what to do.
-
-    ``made`` is what the run directory remembers of each stage.
-    """
+    """Raise InputError if an earlier stage, of ``made``, has followed other settings, naming it and what to do."""
     names = list(FOLLOWED)
     for earlier in names[: names.index(stage)]:
         for name, now, then in _compare(earlier, config, made):

@@ -77,8 +77,7 @@ class Options:
 class Run(Inputs):
     """A run and its stages, each from the records of earlier ones, or else from what they left in the directory.
 
-    Everything that can be checked is checked before the network does any work and before anything is written. Without
-    a directory nothing is written at all.
+    All that can be is checked before the network works or anything is written; without a directory nothing is.
     """
 
     def __init__(self, config: Config, folder: str | Path | None = None, *, options: Options | None = None) -> None:
@@ -137,10 +136,7 @@ class Run(Inputs):
     def score(
         self, completions: Completions | None = None, vectors: Sequence[SteeringVector] | None = None
     ) -> tuple[Scores, Choices]:
-        """Stage 3: the same token ids under every condition, and the two-choice read-out beside them.
-
-        Without arguments, of what earlier stages have left in the directory.
-        """
+        """Stage 3: the same token ids under every condition, and the two-choice read-out; by default as stored."""
         if completions is None or vectors is None:
             self._check_earlier("score")
             sampling, labelling = self.config.sampling, self.config.labelling
@@ -188,10 +184,7 @@ class Run(Inputs):
         return report
 
     def validate(self, *, layers: Sequence[int] = (), multipliers: Sequence[float] = (), draws: int = 50) -> Validation:
-        """Draw from the steered model in a few cells of the target vector, beside what the run has estimated there.
-
-        Without ``layers`` and ``multipliers``: in the best cell and two others, see ``choose_cells``.
-        """
+        """Draw from the steered model in cells of the target vector (see ``choose_cells``), beside the estimates."""
         report = load(self._directory)
         measures, target = report.measures, self.config.label.target
         if measures is None or report.increases is None:

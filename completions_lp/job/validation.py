@@ -11,8 +11,7 @@ from completions_lp.records import Completions, Condition, InputError, Measures,
 from completions_lp.sample.draws import draw_steered
 
 SEED_OFFSET = 2**32
-"""A check draws under the run's seed plus this, so that it shares no draw with the estimate that it checks (a top-up
-draws under the run's own seed)."""
+"""Added to the run's seed, so that a check shares no draw with its estimate (a top-up draws under the run's own)."""
 
 
 def validate_cells(

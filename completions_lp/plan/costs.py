@@ -98,10 +98,7 @@ class Workload:
 
 
 def count_prefixes(completions: Completions) -> Int[np.ndarray, " prefix"]:
-    """Draws through each distinct proper beginning of the completions, the empty one included, prompt by prompt.
-
-    These are the nodes that the network runs, once each: a completion's last token is scored, but nothing follows it.
-    """
+    """Draws through each distinct proper beginning of completions, by prompt, the empty one too: the nodes to run."""
     node = completions.prompt_index.astype(np.int64)
     counts = []
     for t in range(completions.token_ids.shape[1]):

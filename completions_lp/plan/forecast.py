@@ -1,8 +1,7 @@
 """A pilot's report -> how large a run must be, and what it will cost.
 
-The variance of a mean over prompts has two parts: prompts differ, and each prompt's own value is known from a number of
-samples only. More prompts shrink both, more samples only the second (numbers.md §4). The pilot tells how large either
-is, and ``costing`` what a larger run takes. Imports numpy and scipy only.
+A mean over prompts varies since prompts differ, and since each one's value is known from samples only: more prompts
+shrink both parts, more samples the second (numbers.md §4). ``costing`` tells what a larger run takes.
 """
 
 from collections.abc import Mapping, Sequence

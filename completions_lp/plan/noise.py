@@ -1,7 +1,4 @@
-"""How well a quantity is known on each single prompt: the standard error from the prompt's own completions.
-
-numpy and scipy only. Quantities are named as in the run directory's tables.
-"""
+"""How well a quantity is known on each single prompt: the standard error from the prompt's own completions."""
 
 from collections.abc import Callable
 
@@ -32,9 +29,8 @@ def measure_noise(
 ) -> tuple[Float[np.ndarray, " prompt"], Float[np.ndarray, " prompt"]]:
     """Values of a quantity by prompt, and the standard error of each from its own completions.
 
-    A change of P(A) compares two estimates from the same draws, whose errors go together: its own error is known where
-    no further draws joined the steered one; there, the two are added up as if they were independent. On the scales of
-    logs, by the delta method.
+    A change of P(A) has an error of its own, from the same draws; where further draws joined the steered one, the two
+    errors are added up as if they were independent. On the scales of logs, by the delta method.
 
     Raises:
         InputError: The noise of the quantity is not known, or the report has no completions behind it.

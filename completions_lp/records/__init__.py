@@ -1,8 +1,7 @@
 """The immutable records that flow through the package, and the checks that make them valid.
 
-Every record is a frozen dataclass on the CPU; its arrays are read-only numpy arrays. Axes are always in the order
-``condition, prompt, completion, token``. Log probs are in nats. NaN marks what is undefined or masked, so that a
-forgotten mask shows; undefined is never zero. A missing interval is ``None``, never one of zero width.
+Frozen dataclasses on the CPU, of read-only numpy arrays with axes ``condition, prompt, completion, token``. Log probs
+are in nats. NaN marks what is undefined or masked, never zero; a missing interval is ``None``.
 """
 
 from completions_lp.records.base import PARTIAL, InputError, Kind, Positions, Rule, Tokenizer

@@ -16,9 +16,8 @@ from completions_lp.records.steering import Condition
 class Measures:
     """Per-prompt estimates that need the scores of single tokens: made when scoring, kept for every later report.
 
-    ``A`` in a name stands for the target answer, ``B`` for the one that it is compared with. Probabilities are of the
-    answer within the window; divergences are in nats. NaN where a prompt does not offer the target, or where what is
-    needed was not read.
+    ``A`` in a name is the target answer, ``B`` the other one. Probabilities are of the answer within the window,
+    divergences in nats. NaN where a prompt does not offer the target, or what is needed was not read.
     """
 
     prompts: tuple[Prompt, ...]

@@ -1,13 +1,9 @@
 """Increases, choices and measures -> Report: per-prompt numbers, means over prompts, tests, checks. numpy and scipy.
 
-Names of quantities are those of the run directory's tables; ``A`` stands for the target answer, whatever its letter.
-Means over the completions of a prompt are weighted by count, since equal draws are legitimate draws. Means over
-prompts are means of per-prompt means (``macro``), unless said: ``micro`` pools completions, ``marginal`` is the change
-of a mean over prompts. A prompt on which a quantity is undefined is NaN there, is left out of its mean, and is counted
-in ``n_dropped``.
-
-``prompts`` has the per-prompt quantities, ``summary`` the means, ``sweep`` and ``controls`` what they are compared
-with, ``slopes`` dose and response, ``checks`` and ``caveats`` what to read first.
+Quantities are named as in the run directory's tables; ``A`` stands for the target answer, whatever its letter. Means
+over the completions of a prompt are weighted by count, since equal draws are legitimate draws. Means over prompts are
+means of per-prompt means (``macro``), unless said: ``micro`` pools completions, ``marginal`` is the change of a mean
+over prompts. A prompt on which a quantity is undefined is NaN there, left out of its mean and counted in ``n_dropped``.
 """
 
 from completions_lp.report.prompts import count_answers, measure_prompts

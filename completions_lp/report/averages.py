@@ -47,9 +47,8 @@ def average_prompts(
 def measure_errors(columns: Columns) -> dict[str, Float[np.ndarray, "condition prompt"]]:
     """Sampling noise of P(A) on each prompt, as standard errors, where it was measured.
 
-    P(A) before and after come from the same draws and as a rule rise and fall together, so their change has an error of
-    its own. Where draws of the steered model joined the latter, it is not known, and the two errors are added up as if
-    they were independent: conservative.
+    P(A) before and after come from the same draws, so their change has an error of its own. Where draws of the steered
+    model joined the latter, the two errors are added up as if they were independent: conservative.
     """
     if PRIMARY not in columns.steered:
         return {}

@@ -1,7 +1,6 @@
-"""The best cell of a sweep: chosen here, by one rule, and read by whoever speaks of one cell.
+"""The best cell of a sweep: chosen here, by one rule.
 
-It is the largest mean over prompts of the change of P(A), or of the headline where P(A) is not known; the smallest
-where every multiplier is negative, which promises a decrease (``stats.promise_sign``).
+It has the largest mean change of P(A), else of the headline; the smallest where all multipliers are negative.
 """
 
 from collections.abc import Sequence
@@ -52,8 +51,7 @@ def pick_best(
 ) -> Best:
     """The best cell by a quantity among some layers, multipliers and positions: the report's own, if it is of these.
 
-    The quantity is by default what the report is judged by; without layers, multipliers or positions, all of them
-    count.
+    By default by the quantity that the report is judged by, among all layers, multipliers and positions.
 
     Raises:
         InputError: There is no such quantity or no such cell of the target vector, or none has a value.

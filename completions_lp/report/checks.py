@@ -17,8 +17,7 @@ MAX_Z, WARN_Z = 5.0, 3.0
 RESOLUTION = 1e-4
 """Nats by which rounding may move a prompt's mean surprisal less entropy, as a further standard error."""
 MAX_T, WARN_T = 5.0, 3.0
-"""t over prompts of the all-completions mean beyond which a run has failed, and of the labels beyond which it is
-doubtful."""
+"""t over prompts past which the all-completions mean says that a run has failed, and the labels that it is doubtful."""
 MAX_LABEL_GAP = 0.02
 """Mean difference over prompts between the share of completions labelled with the target and P(A) as tokens have it."""
 MAX_NOISE = 0.01

@@ -1,7 +1,6 @@
 """Reports -> Comparison: models, vectors or prompt sets side by side, with intervals on the differences.
 
-Where two runs asked the same prompts (the same ids), their difference is taken prompt by prompt, which is far narrower
-than the difference of two means; else the two sets of prompts are independent samples.
+Prompt by prompt where two runs asked the same ones (the same ids), which is far narrower; else as independent samples.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,8 +1,7 @@
 """What the effect is compared with: the opposite sign, random directions, vectors from shuffled labels.
 
-A cell is a layer, a multiplier and positions. In each cell of the target vector the same estimate is at hand under
-every control vector that was scored there. A positive multiplier promises an increase and a negative one a decrease, so
-p-values are one-sided towards what the multiplier's sign promises.
+A cell is a layer, a multiplier and positions; every control vector scored there has the same estimate in it. p-values
+are one-sided: towards an increase for a positive multiplier, a decrease for a negative one.
 """
 
 from collections.abc import Sequence
@@ -36,8 +35,7 @@ def compare_directions(
 ) -> dict[str, Float[np.ndarray, " cell"]]:
     """Where the estimates of some cells lie among those of the random directions, and of the shuffled labels.
 
-    ``values`` are one estimate per condition, such as the mean over prompts; the band holds ``level`` of the random
-    directions.
+    ``values``: one estimate per condition, such as a mean over prompts; the band holds ``level`` of the directions.
 
     Returns:
         Fields of ``Inference``. p-values and the band are NaN with fewer than 19 directions in a cell, the standard
@@ -68,9 +66,8 @@ def compare_directions(
 def rank_sweep(values: Float[np.ndarray, " condition"], conditions: Sequence[Condition], cells: Sequence[int]) -> float:
     """Rank p-value of a whole sweep: the target vector's best cell against each random direction's own best cell.
 
-    That every direction may pick its cell pays for the vector's having picked one. Only cells in which all random
-    directions were scored count. NaN with fewer than 19 random directions, without a common cell, or where an estimate
-    is undefined. Source: numbers.md P9.
+    Each may pick its cell, as the vector did. Only cells in which all random directions were scored count. NaN with
+    fewer than 19 of them, without a common cell, or where an estimate is undefined. Source: numbers.md P9.
     """
     random = match_controls(conditions, cells, "random")
     common = np.flatnonzero((random >= 0).all(0)).tolist()
@@ -84,8 +81,7 @@ def rank_sweep(values: Float[np.ndarray, " condition"], conditions: Sequence[Con
 def take_odd_parts(columns: Columns) -> tuple[list[int], dict[str, Float[np.ndarray, "pair prompt"]]]:
     """[f(m) − f(−m)]/2 per prompt, by quantity, at the conditions of m > 0 whose opposite was scored, too.
 
-    The opposite of the target vector is −m, or m of the negated vector where only that was scored. Source: numbers.md
-    I6.
+    The opposite is −m, or m of the negated vector where only that was scored. Source: numbers.md I6.
     """
     conditions = columns.conditions
     place = {_cell(c): i for i, c in enumerate(conditions)}

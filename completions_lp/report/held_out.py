@@ -14,8 +14,7 @@ from completions_lp.stats import mean_t, measure_spread
 def report_held_out(columns: Columns, sweep: Sweep, *, level: float, seed: int) -> list[ReportRow]:
     """Best cells on the clusters that had no say in their choice; none where no cluster is left.
 
-    First every swept quantity in its own best cell, with how often it is the best; then, in the cell that is best by
-    the primary quantity, everything else.
+    First every swept quantity in its own best cell, with how often it is best; then all others in the primary one's.
     """
     halves = [best.chosen_by for best in sweep.best.values()]
     if not halves or halves[0].all():

@@ -1,7 +1,6 @@
 """The per-prompt table: every quantity by condition and prompt, from sums, the two-choice read-out and the measures.
 
-Means over the completions of a prompt are weighted by count, since equal draws are legitimate draws. NaN marks what is
-undefined on a prompt: no such completion, the target not on offer, the log of a probability that is 0 or 1.
+NaN marks the undefined on a prompt: no such completion, no target on offer, the log of a probability of 0 or 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -95,10 +94,7 @@ def count_answers(completions: Completions, *, target: str) -> dict[str, np.ndar
 
 
 def measure_prompts(increases: Increases, *, target: str = "matching") -> dict[str, Steered]:
-    """Per-prompt means of the increases, weighted by count.
-
-    NaN where a prompt has no such completion, and everywhere for a prompt that does not offer the target.
-    """
+    """Per-prompt means of the increases, weighted by count; NaN without such a completion or the target on offer."""
     completions = increases.completions
     hit = completions.hits(target)
     offered = completions.offered(target)[completions.prompt_index]

@@ -1,10 +1,7 @@
 """Numbers -> Estimates. Pure numpy and scipy; every function says what it estimates and from where the formula is.
 
-Within a prompt: ``steps`` (where the answer was still to come), ``survival`` (P(A) without steered samples), ``bounds``
-(what is proven of it, and when to trust it), ``increases`` (with the next token averaged out, and divergences),
-``mediation`` (answer or reasoning), ``surprisal`` (the sampler test). Over prompts: ``intervals`` (means, their t
-intervals and tests, shares), ``resampling`` (ratios, contrasts and skewed means, by leaving out or redrawing clusters).
-Over conditions: ``sweeps`` (many cells at once, the best of them), ``directions`` (against random vectors).
+Within a prompt: ``steps``, ``survival``, ``bounds``, ``increases``, ``mediation``, ``surprisal``. Over prompts:
+``intervals``, ``resampling``. Over conditions: ``sweeps``, ``directions``.
 """
 
 from completions_lp.stats.bounds import MIN_SURVIVING, bound_by_texts, bound_probability, grade_trust

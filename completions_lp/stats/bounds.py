@@ -14,13 +14,10 @@ MIN_ESS = 20.0
 """Fewer effective draws than this at a step that matters, and the estimate is red (numbers.md §3.4)."""
 MEAN_WEIGHT = (0.8, 1.25)
 """A mean weight outside of this says that a fifth of the texts that steering makes likely were missed, or as many were
-seen too often. numbers.md §3.4 has 0.74 to 1.35.
-
-The thresholds were chosen on one half of the embedded model's prompts; the other half is in analysis/README.md, *How
-far to trust a flag*. On the first half, mean weights off by more than a factor of 1.8 went with a bias past the
-estimate's own standard error; where they were right an estimate was as good as its standard error says, whether 15 or
-50 draws were effective. So asking for more effective draws would make green scarcer, not truer: what is left is noise,
-which ``p_A_steered_se`` tells and more samples shrink."""
+seen too often; numbers.md §3.4 has 0.74 to 1.35. The thresholds were chosen on half of the embedded model's prompts
+(for the other half see analysis/README.md, *How far to trust a flag*). There, mean weights off by more than a factor of
+1.8 went with a bias past the standard error; else estimates were as good as their errors say, with 15 or 50 effective
+draws. Asking for more makes green scarcer, not truer: the noise that is left is in ``p_A_steered_se``."""
 MIN_SURVIVING = 0.05
 """Steps that fewer texts than this reach cannot move P(A) by more, so they are not asked for a mean weight."""
 
@@ -66,8 +63,7 @@ def grade_trust(
 
     Certified: the bounds are at most ``certified_width`` apart. Green: at every step that more than ``min_surviving``
     of the texts reach, at least ``min_ess`` effective draws and a mean weight within ``mean_weight``. Else red: draw
-    from the steered model. It is about what the draws did not see; how noisy an estimate is, its standard error says.
-    Source: numbers.md §3.4, with thresholds from a trained model (§13).
+    from the steered model. Source: numbers.md §3.4, thresholds from a trained model (§13).
     """
     counts = survival.surviving > min_surviving
     enough = ~counts | (survival.ess >= min_ess)

@@ -1,8 +1,7 @@
 """Log-prob increases and divergences of one prompt with the sampling of the next token averaged out.
 
-Each is the exact mean over the next token, given the tokens before it, in place of the one token that was drawn
-("Rao–Blackwell"): the same expectation, in practice with much less noise (numbers.md §3.3; Amini, Vieira and Cotterell
-2025, arXiv 2504.10637). The noise of a sum over tokens can grow by it; numbers.md O4 has the case.
+Each is the exact mean over the next token, given those before it, not the one drawn ("Rao–Blackwell"): as a rule far
+less noisy (numbers.md §3.3, exception: O4; Amini, Vieira and Cotterell 2025, arXiv 2504.10637).
 """
 
 import numpy as np
@@ -35,9 +34,8 @@ def estimate_increase(
 def estimate_kl(counts: Counts, mask: Mask, kl: ByToken) -> ByCondition:
     """KL(p‖q) of the unsteered from the steered distribution of texts, in nats per completion.
 
-    The mean of Σ_t KL(p_t‖q_t) over the draws. ``mask`` has the tokens that belong to the text: all of them, or those
-    up to the answer; ``kl`` is that of the next-token distributions, in nats. Over the mean number of tokens it is nats
-    per token. Source: numbers.md §3.3.
+    The mean over the draws of Σ_t KL(p_t‖q_t), which is ``kl``, in nats. ``mask`` has the tokens of the text: all, or
+    those up to the answer. Over the mean number of tokens it is nats per token. Source: numbers.md §3.3.
     """
     return np.asarray(np.einsum("cst,s->c", np.where(mask, kl, 0.0), counts) / counts.sum())
 

@@ -1,7 +1,6 @@
 """Prompt-level numbers -> means over prompts, with intervals and tests over clusters.
 
-The cluster is the unit of resampling everywhere, the prompt itself where no other is given. Prompts on which a number
-is undefined are left out of it.
+The cluster is the unit of resampling, by default the prompt itself. Prompts with an undefined number are left out.
 """
 
 import math
@@ -35,10 +34,7 @@ def average_by_group(
     *,
     where: Bool[np.ndarray, " item"] | None = None,
 ) -> Float[np.ndarray, "*lead {n_groups}"]:
-    """Weighted mean of the items of each group, summed in float64; NaN for a group without items.
-
-    ``where`` restricts it to some items; a NaN among the remaining values makes its group NaN.
-    """
+    """Weighted mean of each group's items (those of ``where``), in float64; NaN with no item or a NaN among them."""
     keep = np.ones(len(groups), dtype=bool) if where is None else where
     shape = (*values.shape[:-1], n_groups)
     total = np.bincount(groups[keep], weights=weights[keep], minlength=n_groups)
@@ -53,10 +49,7 @@ def average_by_group(
 def sum_by_cluster(
     values: Float[np.ndarray, "*lead prompt"], clusters: Clusters
 ) -> tuple[Float[np.ndarray, "*lead cluster"], Float[np.ndarray, "*lead cluster"]]:
-    """Sum of the defined values of each cluster, and how many they are; the one place where prompts become clusters.
-
-    Both 0 for a cluster without a defined value; clusters in the order of their index.
-    """
+    """Sum of the defined values of each cluster, in the order of index, and how many; both 0 where there are none."""
     if values.shape[-1] == 0:
         return np.zeros(values.shape), np.zeros(values.shape)
     order = np.argsort(clusters, kind="stable")
@@ -71,9 +64,8 @@ def measure_spread(
 ) -> tuple[Float[np.ndarray, "*lead"], Float[np.ndarray, "*lead"], Int[np.ndarray, "*lead"], Int[np.ndarray, "*lead"]]:
     """Mean over prompts, its cluster-robust standard error, and the prompts and clusters behind them.
 
-    SE² = G/(G−1) Σ_g (Σ_{i∈g} (y_i − ȳ))² / N², which for singletons is sd²/N (Cameron, Gelbach and Miller 2008; Miller
-    2024, arXiv 2411.00640). The standard error is NaN with fewer than two clusters, and where all values are equal but
-    for rounding: no spread is known, which is not a spread of zero.
+    SE² = G/(G−1) Σ_g (Σ_{i∈g} (y_i − ȳ))² / N², for singletons sd²/N (Cameron, Gelbach and Miller 2008; Miller 2024,
+    arXiv 2411.00640). The error is NaN with fewer than two clusters, or where all values are equal but for rounding.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         known = np.isfinite(values)
@@ -89,8 +81,7 @@ def measure_spread(
 def mean_intervals(values: ByPrompt, clusters: Clusters, *, unit: str, level: float = 0.95) -> tuple[Estimate, ...]:
     """Means over prompts, cell by cell, with t intervals over clusters (prompts, where each is its own cluster).
 
-    An interval is ``None`` with fewer than 6 clusters. With one prompt per cluster it is that of
-    ``scipy.stats.ttest_1samp``; else with the standard error of ``measure_spread`` and t(G−1).
+    ``None`` below 6 clusters; else t(G−1) with the error of ``measure_spread`` (``ttest_1samp`` for single prompts).
     """
     mean, se, n, g = measure_spread(values, clusters)
     method = np.where(g == n, "t", "cluster t").tolist()
@@ -124,8 +115,7 @@ def mean_t(
 ) -> tuple[Float[np.ndarray, "*lead"], Float[np.ndarray, "*lead"]]:
     """Student's t of the mean over prompts against 0, and its two-sided p-value with G − 1 degrees of freedom.
 
-    With one prompt per cluster this is ``scipy.stats.ttest_1samp``. NaN where the spread is unknown, and p also with
-    fewer than 6 clusters.
+    For single prompts ``scipy.stats.ttest_1samp``. NaN where the spread is unknown, p also with fewer than 6 clusters.
     """
     mean, se, _, g = measure_spread(values, clusters)
     t = mean / se
@@ -136,8 +126,7 @@ def mean_t(
 def fixed_prompt_se(se: Float[np.ndarray, "*lead prompt"]) -> Float[np.ndarray, "*lead"]:
     """Standard error of a mean over just these prompts, from each prompt's own sampling noise: √(Σ se_i²)/N.
 
-    It says how well the mean over the prompts at hand is known, not how it would fall on other prompts; prompts
-    without a standard error are left out. Source: numbers.md §4.
+    It is about these prompts, not others; a prompt without a standard error is left out. Source: numbers.md §4.
     """
     known = np.isfinite(se)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -170,11 +159,10 @@ def difference_interval(
 def share_below_zero(values: Float[np.ndarray, " prompt"], se: Float[np.ndarray, " prompt"]) -> float:
     """Share of the prompts that are truly steered the wrong way, after shrinking away their sampling noise.
 
-    Counting estimates below 0 counts noise, too. Here the prompts' true values are normal with the estimates' mean and
-    with their variance less the mean se²; the share is the mean posterior probability of a value below 0, mean
-    Φ(−μ̃_i/σ̃_i). Where noise explains all the spread, every prompt has the common mean. A prompt without a value or a
-    standard error is left out; NaN with fewer than two. Source: numbers.md §4; Tan et al. 2024 (arXiv 2407.12404) for
-    the quantity.
+    Counting estimates below 0 counts noise, too. Here true values are normal with the estimates' mean and their
+    variance less the mean se²; the share is the mean posterior probability below 0, mean Φ(−μ̃_i/σ̃_i). Where noise
+    explains all the spread, every prompt has the common mean. A prompt without a value or an error is left out; NaN
+    with fewer than two. Source: numbers.md §4; Tan et al. 2024 (arXiv 2407.12404) for the quantity.
     """
     keep = np.isfinite(values) & np.isfinite(se)
     y, noise = values[keep].astype(np.float64), se[keep].astype(np.float64) ** 2

@@ -1,9 +1,8 @@
 """How much of the change of P(A) is in the answer itself, and how much in the text that leads to it.
 
-Two hybrids of the unsteered model p and the steered q split it: one takes the probability of answering A from q and all
-other tokens from p ("answer only"), the other the reverse ("reasoning only": the steered text, read by the unsteered
-model). Their prefix weights are exact, so the samples at hand tell their P(A), too, whichever of the two models they
-were drawn from (numbers.md §3.5).
+Two hybrids of the unsteered model p and the steered q split it: "answer only" takes the probability of answering A from
+q and all other tokens from p, "reasoning only" the reverse (the steered text, read by the unsteered model). Their
+prefix weights are exact, so samples of p or q tell their P(A), too (numbers.md §3.5).
 """
 
 import numpy as np

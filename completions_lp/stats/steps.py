@@ -1,7 +1,6 @@
 """The steps of one prompt's completions: at which tokens the answer was still to come, and with which weight.
 
-Everything about P(A within K) is a sum over these steps. ``A`` is the target answer, K the window; a text stops being
-open at its first answer, whichever it is, at its end, or at the window's.
+``A`` is the target answer, K the window; a text is open until its first answer, its end, or the window's.
 """
 
 from dataclasses import dataclass
@@ -131,11 +130,10 @@ def follow_steps(
 def pool_log_weight(steps: Steps, logprob: ByToken, samplers: BySampler, draws: Drawn) -> ByToken:
     """Log weight of the tokens before each token, for completions pooled from several samplers.
 
-    The balance heuristic: log q(x_<t) − log Σ_j (n_j/n) s_j(x_<t), for log probs q of the tokens under the conditions
-    and s_j under what drew n_j of them, in nats. The marginal of a mixture over prefixes is the mixture of the
-    marginals, so a mean with these weights is unbiased at every step, and the survival estimator holds as it stands. A
-    weight is at most n/n_q where q itself was drawn n_q times; with the unsteered model as the only sampler it is the
-    ratio of plain importance sampling. Source: numbers.md §13; Veach and Guibas 1995; Shirts and Chodera 2008 (MBAR).
+    The balance heuristic: log q(x_<t) − log Σ_j (n_j/n) s_j(x_<t), for log probs q under the conditions and s_j under
+    what drew n_j of the texts, in nats. A mean with these weights is unbiased at every step, so the survival estimator
+    holds. A weight is at most n/n_q where q was drawn n_q times; with the unsteered model alone it is that of plain
+    importance sampling. Source: numbers.md §13; Veach and Guibas 1995; Shirts and Chodera 2008 (MBAR).
 
     Raises:
         InputError: The draws of the samplers do not add up to the counts.

@@ -17,10 +17,10 @@ def average_excess_surprisal(counts: Counts, mask: Mask, logprob: Unsteered, ent
 def estimate_excess_error(counts: Counts, mask: Mask, logprob: Unsteered, entropy: Unsteered) -> float:
     """Standard error, in nats, of ``average_excess_surprisal`` in a sound run, from the same draws.
 
-    With e_t = −log p_t(x_t) − H(p_t), Σ_t e_t is a martingale from 0, so its variance is E Σ_t e_t²: less noisy than
-    the spread of the sums. Where no rare token happens to be drawn that is far too small, and the mean too sure of
-    itself; so the variance is never taken below E Σ_t e_t² p_t/(1 − p_t), what the entropy proves of it: the token
-    drawn and all others taken as one, at the mean surprisal that the entropy leaves them, vary by that much already.
+    With e_t = −log p_t(x_t) − H(p_t), Σ_t e_t is a martingale from 0, of variance E Σ_t e_t²: less noisy than the
+    spread of the sums, but far too small where no rare token is drawn. So it is never taken below
+    E Σ_t e_t² p_t/(1 − p_t), what the entropy proves of it: the token drawn against all others, at the mean surprisal
+    that the entropy leaves them.
     """
     square = np.where(mask, logprob + entropy, 0.0) ** 2
     logp = np.where(mask & (logprob < 0), logprob, -np.inf)

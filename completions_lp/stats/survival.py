@@ -1,8 +1,7 @@
 """P(A within K) under any condition, from the unsteered samples alone: hazards, weighted and multiplied up.
 
-At each step the mean probability that the next token completes A, over the texts still without A, each weighted by how
-much likelier steering made it so far. Neither the indicator of A nor the answer token's own ratio enters, which is why
-this beats importance sampling (numbers.md §3.2).
+At each step the mean probability that the next token completes A, over the texts still without A, weighted by how much
+likelier steering made them: less noisy than importance sampling (numbers.md §3.2).
 """
 
 from dataclasses import dataclass
@@ -64,8 +63,7 @@ def estimate_survival(steps: Steps, log_weight: ByToken, log_hazard: ByToken) ->
 def estimate_change_error(steps: Steps, before: Survival, after: Survival) -> ByCondition:
     """Standard error of the change of P(A) between two estimates from the same draws, the first of a single condition.
 
-    sd(IF_after − IF_before)/√S: what moves both alike cancels, so that it is as a rule much smaller than the two errors
-    added up.
+    sd(IF_after − IF_before)/√S: what moves both alike cancels, so it is as a rule far below the two errors' sum.
     """
     if before.influence is None or after.influence is None:
         return np.full(len(after.probability), np.nan)

@@ -1,8 +1,7 @@
 """Many cells at once: what still stands when a sweep over layers and multipliers has been looked at.
 
-A cell is a condition, its values one number per prompt. The best of 288 cells of pure noise looks significant 98 % of
-the time (numbers.md §5); the band and the p-values here allow for that, and a best cell is reported on other prompts
-than those that chose it.
+A cell is a condition, with one number per prompt. The best of 288 cells of pure noise looks significant 98 % of the
+time (numbers.md §5); band and p-values allow for that, and a best cell is reported on other prompts.
 """
 
 from collections.abc import Sequence
@@ -130,10 +129,7 @@ class BestCell:
 
 
 def promise_sign(multipliers: Sequence[float]) -> float:
-    """The direction in which a sweep looks for its best cell: −1 where every multiplier is negative, else +1.
-
-    Positive multipliers promise an increase, and a sweep of negative ones alone a decrease.
-    """
+    """Where a sweep looks for its best cell: −1, a decrease, where every multiplier is negative, else +1."""
     return -1.0 if len(multipliers) and max(multipliers) < 0 else 1.0
 
 
@@ -147,9 +143,8 @@ def choose_best_cell(
 ) -> BestCell | None:
     """Choose the cell with the largest mean on a random half of the clusters, to be reported on the other half.
 
-    It is the smallest mean where ``promise_sign`` says so. Clusters stay whole, so that the halves are independent.
-    ``None`` where no cell has a value on the half that chooses. The frequencies are over ``n_resamples`` resamples.
-    Source: numbers.md P10.
+    The smallest where ``promise_sign`` says so; ``None`` where no cell has a value on the half that chooses. Clusters
+    stay whole. The frequencies are over ``n_resamples`` resamples. Source: numbers.md P10.
     """
     sums, sizes = sum_by_cluster(promise_sign(multipliers) * values, clusters)
     n = sums.shape[-1]

@@ -1,8 +1,7 @@
 """Records <-> the run directory. The only writer of files.
 
-Every file is written under another name and moved into place once it is whole. Other programs read these tables: names
-and meanings change only with ``SCHEMA_VERSION``. Beside the tables that make the paper, ``questions.parquet`` holds the
-prompts as they were asked, so that a later stage needs nothing but the directory.
+Files are moved into place once whole. Other programs read these tables: names and meanings change only with
+``SCHEMA_VERSION``. ``questions.parquet`` has the prompts as asked: later stages need the directory alone.
 """
 
 from completions_lp.store.completions import completion_ids, read_completions, write_completions, write_steered

@@ -12,10 +12,7 @@ SUFFIXES = (".pdf", ".png", ".csv", ".txt")
 
 
 def write_figure(folder: Path, name: str, figure: Any, rows: Sequence[Mapping[str, Any]], caption: str) -> Path:
-    """Write a matplotlib figure as NAME.pdf and .png, its rows as .csv and its caption as .txt; returns the first.
-
-    The same numbers give the same bytes.
-    """
+    """Write a figure as NAME.pdf (returned), .png, .csv (rows) and .txt (caption); equal numbers give equal bytes."""
     stem = folder / name
     folder.mkdir(parents=True, exist_ok=True)
     for suffix, hidden in ((".pdf", "CreationDate"), (".png", "Software")):

@@ -11,10 +11,7 @@ from completions_lp.store.keys import CONDITION, find_completions, find_conditio
 
 
 def read_token_increases(folder: Path, completions: Completions) -> TokenIncreases | None:
-    """Read the increases of the tokens of some completions under every condition that is kept; None where none is.
-
-    One row group is read at a time, since the table may be much larger than what is kept of it.
-    """
+    """Read the token increases of some completions under every condition kept, by row group; None where none is."""
     path = folder / "tokens.parquet"
     if not path.is_file():
         return None
