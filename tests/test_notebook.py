@@ -10,9 +10,9 @@ import pytest
 from conftest import make_completions, make_prompts
 from synthetic import make_study
 
-from completions_lp.records import Condition, TokenScores
+from completions_lp.records import Condition, TokenIncreases
 from completions_lp.show import notebook
-from completions_lp.show.notebook import show_completions, show_report, show_scores
+from completions_lp.show.notebook import show_completions, show_report, show_tokens
 from completions_lp.show.text import format_table
 
 NASTY = "<script>alert(1)</script>"
@@ -51,7 +51,7 @@ def test_completions_come_most_frequent_first_with_the_answer_outlined(completio
 
 
 def test_text_of_a_model_stays_text(completions):
-    for shown in (show_completions(completions), show_scores(make_scores(completions))):
+    for shown in (show_completions(completions), show_tokens(completions, make_tokens(completions))):
         assert "<script" not in shown
         assert "\u202e" not in shown
         assert "\x1b" not in shown
@@ -60,15 +60,14 @@ def test_text_of_a_model_stays_text(completions):
         assert "<bdi" in shown
 
 
-def make_scores(completions):
+def make_tokens(completions):
     increase = np.array([[0.01, 0.01, 9.0], [0.5, -1.5, 0.0]])[:, None, :] * np.ones((2, 3, 1))
-    baseline = np.where(completions.mask, -1.0, np.nan)
     conditions = tuple(Condition("v<", "target", layer, 1.0) for layer in (3, 4))
-    return TokenScores(completions, conditions, baseline, baseline + increase)
+    return TokenIncreases(conditions, np.where(completions.mask, increase, np.nan))
 
 
 def test_scores_are_coloured_by_the_condition_that_moves_the_answers(completions):
-    shown = show_scores(make_scores(completions))
+    shown = show_tokens(completions, make_tokens(completions))
     assert "v&lt;, layer 4, multiplier +1" in shown
     assert "title='-1.500 nats' style='background:rgba(33,102,172,0.41);outline" in shown
     assert "title='+0.500 nats' style='background:rgba(178,88,6,0.14)" in shown

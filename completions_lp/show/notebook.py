@@ -1,4 +1,4 @@
-"""Report, Completions and TokenScores -> HTML in Jupyter, escaped; the package's import there calls ``register``."""
+"""Report, Completions and Scores -> HTML in Jupyter, escaped; the package's import there calls ``register``."""
 
 import html
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Float
 
-from completions_lp.records import Completions, Report, TokenScores
+from completions_lp.records import Completions, Report, Scores, TokenIncreases
 from completions_lp.show.text import format_sentence, format_table
 from completions_lp.show.text.tables import WIDTH
 
@@ -30,7 +30,7 @@ def register() -> bool:
     if display is None:
         return False
     formatter = display.formatters["text/html"]
-    for kind, show in ((Report, show_report), (Completions, show_completions), (TokenScores, show_scores)):
+    for kind, show in ((Report, show_report), (Completions, show_completions), (Scores, show_scores)):
         formatter.for_type(kind, show)
     return True
 
@@ -49,23 +49,21 @@ def show_completions(completions: Completions) -> str:
     return _show(completions, completions.logprob, completions.logprob, words, diverging=False)
 
 
-def show_scores(scores: TokenScores) -> str:
-    """The same, tokens coloured by their increase under the condition that moves answers most."""
-    if not scores.conditions:
-        return show_completions(scores.completions)
-    chosen = _find_strongest(scores)
-    c = scores.conditions[chosen]
+def show_scores(scores: Scores) -> str:
+    """The same, tokens coloured by their increase under one of the conditions that are kept."""
+    return show_tokens(scores.increases.completions, scores.tokens)
+
+
+def show_tokens(completions: Completions, tokens: TokenIncreases | None) -> str:
+    """Completions, tokens coloured by their increase under the condition that moves answers most."""
+    if tokens is None or not tokens.conditions:
+        return show_completions(completions)
+    answer, rows = completions.answer_index, np.flatnonzero(completions.answer_index >= 0)
+    moved = np.abs(tokens.increase[:, rows, answer[rows]]) @ completions.counts[rows]
+    chosen = int((moved if len(rows) else np.nansum(np.abs(tokens.increase), axis=(1, 2))).argmax())
+    c = tokens.conditions[chosen]
     words = f"colour: log-prob increase under {c.vector}, layer {c.layer}, multiplier {c.multiplier:+g}"
-    return _show(scores.completions, scores.baseline, scores.increase[chosen], words, diverging=True)
-
-
-def _find_strongest(scores: TokenScores) -> int:
-    """The condition that moves the answers' own tokens most; without answers, the one that moves all tokens most."""
-    answer = scores.completions.answer_index
-    rows = np.flatnonzero(answer >= 0)
-    if not len(rows):
-        return int(np.nansum(np.abs(scores.increase), axis=(1, 2)).argmax())
-    return int((np.abs(scores.increase[:, rows, answer[rows]]) @ scores.completions.counts[rows]).argmax())
+    return _show(completions, completions.logprob, tokens.increase[chosen], words, diverging=True)
 
 
 def _show(
