@@ -1,7 +1,4 @@
-"""Is everything computed right on this model? Self-checks against full forward passes with plain torch hooks.
-
-The slow way here shares nothing with the package's own: one sequence at a time, no cache, no padding, no nnsight.
-"""
+"""Self-checks against full passes with plain torch hooks: one sequence at a time, no cache, padding or nnsight."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""The one door to the network: load it, find its layers, run it with a vector added, read it out.
-
-Only this folder knows nnsight and transformers. Every trace is made here.
-"""
+"""The one door to the network: only this folder knows nnsight and transformers, and every trace is made here."""
 
 from completions_lp.model.decoding import Decoder, RowDecoder, TreeDecoder
 from completions_lp.model.engine import Engine, compare_engines, pick_engine

@@ -41,10 +41,7 @@ def pick_engine(model: Model, engine: Engine = "auto") -> Literal["tree", "rows"
 
 
 def compare_engines(model: Model, *, seed: int = 0) -> tuple[float, str]:
-    """Largest difference between the two engines, in nats per completion, and the reason in words.
-
-    Infinite where the tree cannot run on this architecture at all; an error that is our own is raised.
-    """
+    """Largest difference in nats per completion, and why; infinite where no tree can run; our own errors are raised."""
     rng = np.random.default_rng(seed)
     prompts = [rng.integers(0, model.vocab_size, size=size).tolist() for size in (9, 5)]
     stem = rng.integers(0, model.vocab_size, size=6).tolist()

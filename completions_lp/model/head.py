@@ -19,10 +19,7 @@ GPU_BLOCK = 4096, 4096
 
 @dataclass(frozen=True)
 class Head:
-    """What turns the last hidden state into logits: a matrix, perhaps a bias, perhaps a soft cap on each logit.
-
-    A factor on the logits is in the matrix already. All methods take hidden states as ``widen`` gives them.
-    """
+    """Hidden states from ``widen`` -> logits: a matrix (any factor is in it), perhaps a bias, perhaps a soft cap."""
 
     weight: Float[Tensor, "vocab width"]
     """The matrix; with a bias that is one more column, for which ``widen`` appends a 1 to the hidden states."""
@@ -136,10 +133,7 @@ def find_head(model: Model) -> Head | None:
 
 
 def _verify_head(model: Model) -> Head | None:
-    """The form of the head, verified against the model's own logits on a few tokens; None where no form fits.
-
-    The forms tried are a plain matrix with its bias, then what configurations name: a soft cap, a factor, a divisor.
-    """
+    """The form of the head that gives the model's own logits on a few tokens; None where no form fits."""
     layer = model.module.get_output_embeddings()
     config = model.module.config.get_text_config()
     cap, factor, divisor = (

@@ -81,10 +81,7 @@ def make_masks(
     query_position: Int[np.ndarray, "prompt query"],
     key_position: Int[np.ndarray, "prompt key"],
 ) -> Any:
-    """The additive mask ``[prompt, 1, query, key]`` that a model takes for what is visible.
-
-    Layers with a sliding window see only that far back; a model that mixes the two kinds takes one mask for each.
-    """
+    """The additive mask ``[prompt, 1, query, key]``; one per kind of layer where only some have a sliding window."""
     config = model.module.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ())

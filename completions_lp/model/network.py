@@ -102,10 +102,7 @@ def prefill(
 def score_next(
     model: Model, prefix: Prefix, tokens: Int[Tensor, "row token"], reader: Reader, *, steering: Steering | None = None
 ) -> dict[str, Tensor]:
-    """What ``reader`` reads after each of the tokens that follow the prefix.
-
-    Rows are padded on the right with any id; what stands there is meaningless and for the caller to mask.
-    """
+    """What ``reader`` reads after each token past the prefix; padding, on the right, is for the caller to mask."""
     inputs = _continue(model, prefix, tokens)
     network, blocks, exact = model.network, model.blocks, model.exact_dtype
     with torch.no_grad(), network.trace(input_ids=tokens, use_cache=True, **inputs):
@@ -134,10 +131,7 @@ def read_next(
 def read_residuals(
     model: Model, sequences: Sequence[Sequence[int]], index: Sequence[int], layers: Sequence[int]
 ) -> Float[Tensor, "layer row d_model"]:
-    """Residual stream of each row at one of its tokens, at the output of each layer, in float32 or better.
-
-    The pass ends after the last layer that is read.
-    """
+    """Residual stream of each row at one token after each layer (the last ends the pass), in float32 or better."""
     ids, there = pad_tokens(sequences, model.device)
     mask = there.long()
     positions = (mask.cumsum(1) - 1).clamp(min=0)

@@ -1,7 +1,4 @@
-"""Score in plain rows: batches of sequences and, inside one, layer by layer, each with the unsteered rows beside it.
-
-For a model on which the shared tree is not exact, and the slow twin of the tree on all others.
-"""
+"""Score in plain rows, layer by layer, unsteered beside steered: where the tree is not exact, and as its slow twin."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,7 +1,4 @@
-"""Conditions -> what is added to which rows: steered and unsteered rows side by side in one pass.
-
-Rows are ordered by *variant*: the whole batch without steering, then the whole batch under each condition of a layer.
-"""
+"""Conditions -> what is added to which rows: by variant, the whole batch unsteered, then under each condition."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -57,10 +54,7 @@ class Variants:
     def steer(
         self, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]
     ) -> tuple[Prefix, Steering | None]:
-        """The prefix and the steering of a pass of ``(1 + conditions) * rows`` rows.
-
-        With ``positions = "all"`` the vector acts on the prompts too, so they are run again under each condition.
-        """
+        """Prefix and steering of ``(1 + conditions) * rows`` rows; ``"all"`` runs prompts under each condition."""
         if not conditions:
             return self.unsteered.select(self.of_prompt), None
         each = Steering.under(self.model, vectors, conditions)

@@ -27,10 +27,7 @@ from completions_lp.records import Condition, SteeringVector
 
 
 class Wavefront:
-    """Some prompts and their completions (by prompt) on the device, to be scored under any conditions.
-
-    ``whole``: the prompt is part of the tree (steering at all positions), not a read-only prefix; the rest as ``Task``.
-    """
+    """Prompts and completions on the device, as in ``Task``; ``whole``: the prompt is in the tree (all positions)."""
 
     def __init__(
         self,
@@ -66,10 +63,7 @@ class Wavefront:
             self.answers = stack_answers(watch, said, self.width, model.device)
 
     def score(self, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]) -> list[Reduced]:
-        """What the pass leaves, by prompt: unsteered, then under each condition.
-
-        Conditions may be of any layers, in any order; all have the positions that the wavefront was made for.
-        """
+        """By prompt, unsteered, then each condition: any layers in any order, all at the wavefront's own positions."""
         order = sorted(range(len(conditions)), key=lambda i: conditions[i].layer)
         found = self._run(vectors, [conditions[i] for i in order])
         place = [0, *(1 + np.argsort(order))]

@@ -4,10 +4,7 @@ from completions_lp.records import InputError, Prompt, Tokenizer
 
 
 def encode(tokenizer: Tokenizer, text: str, *, special: bool) -> tuple[int, ...]:
-    """Token ids of a text; ``special`` lets the tokenizer add its own special tokens (a BOS).
-
-    A chat template writes its special tokens itself, and adding them again would double the BOS.
-    """
+    """Token ids of a text; ``special`` adds the tokenizer's own (a BOS), which a chat template has written already."""
     return tuple(int(i) for i in tokenizer(text, add_special_tokens=special).input_ids)
 
 

@@ -137,10 +137,7 @@ def _decode_vocabulary(tokenizer: Tokenizer) -> list[str]:
 
 
 def _reduce_tail(text: str, letter: str) -> str:
-    """The end of a text as far as it bears on what completes ``letter``: its own characters, words or not.
-
-    All others of a kind are alike, so that after any text there are only a few cases to tell apart.
-    """
+    """The end of a text that bears on what completes ``letter``; other characters count only as words or not."""
     tail = text[-len(letter) - 1 :]
     word = next(c for c in map(chr, range(0x4E00, 0x9FFF)) if c not in letter)  # more than any answer has
     return "".join(c if c in letter else word if re.match(r"\w", c) else "\n" for c in tail)

@@ -1,7 +1,4 @@
-"""Token ids -> the text of each token, so that a text can be shown with a number under every token of it.
-
-For people only. Nothing is ever tokenised again from these.
-"""
+"""Token ids -> the text of each token, for people only: nothing is ever tokenised again from these."""
 
 from collections.abc import Sequence
 

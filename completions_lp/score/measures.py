@@ -149,10 +149,7 @@ def estimate_steered(
 def estimate_mediation(
     texts: Texts, samplers: Float[np.ndarray, "sampler completion token"], draws: Float[np.ndarray, " sampler"]
 ) -> dict[str, Any]:
-    """P(A) with only the answer steered and with only the text before it: columns of ``Measures.STEERED``.
-
-    The arguments are those of ``weigh_completions``. None where no single token decides.
-    """
+    """P(A) with only the answer steered and with only the text before it; None where no single token decides."""
     window = texts.window
     if "A" not in window:
         return {}

@@ -94,10 +94,7 @@ def score_completions(
 
 
 def choose_conditions(measures: Measures, *, seed: int = 0) -> list[int]:
-    """Indices of the conditions whose tokens are kept: the best cell's vector and layer, at the smallest multipliers.
-
-    The best cell is chosen by the change of P(A), as the report chooses it, of these prompts.
-    """
+    """Conditions whose tokens are kept: vector and layer of the best change of P(A), at the smallest multipliers."""
     conditions = measures.conditions
     cells = [c for c, condition in enumerate(conditions) if condition.kind == "target" and condition.multiplier != 0]
     change = (measures.steered["p_A_steered"] - measures.unsteered["p_A"])[cells]
