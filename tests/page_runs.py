@@ -25,6 +25,7 @@ from completions_lp.records import (
 )
 from completions_lp.report import summarize
 from completions_lp.score.sums import sum_tokens
+from completions_lp.show.escape import escape_rows
 from completions_lp.show.page import make_page
 from completions_lp.show.text import format_report
 
@@ -96,7 +97,7 @@ def make_run(
     increases = Increases.join(completions, sums)
     store.write_increases(folder, increases)
     report = summarize(increases, None, make_measures(rng, increases), target=target, seed=seed)
-    store.write_report(folder, report, format_report(report, title="made up", quality={}))
+    store.write_report(folder, report, format_report(report, title="made up", quality={}), escape=escape_rows)
     info |= {"checks": dict(report.checks), "warnings": list(report.warnings), "errors": list(report.errors)}
     store.write_info(folder, info)
     return Made(folder, report, info, store.read_token_increases(folder, completions))

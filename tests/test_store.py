@@ -16,6 +16,7 @@ from completions_lp.report import summarize
 from completions_lp.score.measures import measure_completions
 from completions_lp.score.profile import profile_tokens, summarize_profile
 from completions_lp.score.sums import sum_tokens
+from completions_lp.show.escape import escape_rows
 
 SUMMARY = ["vector", "kind", "layer", "multiplier", "quantity", "weighting", "value", "low", "high", "level", "unit"]
 SUMMARY += ["method", "n_prompts", "n_dropped", "n_clusters"]
@@ -67,7 +68,7 @@ def write_all(folder, scores):
     with store.open_tokens(folder) as keep:
         keep(scores)
     report = summarize(increases, make_choices(scores), measures, profile=profile, target="A")
-    store.write_report(folder, report, "# text\n")
+    store.write_report(folder, report, "# text\n", escape=escape_rows)
     return report
 
 
@@ -410,7 +411,9 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, scores, vector, 
         lambda: store.write_profile(tmp_path, ()),
         lambda: store.write_steered(tmp_path, {CONDITIONS[0]: scores.completions}),
         lambda: store.write_choices(tmp_path, choices),
-        lambda: store.write_report(tmp_path, summarize(sum_tokens(scores), choices, target="A"), "# other\n"),
+        lambda: store.write_report(
+            tmp_path, summarize(sum_tokens(scores), choices, target="A"), "# other\n", escape=escape_rows
+        ),
         lambda: store.write_vectors(tmp_path, [vector]),
     ):
         with pytest.raises(OSError, match="disk full"):
@@ -497,3 +500,13 @@ def test_rows_that_were_changed_are_told(tmp_path, scores, name, change):
     read = store.read_increases if name == "scores" else getattr(store, f"read_{name}")
     with pytest.raises(InputError, match=rf"{name}\.parquet: has .* rows were lost, doubled or changed"):
         read(tmp_path, scores.completions if name == "scores" else increases)
+
+
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)"])
+def test_no_spreadsheet_takes_a_name_for_a_formula(tmp_path, scores, name):
+    conditions = tuple(dataclasses.replace(c, vector=name) for c in scores.conditions)
+    write_all(tmp_path, dataclasses.replace(scores, conditions=conditions))
+    for file in ("summary.csv", "slopes.csv"):
+        with (tmp_path / file).open(encoding="utf-8", newline="") as lines:
+            assert {row["vector"] for row in csv.DictReader(lines)} <= {f"'{name}", ""}
+    assert set(pyarrow.parquet.read_table(tmp_path / "slopes.parquet")["vector"].to_pylist()) == {name}

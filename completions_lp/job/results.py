@@ -11,6 +11,7 @@ from completions_lp.job.config import Config, make_config
 from completions_lp.job.provenance import check_earlier
 from completions_lp.records import InputError, Report
 from completions_lp.report import summarize
+from completions_lp.show.escape import escape_rows
 from completions_lp.show.figures import GALLERY, check_names
 from completions_lp.show.page import Figure, make_page, name_run
 from completions_lp.show.text import format_latex, format_report
@@ -85,7 +86,8 @@ def write_report(report: Report, folder: Path, start: float) -> Report:
     """Write everything that is made of a report, ``run.json`` last but for the page."""
     info: dict[str, Any] = {**report.info}
     store.drop_stages(folder, ["report"])
-    store.write_report(folder, report, format_report(report, title=name_run(info), quality=report.quality))
+    text = format_report(report, title=name_run(info), quality=report.quality)
+    store.write_report(folder, report, text, escape=escape_rows)
     info["timings"] = {**info.get("timings", {}), "report": round(time.perf_counter() - start, 3)}
     info |= {"checks": dict(report.checks), "warnings": list(report.warnings), "errors": list(report.errors)}
     best = {} if report.best is None else asdict(report.best)

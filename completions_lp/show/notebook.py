@@ -1,12 +1,12 @@
 """Report, Completions and Scores -> HTML in Jupyter, escaped; the package's import there calls ``register``."""
 
-import html
 from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float
 
 from completions_lp.records import Completions, Report, Scores, TokenIncreases
+from completions_lp.show.escape import escape_html
 from completions_lp.show.text import format_sentence, format_table
 from completions_lp.show.text.tables import WIDTH
 
@@ -37,10 +37,10 @@ def register() -> bool:
 
 def show_report(report: Report) -> str:
     """Errors and warnings, the sentence, and the table."""
-    notes = [f"<p><b>ERROR</b> {_escape(text)}</p>" for text in report.errors]
-    notes += [f"<p>⚠ {_escape(text)}</p>" for text in report.warnings]
-    table = f"<pre style='line-height:1.35;overflow-x:auto'>{_escape(format_table(report, width=WIDTH))}</pre>"
-    return "".join([*notes, f"<p>{_escape(format_sentence(report))}</p>", table])
+    notes = [f"<p><b>ERROR</b> {escape_html(text)}</p>" for text in report.errors]
+    notes += [f"<p>⚠ {escape_html(text)}</p>" for text in report.warnings]
+    table = f"<pre style='line-height:1.35;overflow-x:auto'>{escape_html(format_table(report, width=WIDTH))}</pre>"
+    return "".join([*notes, f"<p>{escape_html(format_sentence(report))}</p>", table])
 
 
 def show_completions(completions: Completions) -> str:
@@ -75,12 +75,14 @@ def _show(
     diverging: bool,
 ) -> str:
     total = len(completions.prompts)
-    parts = [f"<p>{len(completions)} distinct completions of {total} prompts; {_escape(words)}. The answer's token is "]
+    parts = [
+        f"<p>{len(completions)} distinct completions of {total} prompts; {escape_html(words)}. The answer's token is "
+    ]
     parts.append("outlined.</p>")
     for i in range(min(PROMPTS, total)):
         prompt, rows = completions.prompts[i], completions.rows_of(i)
         order = rows[np.argsort(-completions.counts[rows], kind="stable")][:TEXTS]
-        parts.append(f"<p><b>{_escape(prompt.id)}</b> <bdi>{_escape(_shorten(prompt.text))}</bdi></p><table>")
+        parts.append(f"<p><b>{escape_html(prompt.id)}</b> <bdi>{escape_html(_shorten(prompt.text))}</bdi></p><table>")
         parts.append(f"<tr><th style='{_ROW}'>draws</th><th style='{_ROW}'>label</th><th style='{_ROW}'>log prob</th>")
         parts.append(f"<th style='{_ROW}'>sum</th><th style='text-align:left'>completion</th></tr>")
         for row in order:
@@ -100,13 +102,13 @@ def _show_row(
     n = int(completions.lengths[row])
     total = f"{np.sum(values[:n]):+.2f}" if diverging else ""
     cells = [completions.counts[row], completions.label[row] or "no answer", f"{np.sum(baseline[:n]):.2f}", total]
-    yield "<tr>" + "".join(f"<td style='{_ROW}'>{_escape(str(cell))}</td>" for cell in cells)
+    yield "<tr>" + "".join(f"<td style='{_ROW}'>{escape_html(str(cell))}</td>" for cell in cells)
     yield "<td style='text-align:left'><bdi dir='auto'>"
     for token, piece in enumerate(completions.pieces[row][:n]):
         box = ";outline:1.5px solid" if token == completions.answer_index[row] else ""
         title = f"{values[token]:+.3f} nats"
         style = f"background:{_colour(float(values[token]), diverging)}{box}"
-        yield f"<span title='{title}' style='{style}'>{_escape(piece)}</span>"
+        yield f"<span title='{title}' style='{style}'>{escape_html(piece)}</span>"
     yield "</bdi></td></tr>"
 
 
@@ -120,9 +122,3 @@ def _colour(value: float, diverging: bool) -> str:
 
 def _shorten(text: str, width: int = 160) -> str:
     return text if len(text) <= width else text[: width // 2] + " … " + text[-width // 2 :]
-
-
-def _escape(text: str) -> str:
-    """Text for HTML; control characters become visible."""
-    shown = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-    return html.escape(shown)

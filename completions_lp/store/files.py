@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.parquet
 
 from completions_lp.records import InputError
@@ -60,24 +59,19 @@ def append_table(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
                 writer.close()
 
 
-def write_csv(path: Path, table: pa.Table) -> None:
-    """Write a table as a CSV file; what is missing or NaN is empty."""
-    replace_file(path, lambda partial: pa.csv.write_csv(table, partial))
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a text file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write tidy rows as a CSV file, with the names of all of them; what is missing or undefined is empty.
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], *, names: Sequence[str] = ()) -> None:
+    """Write tidy rows as a CSV file, by default with the names of all of them; what is missing or undefined is empty.
 
     Raises:
         InputError: The file cannot be written.
     """
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    names = names or list(dict.fromkeys(name for row in rows for name in row))
 
     def show(value: Any) -> Any:
         return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value

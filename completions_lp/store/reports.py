@@ -1,7 +1,7 @@
 """Report -> the numbers of the paper."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,10 @@ from typing import Any
 import pyarrow as pa
 
 from completions_lp.records import Condition, Estimate, Inference, ProfileRow, Report
-from completions_lp.store.files import read_table, replace_file, write_csv, write_table
+from completions_lp.store.files import read_table, replace_file, write_rows, write_table
 from completions_lp.store.keys import CONDITION
+
+Rows = Sequence[Mapping[str, Any]]
 
 _TEXT, _REAL, _WHOLE = pa.string(), pa.float64(), pa.int64()
 _CONDITION = {"vector": _TEXT, "kind": _TEXT, "layer": _WHOLE, "multiplier": _REAL}
@@ -35,16 +37,16 @@ SLOPES = pa.schema(
 )
 
 
-def write_report(folder: Path, report: Report, text: str) -> None:
-    """Write ``prompts.parquet``, ``summary.parquet``, ``summary.csv``, the slopes and ``report.md``."""
+def write_report(folder: Path, report: Report, text: str, *, escape: Callable[[Rows], Rows]) -> None:
+    """Write ``prompts.parquet``, summary and slopes, and ``report.md``; ``escape`` makes rows safe for a CSV file."""
     write_table(folder / "prompts.parquet", dict(report.prompts))
     rows = [
         {**vars(row), **asdict(row.condition), **_flatten(row.estimate), **_drop_nan(asdict(row.inference))}
         for row in report.rows
     ]
-    _write_both(folder, "summary", pa.Table.from_pylist(rows, schema=SUMMARY))
+    _write_both(folder, "summary", pa.Table.from_pylist(rows, schema=SUMMARY), escape)
     slopes = [{**asdict(slope), **_flatten(slope.estimate)} for slope in report.slopes]
-    _write_both(folder, "slopes", pa.Table.from_pylist(slopes, schema=SLOPES))
+    _write_both(folder, "slopes", pa.Table.from_pylist(slopes, schema=SLOPES), escape)
     replace_file(folder / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
 
 
@@ -85,7 +87,7 @@ def _drop_nan(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write_both(folder: Path, name: str, table: pa.Table) -> None:
+def _write_both(folder: Path, name: str, table: pa.Table, escape: Callable[[Rows], Rows]) -> None:
     write_table(folder / f"{name}.parquet", table)
     flat = table.drop_columns([f.name for f in table.schema if pa.types.is_list(f.type)])
-    write_csv(folder / f"{name}.csv", flat)
+    write_rows(folder / f"{name}.csv", escape(flat.to_pylist()), names=flat.column_names)
