@@ -5,7 +5,7 @@ are in nats. NaN marks what is undefined or masked, never zero; a missing interv
 """
 
 from completions_lp.records.base import PARTIAL, InputError, Kind, Positions, Rule, Tokenizer
-from completions_lp.records.completions import Completions, Labelling, Sampling
+from completions_lp.records.completions import Completions, Draw, Labelling, Sampling
 from completions_lp.records.measures import Measures, Profile
 from completions_lp.records.prompts import ContrastPair, Prompt, pick_letters
 from completions_lp.records.report import Best, Estimate, Inference, ProfileRow, Report, ReportRow, Slope
@@ -13,8 +13,8 @@ from completions_lp.records.scores import Choices, Increases, Scores, TokenIncre
 from completions_lp.records.steering import BASELINE, Condition, SteeringVector, VectorQuality
 
 __all__ = [
-    "BASELINE", "PARTIAL", "Best", "Choices", "Completions", "Condition", "ContrastPair", "Estimate", "Increases",
-    "Inference", "InputError", "Kind", "Labelling", "Measures", "Positions", "Profile", "ProfileRow", "Prompt",
-    "Report", "ReportRow", "Rule", "Sampling", "Scores", "Slope", "SteeringVector", "TokenIncreases", "TokenScores",
-    "Tokenizer", "VectorQuality", "pick_letters",
+    "BASELINE", "PARTIAL", "Best", "Choices", "Completions", "Condition", "ContrastPair", "Draw", "Estimate",
+    "Increases", "Inference", "InputError", "Kind", "Labelling", "Measures", "Positions", "Profile", "ProfileRow",
+    "Prompt", "Report", "ReportRow", "Rule", "Sampling", "Scores", "Slope", "SteeringVector", "TokenIncreases",
+    "TokenScores", "Tokenizer", "VectorQuality", "pick_letters",
 ]  # fmt: skip

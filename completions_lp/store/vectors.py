@@ -11,20 +11,24 @@ import safetensors
 import safetensors.numpy
 
 from completions_lp.records import InputError, SteeringVector, VectorQuality
+from completions_lp.store.directory import list_files
 from completions_lp.store.files import replace_file, to_plain
 
 
 def write_vectors(folder: Path, vectors: Sequence[SteeringVector]) -> None:
-    """Write all vectors of a run; others, of an earlier state of the run, are removed once these are there."""
-    written = {write_vector(folder, vector) for vector in vectors}
-    for path in (folder / "vectors").glob("*.safetensors"):
-        if path not in written:
-            path.unlink()
+    """Write all vectors of a run."""
+    for vector in vectors:
+        write_vector(folder, vector)
+
+
+def name_file(vector: SteeringVector) -> str:
+    """The name of a vector's file within the run directory."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in vector.name)
+    return f"vectors/{safe}.safetensors"
 
 
 def write_vector(folder: Path, vector: SteeringVector) -> Path:
     """Write ``vectors/NAME.safetensors``: keys ``layer.<L>``, and what the vector is in the metadata."""
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in vector.name)
     quality = {str(layer): to_plain(asdict(q)) for layer, q in vector.quality.items()}
     metadata = {
         "format": "completions_lp/1",
@@ -34,9 +38,10 @@ def write_vector(folder: Path, vector: SteeringVector) -> Path:
         **{key: str(value) for key, value in vector.provenance.items()},
     }
     tensors = {f"layer.{layer}": np.ascontiguousarray(d, dtype=np.float32) for layer, d in vector.directions.items()}
-    path = folder / "vectors" / f"{safe}.safetensors"
+    path = folder / name_file(vector)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda partial: safetensors.numpy.save_file(tensors, partial, metadata=metadata))
+    with replace_file(path) as file:
+        file.write(safetensors.numpy.save(tensors, metadata=metadata))
     return path
 
 
@@ -61,8 +66,8 @@ def read_vector(path: Path) -> SteeringVector:
 
 
 def read_vectors(folder: Path) -> tuple[SteeringVector, ...]:
-    """All vectors of a run, the target first."""
-    files = sorted((folder / "vectors").glob("*.safetensors"))
+    """All vectors that a run has made, the target first; other files in ``vectors/`` are not of the run."""
+    files = list_files(folder, "vectors")
     if not files:
         raise InputError(f"{folder}: no vectors; run the vector stage first")
     return sort_vectors([read_vector(file) for file in files])
@@ -70,7 +75,7 @@ def read_vectors(folder: Path) -> tuple[SteeringVector, ...]:
 
 def read_quality(folder: Path) -> Mapping[int, VectorQuality]:
     """How well the target vector of a run is known, by layer; empty where its file does not say, or there is none."""
-    vectors = map(read_vector, sorted((folder / "vectors").glob("*.safetensors")))
+    vectors = map(read_vector, list_files(folder, "vectors"))
     return next((vector.quality for vector in vectors if vector.kind == "target"), {})
 
 
