@@ -252,7 +252,7 @@ caption and the tidy CSV of each, and `table.tex`.
 | `config` | the configuration, every default written out |
 | `seed` | of all random streams |
 | `stages` | by stage, the settings that it followed, and the hashes of the weights and the tokenizer that it used |
-| `model` | name, revision, hashes of weights and tokenizer, sizes, dtype, device |
+| `model` | name, revision, hashes of weights, configuration and tokenizer, sizes, dtype, device |
 | `vector` | pairs behind it; by layer its norm, the norm's standard error and the split-half cosine |
 | `versions`, `machine` | Python and packages; processor, cores, system |
 | `timings`, `memory` | seconds and peak GiB, by stage |

@@ -167,7 +167,9 @@ def shorten_sampling(completions: Completions, n: int, *, seed: int | None = Non
 
 
 def check_context(model: Model, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
-    """Raise InputError if a prompt and its completion do not fit in the model's context, naming the longest prompt."""
+    """Raise InputError if a prompt and its completion do not fit in the model's context, or its tokens are unknown."""
+    for prompt in prompts:
+        model.check_tokens(prompt.token_ids, f"prompt {prompt.id!r}")
     longest = max(prompts, key=lambda prompt: len(prompt.token_ids))
     need = len(longest.token_ids) + max_new_tokens
     if need > model.context_length:

@@ -118,10 +118,11 @@ def describe_source(model: Model, differences: PairDifferences) -> dict[str, str
 
 
 def check_pairs(model: Model, pairs: Sequence[ContrastPair]) -> None:
-    """Raise InputError unless there are pairs and all fit in the model's context, naming the first that does not."""
+    """Raise InputError unless there are pairs, in the model's vocabulary and context; the first misfit is named."""
     if not pairs:
         raise InputError("no contrast pairs; a vector needs at least one, and 50 or more to be known well")
     for number, pair in enumerate(pairs, start=1):
+        model.check_tokens((*pair.positive, *pair.negative), f"contrast pair {number}")
         longest = max(len(pair.positive), len(pair.negative))
         if longest > model.context_length:
             raise InputError(
