@@ -171,7 +171,7 @@ def load_model(name: str | Path, *, revision: str | None = None, dtype: str = "a
         InputError: The checkpoint cannot be found or loaded as it is, weights are missing, misshapen, NaN or infinite,
             code from it would be needed, or an argument has no such value.
     """
-    place = _pick_device(device)
+    place = pick_device(device)
     if dtype != "auto" and dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is none of auto, {', '.join(DTYPES)}")
     if place.type == "mps" and dtype == "float64":
@@ -224,7 +224,8 @@ def _check_vocabulary(model: Model) -> None:
         )
 
 
-def _pick_device(device: str) -> torch.device:
+def pick_device(device: str) -> torch.device:
+    """The device of a name, ``"auto"`` being a GPU where there is one; raises InputError where it is none."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
