@@ -52,6 +52,7 @@ def score_tokens(
     options are those of ``read_choices``.
 
     Raises:
+        OutOfRoom: A completion of a prompt does not fit in memory alone.
         InputError: A condition names an unknown vector or layer, a vector does not fit the model, or no prompt offers
             the target.
     """

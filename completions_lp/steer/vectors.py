@@ -38,10 +38,11 @@ def read_differences(
 ) -> PairDifferences:
     """Differences of the residual stream (``resid_post``) at the output of each layer, pair by pair.
 
-    ``layers`` are 0-based blocks, all by default; a pass takes ``memory_budget`` GiB, by default a quarter of the free
-    memory, or ``batch_size`` pairs.
+    ``layers`` are 0-based blocks, all by default; a pass takes ``memory_budget`` GiB, by default a quarter of the
+    machine's memory, or ``batch_size`` pairs.
 
     Raises:
+        OutOfRoom: A pair does not fit in memory alone; it is named by its place.
         InputError: There are no pairs, a layer is out of range, or a text is longer than the model's context.
     """
     chosen = tuple(sorted(set(range(model.n_layers) if layers is None else layers)))
@@ -57,8 +58,8 @@ def read_differences(
         index = [pairs[i].positive_index for i in rows] + [pairs[i].negative_index for i in rows]
         return read_residuals(model, texts, index, chosen)
 
-    def describe(i: int) -> str:
-        return f"contrast pair {i + 1} of {len(pairs[i].positive)} and {len(pairs[i].negative)} tokens"
+    def describe(i: int) -> tuple[None, str]:
+        return None, f"contrast pair {i + 1} of {len(pairs[i].positive)} and {len(pairs[i].negative)} tokens"
 
     each, room = 2 * row_bytes(model, tokens=longest, logits=0), Room.find(model, memory_budget)
     with tqdm(total=len(pairs), desc="vector", unit="pair", disable=not progress) as bar:
