@@ -117,8 +117,9 @@ class _Table:
             answers = np.where(mask[..., None], found.answers, np.nan)
             self.arrays["baseline_answers"][rows, :width] = answers[0]
         for place, index in enumerate(indices, start=1):
-            change = np.where(mask, logprob[place] - logprob[0], np.nan)
-            self.arrays["logprob"][index, rows, :width] = known + change
+            with np.errstate(invalid="ignore"):  # two infinite log probs have no difference: NaN
+                change = np.where(mask, logprob[place] - logprob[0], np.nan)
+                self.arrays["logprob"][index, rows, :width] = known + change
             for name, values in (("kl", found.kl), ("kl_reverse", found.kl_reverse)):
                 if values is not None:  # a divergence is at least 0; what rounding leaves below is 0
                     self.arrays[name][index, rows, :width] = np.where(mask, values[place].clip(min=0), np.nan)
