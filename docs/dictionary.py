@@ -12,7 +12,7 @@ from pathlib import Path
 
 from columns import COMMON, CONDITION, ESTIMATE, INCREASE, LIST, MEASURE, NUMBER, QUESTION, TEXT, WHOLE, Column
 
-from completions_lp.quantities import GROUPS, ODD, POOLED, QUANTITIES, TRUST, UNITS, find_quantity
+from completions_lp.quantities import BROKEN, GROUPS, ODD, POOLED, QUANTITIES, TRUST, UNITS, find_quantity
 from completions_lp.records import Increases, Measures, Prompt
 from completions_lp.store import PROFILE, SLOPES, STAGES, SUMMARY
 from completions_lp.store.validation import ESTIMATED
@@ -32,6 +32,7 @@ class Table:
 
 COUNTS = ("n", "n_unique", "n_A")
 NOT_BY_PROMPT = (
+    BROKEN,
     *(f"share_{trust}" for trust in TRUST),
     *(name for name in QUANTITIES if name.startswith("below_zero")),
 )

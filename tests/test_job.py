@@ -98,7 +98,7 @@ def test_stage_by_stage_gives_what_the_whole_gives(made, tmp_path):
 def test_records_show_themselves_in_a_line(made):
     report = made[0]
     shown = [report, report.increases, report.increases.completions, report.measures, report.choices]
-    shown.append(clp.SteeringVector("v", "target", {1: np.zeros(3)}))
+    shown.append(clp.SteeringVector("v", "target", {1: np.ones(3)}))
     for record in shown:
         assert len(repr(record)) < 200
         assert "\n" not in repr(record)

@@ -4,7 +4,7 @@ Frozen dataclasses on the CPU, of read-only numpy arrays with axes ``condition, 
 are in nats. NaN marks what is undefined or masked, never zero; a missing interval is ``None``.
 """
 
-from completions_lp.records.base import PARTIAL, InputError, Kind, Positions, Rule, Tokenizer
+from completions_lp.records.base import PARTIAL, InputError, Kind, NotFinite, OutOfRoom, Positions, Rule, Tokenizer
 from completions_lp.records.completions import Completions, Draw, Labelling, Sampling
 from completions_lp.records.measures import Measures, Profile
 from completions_lp.records.prompts import ContrastPair, Prompt, pick_letters
@@ -14,7 +14,7 @@ from completions_lp.records.steering import BASELINE, Condition, SteeringVector,
 
 __all__ = [
     "BASELINE", "PARTIAL", "Best", "Choices", "Completions", "Condition", "ContrastPair", "Draw", "Estimate",
-    "Increases", "Inference", "InputError", "Kind", "Labelling", "Measures", "Positions", "Profile", "ProfileRow",
-    "Prompt", "Report", "ReportRow", "Rule", "Sampling", "Scores", "Slope", "SteeringVector", "TokenIncreases",
-    "TokenScores", "Tokenizer", "VectorQuality", "pick_letters",
+    "Increases", "Inference", "InputError", "Kind", "Labelling", "Measures", "NotFinite", "OutOfRoom", "Positions",
+    "Profile", "ProfileRow", "Prompt", "Report", "ReportRow", "Rule", "Sampling", "Scores", "Slope", "SteeringVector",
+    "TokenIncreases", "TokenScores", "Tokenizer", "VectorQuality", "pick_letters",
 ]  # fmt: skip

@@ -33,6 +33,7 @@ from completions_lp.records import (
     Draw,
     InputError,
     Labelling,
+    NotFinite,
     Prompt,
     Sampling,
     SteeringVector,
@@ -71,6 +72,8 @@ def sample_completions(
     Raises:
         InputError: A prompt does not fit in the model's context, the condition names an unknown vector or layer, or a
             vector does not fit the model.
+        OutOfRoom: A prompt does not fit in memory alone.
+        NotFinite: The model's logits are no numbers after a prompt.
     """
     sampling, labelling = sampling or Sampling(), labelling or Labelling()
     check_context(model, prompts, sampling.max_new_tokens)
@@ -120,11 +123,9 @@ def draw_samples(
         uniforms = np.stack([draw_uniforms(prompt.id, sampling, condition) for prompt in chosen])
         return _sample_batch(decoder, chosen, sampling, fresh, uniforms, model.eos_ids)
 
-    def describe(i: int) -> str:
-        steps = sampling.max_new_tokens
-        return (
-            f"prompt {prompts[i].id!r} of {len(prompts[i].token_ids)} tokens, {len(fresh)} draws of up to {steps} more,"
-        )
+    def describe(i: int) -> tuple[str, str]:
+        size = f"{len(prompts[i].token_ids)} tokens, {len(fresh)} draws of up to {sampling.max_new_tokens} more,"
+        return prompts[i].id, f"prompt {prompts[i].id!r} of {size}"
 
     each = _prompt_bytes(model, len(prompts[order[0]].token_ids), len(fresh), sampling.max_new_tokens, tree=tree)
     drawn: dict[int, list[Draw]] = {}
@@ -212,7 +213,9 @@ def _sample_batch(
         alive: list[_Node] = []
         pieces = decoder.step([n.prompt for n in nodes], [n.parent for n in nodes], [n.token for n in nodes])
         for piece, logits in pieces:
-            tokens, logprob = _draw_tokens(logits, nodes[piece], uniforms[:, :, step], sampling)
+            largest = logits.amax(-1, keepdim=True)
+            _check_logits(largest, nodes[piece], prompts, decoder.steering)
+            tokens, logprob = _draw_tokens(logits, largest, nodes[piece], uniforms[:, :, step], sampling)
             for child in _branch(nodes[piece], piece.start, tokens, logprob, eos_ids):
                 if child.draw.ended or step == sampling.max_new_tokens - 1:
                     done[child.prompt].append(child.draw)
@@ -224,8 +227,28 @@ def _sample_batch(
     return [sorted(draws, key=lambda draw: draw.samples[0]) for draws in done]
 
 
+def _check_logits(
+    largest: Float[Tensor, "node 1"], nodes: Sequence[_Node], prompts: Sequence[Prompt], steering: Steering | None
+) -> None:
+    """Raise NotFinite unless every node's largest logit is a number: it is not where any is NaN or all are -inf."""
+    finite = torch.isfinite(largest[:, 0])
+    if bool(finite.all()):
+        return
+    node = nodes[int(finite.to(torch.int8).argmin())]
+    prompt = prompts[node.prompt]
+    who = "the unsteered model" if steering is None else f"the model steered at layer {steering.layer}"
+    where = f"after {len(node.draw.token_ids)} tokens of its answer" if node.draw.token_ids else "at its end"
+    raise NotFinite(
+        f"prompt {prompt.id!r}: {who} gives logits that are not finite {where}, so nothing can be drawn; likely an "
+        'overflow in half precision, or weights that are no numbers: use [model] dtype = "float32" or bfloat16'
+        f"{'' if steering is None else ', or a smaller multiplier'}, and run completions-lp doctor",
+        prompt_id=prompt.id,
+    )
+
+
 def _draw_tokens(
     logits: Float[Tensor, "node vocab"],
+    largest: Float[Tensor, "node 1"],
     nodes: Sequence[_Node],
     uniforms: Float[np.ndarray, "prompt sample"],
     sampling: Sampling,
@@ -236,7 +259,7 @@ def _draw_tokens(
     u = np.concatenate([uniforms[node.prompt, list(node.draw.samples)] for node in nodes])
     numbers = torch.from_numpy(u).to(logits.device)
     if sampling.is_ancestral:  # one pass of exponentials gives the draw and its log prob
-        weights = logits.sub_(logits.amax(-1, keepdim=True)).exp_()
+        weights = logits.sub_(largest).exp_()
         tokens, totals = invert_cdf(weights, rows, numbers)
         logprob = weights[rows, tokens].log() - totals.to(weights)[rows].log()
         return tokens.tolist(), logprob.tolist()

@@ -56,6 +56,7 @@ def score_tokens(
     ``read_choices``.
 
     Raises:
+        OutOfRoom: A completion of a prompt does not fit in memory alone.
         InputError: A condition names an unknown vector or layer, a vector does not fit the model, or no prompt offers
             the target.
     """
@@ -127,8 +128,9 @@ class _Table:
             answers = np.where(mask[..., None], found.answers, np.nan)
             self.arrays["baseline_answers"][rows, :width] = answers[0]
         for place, index in enumerate(indices, start=1):
-            change = np.where(mask, logprob[place] - logprob[0], np.nan)
-            self.arrays["logprob"][index, rows, :width] = known + change
+            with np.errstate(invalid="ignore"):  # two infinite log probs have no difference: NaN
+                change = np.where(mask, logprob[place] - logprob[0], np.nan)
+                self.arrays["logprob"][index, rows, :width] = known + change
             for name, values in (("kl", found.kl), ("kl_reverse", found.kl_reverse)):
                 if values is not None:  # a divergence is at least 0; what rounding leaves below is 0
                     self.arrays[name][index, rows, :width] = np.where(mask, values[place].clip(min=0), np.nan)
