@@ -264,8 +264,8 @@ caption and the tidy CSV of each, and `table.tex`.
 
 | check | what it is | should be |
 |---|---|---|
-| `noise_floor` | largest change of a completion's log prob under multiplier 0, nats | rounding |
-| `sampler_gap` | sampled against scored log prob of a completion, largest difference, nats | rounding |
+| `noise_floor` | largest change of a completion under multiplier 0, nats: what the hook itself changes | 0 |
+| `sampler_gap` | sampled against scored log prob of a completion, largest difference, nats: rounding | below 0.05 |
 | `sampler_z` | the sampler test (surprisal minus entropy), in standard errors | below 3 |
 | `all_completions_z` | mean increase of all completions, the largest in standard errors | at most 3 |
 | `label_gap` | share of the target by labels less P(A) by tokens | near 0 |
