@@ -55,7 +55,7 @@ def test_what_is_no_file_is_refused(tmp_path):
     [
         ("sampling.n=1000001", "sampling n is 1000001; at most 1000000 are drawn"),
         ("sampling.top_up=1000001", "sampling top_up is 1000001; at most 1000000 are drawn"),
-        ("sampling.max_new_tokens=1000001", "100 x 1000001; their product is at most 100000000"),
+        ("sampling.max_new_tokens=1000001", "100 x 1000001; the product is at most 100000000"),
         ("sampling.seed=9223372036854775808", "sampling.seed is an integer of more than 64 bits"),
         ("sampling.top_k=2147483648", "top_k is 2147483648; it must be below 2147483648"),
         ("sampling.temperature=1e-300", "temperature is 1e-300; it must be from 0.0001 to 10000"),
@@ -98,7 +98,7 @@ def test_a_strange_path_is_no_trace(tmp_path, name):
     path = tmp_path / "x.toml"
     path.write_text(f"[prompts]\npath = '{name}'\n", encoding="utf-8")
     config = load_config(path)
-    assert config.prompts.path == (name if name[0] in "x$" else os.path.realpath(tmp_path / name))  # noqa: PTH
+    assert config.prompts.path == (name if name[0] in "x$" else os.path.realpath(tmp_path / name))
     if name[0] not in "x$":
         with pytest.raises(InputError, match="no such file"):
             check_files(config, "sample")

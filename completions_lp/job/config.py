@@ -308,8 +308,8 @@ def _resolve(given: Any, folder: Path) -> Any:
         return [_resolve(item, folder) for item in given]
     if not isinstance(given, str) or "\0" in given:
         return given  # which is told when values are checked
-    candidate = os.path.join(folder, os.path.expanduser(given))  # noqa: PTH  pathlib's raise for a strange name
-    return os.path.realpath(candidate) if is_local(given) or os.path.exists(candidate) else given  # noqa: PTH
+    candidate = os.path.join(folder, os.path.expanduser(given))  # noqa: PTH111, PTH118  pathlib's raise for a strange name
+    return os.path.realpath(candidate) if is_local(given) or os.path.exists(candidate) else given  # noqa: PTH110
 
 
 def is_local(source: str) -> bool:

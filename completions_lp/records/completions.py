@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float, Int
 from completions_lp.records.base import InputError, Rule, freeze, require
 from completions_lp.records.prompts import Prompt
 
-
 MOST_DRAWS = 1_000_000
 """Of one prompt, also to top up."""
 MOST_TOKENS = 100_000_000
@@ -50,7 +49,7 @@ class Sampling:
             )
         require(
             self.draws * self.max_new_tokens <= MOST_TOKENS,
-            f"sampling n x max_new_tokens is {self.draws} x {self.max_new_tokens}; their product is at most {MOST_TOKENS}",
+            f"n x max_new_tokens is {self.draws} x {self.max_new_tokens}; the product is at most {MOST_TOKENS}",
         )
         require(
             0 < self.temperature < np.inf,
