@@ -66,7 +66,7 @@ def test_a_folder_a_pipe_or_a_loop_is_refused_at_once(tmp_path, tokenizer):
 def test_a_file_without_permission_says_so(tmp_path, tokenizer):
     path = write(tmp_path, [ROW])
     path.chmod(0)
-    refuse(path, tokenizer, "no permission to read it")
+    refuse(path, tokenizer, "cannot be read: Permission denied")
 
 
 @pytest.mark.parametrize("column", ["question", "id", "picture"])

@@ -83,7 +83,8 @@ def save(report: Report, folder: str | Path) -> Path:
 
 
 def write_report(report: Report, folder: Path, start: float) -> Report:
-    """Write everything that is made of a report, ``run.json`` last but for the page."""
+    """Write everything that is made of a report, ``run.json`` last but for the page; all is read before."""
+    shown = _read_shown(folder, report)
     info: dict[str, Any] = {**report.info}
     store.drop_stages(folder, ["report"])
     text = format_report(report, title=name_run(info), quality=report.quality)
@@ -94,7 +95,7 @@ def write_report(report: Report, folder: Path, start: float) -> Report:
     info["best"] = {**best.pop("condition"), **best} if best else None
     store.write_info(folder, info)
     report = replace(report, info=info)
-    _write_page(folder, report)
+    _write_page(folder, report, **shown)
     return report
 
 
@@ -115,19 +116,24 @@ def draw_figures(folder: str | Path, *, names: Sequence[str] = ()) -> list[Path]
     check_names(names)
     report = load(folder)
     validation = store.read_validation(folder)
+    tokens = _read_shown(folder, report)["tokens"]
     drawn = []
     for name in names or GALLERY:
         view = GALLERY[name](report, **({"validation": validation} if name == "diagnostics" else {}))
         drawn.append(view.save(folder / "figures" / name))
     store.write_text(folder / "figures" / "table.tex", format_latex(report))
-    _write_page(folder, report)
+    _write_page(folder, replace(report, tokens=tokens), **_read_shown(folder, replace(report, tokens=tokens)))
     return drawn
 
 
-def _write_page(folder: Path, report: Report) -> None:
-    """Write ``report.html`` with what the run directory holds, the figures in its ``figures/`` included."""
+def _read_shown(folder: Path, report: Report) -> dict[str, Any]:
+    """What the page shows beside the report: the figures in ``figures/``, and the increases of single tokens."""
     tokens = report.tokens
     if tokens is None and report.increases is not None:
         tokens = store.read_token_increases(folder, report.increases.completions)
-    figures = [Figure(*found) for found in store.read_figures(folder)]
-    store.write_text(folder / "report.html", make_page(report, report.info, figures=figures, tokens=tokens))
+    return {"figures": [Figure(*found) for found in store.read_figures(folder)], "tokens": tokens}
+
+
+def _write_page(folder: Path, report: Report, **shown: Any) -> None:
+    """Write ``report.html``."""
+    store.write_text(folder / "report.html", make_page(report, report.info, **shown))

@@ -4,7 +4,6 @@ No glob and no variable of the environment is expanded; only ``~`` is. What is n
 pipe that would never end) is refused.
 """
 
-import os
 import stat
 from pathlib import Path
 
@@ -18,12 +17,11 @@ def find_file(source: str | Path, *, largest: int | None = None) -> Path:
     """The path of a regular file, ``~`` expanded, at most ``largest`` bytes long.
 
     Raises:
-        InputError: There is no such file, it is of another kind, may not be read, or is too large.
+        InputError: There is no such file, it is of another kind, or is too large.
     """
     try:
         path = Path(source).expanduser()
         found = path.stat()
-        readable = os.access(path, os.R_OK)
     except FileNotFoundError:
         raise InputError(f"{source}: no such file") from None
     except (OSError, ValueError, RuntimeError) as error:  # a NUL in the name, a user of ~ that does not exist
@@ -31,8 +29,6 @@ def find_file(source: str | Path, *, largest: int | None = None) -> Path:
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no regular file"
         raise InputError(f"{source}: is {kind}; a file is needed")
-    if not readable:
-        raise InputError(f"{source}: no permission to read it")
     if largest is not None and found.st_size > largest:
         raise InputError(f"{source}: has {found.st_size} bytes; at most {largest} are read: split the file")
     return path

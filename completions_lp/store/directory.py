@@ -1,15 +1,15 @@
 """The run directory: ``run.json``, and which stage writes which file."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from completions_lp.records import InputError
+from completions_lp.records import InputError, read_text
 from completions_lp.store.drawings import drop_figures
 from completions_lp.store.files import replace_file, to_plain
-
-SCHEMA_VERSION = 2
+from completions_lp.store.info import SCHEMA_VERSION, parse_info
 
 STAGES = {
     "vector": (),
@@ -43,18 +43,11 @@ def write_info(folder: Path, info: Mapping[str, Any]) -> None:
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """Read ``run.json``; raises InputError where there is none, or one of another schema."""
+    """Read ``run.json``; raises InputError where there is none, or one that no run of this schema has written."""
     path = folder / "run.json"
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{folder}: not a run directory (no run.json)") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from None
-    version = info.get("schema_version") if isinstance(info, dict) else None
-    if version != SCHEMA_VERSION:
-        raise InputError(f"{path}: schema version {version}; this version of completions_lp reads {SCHEMA_VERSION}")
-    return dict(info)
+    if not os.path.exists(path):  # noqa: PTH110  which raises for no name
+        raise InputError(f"{folder}: not a run directory (no run.json)")
+    return parse_info(path, read_text(path))
 
 
 def drop_stages(folder: Path, stages: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from completions_lp.records import read_bytes, read_text
 from completions_lp.store.files import replace_file, write_rows, write_text
 
 DPI = 200
@@ -28,7 +29,7 @@ def read_figures(folder: Path) -> list[tuple[str, str, bytes]]:
     paths = sorted((folder / "figures").glob("*.png"))
     captions = [path.with_suffix(".txt") for path in paths]
     return [
-        (path.stem, caption.read_text(encoding="utf-8").strip() if caption.is_file() else "", path.read_bytes())
+        (path.stem, read_text(caption).strip() if caption.is_file() else "", read_bytes(path))
         for path, caption in zip(paths, captions, strict=True)
     ]
 
