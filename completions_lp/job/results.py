@@ -130,7 +130,7 @@ def _read_shown(folder: Path, report: Report) -> dict[str, Any]:
     """What the page shows beside the report: the figures in ``figures/``, and the increases of single tokens."""
     tokens = report.tokens
     if tokens is None and report.increases is not None:
-        tokens = store.read_token_increases(folder, report.increases.completions)
+        tokens = store.read_token_increases(folder, report.increases.completions, report.increases.conditions)
     return {"figures": [Figure(*found) for found in store.read_figures(folder)], "tokens": tokens}
 
 

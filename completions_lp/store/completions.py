@@ -85,7 +85,10 @@ def read_prompts(folder: Path) -> tuple[Prompt, ...]:
     ids = [row["prompt_id"] for row in rows]
     if len(set(ids)) < len(ids):
         raise InputError(f"{path}: prompt {max(ids, key=ids.count)!r} stands twice; run the sample stage again")
-    return tuple(Prompt(id=row.pop("prompt_id"), **row) for row in rows)
+    try:
+        return tuple(Prompt(id=row.pop("prompt_id"), **row) for row in rows)
+    except InputError as error:
+        raise InputError(f"{path}: {error}: it was changed; run the sample stage again") from None
 
 
 def _sort_rows(table: pa.Table, prompts: Sequence[Prompt]) -> pa.Table:

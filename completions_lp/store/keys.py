@@ -10,7 +10,7 @@ import pyarrow.compute
 from jaxtyping import Int
 
 from completions_lp.records import Completions, Condition, InputError, Prompt
-from completions_lp.records.base import Kind
+from completions_lp.records.base import Kind, Positions
 
 CONDITION = ("vector", "kind", "layer", "multiplier", "positions")
 """The columns that name a condition."""
@@ -46,8 +46,9 @@ def find_conditions(table: pa.Table) -> tuple[tuple[Condition, ...], Int[np.ndar
 def make_condition(row: Mapping[str, Any]) -> Condition:
     """The condition that a row names; raises InputError where there is none such."""
     values = {name: row[name] for name in CONDITION}
-    if values["kind"] not in get_args(Kind):
-        raise InputError(f"kind {values['kind']!r} is none of {', '.join(get_args(Kind))}: it was changed by hand")
+    for name, known in (("kind", get_args(Kind)), ("positions", get_args(Positions))):
+        if values[name] not in known:
+            raise InputError(f"{name} {values[name]!r} is none of {', '.join(known)}: it was changed by hand")
     return Condition(**values)
 
 

@@ -1,5 +1,6 @@
 """``tokens.parquet`` -> the increases of single tokens, by the ids that its rows name, whatever their order."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,13 @@ KINDS = {**KEYS, "completion_id": "whole", "token": "whole", "increase": "number
 """What is read of ``tokens.parquet``."""
 
 
-def read_token_increases(folder: Path, completions: Completions) -> TokenIncreases | None:
+def read_token_increases(
+    folder: Path, completions: Completions, known: Sequence[Condition] | None = None
+) -> TokenIncreases | None:
     """Read the token increases of some completions under every condition kept, by row group; None where none is.
 
     Raises:
-        InputError: The table was changed since it was written.
+        InputError: The table was changed since it was written, or has a condition that is not among the ``known`` ones.
     """
     path = folder / "tokens.parquet"
     if not path.is_file():
@@ -31,6 +34,9 @@ def read_token_increases(folder: Path, completions: Completions) -> TokenIncreas
             table = file.read_row_group(group, columns=columns)
             table.validate(full=True)
             _add_rows(path, found, pick_columns(path, table, "score", KINDS), completions)
+    other = [condition for condition in found if known is not None and condition not in known]
+    if other:
+        raise InputError(f"{path}: has {other[0]}, which scores.parquet does not have; run the score stage again")
     empty = np.empty((0, *completions.token_ids.shape), dtype=np.float32)
     return TokenIncreases(tuple(found), np.stack([*found.values()]) if found else empty)
 
