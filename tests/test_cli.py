@@ -290,7 +290,11 @@ def nothing(tmp_path):
             "vector 'v' has size 7, but",
         ),
         (nothing, ["scoring.layers=[0, 2]"], "layer 2 is out of range: {model} has layers 0 to 1"),
-        (nothing, ["vector.layers=[-1]", "scoring.layers=[-1]"], "layer -1 is out of range"),
+        (
+            nothing,
+            ["vector.layers=[-1]", "scoring.layers=[-1]"],
+            "[vector] layers is [-1]; it must be 'all' or a list (each entry greater than or equal to 0)",
+        ),
         (nothing, ["sampling.temperature=-0.5"], "temperature is -0.5; it must be above 0"),
         (nothing, ["sampling.temprature=1"], "unknown key of [sampling]: 'temprature'; the nearest is 'temperature'"),
         (nothing, ["sampling.max_new_tokens=200"], "prompt '"),

@@ -7,6 +7,7 @@ its description, in the commented defaults and in the JSON schema alike.
 
 import difflib
 import json
+import os
 import textwrap
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from pydantic_core import ErrorDetails, from_json, to_json
 
-from completions_lp.records import InputError, Labelling, Positions, Rule, Sampling
+from completions_lp.records import InputError, Labelling, Positions, Rule, Sampling, describe_cause, read_text
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent / "data"
@@ -37,8 +38,14 @@ NEEDED = {
 }
 """What is needed, where pydantic has another word for it."""
 
-Layers = Literal["all"] | Annotated[tuple[int, ...], Field(min_length=1)]
-Count = Annotated[int, Field(ge=0)]
+LARGEST = 2**20
+"""Bytes of a configuration file."""
+DEPTH = 8
+"""How deep a configuration may be nested; it has sections, keys and lists."""
+
+Layers = Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0, lt=10_000)], ...], Field(min_length=1)]
+Count = Annotated[int, Field(ge=0, le=10_000)]
+Multiplier = Annotated[FiniteFloat, Field(ge=-1e6, le=1e6)]
 
 
 class Section(BaseModel):
@@ -75,7 +82,7 @@ class PromptsSection(Section):
     """A format string over the file's fields, or "chat" for the model's own chat template."""
     letters: tuple[str, ...] = ()
     """Keep only prompts whose two answers are among these, for example ["A", "B"]; [] keeps all."""
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Keep only so many prompts, the first ones."""
 
 
@@ -86,7 +93,7 @@ class VectorSection(Section):
     """Contrast pairs, in a file or dataset as for the prompts."""
     path: str | None = None
     """A finished vector, a .safetensors file of this package; then no pairs are read."""
-    read_token: str | int = "letter"
+    read_token: str | Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = "letter"
     """Where a text is read: "letter" (the answer's token), "last", or an index such as -2."""
     layers: Layers = "all"
     """Layers that vectors are made for, 0-based blocks, or "all"."""
@@ -110,7 +117,7 @@ class ScoringSection(Section):
 
     layers: Layers = "all"
     """Layers whose output the vector is added to, 0-based blocks, or "all"."""
-    multipliers: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)] = (-2.0, -1.0, 1.0, 2.0)
+    multipliers: Annotated[tuple[Multiplier, ...], Field(min_length=1, max_length=10_000)] = (-2.0, -1.0, 1.0, 2.0)
     """What the vector is multiplied with."""
     positions: Positions = "completion"
     """What is steered: "completion" is from the last prompt token on, "all" the prompt too."""
@@ -134,7 +141,7 @@ class ControlsSection(Section):
 class RunSection(Section):
     """What a run may use."""
 
-    memory_budget: Annotated[float, Field(gt=0)] | None = None
+    memory_budget: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """GiB that a pass may take; a quarter of all memory by default."""
     workers: Literal[1] = 1
     """This version runs in one process: leave it at 1."""
@@ -195,11 +202,30 @@ def make_config(values: Mapping[str, Any]) -> Config:
     Raises:
         InputError: A key is unknown (the nearest one is named), has a wrong type, or does not go with another.
     """
+    _check_values(values)
     text = to_json(values, inf_nan_mode="constants", fallback=str)
     try:  # strict: no text is taken for a number; in JSON, lists are right for tuples all the same
         return Config.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise InputError(_explain(error.errors(), from_json(text))) from None
+
+
+def _check_values(values: Any, where: str = "", depth: int = 0) -> None:
+    """Raise InputError for what no configuration holds, and no message could show: whatever key it stands under."""
+    where = where[:80]
+    if depth > DEPTH:
+        raise InputError(f"{where} is nested more than {DEPTH} deep; a configuration has sections, keys and lists")
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            _check_values(str(key), f"key {str(key)[:40]!r}", depth)
+            _check_values(value, f"{where}.{key}" if where else str(key), depth + 1)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            _check_values(value, where, depth + 1)
+    elif isinstance(values, int) and not -(2**63) <= values < 2**63:
+        raise InputError(f"{where} is an integer of more than 64 bits; none is needed")
+    elif isinstance(values, str) and ("\0" in values or any("\ud800" <= sign <= "\udfff" for sign in values)):
+        raise InputError(f"{where} is {values[:200]!r}: NUL and halves of surrogate pairs are no text")
 
 
 def make_schema() -> dict[str, Any]:
@@ -260,26 +286,30 @@ def _name_nearest(name: str, known: Sequence[str], what: str) -> str:
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path}: not a TOML file: {error}") from None
+    values = _parse_toml(read_text(path, largest=LARGEST), f"{path}")
     for section, key in PATHS:
         if isinstance(values.get(section), dict) and key in values[section]:
             values[section][key] = _resolve(values[section][key], path.parent)
     return values
 
 
+def _parse_toml(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise InputError(f"{where}: not a TOML file that can be read: nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError, and Python's own limit on the digits of an integer
+        raise InputError(f"{where}: not a TOML file: {describe_cause(error)}") from None
+
+
 def _resolve(given: Any, folder: Path) -> Any:
     """A path, or a list of them, relative to the configuration file; a hub name stays as it is."""
     if isinstance(given, list):
         return [_resolve(item, folder) for item in given]
-    if not isinstance(given, str):
-        return given  # which is told when types are checked
-    candidate = folder / Path(given).expanduser()
-    return str(candidate.resolve()) if is_local(given) or candidate.exists() else given
+    if not isinstance(given, str) or "\0" in given:
+        return given  # which is told when values are checked
+    candidate = os.path.join(folder, os.path.expanduser(given))  # noqa: PTH111, PTH118  pathlib's raise for a strange name
+    return os.path.realpath(candidate) if is_local(given) or os.path.exists(candidate) else given  # noqa: PTH110
 
 
 def is_local(source: str) -> bool:
@@ -293,9 +323,12 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     if not (found and dot and section and key):
         raise InputError(f"--set {override!r}: write section.key=value, for example --set sampling.n=50")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()
+        parsed = tomllib.loads(f"value = {text}")
+    except RecursionError:
+        raise InputError(f"--set {name[:80]}: nested too deeply") from None
+    except ValueError:
+        parsed = {}
+    value = parsed["value"] if parsed.keys() == {"value"} else text.strip()
     values.setdefault(section, {})
     if isinstance(values[section], dict):
         values[section][key] = value

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from completions_lp.job.config import EMBEDDED, Config, is_local, load_config, make_config
-from completions_lp.records import InputError
+from completions_lp.records import InputError, describe_cause
+from completions_lp.records.sources import find_file
 from completions_lp.store import check_owned, read_info
 
 
@@ -88,6 +89,12 @@ def check_run(folder: Path, *advice: str) -> None:
 
 def check_folder(folder: Path) -> None:
     """Raise InputError where no run directory can be; makes none."""
+    try:
+        folder.exists()
+    except (OSError, ValueError) as error:  # a name that is too long
+        raise InputError(f"{folder}: cannot be made a run directory: {describe_cause(error)}") from None
+    if "\0" in str(folder):
+        raise InputError(f"{folder}: cannot be made a run directory: it has a NUL character")
     place = next(path for path in (folder, *folder.absolute().parents) if os.access(path, os.F_OK))
     if not place.is_dir():
         raise InputError(f"{folder}: cannot be made a run directory: {place} is a file")
@@ -99,6 +106,5 @@ def check_files(config: Config, stage: str) -> None:
     """Raise InputError for a local file that a stage reads and that is not there; what is on a hub is not asked for."""
     vector = [config.vector.path or config.vector.pairs, *config.controls.orthogonal_to]
     for source in {"vector": vector, "sample": [config.prompts.path]}.get(stage, []):
-        path = Path(source).expanduser()
-        if not path.is_file() and (is_local(source) or source == config.vector.path):
-            raise InputError(f"{path}: no such file")
+        if is_local(source) or source == config.vector.path:
+            find_file(source)

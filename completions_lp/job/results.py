@@ -106,7 +106,8 @@ def save(report: Report, folder: str | Path) -> Path:
 
 
 def write_report(report: Report, folder: Path, start: float) -> Report:
-    """Write everything that is made of a report, and last of all enter in ``run.json`` that it is."""
+    """Write everything that is made of a report; all is read before, and what is made is entered last of all."""
+    shown = _read_shown(folder, report)
     info: dict[str, Any] = {**report.info, "stages": {**report.info["stages"]}}
     info["stages"].pop("report", None)
     store.claim_files(folder, info, store.STAGES["report"])
@@ -119,7 +120,7 @@ def write_report(report: Report, folder: Path, start: float) -> Report:
     best = {} if report.best is None else asdict(report.best)
     info["best"] = {**best.pop("condition"), **best} if best else None
     report = replace(report, info=info)
-    _write_page(folder, report)
+    _write_page(folder, report, **shown)
     info["stages"]["report"] = describe_stage("report", info, folder, consumed={})
     store.write_info(folder, info)
     return report
@@ -143,20 +144,25 @@ def draw_figures(folder: str | Path, *, names: Sequence[str] = ()) -> list[Path]
     with store.hold_run(folder):
         report, drawn = load(folder), []
         validation, info = store.read_validation(folder), dict(report.info)
+        report = replace(report, tokens=_read_shown(folder, report)["tokens"])
         for name in names or GALLERY:
             view = GALLERY[name](report, **({"validation": validation} if name == "diagnostics" else {}))
             store.claim_files(folder, info, store.name_files(name))
             drawn.append(view.save(folder / "figures" / name))
         store.claim_files(folder, info, ["figures/table.tex", "report.html"])
         store.write_text(folder / "figures" / "table.tex", format_latex(report))
-        _write_page(folder, report)
+        _write_page(folder, report, **_read_shown(folder, report))
     return drawn
 
 
-def _write_page(folder: Path, report: Report) -> None:
-    """Write ``report.html`` with what the run directory holds, the figures in its ``figures/`` included."""
+def _read_shown(folder: Path, report: Report) -> dict[str, Any]:
+    """What the page shows beside the report: the figures in ``figures/``, and the increases of single tokens."""
     tokens = report.tokens
     if tokens is None and report.increases is not None:
-        tokens = store.read_token_increases(folder, report.increases.completions)
-    figures = [Figure(*found) for found in store.read_figures(folder)]
-    store.write_text(folder / "report.html", make_page(report, report.info, figures=figures, tokens=tokens))
+        tokens = store.read_token_increases(folder, report.increases.completions, report.increases.conditions)
+    return {"figures": [Figure(*found) for found in store.read_figures(folder)], "tokens": tokens}
+
+
+def _write_page(folder: Path, report: Report, **shown: Any) -> None:
+    """Write ``report.html``."""
+    store.write_text(folder / "report.html", make_page(report, report.info, **shown))

@@ -120,7 +120,7 @@ class Run(Ledger):
             with self._stage("vector", consumed), self._time("vector") as notes:
                 vectors = tuple(vector.round() for vector in self.make_vectors(progress=self.options.progress))
                 if self.folder is not None:
-                    self._claim(*(store.name_file(vector) for vector in vectors))
+                    self._claim(*(store.name_file(vector.name) for vector in vectors))
                     store.write_vectors(self.folder, vectors)
                 quality = {str(layer): vars(q) for layer, q in vectors[0].quality.items()}
                 notes["vector"] = {"n_pairs": vectors[0].provenance.get("n_pairs"), "quality": quality}

@@ -4,11 +4,14 @@ import hashlib
 import re
 import string
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import jinja2
 
 from completions_lp.prompts.answers import answer_tokens, encode, first_difference
 from completions_lp.prompts.files import Row, read_rows
-from completions_lp.records import ContrastPair, InputError, Prompt, Tokenizer
+from completions_lp.records import ContrastPair, InputError, Prompt, Tokenizer, describe_cause
 
 DEFAULT_TEMPLATE = "{question}\n\nAnswer:"
 ANSWER_FIELDS = (
@@ -16,8 +19,11 @@ ANSWER_FIELDS = (
     ("matching", "not_matching"),
     ("correct", "incorrect"),
 )
-CHOICE = re.compile(r"^\s*\(([A-Z])\)", re.MULTILINE)  # " (A) Yes", one per line of the question
-ANSWER = re.compile(r"^(\s*\(?)([^()]*?)(\)?[.:]?\s*)$")  # " (A)" -> " (", "A", ")"
+CHOICE = re.compile(r"^[^\S\n]*\(([A-Z])\)", re.MULTILINE)  # " (A) Yes", one per line of the question
+TEMPLATE_ERRORS = (
+    *(jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError),
+)
+"""What a chat template, a small program of the model's, may end in; its own refusals are ``TemplateError``."""
 
 
 def load_prompts(
@@ -47,7 +53,7 @@ def load_prompts(
     """
     prompts: list[Prompt] = []
     seen: dict[str, int] = {}
-    for row in read_rows(source, split=split, revision=revision):
+    for row in read_rows(source, list_columns(template), split=split, revision=revision):
         if limit is not None and len(prompts) >= limit:
             break
         prompt = _make_prompt(_normalise(row), tokenizer, template, seen)
@@ -76,7 +82,7 @@ def load_pairs(
     token in which the two answers differ; for plain texts the last token), ``"last"``, or an index such as -2.
     """
     pairs: list[ContrastPair] = []
-    for row in read_rows(source, split=split, revision=revision):
+    for row in read_rows(source, list_columns(template), split=split, revision=revision):
         if limit is not None and len(pairs) >= limit:
             break
         if isinstance(row.fields.get("positive"), str) and isinstance(row.fields.get("negative"), str):
@@ -101,7 +107,7 @@ def _make_prompt(row: Row, tokenizer: Tokenizer, template: str, seen: dict[str, 
     parts = [_split_answer(row, name) for name in ANSWER_FIELDS[0]]
     (before, matching, after), (_, not_matching, _) = parts
     if matching == not_matching:
-        raise InputError(f"{row.where}: both answers are {matching!r}; a two-choice prompt needs two")
+        raise InputError(f"{row.where}: both answers are {_cut(matching)}; a two-choice prompt needs two")
     choices = CHOICE.findall(str(row.fields.get("question", "")))
     letters = tuple(sorted({matching, not_matching, *(choices if matching in choices else ())}))
     identity = _name_uniquely(_optional(row, "id") or hashlib.sha256(text.encode()).hexdigest()[:10], seen)
@@ -120,16 +126,30 @@ def _make_prompt(row: Row, tokenizer: Tokenizer, template: str, seen: dict[str, 
 
 def _name_uniquely(identity: str, seen: dict[str, int]) -> str:
     """The identity itself, or for a question that is repeated with its number: ``x``, ``x-2``, ``x-3``."""
-    seen[identity] = seen.get(identity, 0) + 1
-    if seen[identity] == 1:
-        return identity
-    return _name_uniquely(f"{identity}-{seen[identity]}", seen)  # a file may have an "x-2" of its own
+    while True:
+        seen[identity] = seen.get(identity, 0) + 1
+        if seen[identity] == 1:
+            return identity
+        identity = f"{identity}-{seen[identity]}"  # a file may have an "x-2" of its own
+
+
+def list_columns(template: str) -> set[str]:
+    """The fields that rows are read for: those of the formats and those that the template names."""
+    known = {
+        "id",
+        "cluster",
+        "question",
+        "prompt",
+        "positive",
+        "negative",
+        *(n for pair in ANSWER_FIELDS for n in pair),
+    }
+    return known | ({name for _, name, _, _ in _parse(template) if name} if template != "chat" else set())
 
 
 def _optional(row: Row, name: str) -> str:
     """A field as text; empty where the row has none. 0 is a value."""
-    value = row.fields.get(name)
-    return "" if value is None else str(value)
+    return _field(row, name, "optional") if row.fields.get(name) is not None else ""
 
 
 def _make_pair(
@@ -163,12 +183,13 @@ def _normalise(row: Row) -> Row:
                 fields.setdefault(name, fields[alias])
     if "prompt" in fields:
         fields.setdefault("question", fields["prompt"])
-    return Row({k: v for k, v in fields.items() if v is not None}, row.where)
+    return replace(row, fields={k: v for k, v in fields.items() if v is not None})
 
 
 def _field(row: Row, name: str, why: str) -> str:
     if name not in row.fields:
-        raise InputError(f"{row.where}: no field {name!r} ({why}); its fields: {', '.join(row.fields) or 'none'}")
+        names = ", ".join(row.names or row.fields) or "none"
+        raise InputError(f"{row.where}: no field {name!r} ({why}); its fields: {names}")
     value = row.fields[name]
     if not isinstance(value, str | int | float):
         raise InputError(f"{row.where}: field {name!r} ({why}) must be text, got {type(value).__name__}")
@@ -178,23 +199,43 @@ def _field(row: Row, name: str, why: str) -> str:
 def _split_answer(row: Row, name: str) -> tuple[str, str, str]:
     """`` (A)`` -> what stands before the answer, the answer, what stands after it."""
     raw = _field(row, name, "an answer")
-    match = ANSWER.match(raw)
-    if not match or not match[2].strip():
-        raise InputError(f"{row.where}: field {name!r} is {raw!r}; an answer looks like '(A)', 'A' or 'Yes'")
-    return match[1], match[2].strip(), match[3]
+    begin = len(raw) - len(raw.lstrip())
+    begin += raw[begin : begin + 1] == "("
+    end = len(raw.rstrip())
+    end -= end > begin and raw[end - 1] in ".:"
+    end -= end > begin and raw[end - 1] == ")"
+    answer = raw[begin:end].strip()
+    if not answer or {"(", ")"} & {*answer}:
+        raise InputError(f"{row.where}: field {name!r} is {_cut(raw)}; an answer looks like '(A)', 'A' or 'Yes'")
+    return raw[:begin], answer, raw[end:]
+
+
+def _cut(text: str) -> str:
+    return repr(text if len(text) <= 200 else f"{text[:199]}…")
 
 
 def _fill(template: str, row: Row, tokenizer: Tokenizer) -> str:
     if template == "chat":
-        return _fill_chat(tokenizer, _field(row, "question", "the user's turn of the chat template"))
-    try:
-        pieces = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise InputError(f"template {template!r} is not a format string: {error}") from None
+        question = _field(row, "question", "the user's turn of the chat template")
+        try:
+            return _fill_chat(tokenizer, question)
+        except InputError:
+            raise
+        except TEMPLATE_ERRORS as error:
+            raise InputError(
+                f"{row.where}: this model's chat template refuses it: {describe_cause(error)}; give a format string"
+            ) from None
     return "".join(
         before + ("" if name is None else _field(row, name, f"needed by the template {template!r}"))
-        for before, name, _, _ in pieces
+        for before, name, _, _ in _parse(template)
     )
+
+
+def _parse(template: str) -> list[tuple[str, str | None, str | None, str | None]]:
+    try:
+        return list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise InputError(f"template {template!r} is not a format string: {error}") from None
 
 
 def _fill_chat(tokenizer: Tokenizer, question: str) -> str:

@@ -4,17 +4,30 @@ Frozen dataclasses on the CPU, of read-only numpy arrays with axes ``condition, 
 are in nats. NaN marks what is undefined or masked, never zero; a missing interval is ``None``.
 """
 
-from completions_lp.records.base import PARTIAL, InputError, Kind, NotFinite, OutOfRoom, Positions, Rule, Tokenizer
+from completions_lp.records.base import (
+    PARTIAL,
+    InputError,
+    Kind,
+    NotFinite,
+    OutOfRoom,
+    Positions,
+    Rule,
+    Tokenizer,
+    is_plain,
+    show_sign,
+)
 from completions_lp.records.completions import Completions, Draw, Labelling, Sampling
 from completions_lp.records.measures import Measures, Profile
 from completions_lp.records.prompts import ContrastPair, Prompt, pick_letters
 from completions_lp.records.report import Best, Estimate, Inference, ProfileRow, Report, ReportRow, Slope
 from completions_lp.records.scores import Choices, Increases, Scores, TokenIncreases, TokenScores
+from completions_lp.records.sources import describe_cause, read_bytes, read_text
 from completions_lp.records.steering import BASELINE, Condition, SteeringVector, VectorQuality
 
 __all__ = [
     "BASELINE", "PARTIAL", "Best", "Choices", "Completions", "Condition", "ContrastPair", "Draw", "Estimate",
     "Increases", "Inference", "InputError", "Kind", "Labelling", "Measures", "NotFinite", "OutOfRoom", "Positions",
     "Profile", "ProfileRow", "Prompt", "Report", "ReportRow", "Rule", "Sampling", "Scores", "Slope", "SteeringVector",
-    "TokenIncreases", "TokenScores", "Tokenizer", "VectorQuality", "pick_letters",
+    "TokenIncreases", "TokenScores", "Tokenizer", "VectorQuality", "describe_cause", "is_plain", "pick_letters",
+    "read_bytes", "read_text", "show_sign",
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """What all records share: the error for wrong input, the options that have names, and read-only arrays."""
 
+import unicodedata
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,8 +13,33 @@ PARTIAL = "\ufffd"
 """What decoders write for the bytes of a character that is not whole yet."""
 
 
+MESSAGE = 2000
+"""Characters of an error's message; what stands in the middle of a longer one is left out."""
+_KEPT = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+"""Format characters that belong to words and emoji."""
+
+
 class InputError(ValueError):
-    """The input is wrong: the message says what was got, what was needed and what to do. Exit code 2."""
+    """The input is wrong: the message says what was got, what was needed and what to do. Exit code 2.
+
+    The message is one line of at most ``MESSAGE`` characters, all of them visible, whatever names and texts of files,
+    or messages of other packages, it was made of.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        text = "".join(map(show_sign, str(message)))
+        half = MESSAGE // 2 - 1
+        super().__init__(text if len(text) <= MESSAGE else f"{text[:half]}…{text[-half:]}")
+
+
+def is_plain(sign: str) -> bool:
+    """Whether a character may stand as it is: no control, format (bidi), line or paragraph separator, no surrogate."""
+    return sign in _KEPT or unicodedata.category(sign) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def show_sign(sign: str) -> str:
+    """A character that may stand as it is, or else the escape code by which it becomes visible."""
+    return sign if is_plain(sign) else sign.encode("unicode_escape").decode()
 
 
 class OutOfRoom(InputError):  # noqa: N818 - what it says, like the standard library's TimeoutExpired

@@ -11,6 +11,12 @@ from jaxtyping import Bool, Float, Int
 from completions_lp.records.base import InputError, Rule, freeze, require
 from completions_lp.records.prompts import Prompt
 
+MOST_DRAWS = 1_000_000
+"""Of one prompt, also to top up."""
+MOST_TOKENS = 100_000_000
+"""Draws of a prompt times tokens of each: the random numbers of a prompt, which are drawn at once."""
+MOST_SEED = 2**63 - 1
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -36,13 +42,29 @@ class Sampling:
     def __post_init__(self) -> None:
         require(self.n >= 1, f"sampling n is {self.n}; at least 1 completion per prompt is needed")
         require(self.max_new_tokens >= 1, f"max_new_tokens is {self.max_new_tokens}; at least 1 is needed")
+        for name in ("n", "top_up"):
+            require(
+                getattr(self, name) <= MOST_DRAWS,
+                f"sampling {name} is {getattr(self, name)}; at most {MOST_DRAWS} are drawn",
+            )
+        require(
+            self.draws * self.max_new_tokens <= MOST_TOKENS,
+            f"n x max_new_tokens is {self.draws} x {self.max_new_tokens}; the product is at most {MOST_TOKENS}",
+        )
         require(
             0 < self.temperature < np.inf,
             f"temperature is {self.temperature}; it must be above 0 (for the most likely token use greedy = true)",
         )
         require(0 < self.top_p <= 1, f"top_p is {self.top_p}; it must be above 0 and at most 1 (1 turns it off)")
+        require(
+            1e-4 <= self.temperature <= 1e4,
+            f"temperature is {self.temperature}; it must be from 0.0001 to 10000 (for the most likely token use "
+            "greedy = true)",
+        )
         require(self.top_k >= 0, f"top_k is {self.top_k}; it must be at least 0 (0 turns it off)")
+        require(self.top_k < 2**31, f"top_k is {self.top_k}; it must be below {2**31} (0 turns it off)")
         require(self.seed >= 0, f"seed is {self.seed}; it must be at least 0")
+        require(self.seed <= MOST_SEED, f"seed is {self.seed}; it must be at most {MOST_SEED}")
         require(self.top_up >= 0, f"top_up is {self.top_up}; it must be at least 0 (0 turns it off)")
         require(
             not self.top_up or self.is_ancestral,
@@ -74,6 +96,7 @@ class Labelling:
     def __post_init__(self) -> None:
         require(self.rule in get_args(Rule), f"label rule {self.rule!r} is none of {', '.join(get_args(Rule))}")
         require(self.within >= 1, f"label within is {self.within}; at least 1 token is needed")
+        require(self.within <= MOST_DRAWS, f"label within is {self.within}; it must be at most {MOST_DRAWS}")
         require(
             (self.rule == "regex") == bool(self.pattern),
             "label pattern goes with rule = \"regex\", and only with it; for example '(?i)answer is \\(?{letter}\\b'",
@@ -84,7 +107,7 @@ class Labelling:
         )
         try:
             re.compile(self.pattern.replace("{letter}", "A"))
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             raise InputError(f"label pattern {self.pattern!r} is not a regular expression: {error}") from None
 
 

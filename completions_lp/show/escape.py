@@ -1,12 +1,14 @@
 """Makes text of files and models safe to show: in a terminal, Markdown, LaTeX, CSV and HTML. All of it passes here."""
 
 import html
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-_KEPT = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
-"""Format characters that belong to words and emoji."""
+from completions_lp.records import is_plain, show_sign
+
+__all__ = ["escape_cell", "escape_html", "escape_latex", "escape_markdown", "escape_rows", "escape_text"]
+__all__ += ["is_plain", "printable"]
+
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -28,12 +30,12 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def escape_text(text: str) -> str:
     """Text for a terminal: control and format characters become visible, line breaks stay."""
-    return "".join(c if c == "\n" else _show(c) for c in text)
+    return "".join(c if c == "\n" else show_sign(c) for c in text)
 
 
 def printable(text: str, *, limit: int | None = None) -> str:
     """Text for a terminal on one line, cut to ``limit`` characters with an ellipsis."""
-    shown = "".join(map(_show, text))
+    shown = "".join(map(show_sign, text))
     return shown if limit is None or len(shown) <= limit else f"{shown[: limit - 1]}…"
 
 
@@ -60,12 +62,3 @@ def escape_cell(text: str) -> str:
 def escape_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Tidy rows for a CSV file, their texts by ``escape_cell``."""
     return [{k: escape_cell(v) if isinstance(v, str) else v for k, v in row.items()} for row in rows]
-
-
-def is_plain(sign: str) -> bool:
-    """Whether a character may stand as it is: no control, format (bidi), line or paragraph separator, no surrogate."""
-    return sign in _KEPT or unicodedata.category(sign) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
-
-
-def _show(sign: str) -> str:
-    return sign if is_plain(sign) else sign.encode("unicode_escape").decode()

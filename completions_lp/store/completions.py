@@ -1,6 +1,6 @@
 """Completions <-> ``questions.parquet`` and ``completions.parquet``."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from completions_lp.records import Completions, Condition, Labelling, Prompt, Sampling
+from completions_lp.records import Completions, Condition, InputError, Labelling, Prompt, Sampling
 from completions_lp.store.files import read_table, write_table
+from completions_lp.store.keys import find_prompts
 
 PROMPT = tuple(item.name for item in fields(Prompt) if item.name != "id")
 """The columns of ``questions.parquet`` beside ``prompt_id``."""
+QUESTIONS = {"prompt_id": "text"} | {
+    name: {"token_ids": "wholes", "letters": "texts"}.get(name, "text") for name in PROMPT
+}
+COLUMNS = {
+    **{"prompt_id": "text", "completion_id": "whole", "count": "whole", "token_ids": "wholes", "text": "text"},
+    **{"pieces": "texts", "ended": "truth", "label": "text?", "answer_index": "whole", "token_logprob": "numbers"},
+}
+"""What is read of ``completions.parquet``."""
+LARGEST = 2**31 - 1
+"""Of counts and token ids, which are of 32 bits."""
 
 
 def write_completions(folder: Path, completions: Completions) -> None:
@@ -26,21 +37,22 @@ def write_completions(folder: Path, completions: Completions) -> None:
 
 
 def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling) -> Completions:
-    """Read the prompts and completions of a run; how they were made is in its configuration."""
-    questions = read_table(folder / "questions.parquet", "sample")
-    rows: list[dict[str, Any]] = [
-        {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
-        for row in questions.select(["prompt_id", *PROMPT]).to_pylist()
-    ]
-    prompts = tuple(Prompt(id=row.pop("prompt_id"), **row) for row in rows)
-    table = read_table(folder / "completions.parquet", "sample").to_pydict()
+    """Read the prompts and completions of a run; how they were made is in its configuration.
+
+    Raises:
+        InputError: A table is missing, or was changed since it was written.
+    """
+    prompts = read_prompts(folder)
+    path = folder / "completions.parquet"
+    table = _sort_rows(read_table(path, "sample", COLUMNS), prompts).to_pydict()
+    _check_rows(path, table, prompts)
     place = {prompt.id: i for i, prompt in enumerate(prompts)}
     lengths = np.array([len(ids) for ids in table["token_ids"]], dtype=np.int32)
     token_ids = np.full((len(lengths), lengths.max(initial=0)), -1, dtype=np.int32)
     logprob = np.full(token_ids.shape, np.nan)
     for i, (ids, values) in enumerate(zip(table["token_ids"], table["token_logprob"], strict=True)):
         token_ids[i, : len(ids)] = ids
-        logprob[i, : len(ids)] = values
+        logprob[i, : len(ids)] = [np.nan if value is None else value for value in values]
     return Completions(
         prompts=prompts,
         prompt_index=np.array([place[i] for i in table["prompt_id"]], dtype=np.int32),
@@ -56,6 +68,67 @@ def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling) 
         sampling=sampling,
         labelling=labelling,
     )
+
+
+def read_prompts(folder: Path) -> tuple[Prompt, ...]:
+    """Read ``questions.parquet``: the prompts as asked."""
+    path = folder / "questions.parquet"
+    table = read_table(path, "sample", QUESTIONS)
+    if not table.num_rows:
+        raise InputError(f"{path}: has no rows; run the sample stage again")
+    rows: list[dict[str, Any]] = [
+        {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+        for row in table.to_pylist()
+    ]
+    if not all(0 <= token <= LARGEST for row in rows for token in row["token_ids"]):
+        raise InputError(f"{path}: column 'token_ids' has what is no token id; run the sample stage again")
+    ids = [row["prompt_id"] for row in rows]
+    if len(set(ids)) < len(ids):
+        raise InputError(f"{path}: prompt {max(ids, key=ids.count)!r} stands twice; run the sample stage again")
+    try:
+        return tuple(Prompt(id=row.pop("prompt_id"), **row) for row in rows)
+    except InputError as error:
+        raise InputError(f"{path}: {error}: it was changed; run the sample stage again") from None
+
+
+def _sort_rows(table: pa.Table, prompts: Sequence[Prompt]) -> pa.Table:
+    """The rows in the order in which they were written, whatever they have been sorted by since.
+
+    Scores name a completion by its number within its prompt, which is its place among the prompt's rows.
+    """
+    number = table["completion_id"].to_numpy()
+    prompt = find_prompts(table, prompts)
+    order = np.lexsort([number, prompt])
+    seen = np.empty(len(number), dtype=np.int64)  # the place of each row among its prompt's own
+    by_prompt = np.argsort(prompt, kind="stable")
+    starts = np.searchsorted(prompt[by_prompt], prompt[by_prompt], side="left")
+    seen[by_prompt] = np.arange(len(number)) - starts
+    return table if np.array_equal(seen, number) else table.take(pa.array(order))
+
+
+def _check_rows(path: Path, table: Mapping[str, list[Any]], prompts: Sequence[Prompt]) -> None:
+    """Raise InputError where there are no rows, or at the first that no run has written."""
+    if not table["prompt_id"]:
+        raise InputError(f"{path}: has no rows; run the sample stage again")
+    letters = {prompt.id: {*prompt.letters, ""} for prompt in prompts}
+    seen: dict[str, int] = {}
+    rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+    for i, row in enumerate(rows, start=1):
+        name, n, label = row["prompt_id"], len(row["token_ids"]), row["label"] or ""
+        number = seen[name] = seen.get(name, -1) + 1
+        wrong = {
+            f"prompt {name!r}, which is not in questions.parquet": name not in letters,
+            "a completion_id that is not its number within its prompt": row["completion_id"] != number,
+            "a count below 1 or beyond 32 bits": not 1 <= row["count"] <= LARGEST,
+            "no tokens, or ids that are none": not n or not all(0 <= t <= LARGEST for t in row["token_ids"]),
+            "lists of different lengths": len(row["token_logprob"]) != n,
+            f"label {label!r}, which is no answer of its prompt": label not in letters.get(name, {label}),
+            "an answer_index that its label and tokens do not have": not -1 <= row["answer_index"] < n
+            or (label == "") != (row["answer_index"] == -1),
+        }
+        found = [what for what, is_so in wrong.items() if is_so]
+        if found:
+            raise InputError(f"{path}, row {i}: has {found[0]}: it was changed; run the sample stage again")
 
 
 def write_steered(folder: Path, drawn: Mapping[Condition, Completions]) -> None:

@@ -1,6 +1,7 @@
 """The run directory: ``run.json``, which stage writes which file, whose files they are, and who may write now."""
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,10 +10,9 @@ from typing import Any
 
 import filelock
 
-from completions_lp.records import InputError
+from completions_lp.records import InputError, read_text
 from completions_lp.store.files import PARTIAL, to_plain, write_text
-
-SCHEMA_VERSION = 3
+from completions_lp.store.info import SCHEMA_VERSION, parse_info
 
 STAGES: Mapping[str, tuple[str, ...]] = {
     "vector": (),
@@ -93,18 +93,11 @@ def write_info(folder: Path, info: Mapping[str, Any]) -> None:
 
 
 def read_info(folder: Path) -> dict[str, Any]:
-    """Read ``run.json``; raises InputError where there is none, or one of another schema."""
+    """Read ``run.json``; raises InputError where there is none, or one that no run of this schema has written."""
     path = folder / "run.json"
-    try:
-        info = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{folder}: not a run directory (no run.json)") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from None
-    version = info.get("schema_version") if isinstance(info, dict) else None
-    if version != SCHEMA_VERSION:
-        raise InputError(f"{path}: schema version {version}; this version of completions_lp reads {SCHEMA_VERSION}")
-    return dict(info)
+    if not os.path.exists(path):  # noqa: PTH110  which raises for no name
+        raise InputError(f"{folder}: not a run directory (no run.json)")
+    return parse_info(path, read_text(path))
 
 
 def claim_files(folder: Path, info: dict[str, Any], names: Sequence[str]) -> None:

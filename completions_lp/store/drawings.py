@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from completions_lp.records import read_bytes, read_text
 from completions_lp.store.directory import list_files
 from completions_lp.store.files import replace_file, write_rows, write_text
 
@@ -33,6 +34,6 @@ def read_figures(folder: Path) -> list[tuple[str, str, bytes]]:
     paths = [path for path in list_files(folder, "figures") if path.suffix == ".png"]
     captions = [path.with_suffix(".txt") for path in paths]
     return [
-        (path.stem, caption.read_text(encoding="utf-8").strip() if caption.is_file() else "", path.read_bytes())
+        (path.stem, read_text(caption).strip() if caption.is_file() else "", read_bytes(path))
         for path, caption in zip(paths, captions, strict=True)
     ]

@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from completions_lp.records import InputError
+from completions_lp.records import InputError, describe_cause
+from completions_lp.store.columns import pick_columns
 
 PARTIAL = ".partial"
 """How the name ends of a file that is not whole yet."""
@@ -136,14 +137,30 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_table(path: Path, stage: str) -> pa.Table:
-    """Read a Parquet file; raises InputError where it is missing, naming the stage that makes it, or unreadable."""
+def read_table(path: Path, stage: str, columns: Mapping[str, str] | None = None) -> pa.Table:
+    """Read a Parquet file, of ``columns`` (all by default) those named, each of the kind that ``store.columns`` knows.
+
+    Raises:
+        InputError: It is missing or unreadable, or lacks what is needed; with the stage that makes it.
+    """
     if not path.is_file():
         raise InputError(f"{path.parent}: no {path.name}; run the {stage} stage first")
+    with refuse_broken(path), pa.parquet.ParquetFile(path) as file:
+        names = None if columns is None else [name for name in file.schema_arrow.names if name in columns]
+        table = file.read(columns=names)
+        table.validate(full=True)
+    return table if columns is None else pick_columns(path, table, stage, columns)
+
+
+@contextmanager
+def refuse_broken(path: Path) -> Iterator[None]:
+    """Let what a Parquet reader says of a broken file, in whichever way, be an InputError of one line."""
     try:
-        return pa.parquet.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: not a Parquet file: {error}") from None
+        yield
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, KeyError) as error:
+        raise InputError(f"{path}: not a Parquet file: {describe_cause(error)}") from None
 
 
 def to_plain(value: Any) -> Any:

@@ -1,7 +1,8 @@
 """The rows of a long table by their keys: one row per condition and item, in whatever order they stand."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -9,9 +10,13 @@ import pyarrow.compute
 from jaxtyping import Int
 
 from completions_lp.records import Completions, Condition, InputError, Prompt
+from completions_lp.records.base import Kind, Positions
 
 CONDITION = ("vector", "kind", "layer", "multiplier", "positions")
 """The columns that name a condition."""
+CONDITION_KINDS = {"vector": "text", "kind": "text", "layer": "whole", "multiplier": "number", "positions": "text"}
+KEYS = {"prompt_id": "text", **CONDITION_KINDS}
+"""The columns that name a prompt and a condition, by kind."""
 
 
 def condition_columns(conditions: Sequence[Condition], repeat: int) -> dict[str, np.ndarray]:
@@ -29,11 +34,22 @@ def find_conditions(table: pa.Table) -> tuple[tuple[Condition, ...], Int[np.ndar
     code = np.zeros(table.num_rows, dtype=np.int64)
     for name in CONDITION:
         column = table[name].combine_chunks().dictionary_encode()
+        if code.max(initial=0) > 2**31:  # of five columns that all have millions of values: no code may wrap around
+            code = np.unique(code, return_inverse=True)[1]
         code = code * (len(column.dictionary) + 1) + column.indices.to_numpy(zero_copy_only=False)
     _, first, number = np.unique(code, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))
     rows = table.select(CONDITION).take(pa.array(np.sort(first))).to_pylist()
-    return tuple(Condition(**row) for row in rows), rank[number.reshape(-1)]
+    return tuple(make_condition(row) for row in rows), rank[number.reshape(-1)]
+
+
+def make_condition(row: Mapping[str, Any]) -> Condition:
+    """The condition that a row names; raises InputError where there is none such."""
+    values = {name: row[name] for name in CONDITION}
+    for name, known in (("kind", get_args(Kind)), ("positions", get_args(Positions))):
+        if values[name] not in known:
+            raise InputError(f"{name} {values[name]!r} is none of {', '.join(known)}: it was changed by hand")
+    return Condition(**values)
 
 
 def find_prompts(table: pa.Table, prompts: Sequence[Prompt]) -> Int[np.ndarray, " row"]:
@@ -62,7 +78,10 @@ def arrange_rows(
     ``items`` has the number of each row's item, such as its completion; -1 for none. Raises InputError where a row is
     missing, stands twice, or is of another item or condition.
     """
-    found, condition = find_conditions(table)
+    try:
+        found, condition = find_conditions(table)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; run the stage that made it again") from None
     if wanted is not None and found != tuple(wanted):
         places = {c: i for i, c in enumerate(wanted)}
         condition = np.array([places.get(c, -1) for c in found], dtype=np.int64)[condition]

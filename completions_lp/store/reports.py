@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from completions_lp.records import Condition, Estimate, Inference, ProfileRow, Report
+from completions_lp.records import Estimate, Inference, InputError, ProfileRow, Report
 from completions_lp.store.files import read_table, write_rows, write_table, write_text
-from completions_lp.store.keys import CONDITION
+from completions_lp.store.keys import make_condition
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -57,9 +57,16 @@ def write_profile(folder: Path, profile: Sequence[ProfileRow]) -> None:
 
 
 def read_profile(folder: Path) -> tuple[ProfileRow, ...]:
-    """Read ``profile.parquet``."""
-    rows = read_table(folder / "profile.parquet", "score").to_pylist()
-    conditions = [Condition(**{name: row[name] for name in CONDITION}) for row in rows]
+    """Read ``profile.parquet``; raises InputError where it is missing or was changed since it was written."""
+    path = folder / "profile.parquet"
+    kinds = {
+        name: {_TEXT: "text", _REAL: "number", _WHOLE: "whole"}[PROFILE.field(name).type] for name in PROFILE.names
+    }
+    rows = read_table(path, "score", kinds).to_pylist()
+    try:
+        conditions = [make_condition(row) for row in rows]
+    except InputError as error:
+        raise InputError(f"{path}: {error}; run the score stage again") from None
     return tuple(
         ProfileRow(condition, row["offset"], _unflatten(row), row["n_completions"])
         for condition, row in zip(conditions, rows, strict=True)
@@ -74,8 +81,8 @@ def _flatten(estimate: Estimate) -> dict[str, Any]:
 def _unflatten(row: Mapping[str, Any]) -> Estimate:
     names = [field.name for field in fields(Estimate)]
     values = {name: row["n_prompts" if name == "n" else name] for name in names}
-    for name in ("value", "se", "df"):
-        values[name] = math.nan if values[name] is None else values[name]
+    if math.isnan(values["low"]) or math.isnan(values["high"]):
+        values |= {"low": None, "high": None}
     return Estimate(**values)
 
 

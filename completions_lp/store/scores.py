@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from completions_lp.records import BASELINE, Choices, Completions, Increases, Measures, TokenScores
+from completions_lp.records import BASELINE, Choices, Completions, Increases, InputError, Measures, TokenScores
 from completions_lp.store.completions import completion_ids
 from completions_lp.store.files import append_table, read_table, write_table
-from completions_lp.store.keys import arrange_rows, condition_columns, find_completions, find_prompts
+from completions_lp.store.keys import KEYS, arrange_rows, condition_columns, find_completions, find_prompts
+
+TRUST = ("certified", "green", "red")
+"""How far an estimate can be trusted."""
 
 
 def write_increases(folder: Path, increases: Increases) -> None:
@@ -31,7 +34,8 @@ def write_increases(folder: Path, increases: Increases) -> None:
 def read_increases(folder: Path, completions: Completions) -> Increases:
     """Read the scores of a run, each by the completion and the condition that its row names."""
     path = folder / "scores.parquet"
-    table = read_table(path, "score")
+    names = ("logprob", *Increases.PARTS)
+    table = read_table(path, "score", {**KEYS, "completion_id": "whole", **dict.fromkeys(names, "number")})
     conditions, rows = arrange_rows(path, table, find_completions(table, completions), len(completions))
     parts = {part: table[part].to_numpy()[rows] for part in Increases.PARTS}
     baseline = _find_baseline(table["logprob"].to_numpy()[rows], parts["increase"], completions)
@@ -66,7 +70,11 @@ def write_measures(folder: Path, measures: Measures) -> None:
 def read_measures(folder: Path, increases: Increases) -> Measures:
     """Read the measures of a run, of the prompts and conditions of its scores."""
     path, prompts, conditions = folder / "measures.parquet", increases.completions.prompts, increases.conditions
-    table = read_table(path, "score")
+    names = (*Measures.UNSTEERED, *Measures.STEERED)
+    table = read_table(path, "score", {**KEYS, **dict.fromkeys(names, "number"), "trust": "text"})
+    grades = set(table["trust"].unique().to_pylist()) - {"", *TRUST}
+    if grades:
+        raise InputError(f"{path}: trust {min(grades)!r} is none of {', '.join(TRUST)}; run the score stage again")
     _, rows = arrange_rows(path, table, find_prompts(table, prompts), len(prompts), conditions)
     first = rows[0] if len(rows) else np.zeros(0, dtype=np.int64)
     return Measures(
@@ -145,9 +153,11 @@ def write_choices(folder: Path, choices: Choices) -> None:
 def read_choices(folder: Path, increases: Increases) -> Choices:
     """Read the two-choice read-out of a run, of the prompts and conditions of its scores."""
     path, prompts, conditions = folder / "choices.parquet", increases.completions.prompts, increases.conditions
-    table = read_table(path, "score")
+    names = ("logprob_A", "logprob_B")
+    kinds = {"letter_1": "text", "letter_2": "text", **dict.fromkeys(names, "number")}
+    table = read_table(path, "score", KEYS | kinds)
     items = find_prompts(table, prompts)
     _, rows = arrange_rows(path, table, items, len(prompts), (BASELINE, *conditions))
     letters = [np.array(table[f"letter_{number}"].to_pylist(), dtype=object)[rows[0]] for number in (1, 2)]
-    logprob = np.stack([table[f"logprob_{letter}"].to_numpy()[rows] for letter in "AB"], -1)
+    logprob = np.stack([table[name].to_numpy()[rows] for name in names], -1)
     return Choices(tuple(prompts), tuple(zip(*letters, strict=True)), conditions, logprob[0], logprob[1:])

@@ -9,7 +9,7 @@ from jaxtyping import Shaped
 
 from completions_lp.records import Measures
 from completions_lp.store.files import read_table, write_table
-from completions_lp.store.keys import condition_columns
+from completions_lp.store.keys import KEYS, condition_columns
 
 ESTIMATED = ("p_A_steered", "p_A_steered_se", "p_A_steered_low", "p_A_steered_high")
 
@@ -37,7 +37,15 @@ def write_validation(
 
 
 def read_validation(folder: Path) -> list[dict[str, Any]]:
-    """Rows of ``validation.parquet``; none where nothing was checked."""
+    """Rows of ``validation.parquet``; none where nothing was checked.
+
+    Raises:
+        InputError: It was changed since it was written.
+    """
     path = folder / "validation.parquet"
-    rows: list[dict[str, Any]] = read_table(path, "validation").to_pylist() if path.is_file() else []
+    if not path.is_file():
+        return []
+    counted = dict.fromkeys(("n", "n_A"), "whole") | dict.fromkeys(("share", "low", "high", *ESTIMATED), "number")
+    kinds = {**KEYS, "cluster": "text", **counted, "trust": "text"}
+    rows: list[dict[str, Any]] = read_table(path, "validation", kinds).to_pylist()
     return rows

@@ -1,30 +1,39 @@
 """SteeringVector <-> ``vectors/NAME.safetensors``."""
 
+import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import cast, get_args
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from completions_lp.records import InputError, SteeringVector, VectorQuality
+from completions_lp.records.base import Kind
 from completions_lp.store.directory import list_files
 from completions_lp.store.files import replace_file, to_plain
+from completions_lp.store.tensors import read_tensors
+
+LAYER = re.compile(r"layer\.(0|[1-9][0-9]{0,3})")
+"""Names of the tensors of a vector file."""
 
 
 def write_vectors(folder: Path, vectors: Sequence[SteeringVector]) -> None:
-    """Write all vectors of a run."""
+    """Write all vectors of a run.
+
+    Raises:
+        InputError: Two vectors have one name, but for upper and lower case.
+    """
+    files = [name_file(vector.name).casefold() for vector in vectors]  # some file systems know no case
+    if len(set(files)) < len(files):
+        twice = [vector.name for vector, file in zip(vectors, files, strict=True) if files.count(file) > 1]
+        raise InputError(f"the vectors {twice[0]!r} and {twice[1]!r} would be one file: rename one")
     for vector in vectors:
         write_vector(folder, vector)
-
-
-def name_file(vector: SteeringVector) -> str:
-    """The name of a vector's file within the run directory."""
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in vector.name)
-    return f"vectors/{safe}.safetensors"
 
 
 def write_vector(folder: Path, vector: SteeringVector) -> Path:
@@ -38,31 +47,74 @@ def write_vector(folder: Path, vector: SteeringVector) -> Path:
         **{key: str(value) for key, value in vector.provenance.items()},
     }
     tensors = {f"layer.{layer}": np.ascontiguousarray(d, dtype=np.float32) for layer, d in vector.directions.items()}
-    path = folder / name_file(vector)
+    path = folder / name_file(vector.name)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(path) as file:
         file.write(safetensors.numpy.save(tensors, metadata=metadata))
     return path
 
 
+def name_file(name: str) -> str:
+    """A vector's file in the run directory, called after it; where that is no file name, with a hash of the name.
+
+    Two names never share one: ``a/b`` and ``a_b`` are both kept.
+    """
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+    if safe == name and not name.startswith(".") and len(name.encode()) <= 200:
+        return f"vectors/{name}.safetensors"
+    return f"vectors/{safe[:40].replace('.', '_')}-{hashlib.sha256(name.encode()).hexdigest()[:12]}.safetensors"
+
+
 def read_vector(path: Path) -> SteeringVector:
-    """Read a vector file; raises InputError where it is missing or of another format."""
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dictionary
-    except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(f"{path}: not a safetensors file of a steering vector: {error}") from None
-    if not tensors or not all(k.startswith("layer.") and k[6:].isdecimal() for k in tensors):
-        raise InputError(f"{path}: needs keys 'layer.0', 'layer.1', …; it has {', '.join(sorted(tensors)[:5])}")
-    kind = metadata.pop("kind", "target")
-    quality = {
-        int(layer): VectorQuality(**{k: math.nan if v is None else v for k, v in values.items()})
-        for layer, values in json.loads(metadata.pop("quality", "{}")).items()
-    }
+    """Read a vector file; raises InputError where it is missing, of another format, or steers nothing at a layer."""
+    vector = _read_vector(path)
+    for layer, direction in vector.directions.items():
+        if not direction.any():
+            raise InputError(
+                f"{path}: the vector is zero at layer {layer}, where it steers nothing; leave that layer out"
+            )
+    return vector
+
+
+def _read_vector(path: Path) -> SteeringVector:
+    metadata, tensors = read_tensors(path)
+    if not tensors or not all(map(LAYER.fullmatch, tensors)):
+        has = ", ".join(repr(name[:40]) for name in sorted(tensors)[:5]) or "none"
+        raise InputError(f"{path}: needs keys 'layer.0', 'layer.1', … (below 10000); it has {has}")
+    for key, tensor in tensors.items():
+        if tensor.ndim != 1 or not tensor.size:
+            raise InputError(f"{path}: {key} has shape {list(tensor.shape)}; a vector has one axis, d_model")
+        if not (np.abs(tensor) <= np.finfo(np.float32).max).all():
+            raise InputError(f"{path}: {key} has values that are not finite, or too large for float32")
+    kind, quality = metadata.pop("kind", "target"), metadata.pop("quality", "{}")
+    if kind not in get_args(Kind) or kind == "baseline":
+        raise InputError(f"{path}: its metadata have kind {kind[:80]!r}; known are {', '.join(get_args(Kind)[1:])}")
+    directions = {int(key[6:]): tensor for key, tensor in tensors.items()}
     name = metadata.pop("name", path.stem)
-    directions = {int(key[6:]): tensor.astype(np.float64) for key, tensor in tensors.items()}
-    return SteeringVector(name, kind, directions, quality, metadata)
+    return SteeringVector(name, cast(Kind, kind), directions, _parse_quality(path, quality), metadata)
+
+
+def _parse_quality(path: Path, text: str) -> dict[int, VectorQuality]:
+    """How well the vector is known, from its metadata: by layer, the fields of VectorQuality."""
+    names = {item.name for item in fields(VectorQuality)}
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    whole = isinstance(values, dict) and all(
+        isinstance(row, dict)
+        and row.keys() == names
+        and LAYER.fullmatch(f"layer.{layer}")
+        and all(v is None or type(v) in (int, float) for v in row.values())
+        for layer, row in values.items()
+    )
+    if not whole:
+        raise InputError(
+            f"{path}: its metadata have a quality that is not JSON of {', '.join(sorted(names))} by layer; leave it out"
+        )
+    return {
+        int(k): VectorQuality(**{n: math.nan if v is None else v for n, v in row.items()}) for k, row in values.items()
+    }
 
 
 def read_vectors(folder: Path) -> tuple[SteeringVector, ...]:
@@ -70,12 +122,19 @@ def read_vectors(folder: Path) -> tuple[SteeringVector, ...]:
     files = list_files(folder, "vectors")
     if not files:
         raise InputError(f"{folder}: no vectors; run the vector stage first")
-    return sort_vectors([read_vector(file) for file in files])
+    vectors = sort_vectors(list(map(_read_vector, files)))
+    names = [vector.name for vector in vectors]
+    if [vector.kind for vector in vectors].count("target") != 1 or len(set(names)) < len(names):
+        raise InputError(
+            f"{folder / 'vectors'}: needs one target and no name twice, has {', '.join(names[:20])}: files were added, "
+            "lost or renamed since they were written; run the vector stage again"
+        )
+    return vectors
 
 
 def read_quality(folder: Path) -> Mapping[int, VectorQuality]:
     """How well the target vector of a run is known, by layer; empty where its file does not say, or there is none."""
-    vectors = map(read_vector, list_files(folder, "vectors"))
+    vectors = map(_read_vector, list_files(folder, "vectors"))
     return next((vector.quality for vector in vectors if vector.kind == "target"), {})
 
 
