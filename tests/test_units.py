@@ -208,7 +208,7 @@ def test_units_are_read_by_other_programs_as_they_are(tmp_path):
         if name == "polars":
             assert module.read_parquet(path)["item"].to_list() == items * 3
         else:
-            assert module.sql(f"select count(*) from '{path}'").fetchone() == (6,)
+            assert module.read_parquet(str(path)).aggregate("count(*)").fetchone() == (6,)
 
 
 def test_a_shelf_gives_units_by_items_and_takes_damaged_ones_for_missing(tmp_path):
