@@ -42,9 +42,17 @@ def change(config, changes):
     return changed
 
 
+def begin(config, folder, *, model=None, **options):
+    """A run; with a model that is open already, which has been checked: its first passes are of no unit."""
+    run = Run(make_config(config), folder, options=Options(progress=False, **options))
+    if model is not None:
+        run.__dict__["model"] = model
+    return run
+
+
 def do_stages(config, folder, **options):
     """The stages that compute; their tables are in the folder then."""
-    run = Run(make_config(config), folder, options=Options(progress=False, **options))
+    run = begin(config, folder, **options)
     vectors, completions = run.vector(), run.sample()
     run.score(completions, vectors)
     return run

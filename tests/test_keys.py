@@ -22,6 +22,9 @@ from completions_lp.records import BASELINE, Condition, Sampling, SteeringVector
 ALL, SOME = "all", "some"
 VECTOR, SAMPLE, SCORE = "vector", "sample", "score"
 EVERY = {"draws": ALL, "steered": ALL, "scores": ALL, "choices": ALL}
+STEERED = {"steered": ALL, "scores": ALL, "choices": ALL}
+STREAM = {"steered": ALL, "scores": SOME}
+"""Other random numbers: draws of the steered model are others, and so what is scored of them."""
 MORE = {"steered": SOME, "scores": SOME, "choices": SOME}
 PLAIN = {"sampling.top_up": 0}
 """Without draws of the steered model, which go with plain sampling only."""
@@ -37,12 +40,12 @@ CHANGES = {
     "prompts.letters": ({"prompts.letters": ["A", "B"]}, {}, {SAMPLE}),  # which all of them have
     "prompts.limit": ({"prompts.limit": 5}, {"draws": SOME, **MORE}, {SAMPLE, SCORE}),
     "vector.pairs": ({"vector.pairs": "PLACE/elsewhere/pairs.jsonl"}, {}, {VECTOR}),
-    "vector.pairs: its name": ({"vector.pairs": "PLACE/named.jsonl"}, {"steered": ALL, "scores": SOME}, {VECTOR, SCORE}),
+    "vector.pairs: its name": ({"vector.pairs": "PLACE/named.jsonl"}, STREAM, {VECTOR, SCORE}),
     "vector.path": ({"vector.path": "PLACE/other.safetensors"}, MORE, {VECTOR, SCORE}),
-    "vector.read_token": ({"vector.read_token": "last"}, {**MORE, "steered": ALL, "scores": ALL, "choices": ALL}, {VECTOR, SCORE}),
+    "vector.read_token": ({"vector.read_token": "last"}, STEERED, {VECTOR, SCORE}),
     "vector.layers": ({"vector.layers": [0]}, {}, {VECTOR, SCORE}),  # fewer vectors; those that are scored stay
     "sampling.n": ({"sampling.n": 12}, {"draws": SOME, "scores": SOME}, {SAMPLE, SCORE}),
-    "sampling.max_new_tokens": ({"sampling.max_new_tokens": 4}, {"draws": ALL, "steered": ALL, "scores": SOME}, {SAMPLE, SCORE}),
+    "sampling.max_new_tokens": ({"sampling.max_new_tokens": 4}, {"draws": ALL, **STREAM}, {SAMPLE, SCORE}),
     "sampling.temperature": ({**PLAIN, "sampling.temperature": 0.9}, {"draws": ALL, "scores": SOME}, {SAMPLE, SCORE}),
     "sampling.top_p": ({**PLAIN, "sampling.top_p": 0.9}, {"draws": ALL, "scores": SOME}, {SAMPLE, SCORE}),
     "sampling.top_k": ({**PLAIN, "sampling.top_k": 5}, {"draws": ALL, "scores": ALL}, {SAMPLE, SCORE}),
@@ -53,9 +56,9 @@ CHANGES = {
     "label.target": ({"label.target": "B"}, {"scores": ALL, "choices": ALL}, {SCORE}),
     "label.within": ({"label.within": 5}, {}, {SAMPLE, SCORE}),
     "label.pattern": ({"label.rule": "regex", "label.pattern": "{letter}"}, {"scores": ALL}, {SAMPLE, SCORE}),
-    "scoring.layers": ({"scoring.layers": [1]}, {"steered": ALL, "scores": ALL, "choices": ALL}, {SCORE}),
+    "scoring.layers": ({"scoring.layers": [1]}, STEERED, {SCORE}),
     "scoring.multipliers": ({"scoring.multipliers": [-1.0, 2.0]}, MORE, {SCORE}),
-    "scoring.positions": ({"scoring.positions": "all"}, {"steered": ALL, "scores": ALL, "choices": ALL}, {SCORE}),
+    "scoring.positions": ({"scoring.positions": "all"}, STEERED, {SCORE}),
     "scoring.kl": ({"scoring.kl": False}, {"scores": SOME}, {SCORE}),
     "controls.random_directions": ({"controls.random_directions": 2}, MORE, {VECTOR, SCORE}),
     "controls.shuffled_labels": ({"controls.shuffled_labels": 1}, MORE, {VECTOR, SCORE}),
@@ -138,13 +141,14 @@ def edit_first(folder, **values):
 
 
 SWAPPED = {"answer_matching_behavior": " (B)", "answer_not_matching_behavior": " (A)"}
+ROPE = {"rope_theta": 5e3, "rope_type": "default"}
 MODEL = {VECTOR, SAMPLE, SCORE}
 ONE = {"draws": SOME, **MORE}
 INPUTS = {
     # By input: how it is changed; the kinds of units; by stage, which hashes of what it consumed are others.
     "one bit of one weight": (flip_a_bit, EVERY, {"weights": MODEL}),
     "rope_theta": (
-        lambda folder: edit_json(folder / "model/config.json", rope_parameters={"rope_theta": 5e3, "rope_type": "default"}),
+        lambda folder: edit_json(folder / "model/config.json", rope_parameters=ROPE),
         EVERY,
         {"config": MODEL, "vectors": {SCORE}, "completions": {SCORE}},
     ),

@@ -1,6 +1,6 @@
 """Rectangles of finished work, items by conditions: what is there, what is missing, what it makes together."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,10 +41,15 @@ class Shelf:
             for item in unit.covers["items"]:
                 self._of_item.setdefault(item, []).append(unit)
 
-    def find(self, items: Sequence[str]) -> Iterator[tuple[store.Unit, pa.Table]]:
-        """Units that hold any of these items, by name, each with its table; damaged ones are as if not there."""
+    def find(
+        self, items: Sequence[str], needed: Callable[[store.Covered], bool] = lambda _: True
+    ) -> Iterator[tuple[store.Unit, pa.Table]]:
+        """Units that hold any of these items, and what is needed, by name, each with its table.
+
+        Damaged ones are as if not there.
+        """
         units = {unit.name: unit for item in items for unit in self._of_item.get(item, ())}
-        for _, unit in sorted(units.items()):
+        for unit in (unit for _, unit in sorted(units.items()) if needed(unit.covers)):
             table = unit.read()
             if table is not None:
                 yield unit, table

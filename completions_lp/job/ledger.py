@@ -121,13 +121,16 @@ class Ledger(Inputs):
             for changed in list_changed(earlier, self.info["stages"], self.folder):
                 raise InputError(f"{self.folder}: {changed}; run `completions-lp {earlier} {self.folder}` again first")
 
+    def _check_expected(self, stage: str, consumed: Mapping[str, str]) -> None:
+        """Raise InputError where a stored run is to be done again and what a stage reads is not what it was."""
+        for word, expected in self.options.expected.get(stage, {}).items():
+            if word in consumed and consumed[word] != expected:
+                raise InputError(f"{CONSUMED[word]} of the stored run: it cannot be done again as it was")
+
     @contextmanager
     def _stage(self, name: str, consumed: Mapping[str, str]) -> Iterator[None]:
         """A stage that writes tables: those that it makes stale go first; what it is made of goes into ``run.json``."""
         config, made, self.has_worked = self.info["config"], self.info["stages"], True
-        for word, expected in self.options.expected.get(name, {}).items():
-            if word in consumed and consumed[word] != expected:
-                raise InputError(f"{CONSUMED[word]} of the stored run: the {name} stage cannot be done again as it was")
         if self.folder is not None:
             self._check_earlier(name)
             stale = list_stale(name, config, made)

@@ -93,7 +93,10 @@ class Run(Ledger):
         """The whole job, from record to record."""
         with self.hold():
             self._whole = True
-            if not all(self._is_made(stage, self._consume(stage)) for stage in ("sample", "vector")):
+            consumed = {stage: self._consume(stage) for stage in ("sample", "vector")}
+            for stage, read in consumed.items():
+                self._check_expected(stage, read)
+            if not all(self._is_made(stage, read) for stage, read in consumed.items()):
                 self.check()
             vectors, completions = self.vector(), self.sample()
             scored = self.score(completions, vectors)
@@ -153,7 +156,7 @@ class Run(Ledger):
                 completions, vectors = self._read_completions(), store.read_vectors(self._directory)
             pick_letters(completions.prompts, self.config.label.target)
             conditions = self.make_conditions(vectors)
-            before = self.info["stages"].get("score", {}).get("consumed", {})
+            before = self.info["stages"].get("score", {}).get("consumed") or self.options.expected.get("score", {})
             kept = "all" if self.options.tokens else before.get("kept", "few")
             made_of = {"vectors": hash_vectors(vectors), "completions": hash_completions(completions), "kept": kept}
             consumed = {**self._describe_network(), **made_of}

@@ -75,7 +75,7 @@ class Units:
         """The draws of every prompt, as ``draw_samples`` has them; those that are there are not drawn again."""
         context = keys.describe_draws(self.model, sampling, vectors, condition)
         names = [keys.key_prompt(prompt) for prompt in prompts]
-        there = self._find_draws(context, set(names))
+        there = self._find_draws(context, set(names), sampling.draws)
         for batch in split_work(prompts, [sampling.draws * sampling.max_new_tokens] * len(prompts)):
             groups: dict[int, list[int]] = {}
             for i in batch:
@@ -172,10 +172,11 @@ class Units:
     def _quiet(self) -> dict[str, Any]:
         return {"memory_budget": self.memory_budget, "progress": False}
 
-    def _find_draws(self, context: Mapping[str, Any], names: set[str]) -> dict[str, list[_Run]]:
-        """Draws that are there, by the key of their prompt: numbers of the first sample and past the last, and they."""
+    def _find_draws(self, context: Mapping[str, Any], names: set[str], n: int) -> dict[str, list[_Run]]:
+        """Those of the first ``n`` draws that are there, by the key of their prompt, maybe with later ones."""
         there: dict[str, list[_Run]] = {}
-        for unit, table in Shelf(self.folder, "draws", context).find(sorted(names)):
+        shelf = Shelf(self.folder, "draws", context)
+        for unit, table in shelf.find(sorted(names), lambda covers: covers["samples"][0] < n):
             first, last = unit.covers["samples"]
             drawn = store.read_draws(table)
             for item in unit.covers["items"]:
@@ -186,9 +187,10 @@ class Units:
     def _cover(self, task: "Task", width: int, advance: Advance) -> Block:
         """All that a task asks for: what is there, and what is missing once it is done; ``width`` tokens wide."""
         shelf, whole = Shelf(self.folder, task.kind, task.context), Block(task.items, task.keys, {}, {})
+        wanted = set(task.keys)
         for batch in task.batches:
             items, blocks = [task.items[i] for i in batch], []
-            for unit, table in shelf.find(items):
+            for unit, table in shelf.find(items, lambda covers: not wanted.isdisjoint(covers["conditions"])):
                 arrays = store.read_sequences(table, len(unit.covers["items"]))
                 blocks.append(Block(unit.covers["items"], unit.covers["conditions"], *arrays))
                 self.used[unit.name] = unit.spent

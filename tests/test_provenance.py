@@ -1,0 +1,427 @@
+"""Only what is missing is computed, what is stale is never reported, the same asked again is the same to the byte."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet
+import pytest
+import safetensors.numpy
+from runs import TABLES, begin, change, do_stages, make_place, read_info, sum_work
+from test_prompts import write
+
+from completions_lp import cli, load
+from completions_lp.job.config import make_config
+from completions_lp.job.ledger import Options
+from completions_lp.job.stages import Run
+from completions_lp.job.status import clean_run, find_status
+from completions_lp.job.units import Units
+from completions_lp.records import InputError
+
+PLAIN = {"sampling.top_up": 0}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, tokenizer):
+    """A folder of inputs, and a whole small run of them."""
+    folder = tmp_path_factory.mktemp("place")
+    config = make_place(folder, tokenizer)
+    do_all(config, folder / "base")
+    return folder, config
+
+
+@pytest.fixture
+def own(place, tmp_path):
+    """The same, which a test may change: its folder, its configuration, and the run in it."""
+    folder = tmp_path / "own"
+    shutil.copytree(place[0], folder, ignore=shutil.ignore_patterns("base"))
+    config = json.loads(json.dumps(place[1]).replace(str(place[0]), str(folder)))
+    do_all(config, folder / "run")
+    return folder, config, folder / "run"
+
+
+def do_all(config, folder, **options):
+    run = begin(config, folder, **options)
+    run.all()
+    return run
+
+
+def read(folder, name):
+    return pd.read_parquet(folder / f"{name}.parquet")
+
+
+def list_tables(folder):
+    return sorted(path.name for path in folder.iterdir() if path.suffix in (".parquet", ".csv", ".md"))
+
+
+def check_same(one, two, *, atol=1e-5, names=None):
+    """Every table of two runs is the same: numbers within so many nats, all else exactly."""
+    names = names or [Path(name).stem for name in list_tables(one) if name.endswith(".parquet")]
+    assert set(names) >= set(TABLES) - {"tokens"} or len(names) < len(TABLES)
+    for name in names:
+        left, right = read(one, name), read(two, name)
+        assert list(left) == list(right), name
+        assert len(left) == len(right), name
+        for column in left:
+            a, b = left[column], right[column]
+            if a.map(lambda value: isinstance(value, np.ndarray)).any():
+                assert a.map(len).tolist() == b.map(len).tolist(), (name, column)
+                a, b = (np.concatenate(values.tolist()) for values in (a, b))
+            if np.asarray(a).dtype.kind == "f":
+                rtol = 1e-6 if column.startswith("ess") and atol else 0  # samples, no nats
+                np.testing.assert_allclose(a, b, rtol=rtol, atol=atol, err_msg=f"{name} {column}")
+            else:
+                assert list(a) == list(b), (name, column)
+
+
+EXTENSIONS = {
+    # What is asked for more: the changes, and the steps that have work for the network then.
+    "a multiplier": ({"scoring.multipliers": [-1.0, 1.0, 2.0]}, {"choices", "score"}),
+    "a layer": ({"scoring.layers": [0, 1]}, {"choices", "score"}),
+    "a vector": ({"controls.random_directions": 2}, {"vector", "choices", "score"}),
+    "the opposite vector": ({"controls.negated": True}, {"vector", "choices", "score"}),
+    "prompts": ({"prompts.limit": 6}, {"sample", "choices", "score"}),
+    "draws": ({"sampling.n": 20}, {"sample", "score"}),
+    "draws of the steered model": ({"sampling.top_up": 12}, {"score"}),
+}
+
+
+@pytest.mark.parametrize("name", EXTENSIONS)
+def test_a_run_that_is_extended_computes_what_is_missing_and_is_the_run_from_the_start(place, tmp_path, name):
+    folder, config = place
+    changes, steps = EXTENSIONS[name]
+    shutil.copytree(folder / "base", tmp_path / "longer")
+    model = do_all(change(config, changes), tmp_path / "fresh").model
+    do_all(change(config, changes), tmp_path / "longer", model=model)
+    work, fresh = (read_info(tmp_path / run)["work"] for run in ("longer", "fresh"))
+    remade = {step for step in work if read_info(folder / "base")["work"][step] != work[step]}
+    assert {step for step in remade if work[step]["passes"]} == steps
+    for step in steps - {"vector"}:  # which is one pass, and made as a whole
+        assert 0 < work[step]["tokens"] < fresh[step]["tokens"], step
+        assert work[step]["units_made"] > 0
+    check_same(tmp_path / "longer", tmp_path / "fresh")
+    do_all(config, tmp_path / "longer", model=model)  # and back
+    back = sum_work(tmp_path / "longer", of=remade - {"vector"})
+    assert (back["units_made"], back["passes"]) == (0, 0)
+    assert back["units_found"] > 0
+    check_same(tmp_path / "longer", folder / "base")
+
+
+def test_a_multiplier_more_costs_what_it_costs_alone(place, tmp_path):
+    _, config = place
+    model = do_stages(change(config, PLAIN), tmp_path / "run").model
+    more = change(config, {**PLAIN, "scoring.multipliers": [-1.0, 1.0, 2.0]})
+    run = do_stages(more, tmp_path / "run", model=model)
+    extended = sum_work(tmp_path / "run", of=("choices", "score"))["tokens"]
+    vectors, completions = run.vector(), run.sample()
+    only = [c for c in run.make_conditions(vectors) if c.multiplier == 2]
+    assert len(only) == 2  # of the target and of its control
+    before = model.usage.tokens
+    alone = Units(lambda: model, run.network)
+    alone.score(completions, vectors, only, target="matching", kl=True)
+    alone.read(completions.prompts, vectors, only, target="matching")
+    assert 0 < extended <= 1.2 * (model.usage.tokens - before)
+
+
+def test_draws_that_are_extended_are_those_of_a_run_with_as_many(place, tmp_path):
+    _, config = place
+    for n in (7, 20, 40):
+        do_all(change(config, {**PLAIN, "sampling.n": n}), tmp_path / "grown")
+    do_all(change(config, {**PLAIN, "sampling.n": 40}), tmp_path / "fresh")
+    one, two = (read(tmp_path / run, "completions") for run in ("grown", "fresh"))
+    exact = [name for name in one if "logprob" not in name]
+    pd.testing.assert_frame_equal(one[exact], two[exact])
+    check_same(tmp_path / "grown", tmp_path / "fresh")
+    do_all(change(config, {**PLAIN, "sampling.n": 7}), tmp_path / "grown")
+    assert sum_work(tmp_path / "grown", of=("sample", "choices", "score"))["passes"] == 0
+    do_all(change(config, {**PLAIN, "sampling.n": 7}), tmp_path / "few")
+    check_same(tmp_path / "grown", tmp_path / "few")
+
+
+def test_fewer_prompts_than_before_need_nothing(place, tmp_path):
+    """Units are then wider than the tables: the longest completion may be of a prompt that is left out."""
+    _, config = place
+    long = change(config, {**PLAIN, "prompts.limit": None, "sampling.max_new_tokens": 12})
+    do_stages(long, tmp_path / "run")
+    widths = read(tmp_path / "run", "completions").groupby("prompt_id", sort=False)["token_ids"]
+    for limit in range(1, 1 + len(widths)):
+        do_stages(change(long, {"prompts.limit": limit}), tmp_path / "run")
+        assert sum_work(tmp_path / "run", of=("choices", "score", "sample"))["passes"] == 0
+        assert len(read(tmp_path / "run", "completions")["prompt_id"].unique()) == limit
+
+
+def test_the_same_command_gives_the_same_bytes(place, tmp_path):
+    folder, config = place
+    do_all(config, tmp_path / "again")
+    names = list_tables(folder / "base")
+    assert list_tables(tmp_path / "again") == names
+    assert len(names) >= len(TABLES) + 4
+    for name in names:
+        assert (folder / "base" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
+def test_the_order_of_the_prompts_changes_no_number(place, tmp_path):
+    folder, config = place
+    lines = (folder / "asked.jsonl").read_text().splitlines()
+    (tmp_path / "shuffled.jsonl").write_text("".join(f"{lines[i]}\n" for i in (3, 0, 2, 1)))
+    do_all(change(config, {"prompts.path": str(tmp_path / "shuffled.jsonl")}), tmp_path / "run")
+    by = ["prompt_id", "vector", "layer", "multiplier", "completion_id"]
+    for name in (*TABLES, "prompts"):
+        one, two = read(folder / "base", name), read(tmp_path / "run", name)
+        order = [key for key in by if key in one]
+        one, two = (table.sort_values(order, kind="stable").reset_index(drop=True) for table in (one, two))
+        pd.testing.assert_frame_equal(one, two, check_exact=True, obj=name)
+    for name in ("summary", "slopes"):
+        pd.testing.assert_frame_equal(read(folder / "base", name), read(tmp_path / "run", name), rtol=0, atol=1e-6)
+
+
+def test_memory_changes_how_sums_are_rounded_and_nothing_else(place, tmp_path):
+    """A pass of fewer rows is another matrix product: its sums run in another order, and round otherwise.
+
+    Draws compare a random number with such sums, and so stay the same.
+    """
+    folder, config = place
+    do_all(change(config, {"run.memory_budget": 1e-5}), tmp_path / "small")
+    assert (
+        read_info(tmp_path / "small")["work"]["score"]["passes"] > read_info(folder / "base")["work"]["score"]["passes"]
+    )
+    check_same(folder / "base", tmp_path / "small")
+
+
+def call(*arguments, capsys):
+    """The exit code of a command, and the one line that it says of an error."""
+    capsys.readouterr()
+    code = cli.main([*map(str, arguments)])
+    printed = capsys.readouterr()
+    if code == 2:
+        assert re.fullmatch(r"completions-lp: [^\n]+\n", printed.err), printed.err
+    return code, printed.err if code == 2 else printed.out
+
+
+@pytest.mark.parametrize("given", ["run.json", ""])
+def test_a_stored_run_is_done_again(place, tmp_path, capsys, given):
+    folder, _ = place
+    code, _ = call("run", "--from", folder / "base" / given, "--out", tmp_path / "again", "--quiet", capsys=capsys)
+    assert code in (0, 3)
+    for name in list_tables(folder / "base"):
+        assert (folder / "base" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
+def test_a_stored_run_is_done_again_with_the_tokens_it_kept_and_wherever_rounding_differs(place, tmp_path, capsys):
+    folder, config = place
+    do_all(config, tmp_path / "stored", tokens=True)
+    info = read_info(tmp_path / "stored")
+    for word in ("vectors", "completions"):  # as another machine would have them, to the last bit
+        info["stages"]["score"]["consumed"][word] = "0" * 32
+    (tmp_path / "stored/run.json").write_text(json.dumps(info))
+    code, said = call("run", "--from", tmp_path / "stored", "--out", tmp_path / "again", "--quiet", capsys=capsys)
+    assert code in (0, 3), said
+    for name in list_tables(tmp_path / "stored"):
+        assert (tmp_path / "stored" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
+def edit_weights(folder):
+    path = folder / "model/model.safetensors"
+    tensors = safetensors.numpy.load_file(path)
+    tensors["model.layers.0.mlp.down_proj.weight"][0] *= 3
+    safetensors.numpy.save_file(tensors, path, metadata={"format": "pt"})
+
+
+def edit_file(name):
+    def edit(folder):
+        rows = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+        write(folder, [{**rows[0], "question": "Is that so?\n (A) x\n (B) y"}, *rows[1:]], name)
+
+    return edit
+
+
+EDITS = {
+    "the weights of the model are not those": edit_weights,
+    "the prompts are not those": edit_file("asked.jsonl"),
+    "the contrast pairs are not those": edit_file("pairs.jsonl"),
+}
+
+
+@pytest.mark.parametrize("words", EDITS)
+def test_a_stored_run_is_not_done_again_from_other_inputs(own, tmp_path, capsys, words):
+    folder, _, run = own
+    EDITS[words](folder)
+    code, said = call("run", "--from", run / "run.json", "--out", tmp_path / "again", "--quiet", capsys=capsys)
+    assert code == 2
+    assert words in said
+    assert not (tmp_path / "again").exists()  # nothing is begun that cannot be ended
+
+
+STALE = {
+    "sampling.seed=5": "sample",
+    "sampling.n=1000": "sample",
+    "prompts.limit=2": "sample",
+    "label.rule=letter": "sample",
+    "vector.pairs=OTHER": "vector",
+    "controls.random_directions=3": "vector",
+    "model.dtype=float64": "vector",
+    "model.name=COPY": "vector",
+}
+
+
+@pytest.mark.parametrize("setting", STALE)
+@pytest.mark.parametrize("begun", ["vector", "sample", "score", "report"])
+def test_numbers_of_other_settings_are_never_reported(own, capsys, setting, begun):
+    folder, _, run = own
+    shutil.copy(folder / "pairs.jsonl", folder / "other.jsonl")
+    shutil.copytree(folder / "model", folder / "copy")
+    setting = setting.replace("OTHER", str(folder / "other.jsonl")).replace("COPY", str(folder / "copy"))
+    code, said = call(begun, run, "--set", setting, "--quiet", capsys=capsys)
+    if code == 2:
+        assert f"[{setting.partition('.')[0]}]" in said
+    for stage in ("score", "report"):
+        code, said = call(stage, run, "--quiet", capsys=capsys)
+        if code == 2:
+            assert "completions-lp" in said  # it says what to do
+    info = read_info(run)
+    for stage, made in info["stages"].items():  # whatever is there was made as it says
+        for name, followed in made["settings"].items():
+            now = info["config"]
+            for part in name.split("."):
+                now = now[part]
+            assert now == followed, (stage, name)
+    if "report" in info["stages"]:
+        sampling, report = info["config"]["sampling"], load(run)
+        counts = read(run, "completions").groupby("prompt_id")["count"].sum()
+        assert (counts == sampling["n"]).all()
+        assert len(counts) == info["config"]["prompts"]["limit"]
+        assert report.increases.completions.sampling.seed == sampling["seed"]
+
+
+def test_weights_replaced_between_stages_are_refused_by_one_and_redone_by_all(own, capsys):
+    folder, config, run = own
+    edit_weights(folder)
+    assert [bool(stage.reasons) for stage in find_status(run)] == [True, True, True, False]
+    code, said = call("score", run, "--quiet", capsys=capsys)
+    assert code == 2
+    assert "the weights of" in said
+    assert "are not those that the vector stage" in said
+    done = do_all(config, run)
+    assert done.has_worked
+    do_all(config, folder / "fresh")
+    check_same(run, folder / "fresh", atol=0)
+
+
+def test_a_prompt_file_edited_in_place_is_told_and_only_its_prompts_are_redone(own, capsys):
+    folder, config, run = own
+    edit_file("asked.jsonl")(folder)
+    code, said = call("status", run, capsys=capsys)
+    assert code == 0
+    assert "asked.jsonl has been changed" in said
+    made = read_info(run)["work"]["vector"]
+    model = do_all({**config, "prompts": {"path": str(folder / "pairs.jsonl"), "limit": 1}}, folder / "any").model
+    do_all(config, run, model=model)
+    do_all(config, folder / "fresh", model=model)
+    work, whole = (read_info(where)["work"] for where in (run, folder / "fresh"))
+    for step in ("sample", "choices", "score"):
+        assert 0 < work[step]["tokens"] < 0.5 * whole[step]["tokens"], step
+    assert work["vector"] == made  # which was not made again
+    check_same(run, folder / "fresh")
+
+
+@pytest.mark.parametrize("name", ["scores", "completions"])
+def test_a_table_edited_by_hand_is_told_of_and_assembled_again(own, name):
+    _, config, run = own
+    before = {file: (run / file).read_bytes() for file in list_tables(run)}
+    path = run / f"{name}.parquet"
+    pyarrow.parquet.write_table(pyarrow.parquet.read_table(path), path, compression="gzip")
+    assert any(f"{name}.parquet has been changed" in warning for warning in load(run).warnings)
+    do_all(config, run)
+    assert sum_work(run, of=("choices", "score"))["passes"] == 0
+    assert {file: (run / file).read_bytes() for file in list_tables(run)} == before
+
+
+@pytest.mark.parametrize("command", ["run", "status", "clean", "score", "report", "figures"])
+def test_a_run_of_an_older_version_is_refused_in_one_line(own, capsys, command):
+    _, _, run = own
+    path = run / "run.json"
+    path.write_text(json.dumps({**read_info(run), "schema_version": 2}))
+    before = sorted(run.rglob("*"))
+    code, said = call(command, *(["--out"] if command == "run" else []), run, capsys=capsys)
+    assert code == 2
+    assert "schema version 2" in said
+    assert sorted(run.rglob("*")) == before
+
+
+def test_status_says_what_is_there_in_every_state(own, capsys):
+    folder, config, run = own
+
+    def status(where=run):
+        code, said = call("status", where, capsys=capsys)
+        assert code == 0
+        assert len(said.splitlines()) == 6
+        return said
+
+    assert "a run would do nothing: all of it is made" in status()
+    assert re.findall(r"^\w+ +(made|to do)", status(), re.MULTILINE) == ["made"] * 4
+    begun = folder / "begun"
+    Run(make_config(config), begun, options=Options(progress=False)).vector()
+    assert re.findall(r"^\w+ +(made|to do)", status(begun), re.MULTILINE) == ["made", *["to do"] * 3]
+    assert "a run would do sample, score, report" in status(begun)
+    call("sample", run, "--set", "sampling.n=12", "--quiet", capsys=capsys)
+    said = status()
+    assert re.findall(r"^\w+ +(made|to do)", said, re.MULTILINE) == ["made", "made", "to do", "to do"]
+    assert "finished units are kept" in said
+    do_all(config, run)
+    edit_weights(folder)
+    said = status()
+    assert said.count("the files of the model have been changed") == 3
+    assert "and look first whether vector, sample, score still holds" in said
+    (run / "scores.parquet").unlink()
+    assert "scores.parquet is missing" in status()
+
+
+def test_a_run_that_is_stopped_in_the_middle_keeps_what_is_finished(own, monkeypatch):
+    _, config, run = own
+    more, done = change(config, {"scoring.multipliers": [-1.0, 1.0, 2.0]}), []
+
+    def stop(*arguments, **options):
+        if done:
+            raise KeyboardInterrupt
+        done.append(1)
+        return score(*arguments, **options)
+
+    from completions_lp.job import units
+
+    score = units.score_tokens
+    monkeypatch.setattr(units, "score_tokens", stop)
+    with pytest.raises(KeyboardInterrupt):
+        do_all(more, run)
+    monkeypatch.undo()
+    score_status = find_status(run)[2]
+    assert not score_status.made
+    assert score_status.units > 0
+    with pytest.raises(InputError, match="the score stage is not finished, or stale"):
+        clean_run(run)
+    do_all(more, run)
+    assert all(stage.made for stage in find_status(run))
+
+
+def test_clean_removes_the_units_in_no_table_and_nothing_else(own, capsys):
+    _, config, run = own
+    used = {name for stage in read_info(run)["stages"].values() for name in stage["units"]}
+    do_all(change(config, {"scoring.multipliers": [-1.0, 1.0, 2.0], "sampling.n": 14}), run)
+    do_all(config, run)
+    there = {path.relative_to(run).as_posix() for path in (run / "units").glob("*/*/*")}
+    assert used < there
+    kind = run / "units/scores"
+    foreign = [kind / "note.txt", next(kind.iterdir()) / "mine.parquet", run / "units" / "paper.pdf"]
+    for path in foreign:
+        path.write_text("mine")
+    tables = {name: (run / name).read_bytes() for name in list_tables(run)}
+    code, said = call("clean", run, capsys=capsys)
+    assert code == 0
+    assert said.startswith(f"{len(there - used)} units removed, ")
+    left = {path.relative_to(run).as_posix() for path in (run / "units").rglob("*") if path.is_file()}
+    assert left == used | {path.relative_to(run).as_posix() for path in foreign}
+    assert call("clean", run, capsys=capsys)[1] == "0 units removed, 0.0 MB\n"
+    assert not do_all(config, run).has_worked
+    assert {name: (run / name).read_bytes() for name in list_tables(run)} == tables
