@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import safetensors.numpy
 from runs import TABLES, begin, change, do_stages, make_place, read_info, sum_work
 from test_prompts import write
 
-from completions_lp import cli, load
+from completions_lp import cli, load, store
 from completions_lp.job.config import make_config
 from completions_lp.job.ledger import Options
 from completions_lp.job.stages import Run
@@ -211,7 +212,7 @@ def test_a_stored_run_is_done_again(place, tmp_path, capsys, given):
 
 
 def test_a_stored_run_is_done_again_with_the_tokens_it_kept_and_wherever_rounding_differs(place, tmp_path, capsys):
-    folder, config = place
+    _, config = place
     do_all(config, tmp_path / "stored", tokens=True)
     info = read_info(tmp_path / "stored")
     for word in ("vectors", "completions"):  # as another machine would have them, to the last bit
@@ -253,6 +254,26 @@ def test_a_stored_run_is_not_done_again_from_other_inputs(own, tmp_path, capsys,
     assert code == 2
     assert words in said
     assert not (tmp_path / "again").exists()  # nothing is begun that cannot be ended
+
+
+def test_two_vectors_that_are_equal_both_have_numbers(place, tmp_path):
+    """As a target and itself without a confound that it has no part along."""
+    folder, config = place
+    target = store.read_vector(folder / "base/vectors/pairs.safetensors")
+    halves = [
+        {layer: d * side for layer, d in target.directions.items()} for side in np.eye(len(target.directions[0]))[:1]
+    ]
+    rest = {layer: d - half for (layer, d), half in zip(target.directions.items(), halves[0].values(), strict=True)}
+    vectors = [replace(target, name="rest", directions=rest), replace(target, name="part", directions=halves[0])]
+    store.write_vectors(tmp_path, vectors)
+    paths = [str(tmp_path / "vectors" / f"{name}.safetensors") for name in ("rest", "part")]
+    changes = {"vector.path": paths[0], "controls.orthogonal_to": paths[1:], "controls.random_directions": 0, **PLAIN}
+    do_stages(change(config, changes), tmp_path / "run")
+    scores = read(tmp_path / "run", "scores")
+    one, two = (scores[(scores["kind"] == kind) & (scores["multiplier"] == 1)] for kind in ("target", "orthogonal"))
+    assert len(one) > 0
+    assert np.isfinite(one["increase"]).all()
+    assert one["increase"].tolist() == two["increase"].tolist()
 
 
 STALE = {
@@ -377,6 +398,60 @@ def test_status_says_what_is_there_in_every_state(own, capsys):
     assert "and look first whether vector, sample, score still holds" in said
     (run / "scores.parquet").unlink()
     assert "scores.parquet is missing" in status()
+
+
+def test_status_names_only_the_stages_that_a_run_would_do(own, capsys):
+    """The vector stage is nothing that the sample stage reads."""
+    _, config, run = own
+    before = (run / "completions.parquet").stat().st_mtime_ns
+    (run / "vectors/pairs.safetensors").write_bytes(b"")
+    code, said = call("status", run, capsys=capsys)
+    assert code == 0
+    assert "a run would do vector, score, report\n" in said
+    assert call("clean", run, capsys=capsys)[0] == 2
+    do_all(config, run)
+    assert (run / "completions.parquet").stat().st_mtime_ns == before
+
+
+EDITED = {
+    "a setting that there is not": lambda info: info["stages"]["sample"]["settings"].update({"foo.bar": 1}),
+    "a setting below a key": lambda info: info["stages"]["sample"]["settings"].update({"sampling.n.x": {"y": 1}}),
+    "a section for a key": lambda info: info["stages"]["sample"]["settings"].update({"sampling.n": {"y": 1}}),
+    "no settings": lambda info: info["stages"]["sample"].update(settings={}),
+    "no model as asked": lambda info: info["model"].pop("asked"),
+    "no files of the model": lambda info: info["model"].pop("files"),
+    "no model": lambda info: info.pop("model"),
+    "no weights": lambda info: info["model"].pop("weights"),
+    "a stage that there is not": lambda info: info["stages"].update(odd={}),
+    "a file elsewhere": lambda info: info["stages"]["sample"]["files"].update({"../elsewhere": "x"}),
+    "a long name": lambda info: info["stages"]["sample"]["files"].update({"a\0b": "x", "x" * 5000: "y"}),
+    "a source": lambda info: info["stages"]["sample"]["sources"].update({"a\0b\x1b[31m": "x"}),
+    "a long path": lambda info: info["config"]["prompts"].update(path="x" * 5000),
+    "nobody's model": lambda info: info["config"]["model"].update(name="~nobody/x"),
+    "a model that no hub has": lambda info: info["config"]["model"].update(name="a--b/.."),
+    "no score stage": lambda info: info["stages"].pop("score"),
+    "no vector stage": lambda info: info["stages"].pop("vector"),
+}
+
+
+@pytest.mark.parametrize("name", EDITED)
+def test_a_run_json_edited_by_hand_ends_no_command_in_a_traceback(place, tmp_path, capsys, name):
+    run = tmp_path / "run"
+    shutil.copytree(place[0] / "base", run)
+    info = read_info(run)
+    EDITED[name](info)
+    (run / "run.json").write_text(json.dumps(info))
+    for command in ("status", "clean", "report", "score"):
+        quiet = ["--quiet"] * (command in ("report", "score"))
+        code, said = call(command, run, *quiet, capsys=capsys)
+        assert code in (0, 2, 3)
+        assert "\x1b" not in said
+
+
+def test_a_report_without_a_run_behind_it_is_saved_and_loads(place, tmp_path):
+    report = load(place[0] / "base")
+    replace(report, info={}).save(tmp_path / "saved")
+    assert [repr(row) for row in load(tmp_path / "saved").rows] == [repr(row) for row in report.rows]
 
 
 def test_a_run_that_is_stopped_in_the_middle_keeps_what_is_finished(own, monkeypatch):

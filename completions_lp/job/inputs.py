@@ -29,6 +29,9 @@ from completions_lp.steer.conditions import make_conditions
 from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
 from completions_lp.steer.vectors import average_differences, check_pairs, describe_source, read_differences
 
+_TOLD = ("weights", "config", "tokenizer", "dtype", "device")
+"""What must be known of a model that is not loaded."""
+
 
 class Inputs:
     """What a configuration asks for, read when it is first needed; the weights, when a number is to be computed."""
@@ -52,6 +55,7 @@ class Inputs:
         section = self.config.model
         asked, files = section.model_dump(), stamp_model(section.name, section.revision)
         same = files and (self._known.get("files"), self._known.get("asked")) == (files, asked)
+        same = same and all(isinstance(self._known.get(name), str) for name in _TOLD)
         if same and not self.is_open and self._known["device"].partition(":")[0] == pick_device(section.device).type:
             return self._known
         described = self.model.describe()

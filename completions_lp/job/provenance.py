@@ -5,6 +5,7 @@ vectors, completions, each as a hash. Its tables are valid while both are what t
 """
 
 import json
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -50,7 +51,8 @@ def describe_stage(
     config = info["config"]
     tables = [name for name in store.list_stage(info, stage) if not name.startswith(REMADE)]
     hashes = {name: store.hash_file(folder / name) for name in tables if (folder / name).is_file()}
-    followed = {name: _look_up(config, name) for name in FOLLOWED[stage]}
+    known = [name for name in FOLLOWED[stage] if name.partition(".")[0] in config]  # not all of a bare report's
+    followed = {name: _look_up(config, name) for name in known}
     return {"settings": followed, "consumed": dict(consumed), "files": hashes, "units": sorted(units)}
 
 
@@ -84,7 +86,7 @@ def list_changed(stage: str, made: Mapping[str, Any], folder: Path) -> list[str]
     changed = []
     for name, then in made.get(stage, {}).get("files", {}).items():
         path = folder / name
-        if not path.is_file():
+        if not os.path.isfile(path):  # noqa: PTH113  which raises for no name
             changed.append(f"{name} is missing")
         elif store.hash_file(path) != then:
             changed.append(f"{name} has been changed")
@@ -132,16 +134,17 @@ def _compare(stage: str, config: Mapping[str, Any], made: Mapping[str, Any]) -> 
     found = []
     for name, then in made.get(stage, {}).get("settings", {}).items():
         now = _look_up(config, name)
-        inner = then if isinstance(then, dict) else {}
+        inner = then if isinstance(then, dict) and isinstance(now, Mapping) else {}
         pairs = [(f"{name}.{key}", now.get(key), value) for key, value in inner.items()] or [(name, now, then)]
         found += [pair for pair in pairs if json.dumps(pair[1]) != json.dumps(pair[2])]
     return found
 
 
 def _look_up(config: Mapping[str, Any], name: str) -> Any:
+    """A section or a key of the configuration; None for one that it has not."""
     value: Any = config
     for part in name.split("."):
-        value = value[part]
+        value = value.get(part) if isinstance(value, Mapping) else None
     return value
 
 

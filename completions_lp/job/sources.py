@@ -1,5 +1,6 @@
 """The files that a run reads, and whether they are still what they were, without opening a model."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,16 @@ def stamp_model(name: str, revision: str | None) -> dict[str, list[int]]:
 
     As long as these are the same, so is the model: time stamps of changes (ctime) cannot be set back.
     """
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
+    folder = Path(os.path.expanduser(name))  # noqa: PTH111  which raises for no name, as isdir does not
+    if not os.path.isdir(folder):  # noqa: PTH112
         if is_local(name) or name.count("/") > 1:
             return {}
         from huggingface_hub import try_to_load_from_cache
 
-        cached = try_to_load_from_cache(name, "config.json", revision=revision)
+        try:
+            cached = try_to_load_from_cache(name, "config.json", revision=revision)
+        except ValueError:  # no name that a hub can have
+            return {}
         if not isinstance(cached, str):
             return {}
         folder = Path(cached).parent
@@ -36,7 +40,7 @@ def hash_sources(config: Config) -> dict[str, dict[str, str]]:
     vector = [config.vector.path or config.vector.pairs, *config.controls.orthogonal_to]
     named = {"vector": vector, "sample": [config.prompts.path]}
     return {
-        stage: {source: hash_file(Path(source)) for source in sources if Path(source).is_file()}
+        stage: {source: hash_file(Path(source)) for source in sources if os.path.isfile(source)}  # noqa: PTH113
         for stage, sources in named.items()
     }
 

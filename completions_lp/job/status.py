@@ -7,7 +7,7 @@ from typing import Any
 
 from completions_lp import store
 from completions_lp.job.config import make_config
-from completions_lp.job.provenance import FOLLOWED, find_reasons
+from completions_lp.job.provenance import FOLLOWED, NEEDS, find_reasons
 from completions_lp.job.sources import hash_sources, list_replaced, stamp_model
 from completions_lp.records import InputError
 
@@ -33,17 +33,17 @@ def find_status(folder: Path) -> list[StageStatus]:
     config, made = info["config"], info["stages"]
     sources, replaced = hash_sources(make_config(config)), _is_replaced(info)
     waiting = _list_unused(folder, info)
-    found = []
-    broken = False
+    found: list[StageStatus] = []
+    todo: set[str] = set()
     for stage in FOLLOWED:
         reasons = find_reasons(stage, config, made, folder)
-        valid = not reasons and not broken
+        valid = not reasons and todo.isdisjoint(NEEDS[stage])
         if valid:
             reasons = list_replaced(made[stage].get("sources", {}), sources.get(stage, {}))
             reasons += ["the files of the model have been changed"] * (replaced and stage != "report")
         elif not reasons:
             reasons = ["an earlier stage is to be made first"]
-        broken |= not valid
+        todo |= set() if valid else {stage}
         kinds = _KINDS.get(stage, ())
         units = sum(name.split("/")[1] in kinds for name in waiting) if not valid else 0
         found.append(StageStatus(stage, valid, tuple(reasons), units))
@@ -64,14 +64,13 @@ def clean_run(folder: Path) -> tuple[int, int]:
         InputError: A stage is not finished, whose units may be among them; or another process is at work there.
     """
     with store.hold_run(folder):
-        info = store.read_info(folder)
-        for stage in _KINDS:
-            if find_reasons(stage, info["config"], info["stages"], folder):
+        for stage in find_status(folder):
+            if not stage.made and stage.stage != "report":
                 raise InputError(
-                    f"{folder}: the {stage} stage is not finished, or stale, and units may be of use to it; finish it "
-                    f"with `completions-lp run --out {folder}` first, or start afresh with --overwrite"
+                    f"{folder}: the {stage.stage} stage is not finished, or stale, and units may be of use to it; finish "
+                    f"it with `completions-lp run --out {folder}` first, or start afresh with --overwrite"
                 )
-        unused = _list_unused(folder, info)
+        unused = _list_unused(folder, store.read_info(folder))
         return len(unused), store.remove_units(folder, unused)
 
 
@@ -84,4 +83,4 @@ def _is_replaced(info: Mapping[str, Any]) -> bool:
     """Whether the files of the model that a run used are not what they were."""
     model = info.get("model", {})
     asked, files = model.get("asked", {}), model.get("files")
-    return bool(files) and stamp_model(asked["name"], asked["revision"]) != files
+    return bool(files and asked) and stamp_model(asked["name"], asked["revision"]) != files

@@ -20,6 +20,8 @@ def format_status(stages: Sequence[Any], units: int, size: int, unused: int) -> 
     if doubtful:
         lines[-1] += f", and look first whether {', '.join(doubtful)} still holds"
     lines.append(
-        f"units: {units}, {size / 1e6:.1f} MB" + (f"; {unused} in no table (completions-lp clean)" if unused else "")
+        f"units: {units}, {size / 1e6:.1f} MB"
+        + (f"; {unused} in no table" if unused else "")
+        + (" (completions-lp clean)" if unused and set(todo) <= {"report"} else "")
     )
     return "\n".join(lines)
