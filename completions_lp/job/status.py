@@ -67,8 +67,8 @@ def clean_run(folder: Path) -> tuple[int, int]:
         for stage in find_status(folder):
             if not stage.made and stage.stage != "report":
                 raise InputError(
-                    f"{folder}: the {stage.stage} stage is not finished, or stale, and units may be of use to it; finish "
-                    f"it with `completions-lp run --out {folder}` first, or start afresh with --overwrite"
+                    f"{folder}: the {stage.stage} stage is not finished, or stale, and units may be of use to it; "
+                    f"finish it with `completions-lp run --out {folder}` first, or start afresh with --overwrite"
                 )
         unused = _list_unused(folder, store.read_info(folder))
         return len(unused), store.remove_units(folder, unused)
