@@ -109,6 +109,8 @@ class Ledger(Inputs):
     def _is_made(self, stage: str, consumed: Mapping[str, str]) -> bool:
         if self.folder is None:
             return False
+        if not self._whole:
+            check_earlier(stage, self.info["config"], self.info["stages"], self.folder)
         return not find_reasons(stage, self.info["config"], self.info["stages"], self.folder, consumed)
 
     def _check_earlier(self, stage: str) -> None:

@@ -31,6 +31,7 @@ def open_run(
     """
     if config is not None and stored is not None:
         raise InputError(f"{config} and --from {stored} are two configurations; give one")
+    check_folder(folder)
     begun = (folder / "run.json").is_file() and not overwrite
     if stored is None and config is None and begun:
         stored = folder
@@ -38,7 +39,6 @@ def open_run(
         opened = load_config(config or EMBEDDED, overrides)
     else:
         opened = load_config(None, overrides, base=read_stored(stored).model_dump())
-    check_folder(folder)
     check_owned(folder)
     for stage in ("vector", "sample"):
         check_files(opened, stage)
