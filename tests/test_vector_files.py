@@ -222,7 +222,9 @@ def test_vectors_of_a_run_that_were_changed_by_hand_are_refused(tmp_path):
     claim(tmp_path, "v", "copy")
     with pytest.raises(InputError, match="no vectors; run the vector stage first"):
         store.read_vectors(tmp_path)
-    target = SteeringVector("v", "target", {0: np.zeros(3)})  # which a run may make; the user's own may not be zero
+    target = SteeringVector(
+        "v", "target", {0: np.zeros(3), 1: np.ones(3)}
+    )  # which a run may make; the user's own may not be zero
     path = store.write_vector(tmp_path, target)
     assert store.read_vectors(tmp_path)[0].name == "v"
     copy = path.with_name("copy.safetensors")

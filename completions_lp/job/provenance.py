@@ -77,6 +77,8 @@ def find_reasons(
             for name, words in CONSUMED.items()
             if name in names and before.get(name) != consumed.get(name)
         ]
+    failed = len(made[stage].get("failed", ()))
+    reasons += [f"{failed} of its prompts failed, which are tried again"] * (failed > 0)
     return reasons + list_changed(stage, made, folder)
 
 
