@@ -2,9 +2,12 @@
 
 import json
 import os
+import shlex
+import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,10 @@ OVERRIDES = click.option(
     multiple=True,
     help="Override a key of the configuration, as often as wanted: --set sampling.n=50 --set scoring.layers=[3,4]",
 )
+CODES = (
+    "Exit codes: 0 done, 2 the input is wrong, 3 the report is written and has an ERROR, 130 or 143 stopped by a "
+    "signal (what is finished is kept), 1 anything else."
+)
 ALL = click.option("--all", "everything", is_flag=True, help="Every line of the table, not the first dozen alone.")
 QUIET = click.option("--quiet", is_flag=True, help="No progress bars.")
 TOKENS = click.option("--tokens", is_flag=True, help="Keep every condition in tokens.parquet, not only a few.")
@@ -43,10 +50,17 @@ class Ordered(click.Group):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns 0 when done, 2 when the input is wrong, 1 for anything else."""
+    """Run the command line; returns the exit code, see ``CODES``."""
     # Where other programs share the cores, threads that spin while they wait cost a run most of its time (measured:
     # four- to ninefold on two cores); sleeping ones cost it about a tenth on cores of its own. Set it to ACTIVE there.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    stopped = [130]
+
+    def stop(number: int, _: object) -> None:
+        stopped[0] = 128 + number
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
     try:
         return int(commands.main(arguments, prog_name="completions-lp", standalone_mode=False) or 0)
     except InputError as error:
@@ -54,18 +68,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.UsageError as error:
         asked = error.ctx.command_path if error.ctx else "completions-lp"
         message, code = f"{error.format_message()} See {asked} --help", 2
-    except click.Abort:
-        message, code = "interrupted", 1
+    except click.Abort as error:
+        message, code = f"stopped{error}", stopped[0]
     except SystemExit as ended:  # the reader of the table went away, as `head` does
         return int(ended.code or 0)
     click.echo(f"completions-lp: {escape_text(message)}", err=True)
     return code
 
 
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Where a run is stopped on the way, the message says what is there and how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from completions_lp.store import list_units
+
+        kept = f"; {len(list_units(folder))} finished units are kept" if (folder / "run.json").is_file() else ""
+        raise click.Abort(f"{kept}; go on with: completions-lp run --out {shlex.quote(str(folder))}") from None
+
+
 @click.group(
     cls=Ordered,
     no_args_is_help=False,
-    epilog="Exit codes: 0 done, 2 the input is wrong, 1 anything else.",
+    epilog=CODES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True},
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
@@ -76,22 +102,37 @@ def commands() -> None:
 @commands.command()
 @click.argument("config", metavar="[CONFIG.toml]", type=Path, required=False)
 @click.option("--out", metavar="DIR", type=Path, help="Run directory; a new one under runs/ by default.")
-@click.option("--overwrite", is_flag=True, help="Replace a run that DIR already holds.")
+@click.option("--from", "stored", metavar="RUN.json", type=Path, help="Do a stored run again, from its run.json.")
+@click.option("--overwrite", is_flag=True, help="Begin afresh where DIR holds a run.")
 @OVERRIDES
 @TOKENS
 @ALL
 @QUIET
 def run(
-    config: Path | None, out: Path | None, overwrite: bool, overrides: Sequence[str], everything: bool, **flags: bool
-) -> None:
-    """The whole job; without a config, on the embedded model."""
-    from completions_lp.job.places import name_folder, open_run
+    config: Path | None,
+    out: Path | None,
+    stored: Path | None,
+    overwrite: bool,
+    overrides: Sequence[str],
+    everything: bool,
+    **flags: bool,
+) -> int:
+    """The whole job; without a config, on the embedded model.
+
+    What DIR holds already is not done again: a run that was stopped goes on, and one with more prompts, draws, layers,
+    multipliers or vectors than before does only these.
+    """
+    from completions_lp.job.places import name_folder, open_run, read_expected
 
     folder = out or name_folder(config)
-    opened = open_run(config, folder, overrides, overwrite=overwrite)
-    whole, start = _begin(opened, folder, fresh=overwrite, **flags), time.perf_counter()
-    _print_report(opened, whole.all(), everything=everything)
-    click.echo(f"\nRun directory: {folder} ({time.perf_counter() - start:.0f} s)")
+    opened = open_run(config, folder, overrides, stored=stored, overwrite=overwrite)
+    with _resumable(folder):
+        expected = read_expected(stored) if stored and not overrides else {}
+        whole, start = _begin(opened, folder, fresh=overwrite, expected=expected, **flags), time.perf_counter()
+        code = _print_report(opened, whole.all(), everything=everything)
+    took = f"{time.perf_counter() - start:.0f} s" if whole.has_worked else "nothing was left to do"
+    click.echo(f"\nRun directory: {folder} ({took})")
+    return code
 
 
 @commands.command()
@@ -103,8 +144,9 @@ def config(schema: bool) -> None:
     click.echo(json.dumps(make_schema(), indent=2) + "\n" if schema else format_defaults(), nl=False)
 
 
-def _begin(opened: "Config", folder: Path, *, quiet: bool, **options: bool) -> "Run":
-    from completions_lp.job.stages import Options, Run
+def _begin(opened: "Config", folder: Path, *, quiet: bool, **options: Any) -> "Run":
+    from completions_lp.job.ledger import Options
+    from completions_lp.job.stages import Run
 
     return Run(opened, folder, options=Options(progress=not quiet, tell=_tell, **options))
 
@@ -112,8 +154,11 @@ def _begin(opened: "Config", folder: Path, *, quiet: bool, **options: bool) -> "
 def _run_stage(stage: str, folder: Path, config: Path | None, overrides: Sequence[str], **flags: bool) -> None:
     from completions_lp.job.places import open_stage
 
-    getattr(_begin(open_stage(stage, folder, config, overrides), folder, **flags), stage)()
-    click.echo(f"{stage}: written to {folder}")
+    opened = open_stage(stage, folder, config, overrides)
+    with _resumable(folder):
+        begun = _begin(opened, folder, **flags)
+        getattr(begun, stage)()
+    click.echo(f"{stage}: " + (f"written to {folder}" if begun.has_worked else f"nothing was left to do in {folder}"))
 
 
 def _check_runs(*folders: Path) -> None:
@@ -123,7 +168,7 @@ def _check_runs(*folders: Path) -> None:
         check_run(folder)
 
 
-def _add_stage_options(command: Callable[..., None]) -> Callable[..., None]:
+def _add_stage_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for add in (QUIET, OVERRIDES, CONFIG, FOLDER):
         command = add(command)
     return command
@@ -154,15 +199,38 @@ def score(**options: Any) -> None:
 @commands.command()
 @_add_stage_options
 @ALL
-def report(folder: Path, config: Path | None, overrides: Sequence[str], everything: bool, quiet: bool) -> None:
+def report(folder: Path, config: Path | None, overrides: Sequence[str], everything: bool, quiet: bool) -> int:
     """The numbers of the paper, from the stored tables; needs no model."""
     from completions_lp.job.places import open_stage
 
     opened = open_stage("report", folder, config, overrides)
     from completions_lp.job.results import make_report
 
-    _print_report(opened, make_report(folder, config=opened), everything=everything)
+    code = _print_report(opened, make_report(folder, config=opened), everything=everything)
     click.echo(f"report: written to {folder}")
+    return code
+
+
+@commands.command()
+@FOLDER
+def status(folder: Path) -> None:
+    """What a run directory holds, what is stale and why, and what a run would do; needs no model."""
+    _check_runs(folder)
+    from completions_lp.job.status import find_status, measure_units
+    from completions_lp.show.text.status import format_status
+
+    click.echo(format_status(find_status(folder), *measure_units(folder)))
+
+
+@commands.command()
+@FOLDER
+def clean(folder: Path) -> None:
+    """Remove finished units that no table of a run needs any more."""
+    _check_runs(folder)
+    from completions_lp.job.status import clean_run
+
+    removed, freed = clean_run(folder)
+    click.echo(f"{removed} units removed, {freed / 1e6:.1f} MB")
 
 
 @commands.command()
@@ -215,7 +283,7 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
     type=int,
     multiple=True,
     metavar="L",
-    help="Only cells of this layer, as often as wanted; by default the cell with the largest effect.",
+    help="Only cells of this layer, as often as wanted; by default the best cell, that of the report.",
 )
 @click.option(
     "--multiplier", "multipliers", type=float, multiple=True, metavar="M", help="Only cells with this multiplier."
@@ -256,7 +324,8 @@ def plan(folder: Path, validate: bool, draws: int, quiet: bool, **wanted: Any) -
 
 
 def _validate(folder: Path, draws: int, quiet: bool, **cells: Any) -> None:
-    from completions_lp.job.stages import Options, Run
+    from completions_lp.job.ledger import Options
+    from completions_lp.job.stages import Run
     from completions_lp.show.text import format_validation
 
     found = Run.open(folder, options=Options(progress=not quiet)).validate(draws=draws, **cells)
@@ -287,11 +356,12 @@ def _tell(text: str) -> None:
     click.echo(f"completions-lp: {escape_text(text)}", err=True)
 
 
-def _print_report(config: "Config", report: "Report", *, everything: bool = False) -> None:
-    """The headline table on stdout, what is wrong with it first."""
+def _print_report(config: "Config", report: "Report", *, everything: bool = False) -> int:
+    """The headline table on stdout, what is wrong with it first; returns the exit code."""
     from completions_lp.show.text import format_overview
 
     click.echo(format_overview(report, title=f"{config.model.name} on {config.prompts.path}", everything=everything))
+    return 3 if report.errors else 0
 
 
 if __name__ == "__main__":

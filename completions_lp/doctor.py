@@ -33,7 +33,12 @@ class Finding:
 
 
 def check_model(model: Model, *, n_prompts: int = 4, seed: int = 0) -> list[Finding]:
-    """Run every check on ``n_prompts`` of the embedded prompts; takes some dozens of small forward passes."""
+    """Run every check on ``n_prompts`` of the embedded prompts; takes some dozens of small forward passes.
+
+    Raises:
+        InputError: The weights are NaN or infinite, or the tokenizer has ids that the model does not know.
+    """
+    model.fingerprint()
     section = PromptsSection()
     prompts = load_prompts(section.path, model.tokenizer, template=section.template, limit=n_prompts)
     limit = model.tolerance

@@ -85,6 +85,8 @@ PRIMARY = "delta_p_A"
 """The estimand: the change of P(A within the window), in percentage points."""
 HEADLINE = "increase_to_answer_A"
 """The average log-prob increase through the answer's token: a lower bound on the log ratio of P(A)."""
+BROKEN = "share_broken"
+"""Share of the prompts with log probs that are no finite numbers: where it is above 0, a cell has no other number."""
 TRUST = ("certified", "green", "red")
 """How far P(A) under steering can be trusted on a prompt, from best to worst."""
 
@@ -191,6 +193,9 @@ _LIST = (
         meaning="Share of the prompts whose steered probability rests on enough effective draws."),
     Quantity("share_red", "share", "red", "prompts red", TRUSTED,
         meaning="Share of the prompts whose steered probability is not to be trusted."),
+    Quantity(BROKEN, "share", "broken", "prompts with log probs that are not finite", TRUSTED,
+        meaning="Share of the prompts with a log prob that is no finite number. Where there is one, the cell has no "
+        "other number; where there is none anywhere, no row."),
     Quantity(f"below_zero_{PRIMARY}", "share", "wrong way", "prompts steered the wrong way", TRUSTED,
         meaning="Share of the prompts whose probability of the target answer truly falls, sampling noise shrunken "
         "away."),
@@ -202,6 +207,9 @@ _LIST = (
         meaning="Largest mean weight over steps; it should be near 1."),
     Quantity("n_steered", "draws", "steered draws", "draws of the steered model", TRUSTED,
         meaning="Draws of the steered model that joined the estimate of P(A)."),
+    Quantity("n_broken", "draws", "broken", "draws with log probs that are not finite", TRUSTED, summarized=False,
+        meaning="Draws, and answers of the two-choice read-out, whose log prob is no finite number, steered or not: "
+        "with one, nothing else is known of the prompt there."),
     Quantity("p_A_se", "probability", "P(A) s.e.", "standard error of P({A})", TRUSTED, summarized=False,
         meaning="Standard error of the unsteered P(A) on a prompt, from its own completions."),
     Quantity("p_A_steered_se", "probability", "steered s.e.", "standard error of P({A}), steered", TRUSTED,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from columns import COMMON, CONDITION, ESTIMATE, INCREASE, LIST, MEASURE, NUMBER, QUESTION, TEXT, WHOLE, Column
 
-from completions_lp.quantities import GROUPS, ODD, POOLED, QUANTITIES, TRUST, UNITS, find_quantity
+from completions_lp.quantities import BROKEN, GROUPS, ODD, POOLED, QUANTITIES, TRUST, UNITS, find_quantity
 from completions_lp.records import Increases, Measures, Prompt
 from completions_lp.store import PROFILE, SLOPES, STAGES, SUMMARY
 from completions_lp.store.validation import ESTIMATED
@@ -32,6 +32,7 @@ class Table:
 
 COUNTS = ("n", "n_unique", "n_A")
 NOT_BY_PROMPT = (
+    BROKEN,
     *(f"share_{trust}" for trust in TRUST),
     *(name for name in QUANTITIES if name.startswith("below_zero")),
 )
@@ -252,7 +253,7 @@ caption and the tidy CSV of each, and `table.tex`.
 | `config` | the configuration, every default written out |
 | `seed` | of all random streams |
 | `stages` | by stage, the settings that it followed, and the hashes of the weights and the tokenizer that it used |
-| `model` | name, revision, hashes of weights and tokenizer, sizes, dtype, device |
+| `model` | name, revision, hashes of weights, configuration and tokenizer, sizes, dtype, device |
 | `vector` | pairs behind it; by layer its norm, the norm's standard error and the split-half cosine |
 | `versions`, `machine` | Python and packages; processor, cores, system |
 | `timings`, `memory` | seconds and peak GiB, by stage |
@@ -263,8 +264,8 @@ caption and the tidy CSV of each, and `table.tex`.
 
 | check | what it is | should be |
 |---|---|---|
-| `noise_floor` | largest change of a completion's log prob under multiplier 0, nats | rounding |
-| `sampler_gap` | sampled against scored log prob of a completion, largest difference, nats | rounding |
+| `noise_floor` | largest change of a completion under multiplier 0, nats: what the hook itself changes | 0 |
+| `sampler_gap` | sampled against scored log prob of a completion, largest difference, nats: rounding | below 0.05 |
 | `sampler_z` | the sampler test (surprisal minus entropy), in standard errors | below 3 |
 | `all_completions_z` | mean increase of all completions, the largest in standard errors | at most 3 |
 | `label_gap` | share of the target by labels less P(A) by tokens | near 0 |

@@ -88,7 +88,12 @@ def draw_measures(increases, *, seed=0, effect=0.5):
     unsteered |= {"p_A": p, "n_tokens": rng.uniform(2, 9, size=n), "excess_surprisal": rng.normal(size=n)}
     unsteered["excess_surprisal_se"] = np.ones(n)
     steered = {name: within(*shape) for name in Measures.STEERED}
-    steered |= {"p_A_steered": q, "kl": m**2 * np.exp(rng.normal(size=shape)), "ess": 100 * within(*shape)}
+    steered |= {
+        "n_broken": np.zeros(shape),
+        "p_A_steered": q,
+        "kl": m**2 * np.exp(rng.normal(size=shape)),
+        "ess": 100 * within(*shape),
+    }
     trust = rng.choice(["certified", "green", "red"], p=[0.5, 0.3, 0.2], size=shape)
     return Measures(prompts, conditions, unsteered, steered, trust)
 

@@ -185,7 +185,12 @@ def make_measures(rng, increases):
     unsteered |= {"excess_surprisal": rng.normal(0, 0.1, n), "excess_surprisal_se": np.full(n, 0.1)}
     steered = {name: rng.uniform(0.1, 1.0, shape) for name in Measures.STEERED}
     steered |= {"p_A_steered": q, "p_A_steered_low": q - q * width, "p_A_steered_high": q + (1 - q) * width}
-    steered |= {"first_A_steered": q * 0.9, "first_B_steered": (1 - q) * 0.9, "n_steered": np.zeros(shape)}
+    steered |= {
+        "first_A_steered": q * 0.9,
+        "first_B_steered": (1 - q) * 0.9,
+        "n_steered": np.zeros(shape),
+        "n_broken": np.zeros(shape),
+    }
     steered |= {"p_A_answer_only": np.sqrt(p * q), "p_A_reasoning_only": np.sqrt(p * q), "ess": 100 * width}
     return Measures(increases.completions.prompts, conditions, unsteered, steered, trust)
 

@@ -82,9 +82,10 @@ def test_help_is_quick_and_names_every_command():
     )
     assert time.perf_counter() - start < 2
     listed = re.findall(r"^  (\w+)  +\S.*$", done.stdout, re.MULTILINE)
-    assert listed == ["run", "config", "vector", "sample", "score", "report", "figures", "compare", "plan", "doctor"]
+    stages = ["vector", "sample", "score", "report"]
+    assert listed == ["run", "config", *stages, "status", "clean", "figures", "compare", "plan", "doctor"]
     assert "..." not in done.stdout.partition("Commands:")[2]  # every line says what it has to say
-    assert "Exit codes: 0 done, 2 the input is wrong, 1 anything else." in done.stdout
+    assert "Exit codes: 0 done, 2 the input is wrong, 3 the report is written and has an ERROR" in done.stdout
     assert done.stderr == ""
 
 
@@ -337,16 +338,40 @@ def test_an_answer_that_the_tokenizer_cannot_express_is_wrong_input(tmp_path, co
     assert not out.exists()
 
 
-def test_a_run_is_not_overwritten_unless_asked(tmp_path, config, capsys):
+def test_a_folder_that_holds_files_and_no_run_is_refused(tmp_path, config, capsys):
     out = tmp_path / "out"
-    store.start_run(out, {"config": {}})
-    assert cli.main(["run", str(config), "--out", str(out), "--quiet"]) == 2
-    assert capsys.readouterr().err == (
-        f"completions-lp: {out} already holds a run; give another --out, or --overwrite to replace it\n"
-    )
-    assert [path.name for path in out.iterdir()] == ["run.json"]
+    for name in ("figures/paper.pdf", "vectors/mine.safetensors", "prompts.parquet", "summary.csv", "report.md"):
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("mine")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for command in (["run", str(config), "--out", str(out)], ["vector", str(out), "--config", str(config)]):
+        for flag in ([], ["--overwrite"] * (command[0] == "run")):
+            assert cli.main([*command, *flag, "--quiet"]) == 2
+            message = "holds files and no run (figures, prompts.parquet, report.md and 2 more): a run needs a directory"
+            assert message in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_what_the_run_did_not_write_stays(tmp_path, config):
+    out = tmp_path / "out"
+    assert cli.main(["run", str(config), "--out", str(out), "--quiet"]) == 0
+    assert cli.main(["figures", str(out), "--only", "layer_sweep"]) == 0
+    mine = [out / name for name in ("notes.txt", "figures/paper.pdf", "figures/raw.csv", "vectors/mine.safetensors")]
+    for path in mine:
+        path.write_text("mine")
     assert cli.main(["run", str(config), "--out", str(out), "--quiet", "--overwrite"]) == 0
-    assert (out / "summary.csv").is_file()
+    assert cli.main(["score", str(out), "--quiet", "--set", "scoring.multipliers=[1.5]"]) == 0
+    assert [path.read_text() for path in mine] == ["mine"] * 4
+    assert not (out / "figures/layer_sweep.pdf").exists()
+
+
+def test_a_file_in_the_way_is_not_replaced(tmp_path, config, capsys):
+    out = tmp_path / "out"
+    assert cli.main(["vector", str(out), "--config", str(config), "--quiet"]) == 0
+    (out / "completions.parquet").write_text("mine")
+    assert cli.main(["sample", str(out), "--quiet"]) == 2
+    assert "completions.parquet is in the way" in capsys.readouterr().err
+    assert (out / "completions.parquet").read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -436,8 +461,8 @@ def test_an_interrupt_is_told_in_a_line(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("completions_lp.job.config.format_defaults", interrupt)
-    assert cli.main(["config"]) == 1
-    assert capsys.readouterr().err.strip() == "completions-lp: interrupted"
+    assert cli.main(["config"]) == 130
+    assert capsys.readouterr().err.strip() == "completions-lp: stopped"
 
 
 def test_a_configuration_to_begin_with_is_printed(tmp_path, capsys):
@@ -459,7 +484,7 @@ def test_a_configuration_to_begin_with_is_printed(tmp_path, capsys):
         (["run", "--set", "vector.path=x"], "x: no such file"),
         (["run", "--set", "controls.orthogonal_to=['x.safetensors']"], "x.safetensors: no such file"),
         (["run", "--out", "file/under"], "file/under: cannot be made a run directory: "),
-        (["run", "--out", "held"], "held already holds a run"),
+        (["run", "--out", "."], ". holds files and no run (c.toml, file, held and 1 more): a run needs"),
         (["vector", "new", "--config", "c.toml", "--set", "vector.pairs=x.jsonl"], "x.jsonl: no such file"),
         (["sample", "new", "--config", "c.toml", "--set", "prompts.path=x.jsonl"], "x.jsonl: no such file"),
         (

@@ -9,6 +9,7 @@ from test_prompts import ROW, write
 from completions_lp import doctor
 from completions_lp.job.config import PromptsSection
 from completions_lp.model import wrap_model
+from completions_lp.records import InputError
 
 
 @pytest.fixture(autouse=True)
@@ -169,3 +170,11 @@ def test_scores_that_are_no_numbers_fail(build_model, monkeypatch):
         assert f"scores = one full forward per sequence ({positions})" in names
         assert f"scores do not depend on the batch ({positions})" in names
         assert f"multiplier 0 changes nothing ({positions})" in names
+
+
+def test_weights_that_are_no_numbers_are_refused_before_any_check(tokenizer):
+    module = make_module("llama")
+    with torch.no_grad():
+        module.model.norm.weight[3] = float("nan")
+    with pytest.raises(InputError, match=r"weights 'model\.norm\.weight': 1 of 32 values are NaN or infinite"):
+        doctor.check_model(wrap_model(module, tokenizer))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from synthetic import make_study
 
 from completions_lp.records import Estimate, Report, ReportRow
@@ -97,7 +98,9 @@ def test_the_change_stands_under_its_ceiling(study):
     (ceiling,) = [line for line in axes.get_lines() if line.get_label() == "ceiling −log P"]
     assert np.exp(-ceiling.get_ydata()) == pytest.approx(ceiling.get_xdata())
     assert axes.get_ylabel() == "log ratio of P(A) (nats)"
-    assert "the ceiling −log P" in PromptEffects.of(study, change=True).caption
+    said = PromptEffects.of(study, change=True).caption
+    assert "the ceiling −log P" in said
+    assert "log ratio (nats) of P(A) against the unsteered P(A), 12 prompts" in said
 
 
 def test_prompts_without_a_probability_are_left_out(study):
@@ -149,7 +152,7 @@ def test_propensity_curves_go_through_the_unsteered_logit_diff(study):
         assert segment[:, 1] == pytest.approx(wanted)
     (mean,) = [line for line in left.get_lines() if line.get_label() == "mean"]
     assert list(mean.get_ydata()) == pytest.approx(np.mean([s[:, 1] for s in curves.get_segments()], axis=0))
-    assert "mean slope +0.70 [+0.50, +0.90] nats/multiplier\n8 % of prompts below 0" in [
+    assert "mean slope +0.70 [+0.50, +0.90] nats/multiplier\n8 % of slopes below 0" in [
         t.get_text() for t in left.texts
     ]
     (slopes,) = [line for line in right.get_lines() if line.get_label() == "slope"]
@@ -159,14 +162,59 @@ def test_propensity_curves_go_through_the_unsteered_logit_diff(study):
     assert left.get_ylabel().replace("\n", " ") == "logit diff of the two answers (nats)"
 
 
+def cover(axes, box):
+    """The words and legends of some axes that lie on a box of pixels."""
+    words = [*axes.texts, *([axes.get_legend()] if axes.get_legend() else [])]
+    return [found for found in words if found.get_window_extent().overlaps(box)]
+
+
+@pytest.mark.parametrize("spread", [0.3, 5.0])
+def test_no_word_and_no_legend_covers_a_prompt(study, spread):
+    """Prompts also in the corners, where the words stand."""
+    columns = {name: np.array(values, copy=True) for name, values in study.prompts.items()}
+    corners = [(-1, -1), (1, -1), (-1, 1), (1, 1)]
+    for name, at in (("increase_to_answer_not_A", 0), ("increase_to_answer_A", 1)):
+        columns[name] = spread * np.array([corners[i % 4][at] for i in range(len(columns[name]))])
+    figure = Promotion.of(replace(study, prompts=columns), layer=1, multiplier=2.0).draw()
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    (prompts,) = [line for line in axes.get_lines() if line.get_label() == "prompts"]
+    for x, y in axes.transData.transform(prompts.get_xydata()):
+        assert not cover(axes, Bbox([[x - 2, y - 2], [x + 2, y + 2]]))
+
+
+@pytest.mark.parametrize("slope", [-3.0, 0.0, 3.0])
+def test_no_word_and_no_legend_covers_a_propensity_curve(study, slope):
+    columns = {name: np.array(values, copy=True) for name, values in study.prompts.items()}
+    columns["logit_diff_steered"] = columns["logit_diff"] + slope * columns["multiplier"]
+    figure = Steerability.of(replace(study, prompts=columns), layer=2).draw()
+    figure.draw_without_rendering()
+    left = figure.axes[0]
+    (curves,) = [c for c in left.collections if c.get_label() == "prompts"]
+    for segment in curves.get_segments():
+        for x, y in left.transData.transform(segment):
+            assert not cover(left, Bbox([[x - 1, y - 1], [x + 1, y + 1]]))
+
+
 def test_agreement_of_cells_has_crosses_and_a_diagonal(study):
     (axes,) = Agreement.of(study).draw().axes
-    for layer in range(3):
-        (line,) = [line for line in axes.get_lines() if line.get_label() == str(layer)]
-        rows = {r.condition: r.estimate for r in study.table("logit_diff_change") if r.condition.layer == layer}
-        trusted = {r.condition for r in study.table("share_red") if r.estimate.value <= 0.1}
-        wanted = [rows[c].value for c in sorted(rows, key=lambda c: c.multiplier) if c in trusted]
-        assert list(line.get_xdata()) == wanted
+    marks = {line.get_label(): line for line in axes.get_lines()}
+    sampled = {r.condition: r.estimate.value for r in study.table("log_odds_change_A_B")}
+    trusted = {r.condition for r in study.table("share_red") if r.estimate.value <= 0.1}
+    colors = {}
+    for row in study.table("logit_diff_change"):
+        c = row.condition
+        mark = marks[f"_layer {c.layer}, {c.multiplier:+g}"]
+        assert mark.get_xydata().tolist() == [[row.estimate.value, sampled[c]]]
+        assert (mark.get_marker(), mark.get_markersize()) == (
+            "^" if c.multiplier > 0 else "v",
+            2.5 + 2 * abs(c.multiplier),
+        )
+        assert (mark.get_markerfacecolor() == "white") == (c not in trusted)
+        colors.setdefault(c.layer, set()).add(mark.get_markeredgecolor())
+    assert [len(found) for found in colors.values()] == [1, 1, 1]
+    named = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert named == [*(f"layer {n}" for n in range(3)), *(f"multiplier {m}" for m in ("−2", "−1", "+1", "+2"))]
     e = [
         next(r.estimate for r in study.table(q) if (r.condition.layer, r.condition.multiplier) == (1, 2.0))
         for q in ("logit_diff_change", "log_odds_change_A_B")

@@ -178,7 +178,11 @@ def test_the_intervals_of_minus_kl_are_turned_around(study):
     (axes,) = DoseResponse.of(study, layer=1).draw().axes
     e = find(study, "kl", 1, 2.0).estimate
     segments = [s.tolist() for c in axes.collections if hasattr(c, "get_segments") for s in c.get_segments()]
-    assert [[2.0, pytest.approx(-e.high)], [2.0, pytest.approx(-e.low)]] in segments
+    other = find(study, "increase_to_answer_not_A", 1, 2.0).estimate
+    beside = 2.0 + 0.012 * 4  # else it might hide behind that of the other completions
+    assert [[beside, pytest.approx(-e.high)], [beside, pytest.approx(-e.low)]] in segments
+    assert [[2.0, other.low], [2.0, other.high]] in segments
+    assert axes.get_ylim()[0] < -e.high
 
 
 def test_the_heat_map_is_centred_and_marks_what_it_should(study):
@@ -241,6 +245,20 @@ def test_efficacy_stands_against_damage_with_crosses_and_a_front(study):
     assert list(zip(*front.get_data(), strict=True)) == sorted(slow)
     table = Damage.of(study).rows
     assert sorted((r["kl_per_token"], r["value"]) for r in table if r["on_front"]) == sorted(slow)
+
+
+def test_a_front_of_one_cell_is_neither_drawn_nor_named(study):
+    best = max(study.table("delta_p_A"), key=lambda row: row.estimate.value).condition
+    cheap = change(
+        study, lambda r: r.quantity == "kl_per_token" and r.condition == best, value=1e-4, low=None, high=None
+    )
+    for report, shown in ((study, True), (cheap, False)):
+        view = Damage.of(report)
+        (axes,) = view.draw().axes
+        assert sum(row["on_front"] for row in view.rows) == 1 or shown
+        assert ("front" in [line.get_label() for line in axes.get_lines()]) == shown
+        assert ("front" in [text.get_text() for text in axes.get_legend().get_texts()]) == shown
+        assert ("Stepped line" in view.caption) == shown
 
 
 def test_probabilities_of_all_layers_meet_at_the_unsteered_one(study):

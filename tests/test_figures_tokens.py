@@ -1,5 +1,7 @@
 """Figures from tokens and completions, the checks, and the convergence of the vector."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.collections import PathCollection
@@ -96,6 +98,31 @@ def test_long_distributions_are_thinned_and_keep_their_ends():
     assert y == pytest.approx([shares[values.index(v)] for v in x])
 
 
+@pytest.mark.parametrize("moved", [(), ("target",), ("random",), ("target", "random")])
+def test_the_caption_says_how_much_lies_outside_the_axes(moved):
+    """With one rare text of each kind of direction far out, or with none."""
+    study = make_study(layers=(1,), n_prompts=60, n_random=2)
+    rare = int(np.argmin(study.increases.completions.counts))
+    values = study.increases.increase_to_answer.clip(-1, 1)
+    values[[c.kind in moved for c in study.increases.conditions], rare] = -50
+    report = replace(study, increases=replace(study.increases, increase_to_answer=values))
+    view, most = Distributions.of(report, layer=1), {"target": 0.0, "random": 0.0}
+    for panel, m in zip(view.draw().axes, (-2.0, -1.0, 1.0, 2.0), strict=True):
+        low, high = panel.get_xlim()
+        for c in study.increases.conditions:
+            if (c.layer, c.multiplier) == (1, m):
+                for gave in (True, False):
+                    x, y = map(np.array, slow_curve(report, c, gave))
+                    share = np.diff(y, prepend=0.0)[(x < low) | (x > high)].sum()
+                    most[c.kind] = max(most[c.kind], share)
+    names = {"target": "curve", "random": "grey one"}
+    said = [f"{100 * most[kind]:.2g} % of a {name}" for kind, name in names.items() if most[kind]]
+    assert tuple(kind for kind in names if most[kind]) == moved
+    cut = f"Far tails are cut: at most {' and '.join(said)} lie outside the axes."
+    assert (cut in view.caption) == bool(said)
+    assert ("tails" in view.caption) == bool(said)
+
+
 def test_prompts_that_do_not_offer_the_target_are_left_out(study):
     wanted = Distributions.of(study).caption
     assert "draws of 12 prompts" in wanted
@@ -134,10 +161,26 @@ def test_diagnostics_draw_each_check(study):
     x, y = line_of(null, "random directions").get_data()
     assert list(x) == p
     assert list(y) == pytest.approx([(i + 1) / len(p) for i in range(len(p))])
+    assert sampler.get_xlabel() == "prompts, sorted"
     text = Diagnostics.of(study, layer=1, validation=rows).caption
     assert "2 sets of draws" in text
     assert "Clopper–Pearson" in text
     assert len([r for r in Diagnostics.of(study, validation=rows).rows if r["panel"] == "a"]) == 2
+
+
+def test_empty_checks_say_what_fills_them(study):
+    def words_of(report):
+        panels = Diagnostics.of(report).draw().axes
+        return [" ".join(text.get_text() for text in panels[i].texts).replace("\n", " ") for i in (0, 5)]
+
+    draws = "no steered draws to compare with; draw them: completions-lp plan RUN_DIR --validate"
+    assert words_of(study) == [draws, ""]
+    assert words_of(make_study(n_random=0)) == [
+        draws,
+        "no random directions; score some with [controls] random_directions = 19",
+    ]
+    few = words_of(make_study(n_prompts=1))
+    assert few == [draws, "no p-values of random directions"]
 
 
 def test_a_report_without_measures_still_has_its_other_figures(study):

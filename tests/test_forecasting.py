@@ -435,3 +435,15 @@ def test_a_pilot_without_noise_or_without_spread_is_refused():
 def test_a_run_that_was_not_timed_has_no_costs():
     with pytest.raises(InputError, match=r"run.json has no timing of the sample stage"):
         forecast_costs({"timings": {"report": 1.0}}, make_workload(), prompts=1, samples=1)
+
+
+def test_a_pilot_knows_the_share_of_red_prompts_of_its_cell():
+    report, measures = make_report()
+    place = measures.conditions.index(CELL)
+    trust = np.full(measures.trust.shape, "green", dtype="<U9")
+    trust[place, :7] = "red"
+    measures = drawn.change(measures, trust=trust)
+    report = summarize(report.increases, report.choices, measures, target="A")
+    wanted = {"layers": [CELL.layer], "multipliers": [CELL.multiplier]}
+    assert plan_run(report, measures, INFO, **wanted).pilot.red == 0.5
+    assert np.isnan(plan_run(report, measures, INFO, quantity="increase_to_answer_A", **wanted).pilot.red)

@@ -19,6 +19,8 @@ from completions_lp.score.sums import sum_tokens
 from completions_lp.stats.bounds import MIN_SURVIVING
 
 MULTIPLIERS = (-1.0, 0.5, 2.0)
+ALWAYS = ("n_tokens", "excess_surprisal", "excess_surprisal_se", "kl", "kl_reverse", "n_steered", "n_broken")
+"""Told of every prompt, whether it offers the target or not."""
 EXACT = {"rtol": 0, "atol": 1e-10}
 STEPS = 3
 
@@ -66,6 +68,7 @@ def expect(world, target, within):
         mean_weight_low=1.0,
         mean_weight_high=1.0,
         n_steered=0,
+        n_broken=0,
     )
     for q in world.steered:
         logq = np.array([toys.logprob_of(q, x) for x in texts])
@@ -107,8 +110,7 @@ def test_draws_in_proportion_to_the_probabilities_give_every_measure_exactly(tar
     for i, world in enumerate(worlds[:-1]):
         want = expect(world, target, within)
         for name, values in want.items():
-            always = name in ("n_tokens", "excess_surprisal", "excess_surprisal_se", "kl", "kl_reverse", "n_steered")
-            values = values if offered[i] or always else np.nan
+            values = values if offered[i] or name in ALWAYS else np.nan
             np.testing.assert_allclose(columns[name][..., i], values, err_msg=f"{name} of {i}", **EXACT)
         low, high = columns["p_A_steered_low"][:, i], columns["p_A_steered_high"][:, i]
         if not offered[i]:
@@ -126,7 +128,9 @@ def test_draws_in_proportion_to_the_probabilities_give_every_measure_exactly(tar
             rest = [sum(np.exp(toys.logprob_of(q, x)) for x in cut) for q in world.steered]
             np.testing.assert_allclose([low, high], [want["p_A_steered"], low + rest], **EXACT)
     for name, values in columns.items():
-        assert (values[..., -1] == 0).all() if name == "n_steered" else np.isnan(values[..., -1]).all(), name
+        assert (values[..., -1] == 0).all() if name in ("n_steered", "n_broken") else np.isnan(values[..., -1]).all(), (
+            name
+        )
     assert (measures.trust[:, -1] == "").all()
 
 
@@ -348,9 +352,10 @@ def test_a_mode_that_was_never_seen_is_red_and_its_estimate_clipped():
     never = dataclasses.replace(world, texts=[(C, B), (D, A), (D, B)], counts=[1, 5, 94])
     rho = recall(never, 2, world.steered[0])[0]
     certain = scored.World(MODE[0], (two_step(1.0, 0.9, 0.05),), [(D, A)], [100])  # steering never says D
-    low = measure_completions(make_scores([certain], within=2), target="A")
-    assert low.steered["p_A_steered"][0, 0] == 0 == low.steered["p_A_steered_low"][0, 0]
-    assert low.trust.tolist() == [["red"]]
+    lost = measure_completions(make_scores([certain], within=2), target="A")
+    assert {name for name, values in lost.steered.items() if np.isfinite(values[0, 0])} == {"n_steered", "n_broken"}
+    assert lost.steered["n_broken"][0, 0] == 100
+    assert lost.trust.tolist() == [[""]]
     assert 0.05 < rho < 0.95
 
 
@@ -371,7 +376,7 @@ def test_of_draws_from_another_distribution_only_the_bounds_hold(sampling):
     worlds = [draw(0), draw(1), WORLDS["not on offer"]]
     plain = measure_completions(make_scores(worlds, within=3), target="A")
     measures = measure_completions(make_scores(worlds, within=3, sampling=sampling), target="A")
-    kept = ("p_A_low", "p_A_high", "p_A_steered_low", "p_A_steered_high", "n_tokens", "n_steered")
+    kept = ("p_A_low", "p_A_high", "p_A_steered_low", "p_A_steered_high", "n_tokens", "n_steered", "n_broken")
     for name, values in all_measures(measures).items():
         if name in kept:
             np.testing.assert_array_equal(values, all_measures(plain)[name], err_msg=name)

@@ -266,8 +266,8 @@ def test_a_score_that_is_no_number_is_an_error(healthy, part, value):
     got = summarize(with_sums(increases, **{part: values}), choices, measures)
     n = 1 if part == "baseline" else 10
     assert got.checks["not_finite"] == n
-    (error,) = [e for e in got.errors if "log probs of completions are not a finite number" in e]
-    assert error.startswith(f"{n} ")
+    (error,) = [e for e in got.errors if "have log probs that are not finite" in e]
+    assert error.startswith("layer 0, multiplier -2: 1 of 24 prompts; ")
     assert 'dtype = "float32"' in error
 
 

@@ -129,7 +129,7 @@ def test_the_columns_have_their_names_and_order(report):
     assert numbers == sorted(numbers, key=list(QUANTITIES).index)
     assert names[-2:] == ["positions", "trust"]
     rest = ["p_A", "p_A_se", "p_A_low", "p_A_high", "first_A", "first_B", "answered", "p_A_steered_se", "p_A_change_se"]
-    rest += ["n_tokens", "excess_surprisal", "excess_surprisal_se", "n", "n_unique", "n_A", "share_A"]
+    rest += ["n_tokens", "excess_surprisal", "excess_surprisal_se", "n_broken", "n", "n_unique", "n_A", "share_A"]
     assert set(names[len(head) : -2]) == {*PLAIN, *CHOICES, *MEASURED, *DERIVED, *rest}
     assert {len(values) for values in report.prompts.values()} == {100}
 

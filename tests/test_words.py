@@ -1,5 +1,7 @@
 """What plans and checks by direct draws say: few prompts, and what an interval can tell."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from drawn import change, draw_increases, draw_measures
@@ -14,9 +16,9 @@ CELL = Condition("v", "target", 0, 1.0)
 COSTS = (Cost("sample", 1000.0, 1.0, 0.5), Cost("score", 2000.0, 2.0, 0.7))
 
 
-def make_plan(prompts, *, n_clusters=24, limit="asked"):
+def make_plan(prompts, *, n_clusters=24, limit="asked", red=0.0):
     estimate = Estimate(5.0, 4.0, 6.0, 0.95, "pp", 24, n_clusters, "t")
-    pilot = Pilot("delta_p_A", CELL, estimate, 24, 50, between=4.0, within=100.0)
+    pilot = Pilot("delta_p_A", CELL, estimate, 24, 50, between=4.0, within=100.0, red=red)
     needs = (Need(100, prompts, 1.0, COSTS), Need(400, 200, 1.0, COSTS))
     return Plan(pilot, 0.5, needs, needs[0], limit, 3)
 
@@ -49,6 +51,26 @@ def test_where_the_limit_of_few_prompts_sets_their_number_the_plan_says_so():
     assert "fewer than 20 independent clusters of prompts" in text
     assert "each has: 40 prompts make 20." in text
     assert "fewer prompts" not in format_plan(make_plan(20, limit="half width"), {}, width=200)
+
+
+@pytest.mark.parametrize("red", [1.0, 0.25, 0.0, float("nan")])
+def test_a_plan_from_red_prompts_says_so(red):
+    text = format_plan(make_plan(20, red=red), {}, width=300)
+    told = f"Red: {red:.0%} of the prompts. On these the pilot's estimate of P(A) is not to be trusted, and nor are its"
+    assert (told in text) == (red > 0)
+    assert ("check with --validate, or raise [sampling] top_up" in text) == (red > 0)
+
+
+def test_a_plan_says_why_a_cheaper_size_is_not_chosen():
+    rule = "chosen: the fewest network tokens with 100 samples or more, since with fewer P(A)"
+    cheap = Need(25, 22, 1.0, (Cost("sample", 10.0, 1.0, 0.5),))
+    plan = make_plan(20)
+    plan = replace(plan, needs=(cheap, *plan.needs))
+    assert rule in format_plan(plan, {}, width=300)
+    dearer = Need(400, 20, 1.0, (Cost("sample", 1e6, 1.0, 0.5),))
+    for chosen in (cheap, dearer, Need(100, 77, 1.0, COSTS)):  # asked for, and the last is no size of the table
+        asked = replace(plan, needs=(*plan.needs[:2], dearer), chosen=chosen)
+        assert rule not in format_plan(asked, {}, width=300)
 
 
 def test_a_plan_fits_the_terminal_and_says_what_a_stands_for():

@@ -142,7 +142,7 @@ class RunSection(Section):
     """What a run may use."""
 
     memory_budget: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """GiB that a pass may take; a quarter of the free memory by default."""
+    """GiB that a pass may take; a quarter of all memory by default."""
     workers: Literal[1] = 1
     """This version runs in one process: leave it at 1."""
 

@@ -1,16 +1,29 @@
 """Configuration -> what a run begins with: model, prompts, contrast pairs, vectors, the grid of conditions; checked."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from completions_lp import store
 from completions_lp.job.config import Config
-from completions_lp.model import Model, check_conditions, load_model
+from completions_lp.job.keys import hash_array
+from completions_lp.job.sources import stamp_model
+from completions_lp.model import Model, check_conditions, load_model, load_tokenizer, pick_device
 from completions_lp.prompts import first_difference, load_pairs, load_prompts
-from completions_lp.records import Condition, ContrastPair, InputError, Prompt, SteeringVector, pick_letters
+from completions_lp.records import (
+    Completions,
+    Condition,
+    ContrastPair,
+    InputError,
+    Prompt,
+    SteeringVector,
+    pick_letters,
+)
 from completions_lp.sample.draws import check_context
 from completions_lp.steer.conditions import make_conditions
 from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
@@ -18,10 +31,11 @@ from completions_lp.steer.vectors import average_differences, check_pairs, descr
 
 
 class Inputs:
-    """What a configuration asks for, read when it is first needed."""
+    """What a configuration asks for, read when it is first needed; the weights, when a number is to be computed."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, known: Mapping[str, Any] | None = None) -> None:
         self.config = config
+        self._known = known or {}
 
     @cached_property
     def model(self) -> Model:
@@ -30,23 +44,59 @@ class Inputs:
         return load_model(section.name, revision=section.revision, dtype=section.dtype, device=section.device)
 
     @cached_property
+    def network(self) -> Mapping[str, Any]:
+        """What ``Model.describe`` says of the model, with ``files``: without loading it, where a run knows these files.
+
+        ``known`` is what that run has recorded.
+        """
+        section = self.config.model
+        asked, files = section.model_dump(), stamp_model(section.name, section.revision)
+        same = files and (self._known.get("files"), self._known.get("asked")) == (files, asked)
+        if same and not self.is_open and self._known["device"].partition(":")[0] == pick_device(section.device).type:
+            return self._known
+        described = self.model.describe()
+        return {**described, "asked": asked, "files": stamp_model(section.name, self.model.revision) or files}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the weights are in memory."""
+        return "model" in self.__dict__
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer, which needs no weights."""
+        section = self.config.model
+        return self.model.tokenizer if self.is_open else load_tokenizer(section.name, revision=section.revision)
+
+    @cached_property
     def prompts(self) -> tuple[Prompt, ...]:
         """The prompts as asked."""
         return load_prompts(
-            self.config.prompts.path, self.model.tokenizer, **self.config.prompts.model_dump(exclude={"path"})
+            self.config.prompts.path, self.tokenizer, **self.config.prompts.model_dump(exclude={"path"})
         )
 
     @cached_property
     def pairs(self) -> tuple[ContrastPair, ...]:
         """The contrast pairs, asked by the template of the prompts."""
         vector, template = self.config.vector, self.config.prompts.template
-        return load_pairs(vector.pairs, self.model.tokenizer, template=template, read_token=vector.read_token)
+        return load_pairs(vector.pairs, self.tokenizer, template=template, read_token=vector.read_token)
 
     def check_prompts(self) -> None:
         """Raise InputError unless the prompts fit into the context and offer the answers to be told apart."""
         check_context(self.model, self.prompts, self.config.sampling.max_new_tokens)
         for prompt, pair in zip(self.prompts, pick_letters(self.prompts, self.config.label.target), strict=True):
-            first_difference(prompt, pair[0], self.model.tokenizer)
+            first_difference(prompt, pair[0], self.tokenizer)
+
+    def hash_prompts(self) -> str:
+        """Stands for the prompts as asked."""
+        return store.hash_value([asdict(prompt) for prompt in self.prompts])
+
+    def hash_vector(self) -> dict[str, str]:
+        """Stands for what the vectors are made from, or the file that has one, and for the confounds."""
+        confounds = store.hash_value([hash_vectors([vector]) for vector in self._read_confounds()])
+        if self.config.vector.path is not None:
+            return {"vector": hash_vectors([self._read_target()]), "confounds": confounds}
+        return {"pairs": store.hash_value([asdict(pair) for pair in self.pairs]), "confounds": confounds}
 
     def check_vector(self) -> None:
         """Raise InputError where the layers, the pairs or the vector files are wrong."""
@@ -106,3 +156,19 @@ class Inputs:
 def _hash_file(path: Path) -> str:
     """sha256 of a local file; empty for a hub dataset, whose revision says which it is."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def hash_vectors(vectors: Sequence[SteeringVector]) -> str:
+    """Stands for vectors: their names, kinds and directions."""
+    described = [
+        [vector.name, vector.kind, {str(layer): hash_array(d) for layer, d in vector.directions.items()}]
+        for vector in vectors
+    ]
+    return store.hash_value(described)
+
+
+def hash_completions(completions: Completions) -> str:
+    """Stands for completions: whose they are, their tokens, how often each was drawn and what it answers."""
+    names = "token_ids", "lengths", "counts", "ended", "answer_index", "prompt_index", "logprob"
+    arrays = [hash_array(np.asarray(getattr(completions, name), dtype=float)) for name in names]
+    return store.hash_value([[prompt.id for prompt in completions.prompts], completions.label.tolist(), *arrays])

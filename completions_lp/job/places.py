@@ -9,7 +9,7 @@ from pathlib import Path
 from completions_lp.job.config import EMBEDDED, Config, is_local, load_config, make_config
 from completions_lp.records import InputError, describe_cause
 from completions_lp.records.sources import find_file
-from completions_lp.store import read_info
+from completions_lp.store import check_owned, read_info
 
 
 def name_folder(config: Path | None) -> Path:
@@ -18,19 +18,48 @@ def name_folder(config: Path | None) -> Path:
     return Path("runs") / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def open_run(config: Path | None, folder: Path, overrides: Sequence[str], *, overwrite: bool) -> Config:
-    """The configuration of a whole run that is to go into ``folder``; without a file that of the embedded model.
+def open_run(
+    config: Path | None, folder: Path, overrides: Sequence[str], *, stored: Path | None = None, overwrite: bool = False
+) -> Config:
+    """The configuration of a whole run that is to go into ``folder``.
+
+    That of the file which is named, or of the run that is ``stored``, its ``run.json`` or the folder of it; else what
+    the folder's own run was made with, if it holds one and is not to begin afresh, or that of the embedded model.
 
     Raises:
-        InputError: The configuration is wrong, the folder holds a run already or can be none, or a file is missing.
+        InputError: The configuration is wrong, a file is missing, or the folder can be no run directory.
     """
-    opened = load_config(config or EMBEDDED, overrides)
+    if config is not None and stored is not None:
+        raise InputError(f"{config} and --from {stored} are two configurations; give one")
     check_folder(folder)
-    if (folder / "run.json").exists() and not overwrite:
-        raise InputError(f"{folder} already holds a run; give another --out, or --overwrite to replace it")
+    begun = (folder / "run.json").is_file() and not overwrite
+    if stored is None and config is None and begun:
+        stored = folder
+    if stored is None:
+        opened = load_config(config or EMBEDDED, overrides)
+    else:
+        opened = load_config(None, overrides, base=read_stored(stored).model_dump())
+    check_owned(folder)
     for stage in ("vector", "sample"):
         check_files(opened, stage)
     return opened
+
+
+def read_stored(place: Path) -> Config:
+    """The configuration of a stored run, by its folder or ``run.json``; a hub's model at the commit that it used."""
+    folder = place.parent if place.name == "run.json" else place
+    check_run(folder)
+    info = read_info(folder)
+    values = make_config(info["config"]).model_dump()
+    if values["model"]["revision"] is None:
+        values["model"]["revision"] = info.get("model", {}).get("revision")
+    return make_config(values)
+
+
+def read_expected(place: Path) -> dict[str, dict[str, str]]:
+    """By stage, what a stored run consumed: weights, prompts, pairs, each as a hash."""
+    info = read_info(place.parent if place.name == "run.json" else place)
+    return {stage: made.get("consumed", {}) for stage, made in info["stages"].items()}
 
 
 def open_stage(stage: str, folder: Path, config: Path | None, overrides: Sequence[str]) -> Config:

@@ -1,14 +1,16 @@
-"""What each stage followed: settings and weights by which it made its tables, and what a later stage may change.
+"""What each stage followed and consumed, by which its tables are valid or not; nothing else decides.
 
-A stage may differ from what later stages followed, whose tables then go, but not from what an earlier one followed.
+A stage followed its part of the configuration, and consumed what it read: the network, prompts as asked, pairs,
+vectors, completions, each as a hash. Its tables are valid while both are what they were and no table was changed.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from completions_lp import store
 from completions_lp.records import InputError, Sampling
 
 _MODEL = ("model.name", "model.revision", "model.dtype")
@@ -20,15 +22,74 @@ FOLLOWED: Mapping[str, tuple[str, ...]] = {
     "report": (),
 }
 """By stage, in their order: the sections and keys of the configuration on which its numbers depend."""
+REMADE = ("figures/", "report.html", "validation.parquet")
+"""What later commands write anew, whatever a stage has made of it."""
 NEEDS: Mapping[str, tuple[str, ...]] = {"vector": (), "sample": (), "score": ("vector", "sample"), "report": ("score",)}
 """By stage, those whose tables it reads."""
+CONSUMED = {
+    "weights": "the weights of the model are not those",
+    "config": "the architecture of the model is not that",
+    "tokenizer": "the tokenizer is not that",
+    "dtype": "the precision is not that",
+    "device": "the kind of device is not that",
+    "prompts": "the prompts are not those",
+    "pairs": "the contrast pairs are not those",
+    "vector": "the vector file is not that",
+    "confounds": "the vectors of [controls] orthogonal_to are not those",
+    "vectors": "the vectors are not those",
+    "completions": "the completions are not those",
+    "kept": "the tokens to keep are not those",
+}
+"""What is consumed, in words."""
 
 
-def describe_stage(stage: str, config: Mapping[str, Any], model: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What ``run.json`` remembers of a stage: its part of the configuration, and of the model, if it needed one."""
-    followed = {name: _look_up(config, name) for name in FOLLOWED[stage]}
-    hashes = {} if model is None else {name: model[name] for name in ("weights", "tokenizer")}
-    return {"settings": followed, **hashes}
+def describe_stage(
+    stage: str, info: Mapping[str, Any], folder: Path, *, consumed: Mapping[str, str], units: Collection[str] = ()
+) -> dict[str, Any]:
+    """What ``run.json`` remembers of a stage: what it followed, consumed and wrote, and the units that are in it."""
+    config = info["config"]
+    tables = [name for name in store.list_stage(info, stage) if not name.startswith(REMADE)]
+    hashes = {name: store.hash_file(folder / name) for name in tables if (folder / name).is_file()}
+    # A report that is saved knows but a part of its configuration.
+    followed = {name: _look_up(config, name) for name in FOLLOWED[stage] if name.partition(".")[0] in config}
+    return {"settings": followed, "consumed": dict(consumed), "files": hashes, "units": sorted(units)}
+
+
+def find_reasons(
+    stage: str,
+    config: Mapping[str, Any],
+    made: Mapping[str, Any],
+    folder: Path,
+    consumed: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Why the tables of a stage are not valid, in words; none where they are. ``consumed`` counts where it is known."""
+    if stage not in made:
+        return ["it has not been made"]
+    reasons = [
+        f"[{key.replace('.', '] ')} is {now!r}, it followed {then!r}"
+        for key, now, then in _compare(stage, config, made)
+    ]
+    before = made[stage].get("consumed", {})
+    if consumed is not None:
+        names = {*before, *consumed}
+        reasons += [
+            f"{words} that it used"
+            for name, words in CONSUMED.items()
+            if name in names and before.get(name) != consumed.get(name)
+        ]
+    return reasons + list_changed(stage, made, folder)
+
+
+def list_changed(stage: str, made: Mapping[str, Any], folder: Path) -> list[str]:
+    """Files of a stage that are not as it wrote them, in words."""
+    changed = []
+    for name, then in made.get(stage, {}).get("files", {}).items():
+        path = folder / name
+        if not path.is_file():
+            changed.append(f"{name} is missing")
+        elif store.hash_file(path) != then:
+            changed.append(f"{name} has been changed")
+    return changed
 
 
 def check_earlier(stage: str, config: Mapping[str, Any], made: Mapping[str, Any], folder: Path) -> None:
@@ -57,13 +118,13 @@ def list_stale(stage: str, config: Mapping[str, Any], made: Mapping[str, Any]) -
 def check_model(stage: str, model: Mapping[str, Any], made: Mapping[str, Any], folder: Path) -> None:
     """Raise InputError if a stage whose tables are read was made with other weights, or another tokenizer."""
     for earlier in NEEDS[stage]:
-        for what in ("weights", "tokenizer"):
-            then = made.get(earlier, {}).get(what)
+        for what in ("weights", "config", "tokenizer"):
+            then = made.get(earlier, {}).get("consumed", {}).get(what)
             if then is not None and then != model[what]:
                 raise InputError(
                     f"the {what} of {model['name']} are not those that the {earlier} stage of {folder} was made with "
-                    f"(sha256 {model[what][:12]}, then {then[:12]}): run `completions-lp {earlier} {folder}` again, "
-                    "or restore the model"
+                    f"(sha256 {str(model[what])[:12]}, then {then[:12]}): run `completions-lp {earlier} {folder}` "
+                    "again, or restore the model"
                 )
 
 

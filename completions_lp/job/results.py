@@ -1,14 +1,14 @@
 """A run directory <-> its report, without a model: what every later look at a run begins with."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from completions_lp import store
 from completions_lp.job.config import Config, make_config
-from completions_lp.job.provenance import check_earlier
+from completions_lp.job.provenance import check_earlier, describe_stage, list_changed
 from completions_lp.records import InputError, Report
 from completions_lp.report import summarize
 from completions_lp.show.escape import escape_rows
@@ -26,12 +26,29 @@ def load(folder: str | Path) -> Report:
     folder = Path(folder)
     info = store.read_info(folder)
     config = make_config(info["config"])
+    check_finished(folder, info)
     completions = store.read_completions(folder, sampling=config.sampling, labelling=config.labelling)
     increases = store.read_increases(folder, completions)
     choices, measures = store.read_choices(folder, increases), store.read_measures(folder, increases)
     target, seed, profile = config.label.target, config.sampling.seed, store.read_profile(folder)
     report = summarize(increases, choices, measures, target=target, seed=seed, profile=profile)
-    return replace(report, quality=store.read_quality(folder), info=info)
+    changed = [
+        f"{words} since the {stage} stage wrote it"
+        for stage in ("sample", "score")
+        for words in list_changed(stage, info["stages"], folder)
+    ]
+    warnings = (*report.warnings, *(f"{words}: numbers are of the table as it is now" for words in changed))
+    return replace(report, quality=store.read_quality(folder), info=info, warnings=warnings)
+
+
+def check_finished(folder: Path, info: Mapping[str, Any]) -> None:
+    """Raise InputError unless completions and scores are whole and follow the configuration that stands beside them."""
+    for stage in ("sample", "score"):
+        if stage not in info["stages"]:
+            raise InputError(
+                f"{folder}: the {stage} stage is not finished; `completions-lp run --out {folder}` goes on"
+            )
+    check_earlier("report", info["config"], info["stages"], folder)
 
 
 def make_report(folder: str | Path, *, config: Config | None = None) -> Report:
@@ -45,7 +62,8 @@ def make_report(folder: str | Path, *, config: Config | None = None) -> Report:
     if config is not None:
         check_earlier("report", config.model_dump(), info["stages"], folder)
     start = time.perf_counter()
-    return write_report(load(folder), folder, start)
+    with store.hold_run(folder):
+        return write_report(load(folder), folder, start)
 
 
 def save(report: Report, folder: str | Path) -> Path:
@@ -71,31 +89,40 @@ def save(report: Report, folder: str | Path) -> Path:
         raise InputError("this report lacks the completions, the read-out or the measures behind it; save a whole one")
     completions = increases.completions
     label = {**asdict(completions.labelling), "target": report.target}
-    info = {"config": {"sampling": asdict(completions.sampling), "label": label}, "stages": {}, **report.info}
+    info = {"config": {"sampling": asdict(completions.sampling), "label": label}, "files": [], **report.info}
+    info["stages"] = {}
     store.start_run(folder, info)
+    store.claim_files(folder, info, ["questions.parquet", "completions.parquet", "scores.parquet", "measures.parquet"])
+    store.claim_files(folder, info, ["profile.parquet", "choices.parquet"])
     store.write_completions(folder, completions)
     store.write_increases(folder, increases)
     store.write_measures(folder, measures)
     store.write_profile(folder, report.profile)
     store.write_choices(folder, choices)
+    for stage in ("sample", "score"):
+        info["stages"][stage] = describe_stage(stage, info, folder, consumed={})
     write_report(replace(report, info=info), folder, time.perf_counter())
     return folder
 
 
 def write_report(report: Report, folder: Path, start: float) -> Report:
-    """Write everything that is made of a report, ``run.json`` last but for the page; all is read before."""
+    """Write everything that is made of a report; all is read before, and what is made is entered last of all."""
     shown = _read_shown(folder, report)
-    info: dict[str, Any] = {**report.info}
-    store.drop_stages(folder, ["report"])
+    info: dict[str, Any] = {**report.info, "stages": {**report.info["stages"]}}
+    info["stages"].pop("report", None)
+    store.claim_files(folder, info, store.STAGES["report"])
+    store.write_info(folder, info)
+    store.drop_stages(folder, info, ["report"])
     text = format_report(report, title=name_run(info), quality=report.quality)
     store.write_report(folder, report, text, escape=escape_rows)
     info["timings"] = {**info.get("timings", {}), "report": round(time.perf_counter() - start, 3)}
     info |= {"checks": dict(report.checks), "warnings": list(report.warnings), "errors": list(report.errors)}
     best = {} if report.best is None else asdict(report.best)
     info["best"] = {**best.pop("condition"), **best} if best else None
-    store.write_info(folder, info)
     report = replace(report, info=info)
     _write_page(folder, report, **shown)
+    info["stages"]["report"] = describe_stage("report", info, folder, consumed={})
+    store.write_info(folder, info)
     return report
 
 
@@ -114,15 +141,17 @@ def draw_figures(folder: str | Path, *, names: Sequence[str] = ()) -> list[Path]
     """
     folder = Path(folder)
     check_names(names)
-    report = load(folder)
-    validation = store.read_validation(folder)
-    tokens = _read_shown(folder, report)["tokens"]
-    drawn = []
-    for name in names or GALLERY:
-        view = GALLERY[name](report, **({"validation": validation} if name == "diagnostics" else {}))
-        drawn.append(view.save(folder / "figures" / name))
-    store.write_text(folder / "figures" / "table.tex", format_latex(report))
-    _write_page(folder, replace(report, tokens=tokens), **_read_shown(folder, replace(report, tokens=tokens)))
+    with store.hold_run(folder):
+        report, drawn = load(folder), []
+        validation, info = store.read_validation(folder), dict(report.info)
+        report = replace(report, tokens=_read_shown(folder, report)["tokens"])
+        for name in names or GALLERY:
+            view = GALLERY[name](report, **({"validation": validation} if name == "diagnostics" else {}))
+            store.claim_files(folder, info, store.name_files(name))
+            drawn.append(view.save(folder / "figures" / name))
+        store.claim_files(folder, info, ["figures/table.tex", "report.html"])
+        store.write_text(folder / "figures" / "table.tex", format_latex(report))
+        _write_page(folder, report, **_read_shown(folder, report))
     return drawn
 
 

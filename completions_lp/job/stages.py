@@ -1,29 +1,45 @@
 """A run: configuration -> stages in order -> run directory. The only module that knows every stage."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from tqdm import tqdm
+
 from completions_lp import store
 from completions_lp.job.config import EMBEDDED, Config, load_config, make_config
-from completions_lp.job.inputs import Inputs
-from completions_lp.job.machine import describe_machine, list_versions, read_peak, reset_peak
-from completions_lp.job.provenance import check_earlier, check_model, describe_stage, join_names, list_stale
+from completions_lp.job.inputs import hash_completions, hash_vectors
+from completions_lp.job.ledger import Ledger, Options
+from completions_lp.job.provenance import check_model, find_reasons
 from completions_lp.job.results import load, write_report
 from completions_lp.job.validation import validate_cells
-from completions_lp.model import Usage, check_conditions
+from completions_lp.model import check_conditions
 from completions_lp.plan.validation import Validation, choose_cells, pick_cells
-from completions_lp.records import Choices, Completions, InputError, Report, Scores, SteeringVector, pick_letters
+from completions_lp.records import (
+    Choices,
+    Completions,
+    Condition,
+    InputError,
+    Labelling,
+    Prompt,
+    Report,
+    Sampling,
+    Scores,
+    SteeringVector,
+    TokenScores,
+    pick_letters,
+)
 from completions_lp.report import summarize
 from completions_lp.report.best import pick_best
-from completions_lp.sample.draws import sample_completions
-from completions_lp.score.choices import read_choices
-from completions_lp.score.parts import score_completions
+from completions_lp.sample.completions import collect_completions
+from completions_lp.sample.draws import shorten_sampling
+from completions_lp.score.parts import reduce_scores
 from completions_lp.score.profile import summarize_profile
-from completions_lp.score.topup import top_up
+from completions_lp.score.topup import mend_measures
 
 
 def run(
@@ -37,10 +53,13 @@ def run(
 ) -> Report:
     """The whole job: vectors, completions, scores and the report.
 
+    What a run directory holds already, whole or in part, is not done again: a run that was stopped goes on, and one
+    with more prompts, draws, layers, multipliers or vectors than before does only these.
+
     Args:
         config: A TOML file or a configuration; by default the run of the embedded model.
         out: A run directory to write; by default nothing is written, and the report holds everything but the vectors.
-        overwrite: Replace a run that ``out`` already holds.
+        overwrite: Begin afresh where ``out`` holds a run.
         tokens: Keep every condition in ``tokens.parquet``, not only a few.
         progress: Show progress bars.
         sections: Keys of the configuration to override, by section: ``sampling={"n": 50}``.
@@ -49,49 +68,21 @@ def run(
         The report: means over prompts with their intervals, in nats and percentage points.
 
     Raises:
-        InputError: Something in the configuration or the input is wrong, or ``out`` already holds a run.
+        InputError: Something in the configuration or the input is wrong, ``out`` holds files that are not of a run, or
+            another process is at work there.
     """
     base = config if isinstance(config, Config) else load_config(config or EMBEDDED)
     values = base.model_dump()
     for name, section in sections.items():
         values[name] = {**values.get(name, {}), **dict(section)}
-    whole = make_config(values)
-    if out is not None and (Path(out) / "run.json").exists() and not overwrite:
-        raise InputError(f"{out} already holds a run; give another out, or overwrite=True to replace it")
-    return Run(whole, out, options=Options(tokens=tokens, progress=progress, fresh=overwrite)).all()
+    return Run(make_config(values), out, options=Options(tokens=tokens, progress=progress, fresh=overwrite)).all()
 
 
-@dataclass(frozen=True)
-class Options:
-    """How a run behaves; nothing here changes a number."""
-
-    tokens: bool = False
-    """Keep every condition in ``tokens.parquet``, not only a few."""
-    progress: bool = True
-    fresh: bool = False
-    """Begin anew in a directory that already holds a run, instead of going on with it."""
-    tell: Callable[[str], None] = lambda _: None
-    """Gets what the user should know while it runs, such as which tables a stage has removed."""
-
-
-class Run(Inputs):
+class Run(Ledger):
     """A run and its stages, each from the records of earlier ones, or else from what they left in the directory.
 
-    All that can be is checked before the network works or anything is written; without a directory nothing is.
+    A stage whose tables are valid is not done again. Without a directory nothing is written.
     """
-
-    def __init__(self, config: Config, folder: str | Path | None = None, *, options: Options | None = None) -> None:
-        super().__init__(config)
-        self.folder = None if folder is None else Path(folder)
-        self.options = options or Options()
-        self.info: dict[str, Any] = {"stages": {}}
-        if self.folder is not None and (self.folder / "run.json").is_file():
-            before = store.read_info(self.folder)
-            if self.options.fresh:
-                store.drop_stages(self.folder, list(store.STAGES))
-            else:
-                self.info = before
-        self.info |= {"config": config.model_dump(), "seed": config.sampling.seed}
 
     @classmethod
     def open(cls, folder: str | Path, *, options: Options | None = None) -> "Run":
@@ -100,11 +91,19 @@ class Run(Inputs):
 
     def all(self) -> Report:
         """The whole job, from record to record."""
-        self.check()
-        vectors = self.vector()
-        completions = self.sample()
-        scores, choices = self.score(completions, vectors)
-        return self.report(scores, choices, vectors)
+        with self.hold():
+            self._whole = True
+            if not all(self._is_made(stage, self._consume(stage)) for stage in ("sample", "vector")):
+                self.check()
+            vectors, completions = self.vector(), self.sample()
+            scored = self.score(completions, vectors)
+            if scored is not None:
+                return self.report(*scored, vectors)
+            start, report = time.perf_counter(), load(self._directory)
+            if find_reasons("report", self.info["config"], self.info["stages"], self._directory):
+                self.has_worked = True
+                return write_report(report, self._directory, start)
+            return report
 
     def check(self) -> None:
         """Raise InputError for whatever is wrong with the input of any stage, before any work is done."""
@@ -113,63 +112,61 @@ class Run(Inputs):
 
     def vector(self) -> tuple[SteeringVector, ...]:
         """Stage 1: the target vector and its controls, in the precision in which they are stored."""
-        self.check_vector()
-        with self._stage("vector") as notes:
-            vectors = tuple(vector.round() for vector in self.make_vectors(progress=self.options.progress))
-            if self.folder is not None:
-                store.write_vectors(self.folder, vectors)
-            quality = {str(layer): vars(q) for layer, q in vectors[0].quality.items()}
-            notes["vector"] = {"n_pairs": vectors[0].provenance.get("n_pairs"), "quality": quality}
+        with self.hold():
+            consumed = self._consume("vector")
+            if self._is_made("vector", consumed):
+                return store.read_vectors(self._directory)
+            self.check_vector()
+            with self._stage("vector", consumed), self._time("vector") as notes:
+                vectors = tuple(vector.round() for vector in self.make_vectors(progress=self.options.progress))
+                if self.folder is not None:
+                    self._claim(*(store.name_file(vector.name) for vector in vectors))
+                    store.write_vectors(self.folder, vectors)
+                quality = {str(layer): vars(q) for layer, q in vectors[0].quality.items()}
+                notes["vector"] = {"n_pairs": vectors[0].provenance.get("n_pairs"), "quality": quality}
         return store.sort_vectors(vectors)
 
     def sample(self) -> Completions:
         """Stage 2: completions of the unsteered model, labelled."""
-        self.check_prompts()
-        with self._stage("sample"):
-            completions = sample_completions(
-                self.model, self.prompts, sampling=self.config.sampling, labelling=self.config.labelling, **self._common
-            )
-            if self.folder is not None:
-                store.write_completions(self.folder, completions)
+        with self.hold():
+            consumed = self._consume("sample")
+            if self._is_made("sample", consumed):
+                return self._read_completions()
+            self.check_prompts()
+            with self._stage("sample", consumed), self._time("sample"):
+                completions = self._draw(self.prompts, self.config.sampling, self.config.labelling, title="sample")
+                if self.folder is not None:
+                    self._claim(*store.STAGES["sample"])
+                    store.write_completions(self.folder, completions)
         return completions
 
     def score(
         self, completions: Completions | None = None, vectors: Sequence[SteeringVector] | None = None
-    ) -> tuple[Scores, Choices]:
-        """Stage 3: the same token ids under every condition, and the two-choice read-out; by default as stored."""
-        if completions is None or vectors is None:
-            self._check_earlier("score")
-            sampling, labelling = self.config.sampling, self.config.labelling
-            completions = store.read_completions(self._directory, sampling=sampling, labelling=labelling)
-            vectors = store.read_vectors(self._directory)
-        conditions, common = self.make_conditions(vectors), {"target": self.config.label.target, **self._common}
-        check_conditions(self.model, vectors, conditions)
-        pick_letters(completions.prompts, self.config.label.target)
-        tokens = nullcontext() if self.folder is None else store.open_tokens(self.folder)
-        with self._stage("score"), tokens as keep:
-            scores = score_completions(
-                self.model,
-                completions,
-                vectors,
-                conditions,
-                kl=self.config.scoring.kl,
-                keep=keep,
-                keep_all=self.options.tokens,
-                **common,
-            )
-            if self.config.sampling.top_up:
-                measures, drawn = top_up(self.model, completions, vectors, scores.measures, **common)
-                scores = replace(scores, measures=measures)
-                if drawn and self.folder is not None:
-                    store.write_steered(self.folder, drawn)
-            if self.folder is not None:
-                store.write_increases(self.folder, scores.increases)
-                store.write_measures(self.folder, scores.measures)
-                store.write_profile(self.folder, summarize_profile(scores.profile))
-        with self._time("choices"):
-            choices = read_choices(self.model, completions.prompts, vectors, conditions, **common)
-            if self.folder is not None:
-                store.write_choices(self.folder, choices)
+    ) -> tuple[Scores, Choices] | None:
+        """Stage 3: the same token ids under every condition, and the two-choice read-out; by default as stored.
+
+        None where that is made already: then the tables have it.
+        """
+        with self.hold():
+            if completions is None or vectors is None:
+                self._check_earlier("score")
+                completions, vectors = self._read_completions(), store.read_vectors(self._directory)
+            pick_letters(completions.prompts, self.config.label.target)
+            conditions = self.make_conditions(vectors)
+            before = self.info["stages"].get("score", {}).get("consumed", {})
+            kept = "all" if self.options.tokens else before.get("kept", "few")
+            made_of = {"vectors": hash_vectors(vectors), "completions": hash_completions(completions), "kept": kept}
+            consumed = {**self._describe_network(), **made_of}
+            if self._is_made("score", consumed):
+                return None
+            check_conditions(self.model, vectors, conditions)
+            with self._stage("score", consumed):
+                if self.folder is not None:
+                    self._claim(*store.STAGES["score"])
+                with self._time("choices"):
+                    choices = self._read(completions, vectors, conditions)
+                with self._time("score"):
+                    scores = self._score(completions, vectors, conditions, keep_all=kept == "all")
         return scores, choices
 
     def report(self, scores: Scores, choices: Choices, vectors: Sequence[SteeringVector]) -> Report:
@@ -179,7 +176,8 @@ class Run(Inputs):
         quality = next((vector.quality for vector in vectors if vector.kind == "target"), {})
         report = replace(report, tokens=scores.tokens, quality=quality, info=self.info)
         if self.folder is not None:
-            report = write_report(report, self.folder, start)
+            with self.hold():
+                report = write_report(report, self.folder, start)
         self.info = dict(report.info)
         return report
 
@@ -193,70 +191,92 @@ class Run(Inputs):
             conditions = pick_cells(measures, layers=layers, multipliers=multipliers)
         else:
             conditions = choose_cells(measures, best=pick_best(report).condition)
-        check_model("report", self.model.describe(), self.info["stages"], self._directory)
-        with self._time("validate"):
+        check_model("report", self.network, self.info["stages"], self._directory)
+        with self.hold(), self._time("validate"):
             completions, vectors = report.increases.completions, store.read_vectors(self._directory)
+            options: dict[str, Any] = {
+                "memory_budget": self.config.run.memory_budget,
+                "progress": self.options.progress,
+            }
             validation = validate_cells(
-                self.model, completions, vectors, measures, conditions, target=target, draws=draws, **self._common
+                self.model, completions, vectors, measures, conditions, target=target, draws=draws, **options
             )
             counted = {"n": validation.draws, "n_A": validation.hits, "share": validation.share}
             low, high = validation.limits
+            self._claim("validation.parquet")
             store.write_validation(self._directory, validation.measures, {**counted, "low": low, "high": high})
         return validation
 
-    @property
-    def _directory(self) -> Path:
-        if self.folder is None:
-            raise InputError("this run has no directory to read from; give it one")
-        return self.folder
+    def _consume(self, stage: str) -> dict[str, str]:
+        """What one of the first two stages reads, as hashes."""
+        read = {"prompts": self.hash_prompts()} if stage == "sample" else self.hash_vector()
+        return {**self._describe_network(), **read}
 
-    @property
-    def _common(self) -> dict[str, Any]:
-        return {"memory_budget": self.config.run.memory_budget, "progress": self.options.progress}
+    def _draw(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        labelling: Labelling,
+        *,
+        title: str = "",
+        **steered: Any,
+    ) -> Completions:
+        """Completions of some prompts, from units; with a bar where there is a title."""
+        with tqdm(total=len(prompts), desc=title, unit="prompt", disable=not (title and self.options.progress)) as bar:
+            drawn = self.units.draw(prompts, sampling, advance=bar.update, **steered)
+        dtype = np.float64 if self.network["dtype"] == "float64" else np.float32
+        return collect_completions(self.tokenizer, prompts, drawn, sampling, labelling, dtype=dtype)
 
-    def _check_earlier(self, stage: str) -> None:
+    def _read(
+        self, completions: Completions, vectors: Sequence[SteeringVector], conditions: Sequence[Condition]
+    ) -> Choices:
+        total = len(completions.prompts) * len(conditions)
+        with tqdm(total=total, desc="choices", unit="row", disable=not self.options.progress) as bar:
+            target = self.config.label.target
+            choices = self.units.read(completions.prompts, vectors, conditions, target=target, advance=bar.update)
         if self.folder is not None:
-            check_earlier(stage, self.info["config"], self.info["stages"], self.folder)
+            store.write_choices(self.folder, choices)
+        return choices
 
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[dict[str, Any]]:
-        """A stage that writes tables: those that it makes stale go first; what it followed goes into ``run.json``."""
-        self._check_earlier(name)
-        config, made = self.info["config"], self.info["stages"]
-        if self.folder is not None:
-            check_model(name, self.model.describe(), made, self.folder)
-            store.start_run(self.folder, self.info)
-            stale = list_stale(name, config, made)
-            dropped = store.drop_stages(self.folder, [name, *stale])
-            told = [file for file in dropped if file not in store.STAGES[name]]
-            if told:
-                self.options.tell(
-                    f"{name}: {join_names(told)} of an earlier {name} stage no longer hold and are removed"
-                )
-            for later in (name, *stale):
-                made.pop(later, None)
-        with self._time(name) as notes:
-            yield notes
-            made[name] = describe_stage(name, config, self.model.describe())
+    def _score(
+        self,
+        completions: Completions,
+        vectors: Sequence[SteeringVector],
+        conditions: Sequence[Condition],
+        *,
+        keep_all: bool,
+    ) -> Scores:
+        target, kl, top_up = self.config.label.target, self.config.scoring.kl, self.config.sampling.top_up
+        total = len(completions) * len(conditions)
+        tokens = nullcontext() if self.folder is None else store.open_tokens(self.folder)
+        with tokens as keep, tqdm(total=total, desc="score", unit="row", disable=not self.options.progress) as bar:
 
-    @contextmanager
-    def _time(self, name: str) -> Iterator[dict[str, Any]]:
-        """Time a step and count its tokens; what it left in the notes goes into ``run.json`` with them."""
-        before = replace(self.model.usage) if "model" in self.__dict__ else None
-        start = time.perf_counter()
-        notes: dict[str, Any] = {}
-        reset_peak()
-        yield notes
-        self.info.setdefault("timings", {})[name] = round(time.perf_counter() - start, 3)
-        self.info.setdefault("memory", {})[name] = round(read_peak(), 3)
-        used, before = self.model.usage, before or Usage()
-        spent = {"tokens": used.tokens - before.tokens, "passes": used.passes - before.passes}
-        self.info.setdefault("token_counts", {})[name] = spent
-        self.info |= {
-            "machine": describe_machine(),
-            "model": self.model.describe(),
-            "versions": list_versions(),
-            **notes,
-        }
+            def score(part: Completions) -> TokenScores:
+                return self.units.score(part, vectors, conditions, target=target, kl=kl, advance=bar.update)
+
+            scores = reduce_scores(completions, conditions, score, target=target, kl=kl, keep=keep, keep_all=keep_all)
+
+        def draw(part: Completions, condition: Condition) -> Completions:
+            sampling = shorten_sampling(part, top_up)
+            return self._draw(part.prompts, sampling, part.labelling, vectors=vectors, condition=condition)
+
+        def score_pool(pool: Completions, condition: Condition) -> TokenScores:
+            return self.units.score(pool, vectors, [condition], target=target)
+
+        drawn: Mapping[Condition, Completions] = {}
+        if top_up:
+            measures, drawn = mend_measures(
+                completions, scores.measures, draw, score_pool, target=target, progress=self.options.progress
+            )
+            scores = replace(scores, measures=measures)
         if self.folder is not None:
-            store.write_info(self.folder, self.info)
+            if drawn:
+                store.write_steered(self.folder, drawn)
+            store.write_increases(self.folder, scores.increases)
+            store.write_measures(self.folder, scores.measures)
+            store.write_profile(self.folder, summarize_profile(scores.profile))
+        return scores
+
+    def _read_completions(self) -> Completions:
+        sampling, labelling = self.config.sampling, self.config.labelling
+        return store.read_completions(self._directory, sampling=sampling, labelling=labelling)

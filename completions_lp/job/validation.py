@@ -36,7 +36,7 @@ def validate_cells(
         conditions: The conditions to check, among those of the measures.
         target: The answer that the measures are of.
         draws: Completions of the steered model per prompt and condition; their random numbers serve nothing else.
-        memory_budget: GiB that a pass may take; by default a quarter of the free memory.
+        memory_budget: GiB that a pass may take; by default a quarter of the machine's memory.
         progress: Show a bar.
 
     Raises:

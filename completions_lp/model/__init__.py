@@ -2,7 +2,8 @@
 
 from completions_lp.model.decoding import Decoder, RowDecoder, TreeDecoder
 from completions_lp.model.engine import Engine, compare_engines, pick_engine
-from completions_lp.model.loading import Model, Usage, load_model, wrap_model
+from completions_lp.model.identity import hash_tokenizer
+from completions_lp.model.loading import Model, Usage, load_model, load_tokenizer, pick_device, wrap_model
 from completions_lp.model.memory import Room, row_bytes
 from completions_lp.model.network import Steering, read_residuals, warp_logits
 from completions_lp.model.planning import score_trees
@@ -25,7 +26,10 @@ __all__ = [
     "Watch",
     "check_conditions",
     "compare_engines",
+    "hash_tokenizer",
     "load_model",
+    "load_tokenizer",
+    "pick_device",
     "pick_engine",
     "read_residuals",
     "row_bytes",

@@ -59,7 +59,8 @@ class Head:
         what is there anyway: the network's numbers are multiplied by the matrix once, with divergences or without.
 
         Exponentials are of logits less the maximum of the row's first block; should a later logit be so much larger (by
-        88 nats in float32) that the sum overflows, the node is done again with the maximum of all.
+        88 nats in float32) that the sum overflows, the row is done again with the maximum of all; the other rows of its
+        node stay as they were.
         """
         variants, nodes, _ = hidden.shape
         empty = torch.empty(variants, nodes, dtype=self.exact, device=hidden.device)
@@ -69,12 +70,17 @@ class Head:
         size = max(1, self.block[0] // variants)
         for start in range(0, nodes, size):
             self._reduce(hidden, slice(start, start + size), found)
-        overflown = (~torch.isfinite(found["lse"])).any(0)
+        overflown = ~torch.isfinite(found["lse"])
         if bool(overflown.any()):
-            again = overflown.nonzero()[:, 0]
+            overflown = overflown | overflown[:1]
+            sound = {name: values.clone() for name, values in found.items()}
+            again = overflown.any(0).nonzero()[:, 0]
             for start in range(0, len(again), size):
                 at = again[start : start + size]
                 self._reduce(hidden, at, found, self._largest(hidden[:, at]))
+            for name, values in found.items():
+                redo = overflown[0] if name == "entropy" else overflown
+                found[name] = torch.where(redo, values, sound[name])
         return found
 
     def _reduce(

@@ -1,21 +1,23 @@
 """Load a causal language model and find its parts, whatever its architecture."""
 
-import hashlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import transformers
 from nnsight import NNsight
 
+from completions_lp.model.checkpoint import check_checkpoint, locate, read_module, read_tokenizer
+from completions_lp.model.identity import hash_config, hash_tokenizer, hash_weights
 from completions_lp.records import InputError
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+DEVICES = ("cpu", "cuda", "mps")
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 5e-4, torch.float16: 0.1, torch.bfloat16: 0.5}
 """Half precision rounds each token's log prob by about this much, whatever is done with it."""
@@ -104,13 +106,22 @@ class Model:
                 "(layer L is the output of the 0-based block L)"
             )
 
+    def check_tokens(self, token_ids: Sequence[int], what: str) -> None:
+        """Raise InputError unless the model has embeddings of all these tokens; ``what`` says whose they are."""
+        if token_ids and max(token_ids) >= self.vocab_size:
+            raise InputError(
+                f"{what} has token id {max(token_ids)}, but {self.name} knows the ids 0 to {self.vocab_size - 1} only: "
+                "the tokenizer is of another model, or has tokens that the model was not resized for"
+            )
+
     def describe(self) -> dict[str, Any]:
         """What a run records of it."""
         return {
             "name": self.name,
             "revision": self.revision,
             "weights": self.fingerprint(),
-            "tokenizer": self.tokenizer_hash(),
+            "config": self.config_hash,
+            "tokenizer": self.tokenizer_hash,
             "n_layers": self.n_layers,
             "d_model": self.d_model,
             "vocab_size": self.vocab_size,
@@ -119,20 +130,33 @@ class Model:
         }
 
     def fingerprint(self) -> str:
-        """A hash of the weights: names, shapes and up to 1024 evenly spaced values of every tensor, in float32."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.module.state_dict().items()):
-            flat = tensor.reshape(-1)
-            sample = flat[:: max(1, flat.numel() // 1024)][:1024].to(torch.float32).cpu().numpy()
-            digest.update(f"{name}{tuple(tensor.shape)}".encode())
-            digest.update(np.ascontiguousarray(sample).tobytes())
-        return digest.hexdigest()
+        """A hash of every bit of the weights, computed once; the same on every device, another in every precision."""
+        return self._weights_hash
 
+    @cached_property
+    def _weights_hash(self) -> str:
+        return hash_weights(self.module)
+
+    @cached_property
     def tokenizer_hash(self) -> str:
-        """A hash of the vocabulary, special tokens and chat template."""
-        parts = (sorted(self.tokenizer.get_vocab().items()), sorted(map(str, self.tokenizer.all_special_tokens)))
-        template = str(getattr(self.tokenizer, "chat_template", None))
-        return hashlib.sha256(repr((parts, template)).encode()).hexdigest()
+        """A hash of all that turns text into token ids, computed once."""
+        return hash_tokenizer(self.tokenizer)
+
+    @cached_property
+    def config_hash(self) -> str:
+        """A hash of what the architecture does with the weights, computed once."""
+        return hash_config(self.module, self.eos_ids)
+
+
+def load_tokenizer(name: str | Path, *, revision: str | None = None) -> Any:
+    """Load a model's tokenizer alone, by local path or hub name, as ``load_model`` does; no weights are read.
+
+    ``revision`` is a hub branch, tag or commit.
+
+    Raises:
+        InputError: It cannot be found or loaded as it is, or would need code from the checkpoint.
+    """
+    return read_tokenizer(locate(name, revision))
 
 
 def load_model(name: str | Path, *, revision: str | None = None, dtype: str = "auto", device: str = "auto") -> Model:
@@ -144,34 +168,31 @@ def load_model(name: str | Path, *, revision: str | None = None, dtype: str = "a
     ``device`` ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``: a GPU where there is one.
 
     Raises:
-        InputError: The checkpoint cannot be found or loaded as it is, or an argument has no such value.
+        InputError: The checkpoint cannot be found or loaded as it is, weights are missing, misshapen, NaN or infinite,
+            code from it would be needed, or an argument has no such value.
     """
-    place = _pick_device(device)
+    place = pick_device(device)
     if dtype != "auto" and dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is none of auto, {', '.join(DTYPES)}")
-    precision = DTYPES.get(dtype, torch.float32 if place.type == "cpu" else "auto")
-    path = Path(name).expanduser()
-    local = path.is_dir()
-    if not local and (str(name).startswith((".", "/", "~")) or str(name).count("/") > 1):
-        raise InputError(f"model {str(name)!r}: no such folder")
-    where = str(path) if local else str(name)
-    options: dict[str, Any] = {"revision": revision, "local_files_only": local, "trust_remote_code": False}
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
+    if place.type == "mps" and dtype == "float64":
+        raise InputError("device 'mps' has no float64: take dtype float32, or device cpu")
+    checkpoint = locate(name, revision)
+    check_checkpoint(checkpoint)
+    tokenizer = read_tokenizer(checkpoint)
+    module = read_module(checkpoint, DTYPES.get(dtype, torch.float32 if place.type == "cpu" else "auto"))
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(where, **options)
-        module = transformers.AutoModelForCausalLM.from_pretrained(
-            where, dtype=precision, use_safetensors=True, **options
-        )
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        raise InputError(f"model {where!r} cannot be loaded: {lines[0]}") from None
-    finally:
-        if bars:
-            transformers.utils.logging.enable_progress_bar()
-    tokenizer.model_max_length = 10**9  # too long a text gets our own error, with its place; not a warning before it
-    commit = revision or getattr(module.config, "_commit_hash", None)
-    return wrap_model(module.to(place), tokenizer, name=where, revision=commit)
+        module = module.to(place)
+    except torch.OutOfMemoryError:
+        raise InputError(
+            f"model {checkpoint.name!r} does not fit on {place}: take dtype bfloat16 or device cpu"
+        ) from None
+    try:
+        model = wrap_model(module, tokenizer, name=checkpoint.name, revision=checkpoint.commit)
+        _check_vocabulary(model)
+        model.fingerprint()
+    except InputError as error:
+        raise checkpoint.error(str(error)) from None
+    return model
 
 
 def wrap_model(module: Any, tokenizer: Any, *, name: str = "in-memory", revision: str | None = None) -> Model:
@@ -192,15 +213,33 @@ def wrap_model(module: Any, tokenizer: Any, *, name: str = "in-memory", revision
     )
 
 
-def _pick_device(device: str) -> torch.device:
+def _check_vocabulary(model: Model) -> None:
+    """Raise InputError if ordinary words of the tokenizer have no embedding; added tokens may, until they are used."""
+    added = model.tokenizer.get_added_vocab()
+    ids = [i for token, i in model.tokenizer.get_vocab().items() if token not in added]
+    if ids and max(ids) >= model.vocab_size:
+        raise InputError(
+            f"the tokenizer has ids up to {max(ids)}, but the weights embed {model.vocab_size} tokens: it is of "
+            "another model; fetch the checkpoint again"
+        )
+
+
+def pick_device(device: str) -> torch.device:
+    """The device of a name, ``"auto"`` being a GPU where there is one; raises InputError where it is none."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         place = torch.device(device)
-    except RuntimeError:
-        raise InputError(f"device {device!r} is none of auto, cpu, cuda, cuda:N, mps") from None
+    except (RuntimeError, ValueError, OverflowError):
+        place = None
+    if place is None or place.type not in DEVICES:
+        raise InputError(f"device {device!r} is none of auto, cpu, cuda, cuda:N, mps")
+    if place.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"device {device!r}: this machine has no MPS device; take device auto or cpu")
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices")
+        raise InputError(
+            f"device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices; take device auto or cpu"
+        )
     return place
 
 
@@ -227,5 +266,8 @@ def _find_eos(module: Any, tokenizer: Any) -> frozenset[int]:
     found: set[int] = set()
     for source in (tokenizer, module.config, getattr(module, "generation_config", None)):
         ids = getattr(source, "eos_token_id", None)
-        found.update([ids] if isinstance(ids, int) else ids or [])
+        listed = ids if isinstance(ids, list | tuple) else [] if ids is None else [ids]
+        if not all(isinstance(i, int) for i in listed):
+            raise InputError(f"eos_token_id is {repr(ids)[:80]}; it must be a token id or a list of token ids")
+        found.update(listed)
     return frozenset(found)

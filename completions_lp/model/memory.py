@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import psutil
 import torch
 
 from completions_lp.model.loading import Model
-from completions_lp.records import InputError
+from completions_lp.records import OutOfRoom
 
 CPU_CEILING = 2**30
 """On a CPU a pass over 1 GiB gains nothing: the arithmetic is bound by the cores, and fresh pages cost time."""
@@ -26,12 +27,15 @@ class Room:
 
     @classmethod
     def find(cls, model: Model, memory_budget: float | None) -> "Room":
-        """``memory_budget`` in GiB, or by default a quarter of what is free."""
-        if memory_budget is not None:
-            return cls(int(memory_budget * 2**30))
-        if model.device.type == "cuda":
-            return cls(torch.cuda.mem_get_info(model.device)[0] // 4)
-        return cls(min(psutil.virtual_memory().available // 4, CPU_CEILING))
+        """The one room of a model and a budget in GiB: what one call learned of its memory, later calls know.
+
+        By default a quarter of all the memory that its machine has, not of what is free at the moment: the same command
+        makes the same batches, whatever else runs.
+        """
+        rooms = _ROOMS.setdefault(model, {})
+        if memory_budget not in rooms:
+            rooms[memory_budget] = cls(_find_quarter(model) if memory_budget is None else int(memory_budget * 2**30))
+        return rooms[memory_budget]
 
     def share(
         self,
@@ -41,20 +45,22 @@ class Room:
         each: int,
         fixed: int = 0,
         most: int | None = None,
-        name: Callable[[Item], str] | None = None,
+        name: Callable[[Item], tuple[str | None, str]] | None = None,
     ) -> Iterator[tuple[Sequence[Item], Found]]:
         """Work on runs of items, as many at a time as fit, and yield each run with what came of it.
 
         Where a run takes more memory than there is, half of its items are tried again, and what these are thought to
         take is all that any later pass may take, of this work or of another one that has the same room. An item takes
         about ``each`` bytes and a pass ``fixed`` bytes beside its items. As long as memory does not run out, a pass has
-        ``most`` items, whatever they take. ``name`` says an item in words, with its size.
+        ``most`` items, whatever they take. ``name`` gives the prompt that an item is of, by id, if it is of one, and
+        the item in words, with its size.
 
         Raises:
-            InputError: A single item does not fit.
+            OutOfRoom: A single item does not fit. What its failures seemed to tell is forgotten: without it, the others
+                go at the size that they went before.
             MemoryError: It does not, and has no name: for the work around this one to be done in smaller parts.
         """
-        start = 0
+        start, known = 0, (self.bytes, self.ran_out)
         while start < len(items):
             fit = max(1, (self.bytes - fixed) // each)
             size = min(fit, most or fit) if self.ran_out else most or fit
@@ -62,17 +68,18 @@ class Room:
             found, reason = _attempt(work, part)
             if not reason:
                 yield part, found[0]
-                start += len(part)
+                start, known = start + len(part), (self.bytes, self.ran_out)
                 continue
             self.ran_out = True
             self.bytes = min(self.bytes, fixed + each * (len(part) // 2))
             if len(part) == 1:
                 if name is None:
                     raise MemoryError(reason)
-                raise InputError(
-                    f"{name(part[0])} does not fit in memory, not even alone in a pass ({reason}); shorten it or leave "
-                    "it out, load the model in half precision, or run on a device with more memory"
-                )
+                self.bytes, self.ran_out = known
+                raise _describe_failure(*name(part[0]), reason)
+
+
+_ROOMS: "WeakKeyDictionary[Model, dict[float | None, Room]]" = WeakKeyDictionary()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -93,6 +100,21 @@ def row_bytes(model: Model, *, tokens: int, logits: int, past: int = 0) -> int:
     width = torch.finfo(model.dtype).bits // 8
     row = 3 * logits * model.vocab_size * exact + 20 * tokens * model.d_model * width
     return row + 2 * (past + tokens) * model.kv_bytes
+
+
+def _find_quarter(model: Model) -> int:
+    """A quarter of all the memory of the model's device, on a CPU of at most ``CPU_CEILING``."""
+    if model.device.type == "cuda":
+        return int(torch.cuda.get_device_properties(model.device).total_memory // 4)
+    return int(min(psutil.virtual_memory().total // 4, CPU_CEILING))
+
+
+def _describe_failure(prompt_id: str | None, item: str, reason: str) -> OutOfRoom:
+    message = (
+        f"{item} does not fit in memory, not even alone in a pass ({reason}); shorten it or leave it out, load the "
+        "model in half precision, or run on a device with more memory"
+    )
+    return OutOfRoom(message, item=item.rstrip(","), prompt_id=prompt_id)
 
 
 def _attempt(work: Callable[[Sequence[Item]], Found], part: Sequence[Item]) -> tuple[list[Found], str]:

@@ -82,7 +82,13 @@ class Reader:
             found["answers"] = picked.masked_fill(~allowed, float("-inf")).logsumexp(-1).flatten(0, 1)
         if self.divergences:
             base = logprob[: self.n].repeat(repeats, 1, 1)
-            found["entropy"] = -(logprob[: self.n].exp() * logprob[: self.n]).sum(-1)
-            found["kl"] = (base.exp() * (base - logprob)).sum(-1)
-            found["kl_reverse"] = (logprob.exp() * (logprob - base)).sum(-1)
+            found["entropy"] = -_weigh(logprob[: self.n], logprob[: self.n])
+            found["kl"] = _weigh(base, base - logprob)
+            found["kl_reverse"] = _weigh(logprob, logprob - base)
         return {name: value.cpu() for name, value in found.items()}
+
+
+def _weigh(logprob: Tensor, values: Tensor) -> Tensor:
+    """Mean of values under a distribution over the vocabulary; a token of probability 0 adds nothing, not 0 × inf."""
+    weight = logprob.exp()
+    return torch.where(weight == 0, 0.0, weight * values).sum(-1)

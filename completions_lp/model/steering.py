@@ -31,6 +31,11 @@ def check_conditions(model: Model, vectors: Sequence[SteeringVector], conditions
         if condition.layer not in by_name[condition.vector].directions:
             layers = ", ".join(map(str, by_name[condition.vector].directions))
             raise InputError(f"vector {condition.vector!r} has no layer {condition.layer}; it has layers {layers}")
+        if condition.multiplier != 0 and not by_name[condition.vector].directions[condition.layer].any():
+            raise InputError(
+                f"vector {condition.vector!r} is zero at layer {condition.layer}, so it steers nothing there; leave "
+                "the layer out of [scoring] layers"
+            )
 
 
 def group_conditions(conditions: Sequence[Condition]) -> list[list[int]]:

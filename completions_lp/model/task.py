@@ -32,10 +32,11 @@ class Task:
     divergences: bool = False
     """Whether to compare whole distributions: entropy and KL both ways."""
 
-    def describe(self, sequence: int) -> str:
-        """A sequence in words, for a message."""
+    def describe(self, sequence: int) -> tuple[str, str]:
+        """A sequence for a message: the id of its prompt, and in words."""
         prompt = self.prompts[self.of_prompt[sequence]]
-        return f"prompt {prompt.id!r} of {len(prompt.token_ids)} tokens, {len(self.said[sequence])} after it,"
+        size = f"{len(prompt.token_ids)} tokens, {len(self.said[sequence])} after it,"
+        return prompt.id, f"prompt {prompt.id!r} of {size}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from scipy import stats as scipy_stats
 
 from completions_lp.plan.costs import Cost, Workload, forecast_costs
 from completions_lp.plan.noise import measure_noise
-from completions_lp.quantities import PRIMARY
+from completions_lp.quantities import PRIMARY, find_quantity
 from completions_lp.records import Condition, Estimate, InputError, Measures, Report, ReportRow
 from completions_lp.report.best import pick_best
 from completions_lp.stats import FEW_CLUSTERS, MIN_CLUSTERS, measure_spread
@@ -47,6 +47,9 @@ class Pilot:
     contribute to the variance of the mean, times their number: larger than their spread where clusters hold alike."""
     within: float
     """Sampling variance of a prompt's value, times ``samples``: that of a single completion."""
+    red: float = float("nan")
+    """Share of the prompts on which P(A) under this condition is not to be trusted; NaN where nothing is graded, or
+    the quantity does not rest on such an estimate."""
 
     @property
     def enough_samples(self) -> float:
@@ -224,7 +227,16 @@ def measure_pilot(report: Report, measures: Measures, row: ReportRow) -> Pilot:
             f"the pilot does not tell the noise of {row.quantity!r} on a prompt: that takes at least 2 samples of a "
             f"prompt, and it has {samples}; run it with more"
         )
-    return Pilot(row.quantity, row.condition, row.estimate, len(completions.prompts), samples, between, within)
+    size = len(completions.prompts)
+    red = _find_red(report, row)
+    return Pilot(row.quantity, row.condition, row.estimate, size, samples, between, within, red)
+
+
+def _find_red(report: Report, row: ReportRow) -> float:
+    if find_quantity(row.quantity).noise != "probability":
+        return float("nan")
+    found = [r.estimate.value for r in report.table("share_red") if r.condition == row.condition]
+    return found[0] if found else float("nan")
 
 
 def split_variance(

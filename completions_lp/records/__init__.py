@@ -8,13 +8,15 @@ from completions_lp.records.base import (
     PARTIAL,
     InputError,
     Kind,
+    NotFinite,
+    OutOfRoom,
     Positions,
     Rule,
     Tokenizer,
     is_plain,
     show_sign,
 )
-from completions_lp.records.completions import Completions, Labelling, Sampling
+from completions_lp.records.completions import Completions, Draw, Labelling, Sampling
 from completions_lp.records.measures import Measures, Profile
 from completions_lp.records.prompts import ContrastPair, Prompt, pick_letters
 from completions_lp.records.report import Best, Estimate, Inference, ProfileRow, Report, ReportRow, Slope
@@ -23,8 +25,9 @@ from completions_lp.records.sources import describe_cause, read_bytes, read_text
 from completions_lp.records.steering import BASELINE, Condition, SteeringVector, VectorQuality
 
 __all__ = [
-    "BASELINE", "PARTIAL", "Best", "Choices", "Completions", "Condition", "ContrastPair", "Estimate", "Increases",
-    "Inference", "InputError", "Kind", "Labelling", "Measures", "Positions", "Profile", "ProfileRow", "Prompt",
-    "Report", "ReportRow", "Rule", "Sampling", "Scores", "Slope", "SteeringVector", "TokenIncreases", "TokenScores",
-    "Tokenizer", "VectorQuality", "describe_cause", "is_plain", "pick_letters", "read_bytes", "read_text", "show_sign",
+    "BASELINE", "PARTIAL", "Best", "Choices", "Completions", "Condition", "ContrastPair", "Draw", "Estimate",
+    "Increases", "Inference", "InputError", "Kind", "Labelling", "Measures", "NotFinite", "OutOfRoom", "Positions",
+    "Profile", "ProfileRow", "Prompt", "Report", "ReportRow", "Rule", "Sampling", "Scores", "Slope", "SteeringVector",
+    "TokenIncreases", "TokenScores", "Tokenizer", "VectorQuality", "describe_cause", "is_plain", "pick_letters",
+    "read_bytes", "read_text", "show_sign",
 ]  # fmt: skip

@@ -42,6 +42,25 @@ def show_sign(sign: str) -> str:
     return sign if is_plain(sign) else sign.encode("unicode_escape").decode()
 
 
+class OutOfRoom(InputError):  # noqa: N818 - what it says, like the standard library's TimeoutExpired
+    """One item does not fit in memory, not even alone in a pass: a run can leave it out and go on with the others."""
+
+    def __init__(self, message: str, *, item: str, prompt_id: str | None = None) -> None:
+        super().__init__(message)
+        self.item = item
+        """What it is, in words, with its size."""
+        self.prompt_id = prompt_id
+        """The prompt that it is of; None where it is of no prompt (a contrast pair)."""
+
+
+class NotFinite(InputError):  # noqa: N818
+    """The model gives no distribution to draw from after a prompt: its logits are NaN, infinite, or all -inf."""
+
+    def __init__(self, message: str, *, prompt_id: str) -> None:
+        super().__init__(message)
+        self.prompt_id = prompt_id
+
+
 @runtime_checkable
 class Tokenizer(Protocol):
     """What this package uses of a transformers tokenizer outside ``model``."""

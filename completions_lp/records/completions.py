@@ -111,6 +111,19 @@ class Labelling:
             raise InputError(f"label pattern {self.pattern!r} is not a regular expression: {error}") from None
 
 
+@dataclass
+class Draw:
+    """One distinct completion of a prompt as it was drawn, and the samples that drew it."""
+
+    token_ids: Sequence[int]
+    logprob: Sequence[float]
+    """Of each token at temperature 1, in nats."""
+    samples: Sequence[int]
+    """Numbers of the samples, in order; every one has random numbers of its own."""
+    ended: bool = False
+    """Whether the last id is an end-of-sequence token."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Completions:
     """Distinct completions of a model, unsteered unless said, as exact token ids with counts, grouped by prompt."""
@@ -168,11 +181,21 @@ class Completions:
         ends = np.searchsorted(self.prompt_index[order], np.arange(len(self.prompts) + 1))
         found = [order[ends[i] : ends[i + 1]] for i in prompts]
         rows, sizes = np.concatenate([order[:0], *found]), [len(some) for some in found]
+        return self._keep(prompts, rows, np.repeat(np.arange(len(prompts), dtype=np.int32), sizes))
+
+    def take(self, rows: Sequence[int]) -> "Completions":
+        """Some rows, in this order, with their prompts alone, those in the order in which they first come."""
+        index = self.prompt_index[list(rows)]
+        prompts = list(dict.fromkeys(index.tolist()))
+        places = {prompt: i for i, prompt in enumerate(prompts)}
+        return self._keep(prompts, rows, np.array([places[i] for i in index.tolist()], dtype=np.int32))
+
+    def _keep(self, prompts: Sequence[int], rows: Any, index: Int[np.ndarray, " row"]) -> "Completions":
         arrays = ("token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob")
         return replace(
             self,
             prompts=tuple(self.prompts[i] for i in prompts),
-            prompt_index=np.repeat(np.arange(len(prompts), dtype=np.int32), sizes),
+            prompt_index=index,
             text=tuple(self.text[i] for i in rows),
             pieces=tuple(self.pieces[i] for i in rows),
             **{name: getattr(self, name)[rows] for name in arrays},

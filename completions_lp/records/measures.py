@@ -25,7 +25,8 @@ class Measures:
     unsteered: Mapping[str, Float[np.ndarray, " prompt"]]
     steered: Mapping[str, Float[np.ndarray, "condition prompt"]]
     trust: Shaped[np.ndarray, "condition prompt"]
-    """How far ``p_A_steered`` can be trusted: certified, green or red; empty where the target is not on offer."""
+    """How far ``p_A_steered`` can be trusted: certified, green or red; empty where the target is not on offer, or
+    log probs are no finite numbers."""
 
     UNSTEERED = (
         *("p_A", "p_A_se", "p_A_low", "p_A_high", "first_A", "first_B"),
@@ -36,13 +37,14 @@ class Measures:
     STEERED = (
         *("p_A_steered", "p_A_steered_se", "p_A_steered_low", "p_A_steered_high", "p_A_change_se"),
         *("first_A_steered", "first_B_steered", "p_A_answer_only", "p_A_reasoning_only", "increase_to_answer_A_rb"),
-        *("kl", "kl_reverse", "ess", "mean_weight_low", "mean_weight_high", "n_steered"),
+        *("kl", "kl_reverse", "ess", "mean_weight_low", "mean_weight_high", "n_steered", "n_broken"),
     )
     """The same under the condition; the standard error of ``p_A_steered`` − ``p_A``, which are from the same draws (NaN
     where further draws joined the former); P(A) with only the answer, only the text before it steered; the increase
     with the next token averaged out; KL(unsteered || steered) and its reverse per completion; the smallest effective
     number of draws and the range of mean weights over the steps that trust is judged by; draws from the steered model
-    that joined the estimate."""
+    that joined the estimate; draws of which a token's log prob, with or without steering, is no finite number: with one
+    of them, nothing else is known of the prompt under the condition, and all but these two counts is NaN."""
 
     def __repr__(self) -> str:
         return f"Measures({len(self.conditions)} conditions x {len(self.prompts)} prompts)"

@@ -59,8 +59,9 @@ class TokenScores:
 
     @property
     def increase(self) -> Float[np.ndarray, "condition completion token"]:
-        """Steered minus unsteered log prob of each token, in nats."""
-        return np.asarray(self.logprob - self.baseline)
+        """Steered minus unsteered log prob of each token, in nats; NaN where both are infinite."""
+        with np.errstate(invalid="ignore"):
+            return np.asarray(self.logprob - self.baseline)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -133,7 +134,7 @@ class Increases:
 
     @property
     def logprob(self) -> Float[np.ndarray, "condition completion"]:
-        """Steered log prob of the whole completion."""
+        """Steered log prob of the whole completion; NaN where it is no finite number."""
         return np.asarray(self.baseline + self.increase)
 
 

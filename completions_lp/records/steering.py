@@ -45,12 +45,27 @@ class SteeringVector:
             require(bool(np.isfinite(direction).all()), f"{where}: has values that are not finite")
             frozen[layer] = direction.view()
             frozen[layer].flags.writeable = False
+        require(
+            any(bool(direction.any()) for direction in frozen.values()),
+            f"vector {self.name!r} is zero in every layer, so it steers nothing: the two texts of its contrast pairs "
+            "may be the same where they are read",
+        )
         sizes = {d.shape[0] for d in frozen.values()}
         require(len(sizes) == 1, f"vector {self.name!r}: layers of different sizes {sorted(sizes)}")
         object.__setattr__(self, "directions", MappingProxyType(frozen))
 
     def round(self) -> "SteeringVector":
-        """The vector in float32, as files have it: what is stored is what is scored."""
+        """The vector in float32, as files have it: what is stored is what is scored.
+
+        Raises:
+            InputError: A value is too large for float32.
+        """
+        largest = max(float(np.abs(d).max(initial=0.0)) for d in self.directions.values())
+        limit = float(np.finfo(np.float32).max)
+        require(
+            largest <= limit,
+            f"vector {self.name!r} has a value of {largest:.3g}, more than float32 holds ({limit:.3g}); scale it down",
+        )
         rounded = {layer: d.astype(np.float32).astype(np.float64) for layer, d in self.directions.items()}
         return replace(self, directions=rounded)
 

@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import logit
 
-from completions_lp.quantities import POOLED, PRIMARY, SKEWED, TRUST, find_quantity, name_unit, rank_quantity
+from completions_lp.quantities import BROKEN, POOLED, PRIMARY, SKEWED, TRUST, find_quantity, name_unit, rank_quantity
 from completions_lp.records import BASELINE, Estimate, Inference, ReportRow
 from completions_lp.report.controls import take_odd_parts
-from completions_lp.report.prompts import Columns
-from completions_lp.report.rows import Numbers
+from completions_lp.report.prompts import UNTOUCHED, Columns
+from completions_lp.report.rows import Numbers, hide_estimate
 from completions_lp.stats import (
     bootstrap_t_intervals,
     contrast_intervals,
@@ -93,6 +93,15 @@ def average_odd(columns: Columns, *, level: float) -> list[Numbers]:
     ]
 
 
+def share_broken(columns: Columns, *, level: float) -> list[Numbers]:
+    """Share of the prompts with log probs that are no finite numbers, by condition; none where there is none."""
+    broken = columns.steered["n_broken"] > 0
+    if not broken.any():
+        return []
+    every = np.ones(broken.shape, dtype=bool)
+    return [_make_shares(BROKEN, broken.mean(-1).tolist(), every, columns, level, "count")]
+
+
 def count_shares(columns: Columns, *, level: float) -> list[Numbers]:
     """Shares of the prompts that were steered the wrong way, and by trust; no interval is made of them."""
     if columns.trust is None:
@@ -128,5 +137,7 @@ def describe_baseline(columns: Columns, *, level: float) -> list[ReportRow]:
             continue
         (e,) = mean_intervals(values[None], columns.clusters, unit=name_unit(quantity), level=level)
         noise = float(fixed_prompt_se(columns.unsteered["p_A_se"])) if quantity == "p_A" else float("nan")
+        if columns.lost_unsteered and quantity not in UNTOUCHED:
+            e = hide_estimate(e, columns.lost_unsteered, len(values))
         rows.append(ReportRow(BASELINE, quantity, "macro", e, len(values) - e.n, Inference(fixed_se=noise)))
     return rows

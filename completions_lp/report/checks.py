@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import stats as scipy_stats
 
 from completions_lp.records import Increases, Measures
+from completions_lp.report.broken import describe_broken
 from completions_lp.report.prompts import Columns
 from completions_lp.score.sums import check_increases
 from completions_lp.stats import fixed_prompt_se, mean_t, measure_spread
@@ -48,13 +49,16 @@ def check_run(increases: Increases, columns: Columns, measures: Measures | None)
         which estimates −KL (numbers.md I1); NaN with fewer than 6 clusters. Both are of plain sampling, else NaN.
         ``label_gap``: mean over prompts of the share of completions labelled with the target less P(A) by the single
         tokens, two estimates of one number. ``not_finite`` counts scores that are no number.
-        Errors: what failed, with its likely cause. What was measured and is NaN has failed.
+        Errors: cells that are left out for log probs that are no numbers; what failed, with its likely cause. What was
+        measured and is NaN has failed.
     """
     plain = increases.completions.sampling.is_ancestral
     checks = check_increases(increases) | dict.fromkeys(("sampler_z", "all_completions_z", "label_gap"), float("nan"))
     parts = (increases.baseline, increases.increase, increases.increase_to_answer)
     checks["not_finite"] = float(sum(int((~np.isfinite(part)).sum()) for part in parts))
-    errors, warnings = _judge_sums(checks, increases)
+    errors, warnings = describe_broken(columns)
+    for found, more in zip((errors, warnings), _judge_sums(checks, increases), strict=True):
+        found += more
     if plain and measures is not None:
         errors += _find_undefined(measures, columns)
         checks["label_gap"], doubts = _test_labels(columns)
@@ -72,11 +76,6 @@ def _judge_sums(checks: dict[str, float], increases: Increases) -> tuple[list[st
     """Errors and warnings about the sums; comparisons are such that NaN fails them."""
     errors: list[str] = []
     warnings: list[str] = []
-    if checks["not_finite"]:
-        errors.append(
-            f"{checks['not_finite']:.0f} log probs of completions are not a finite number, and are left out of the "
-            'means; likely an overflow in half precision: use [model] dtype = "float32", or smaller multipliers'
-        )
     zero = any(condition.multiplier == 0 for condition in increases.conditions)
     if zero and not checks["noise_floor"] <= MAX_NOISE:
         errors.append(
@@ -153,13 +152,16 @@ def _test_labels(columns: Columns) -> tuple[float, list[str]]:
 
 
 def _find_undefined(measures: Measures, columns: Columns) -> list[str]:
-    """Measures that are NaN on some prompts though they were read."""
+    """Measures that are NaN on some prompts though they were read, and though their log probs are numbers."""
     asked = columns.counts["n"] > 0
     known = asked & np.isfinite(measures.unsteered["p_A"])
+    told = columns.steered["n_broken"] > 0
     broken = {
-        "steered P(A)": _count_undefined(measures.steered["p_A_steered"][:, known], always=True),
-        "KL": _count_undefined(measures.steered["kl"][:, asked]),
-        "surprisal minus entropy": _count_undefined(measures.unsteered["excess_surprisal"][None, asked]),
+        "steered P(A)": _count_undefined(measures.steered["p_A_steered"], known & ~told, always=True),
+        "KL": _count_undefined(measures.steered["kl"], asked & ~told),
+        "surprisal minus entropy": _count_undefined(
+            measures.unsteered["excess_surprisal"][None], asked & ~told.any(0, keepdims=True)
+        ),
     }
     return [
         f"{what} is not a finite number for {n} prompt x condition pairs, which are left out; likely an overflow in "
@@ -169,7 +171,9 @@ def _find_undefined(measures: Measures, columns: Columns) -> list[str]:
     ]
 
 
-def _count_undefined(values: Float[np.ndarray, "condition prompt"], *, always: bool = False) -> int:
-    """How many are no number; if none is a number, nothing was read."""
-    finite = np.isfinite(values)
+def _count_undefined(
+    values: Float[np.ndarray, "condition prompt"], asked: Bool[np.ndarray, "condition prompt"], *, always: bool = False
+) -> int:
+    """How many of those asked for are no number; if none is a number, nothing was read."""
+    finite = np.isfinite(values[asked])
     return int((~finite).sum()) if always or finite.any() else 0

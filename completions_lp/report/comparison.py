@@ -113,12 +113,16 @@ def _compare_cells(
 
 
 def _read_prompts(report: Report, cell: Condition, quantity: str) -> dict[str, tuple[float, str]]:
-    """Value and cluster by prompt id."""
+    """Value and cluster by prompt id; no value at all where the cell is left out of the report."""
     table = report.prompts
     names = ("vector", "kind", "layer", "multiplier", "positions")
     here = np.logical_and.reduce([np.asarray(table[name]) == getattr(cell, name) for name in names])
+    lost = bool((np.asarray(table["n_broken"])[here] > 0).any()) if "n_broken" in table else False
     columns = (np.asarray(table[name])[here].tolist() for name in ("prompt_id", quantity, "cluster"))
-    return {prompt: (float(value), str(cluster)) for prompt, value, cluster in zip(*columns, strict=True)}
+    return {
+        prompt: (float("nan") if lost else float(value), str(cluster))
+        for prompt, value, cluster in zip(*columns, strict=True)
+    }
 
 
 def _split(

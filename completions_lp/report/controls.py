@@ -14,6 +14,8 @@ from completions_lp.records import Condition, Kind
 from completions_lp.report.prompts import Columns
 from completions_lp.stats import MIN_DIRECTIONS, band_of_directions, predict_from_directions, rank_against_directions
 
+Lost = Int[np.ndarray, " condition"]
+
 
 def find_sweep(conditions: Sequence[Condition]) -> list[int]:
     """The cells of the sweep, as indices of conditions: the target vector wherever it is really added."""
@@ -21,21 +23,28 @@ def find_sweep(conditions: Sequence[Condition]) -> list[int]:
 
 
 def match_controls(
-    conditions: Sequence[Condition], cells: Sequence[int], kind: Kind
+    conditions: Sequence[Condition], cells: Sequence[int], kind: Kind, lost: Lost | None = None
 ) -> Int[np.ndarray, "direction cell"]:
-    """For every vector of a kind, the index of its condition in each cell; -1 where it was not scored there."""
-    place = {_cell(c): i for i, c in enumerate(conditions) if c.kind == kind}
-    names = sorted({name for name, *_ in place})
+    """For every vector of a kind, the index of its condition in each cell; -1 where it was not scored, or is lost."""
+    there = np.ones(len(conditions), dtype=bool) if lost is None else lost == 0
+    place = {_cell(c): i for i, c in enumerate(conditions) if c.kind == kind and there[i]}
+    names = sorted({c.vector for c in conditions if c.kind == kind})
     rows = [[place.get((name, *_cell(conditions[i])[1:]), -1) for i in cells] for name in names]
     return np.array(rows, dtype=np.int64).reshape(len(names), len(cells))
 
 
 def compare_directions(
-    values: Float[np.ndarray, " condition"], conditions: Sequence[Condition], cells: Sequence[int], *, level: float
+    values: Float[np.ndarray, " condition"],
+    conditions: Sequence[Condition],
+    cells: Sequence[int],
+    *,
+    level: float,
+    lost: Lost | None = None,
 ) -> dict[str, Float[np.ndarray, " cell"]]:
     """Where the estimates of some cells lie among those of the random directions, and of the shuffled labels.
 
     ``values``: one estimate per condition, such as a mean over prompts; the band holds ``level`` of the directions.
+    ``lost``: where it is above 0, a condition is left out.
 
     Returns:
         Fields of ``Inference``. p-values and the band are NaN with fewer than 19 directions in a cell, the standard
@@ -45,7 +54,7 @@ def compare_directions(
     found = {name: np.full(len(cells), np.nan) for name in names}
     sign = np.sign([conditions[i].multiplier for i in cells])
     value = values[list(cells)]
-    random, shuffled = (match_controls(conditions, cells, kind) for kind in ("random", "shuffled"))
+    random, shuffled = (match_controls(conditions, cells, kind, lost) for kind in ("random", "shuffled"))
     for some, used in _group(random):
         directions = values[used]
         found["random_mean"][some] = directions.mean(0)
@@ -63,13 +72,19 @@ def compare_directions(
     return found
 
 
-def rank_sweep(values: Float[np.ndarray, " condition"], conditions: Sequence[Condition], cells: Sequence[int]) -> float:
+def rank_sweep(
+    values: Float[np.ndarray, " condition"],
+    conditions: Sequence[Condition],
+    cells: Sequence[int],
+    lost: Lost | None = None,
+) -> float:
     """Rank p-value of a whole sweep: the target vector's best cell against each random direction's own best cell.
 
-    Each may pick its cell, as the vector did. Only cells in which all random directions were scored count. NaN with
-    fewer than 19 of them, without a common cell, or where an estimate is undefined. Source: numbers.md P9.
+    Each may pick its cell, as the vector did. Only cells in which all random directions were scored, and none is lost,
+    count. NaN with fewer than 19 of them, without a common cell, or where an estimate is undefined. Source: numbers.md
+    P9.
     """
-    random = match_controls(conditions, cells, "random")
+    random = match_controls(conditions, cells, "random", lost)
     common = np.flatnonzero((random >= 0).all(0)).tolist()
     if len(random) < MIN_DIRECTIONS or not len(common):
         return float("nan")

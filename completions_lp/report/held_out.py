@@ -24,7 +24,9 @@ def report_held_out(columns: Columns, sweep: Sweep, *, level: float, seed: int) 
     for quantity in sweep.inference:
         values, clusters = columns.steered[quantity][:, told], columns.clusters[told]
         means = measure_spread(values, clusters)[0]
-        inference[quantity] = compare_directions(means, columns.conditions, sweep.cells, level=level)
+        inference[quantity] = compare_directions(
+            means, columns.conditions, sweep.cells, level=level, lost=columns.count_lost()
+        )
         inference[quantity]["p_t"] = mean_t(values[sweep.cells], clusters)[1]
     rows = {}
     for cell in {best.cell for best in sweep.best.values()}:

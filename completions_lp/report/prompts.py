@@ -4,17 +4,27 @@ NaN marks the undefined on a prompt: no such completion, no target on offer, the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy.special import logit
 
 from completions_lp.quantities import HEADLINE, QUANTITIES, rank_quantity
-from completions_lp.records import Choices, Completions, Condition, Increases, InputError, Measures, pick_letters
+from completions_lp.records import (
+    Choices,
+    Completions,
+    Condition,
+    Increases,
+    InputError,
+    Measures,
+    pick_letters,
+)
 from completions_lp.stats import average_by_group, split_change
 
 Steered = Float[np.ndarray, "condition prompt"]
+UNTOUCHED = ("share_A", "n_tokens")
+"""Of the unsteered completions, what needs no log prob."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +39,15 @@ class Columns:
     steered: Mapping[str, Steered]
     trust: Shaped[np.ndarray, "condition prompt"] | None
     """None without measures."""
+    lost: Mapping[str, Int[np.ndarray, " condition"]] = field(default_factory=dict)
+    """By quantity, prompts on which it is no finite number: where there is one, the cell is left out. Empty if none."""
+    lost_unsteered: int = 0
+    """Prompts with an unsteered log prob that is no finite number."""
+
+    def count_lost(self, quantity: str = "") -> Int[np.ndarray, " condition"]:
+        """Prompts for which a cell is left out: of a quantity, or of one that is not of single prompts."""
+        none = np.zeros(len(self.conditions), dtype=np.int64)
+        return self.lost.get(quantity, self.lost.get("n_broken", none))
 
     def select(self, *, conditions: Sequence[int], prompts: Bool[np.ndarray, " prompt"]) -> "Columns":
         """Some conditions and some prompts."""
@@ -40,6 +59,8 @@ class Columns:
             {name: x[prompts] for name, x in self.unsteered.items()},
             {name: x[place] for name, x in self.steered.items()},
             None if self.trust is None else self.trust[place],
+            {name: n[list(conditions)] for name, n in self.lost.items()},
+            self.lost_unsteered,
         )
 
 
@@ -65,10 +86,28 @@ def collect_columns(
         steered |= _derive(measures)
     if choices is not None:
         steered |= _measure_choices(choices, target)
+    steered["n_broken"] = count_broken(increases, measures, choices)
     names = np.array([prompt.cluster for prompt in completions.prompts], dtype=str)
     clusters = np.unique(names, return_inverse=True)[1]
     trust = None if measures is None else measures.trust
     return Columns(increases.conditions, clusters, counts, unsteered, steered, trust)
+
+
+def count_broken(
+    increases: Increases, measures: Measures | None, choices: Choices | None
+) -> Float[np.ndarray, "condition prompt"]:
+    """Draws of each prompt, and answers of its read-out, whose log prob, steered or not, is no finite number."""
+    completions = increases.completions
+    finite = np.isfinite(increases.increase) & np.isfinite(increases.increase_to_answer)
+    lost = ~(finite & np.isfinite(increases.baseline)) * completions.counts
+    size = len(completions.prompts)
+    rows = [np.bincount(completions.prompt_index, weights=row, minlength=size) for row in lost]
+    found = np.array(rows, dtype=np.float64).reshape(len(increases.conditions), size)
+    if measures is not None:
+        found = np.fmax(found, measures.steered["n_broken"])
+    if choices is not None:
+        found = found + (~(np.isfinite(choices.logprob) & np.isfinite(choices.baseline))).sum(-1)
+    return found
 
 
 def count_answers(completions: Completions, *, target: str) -> dict[str, np.ndarray]:
@@ -113,7 +152,8 @@ def measure_prompts(increases: Increases, *, target: str = "matching") -> dict[s
         "at_answer_A": average(increases.at_answer, hit),
         "after_answer_A": average(increases.after_answer, hit),
     }
-    columns["difference_A_not_A"] = columns[HEADLINE] - columns["increase_to_answer_not_A"]
+    with np.errstate(invalid="ignore"):
+        columns["difference_A_not_A"] = columns[HEADLINE] - columns["increase_to_answer_not_A"]
     return columns
 
 
@@ -178,13 +218,15 @@ def _measure_choices(choices: Choices, target: str) -> dict[str, Steered]:
     sides = [(letter == pair[0]) - (letter == pair[1]) for pair, letter in zip(choices.letters, wanted, strict=True)]
     sign = np.where(np.array(sides) == 0, np.nan, sides)  # the target may be the second answer of the read-out
     hide = sign * 0
-    before = np.broadcast_to((choices.baseline[:, 0] - choices.baseline[:, 1]) * sign, choices.logprob.shape[:2])
-    after = (choices.logprob[..., 0] - choices.logprob[..., 1]) * sign
+    with np.errstate(invalid="ignore"):
+        before = np.broadcast_to((choices.baseline[:, 0] - choices.baseline[:, 1]) * sign, choices.logprob.shape[:2])
+        after = (choices.logprob[..., 0] - choices.logprob[..., 1]) * sign
+        change = after - before
     mass = np.broadcast_to(np.exp(choices.baseline).sum(-1) + hide, before.shape)
     return {
         "logit_diff": before,
         "logit_diff_steered": after,
-        "logit_diff_change": after - before,
+        "logit_diff_change": change,
         "mass": mass,
         "mass_steered": np.exp(choices.logprob).sum(-1) + hide,
     }

@@ -18,12 +18,13 @@ def fit_slopes(columns: Columns, *, level: float = 0.95) -> tuple[Slope, ...]:
 
     One number per prompt, so one test per layer instead of one per multiplier; near 0 the slope of the log ratio is
     also that of the headline, without its loss to damage (numbers.md I6). By vector, layer, positions and quantity; a
-    prompt on which the quantity is undefined at any multiplier is left out. ``below_zero`` needs three multipliers, 0
+    prompt on which the quantity is undefined at any multiplier is left out, and so is a multiplier with log probs that
+    are no finite numbers. ``below_zero`` needs three multipliers, 0
     included: with two, no prompt shows its own noise. Source: numbers.md §5; Tan et al. 2024 (arXiv 2407.12404).
     """
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, c in enumerate(columns.conditions):
-        if c.multiplier != 0:
+        if c.multiplier != 0 and not columns.count_lost()[i]:
             groups.setdefault((c.vector, c.kind, c.layer, c.positions), []).append(i)
     return tuple(
         _fit_group([columns.conditions[i] for i in at], columns.steered[quantity][at], columns, quantity, level)

@@ -11,8 +11,10 @@ from completions_lp.report.averages import (
     contrast_means,
     count_shares,
     describe_baseline,
+    share_broken,
 )
 from completions_lp.report.best import find_best
+from completions_lp.report.broken import hide_profile, hide_prompts, leave_out
 from completions_lp.report.caveats import count_red, list_caveats
 from completions_lp.report.checks import check_run
 from completions_lp.report.held_out import report_held_out
@@ -57,6 +59,9 @@ def summarize(
         with a ``selection_frequency``; and, without one, every other macro quantity in the cell that is best by
         ``delta_p_A`` (by the headline, where P(A) is not known).
 
+        A condition under which a prompt has log probs that are no finite numbers is left out: its rows have no value
+        and say on how many prompts, an error names it, and its ``share_broken`` is a row of its own.
+
     Raises:
         InputError: No prompt offers the target, the records are of other prompts or conditions, or measures or a
             profile are given beside ``Scores``.
@@ -66,7 +71,8 @@ def summarize(
             raise InputError("scores bring their own measures and profile: leave both out, or give scores.increases")
         measures, profile = scores.measures, summarize_profile(scores.profile, level=level)
     increases = scores.increases if isinstance(scores, Scores) else scores
-    columns = collect_columns(increases, choices, measures, target=target)
+    table = hide_prompts(collect_columns(increases, choices, measures, target=target), increases)
+    columns = leave_out(table)
     sweep = study_sweep(columns, level=level, seed=seed)
     rows = _list_rows(columns, sweep, level=level, seed=seed)
     findings = check_run(increases, columns, measures)
@@ -75,11 +81,11 @@ def summarize(
     return Report(
         target=target,
         rows=tuple(rows),
-        prompts=tabulate(columns, increases.completions),
+        prompts=tabulate(table, increases.completions),
         checks={**findings.checks, "share_red": share_red, "p_rank_sweep": sweep.p_rank},
         warnings=(*findings.warnings, *list_caveats(increases, columns, rows)),
         errors=findings.errors,
-        profile=tuple(profile),
+        profile=hide_profile(profile, columns),
         slopes=fit_slopes(columns, level=level),
         best=find_best(columns, sweep),
         increases=increases,
@@ -96,6 +102,7 @@ def _list_rows(columns: Columns, sweep: Sweep, *, level: float, seed: int) -> li
         *contrast_means(columns, level=level),
         *average_odd(columns, level=level),
         *count_shares(columns, level=level),
+        *share_broken(columns, level=level),
     ]
     numbers.sort(key=lambda one: rank_quantity(one.quantity))
     rows = [*make_rows(columns, numbers), *describe_baseline(columns, level=level)]

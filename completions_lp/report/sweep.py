@@ -27,7 +27,7 @@ class Sweep:
     """The inference on the sweep's cells, and which of them are best."""
 
     cells: list[int]
-    """The sweep, as indices of conditions."""
+    """The sweep, as indices of conditions, without what is left out because log probs are no finite numbers."""
     inference: dict[str, dict[str, Float[np.ndarray, " condition"]]]
     """By swept quantity, fields of ``Inference``."""
     best: dict[str, BestCell]
@@ -40,7 +40,8 @@ class Sweep:
 
 def study_sweep(columns: Columns, *, level: float, seed: int) -> Sweep:
     """Everything that is asked of a sweep, by swept quantity."""
-    cells, p_rank = find_sweep(columns.conditions), float("nan")
+    lost, p_rank = columns.count_lost(), float("nan")
+    cells = [i for i in find_sweep(columns.conditions) if not lost[i]]
     inference: dict[str, dict[str, Float[np.ndarray, " condition"]]] = {}
     best: dict[str, BestCell] = {}
     on = np.array([condition.multiplier != 0 for condition in columns.conditions], dtype=bool)
@@ -55,7 +56,7 @@ def study_sweep(columns: Columns, *, level: float, seed: int) -> Sweep:
             continue
         means = measure_spread(columns.steered[quantity], columns.clusters)[0]
         found = _test_cells(columns, quantity, cells, level=level, seed=seed)
-        found |= compare_directions(means, columns.conditions, cells, level=level)
+        found |= compare_directions(means, columns.conditions, cells, level=level, lost=lost)
         found["p_holm"], found["p_bh"] = adjust_holm(p_t[cells]), adjust_false_discovery(p_t[cells])
         values, halves = columns.steered[quantity][cells], start_stream(seed, "halves")  # the same for every quantity
         chosen = choose_best_cell(values, columns.clusters, multipliers, rng=halves)
@@ -65,7 +66,7 @@ def study_sweep(columns: Columns, *, level: float, seed: int) -> Sweep:
             inference[quantity][name] = np.full(len(columns.conditions), np.nan)
             inference[quantity][name][cells] = x
         if quantity == primary:
-            p_rank = rank_sweep(means, columns.conditions, cells)
+            p_rank = rank_sweep(means, columns.conditions, cells, lost)
     return Sweep(cells, inference, best, primary, p_rank)
 
 

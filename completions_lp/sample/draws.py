@@ -4,8 +4,8 @@ The draws of a prompt share their beginnings, so only distinct prefixes go throu
 said the same so far are one row. Which token a sample draws is settled by a random number of its own, see ``streams``.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,14 +30,15 @@ from completions_lp.records import (
     BASELINE,
     Completions,
     Condition,
+    Draw,
     InputError,
     Labelling,
+    NotFinite,
     Prompt,
     Sampling,
     SteeringVector,
 )
-from completions_lp.sample.labels import Labeller
-from completions_lp.sample.pieces import Cutter
+from completions_lp.sample.completions import collect_completions
 from completions_lp.sample.streams import draw_uniforms, invert_cdf
 
 
@@ -71,34 +72,68 @@ def sample_completions(
     Raises:
         InputError: A prompt does not fit in the model's context, the condition names an unknown vector or layer, or a
             vector does not fit the model.
+        OutOfRoom: A prompt does not fit in memory alone.
+        NotFinite: The model's logits are no numbers after a prompt.
     """
-    sampling, labelling, condition = sampling or Sampling(), labelling or Labelling(), condition or BASELINE
+    sampling, labelling = sampling or Sampling(), labelling or Labelling()
     check_context(model, prompts, sampling.max_new_tokens)
+    with tqdm(total=len(prompts), desc="sample", unit="prompt", disable=not progress) as bar:
+        drawn = draw_samples(
+            model,
+            prompts,
+            sampling,
+            vectors=vectors,
+            condition=condition or BASELINE,
+            memory_budget=memory_budget,
+            batch_size=batch_size,
+            engine=engine,
+            advance=bar.update,
+        )
+    exact = np.float64 if model.exact_dtype == torch.float64 else np.float32
+    return collect_completions(model.tokenizer, prompts, drawn, sampling, labelling, dtype=exact)
+
+
+def draw_samples(
+    model: Model,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    *,
+    first: int = 0,
+    vectors: Sequence[SteeringVector] = (),
+    condition: Condition = BASELINE,
+    memory_budget: float | None = None,
+    batch_size: int | None = None,
+    engine: Engine = "auto",
+    advance: Callable[[int], object] = lambda _: None,
+) -> list[list[Draw]]:
+    """The draws of every prompt from number ``first`` on, by prompt; the rest is as for ``sample_completions``.
+
+    ``advance`` gets the number of prompts that are done, as they are.
+    """
     conditions = [] if condition == BASELINE else [condition]
     check_conditions(model, vectors, conditions)
     by_name = {vector.name: vector for vector in vectors}
     steering = Steering.under(model, by_name, conditions) if conditions else None
-    tree = pick_engine(model, engine) == "tree"
+    tree, fresh = pick_engine(model, engine) == "tree", range(first, sampling.draws)
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].token_ids))  # little padding, the largest first
 
-    def draw(batch: Sequence[int]) -> list[list[_Draw]]:
+    def draw(batch: Sequence[int]) -> list[list[Draw]]:
         chosen = [prompts[i] for i in batch]
         decoder = (TreeDecoder if tree else RowDecoder)(model, [p.token_ids for p in chosen], steering=steering)
         uniforms = np.stack([draw_uniforms(prompt.id, sampling, condition) for prompt in chosen])
-        return _sample_batch(decoder, chosen, sampling, uniforms, model.eos_ids)
+        return _sample_batch(decoder, chosen, sampling, fresh, uniforms, model.eos_ids)
 
-    def describe(i: int) -> str:
-        draws, steps = sampling.draws, sampling.max_new_tokens
-        return f"prompt {prompts[i].id!r} of {len(prompts[i].token_ids)} tokens, {draws} draws of up to {steps} more,"
+    def describe(i: int) -> tuple[str, str]:
+        size = f"{len(prompts[i].token_ids)} tokens, {len(fresh)} draws of up to {sampling.max_new_tokens} more,"
+        return prompts[i].id, f"prompt {prompts[i].id!r} of {size}"
 
-    each = _prompt_bytes(model, len(prompts[order[0]].token_ids), sampling, tree=tree)
-    drawn: dict[int, list[_Draw]] = {}
-    with tqdm(total=len(prompts), desc="sample", unit="prompt", disable=not progress) as bar:
-        room = Room.find(model, memory_budget)
-        for batch, found in room.share(order, draw, each=each, most=batch_size, name=describe):
-            drawn.update(zip(batch, found, strict=True))
-            bar.update(len(batch))
-    return _collect(model, prompts, [drawn[i] for i in range(len(prompts))], sampling, labelling)
+    each = _prompt_bytes(model, len(prompts[order[0]].token_ids), len(fresh), sampling.max_new_tokens, tree=tree)
+    drawn: dict[int, list[Draw]] = {}
+    room = Room.find(model, memory_budget)
+    for batch, found in room.share(order, draw, each=each, most=batch_size, name=describe):
+        drawn.update(zip(batch, found, strict=True))
+        advance(len(batch))
+    return [drawn[i] for i in range(len(prompts))]
 
 
 def draw_steered(
@@ -113,12 +148,10 @@ def draw_steered(
     progress: bool = True,
 ) -> Completions:
     """``n`` draws per prompt under a condition, of the window alone; label and (by default) seed as ``completions``."""
-    sampling, within = completions.sampling, completions.labelling.within
-    seed = sampling.seed if seed is None else seed
     return sample_completions(
         model,
         completions.prompts,
-        sampling=replace(sampling, n=n, seed=seed, max_new_tokens=min(sampling.max_new_tokens, within)),
+        sampling=shorten_sampling(completions, n, seed=seed),
         labelling=completions.labelling,
         vectors=vectors,
         condition=condition,
@@ -127,8 +160,17 @@ def draw_steered(
     )
 
 
+def shorten_sampling(completions: Completions, n: int, *, seed: int | None = None) -> Sampling:
+    """How ``n`` completions of the window alone are drawn, else (by default with the same seed) as ``completions``."""
+    sampling, within = completions.sampling, completions.labelling.within
+    seed = sampling.seed if seed is None else seed
+    return replace(sampling, n=n, seed=seed, max_new_tokens=min(sampling.max_new_tokens, within))
+
+
 def check_context(model: Model, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
-    """Raise InputError if a prompt and its completion do not fit in the model's context, naming the longest prompt."""
+    """Raise InputError if a prompt and its completion do not fit in the model's context, or its tokens are unknown."""
+    for prompt in prompts:
+        model.check_tokens(prompt.token_ids, f"prompt {prompt.id!r}")
     longest = max(prompts, key=lambda prompt: len(prompt.token_ids))
     need = len(longest.token_ids) + max_new_tokens
     if need > model.context_length:
@@ -140,28 +182,17 @@ def check_context(model: Model, prompts: Sequence[Prompt], max_new_tokens: int) 
 
 
 @dataclass
-class _Draw:
-    """One distinct completion of a prompt, and the samples that drew it."""
-
-    token_ids: list[int] = field(default_factory=list)
-    logprob: list[float] = field(default_factory=list)
-    samples: Sequence[int] = ()
-    ended: bool = False
-
-
-@dataclass
 class _Node:
     """A distinct prefix that is still growing: its last token, and the node of the step before that it follows."""
 
     prompt: int
     parent: int
     token: int
-    draw: _Draw
+    draw: Draw
 
 
-def _prompt_bytes(model: Model, longest: int, sampling: Sampling, *, tree: bool) -> int:
+def _prompt_bytes(model: Model, longest: int, draws: int, steps: int, *, tree: bool) -> int:
     """At worst no two draws share a token: a tree holds each beside one prefix, plain rows a prefix per draw."""
-    draws, steps = sampling.draws, sampling.max_new_tokens
     if tree:
         return row_bytes(model, tokens=draws, logits=0, past=longest + draws * steps)
     return draws * row_bytes(model, tokens=1, logits=2, past=longest + steps)
@@ -171,19 +202,20 @@ def _sample_batch(
     decoder: Decoder,
     prompts: Sequence[Prompt],
     sampling: Sampling,
+    fresh: Sequence[int],
     uniforms: Float[np.ndarray, "prompt sample step"],
     eos_ids: frozenset[int],
-) -> list[list[_Draw]]:
-    """Distinct completions of each prompt of a batch, in the order in which they were first drawn."""
-    nodes = [
-        _Node(i, 0, prompt.token_ids[-1], _Draw(samples=range(sampling.draws))) for i, prompt in enumerate(prompts)
-    ]
-    done: list[list[_Draw]] = [[] for _ in prompts]
+) -> list[list[Draw]]:
+    """Distinct completions of each prompt of a batch that the ``fresh`` samples draw, in the order of the first."""
+    nodes = [_Node(i, 0, prompt.token_ids[-1], Draw([], [], fresh)) for i, prompt in enumerate(prompts)]
+    done: list[list[Draw]] = [[] for _ in prompts]
     for step in range(sampling.max_new_tokens):
         alive: list[_Node] = []
         pieces = decoder.step([n.prompt for n in nodes], [n.parent for n in nodes], [n.token for n in nodes])
         for piece, logits in pieces:
-            tokens, logprob = _draw_tokens(logits, nodes[piece], uniforms[:, :, step], sampling)
+            largest = logits.amax(-1, keepdim=True)
+            _check_logits(largest, nodes[piece], prompts, decoder.steering)
+            tokens, logprob = _draw_tokens(logits, largest, nodes[piece], uniforms[:, :, step], sampling)
             for child in _branch(nodes[piece], piece.start, tokens, logprob, eos_ids):
                 if child.draw.ended or step == sampling.max_new_tokens - 1:
                     done[child.prompt].append(child.draw)
@@ -195,8 +227,28 @@ def _sample_batch(
     return [sorted(draws, key=lambda draw: draw.samples[0]) for draws in done]
 
 
+def _check_logits(
+    largest: Float[Tensor, "node 1"], nodes: Sequence[_Node], prompts: Sequence[Prompt], steering: Steering | None
+) -> None:
+    """Raise NotFinite unless every node's largest logit is a number: it is not where any is NaN or all are -inf."""
+    finite = torch.isfinite(largest[:, 0])
+    if bool(finite.all()):
+        return
+    node = nodes[int(finite.to(torch.int8).argmin())]
+    prompt = prompts[node.prompt]
+    who = "the unsteered model" if steering is None else f"the model steered at layer {steering.layer}"
+    where = f"after {len(node.draw.token_ids)} tokens of its answer" if node.draw.token_ids else "at its end"
+    raise NotFinite(
+        f"prompt {prompt.id!r}: {who} gives logits that are not finite {where}, so nothing can be drawn; likely an "
+        'overflow in half precision, or weights that are no numbers: use [model] dtype = "float32" or bfloat16'
+        f"{'' if steering is None else ', or a smaller multiplier'}, and run completions-lp doctor",
+        prompt_id=prompt.id,
+    )
+
+
 def _draw_tokens(
     logits: Float[Tensor, "node vocab"],
+    largest: Float[Tensor, "node 1"],
     nodes: Sequence[_Node],
     uniforms: Float[np.ndarray, "prompt sample"],
     sampling: Sampling,
@@ -207,7 +259,7 @@ def _draw_tokens(
     u = np.concatenate([uniforms[node.prompt, list(node.draw.samples)] for node in nodes])
     numbers = torch.from_numpy(u).to(logits.device)
     if sampling.is_ancestral:  # one pass of exponentials gives the draw and its log prob
-        weights = logits.sub_(logits.amax(-1, keepdim=True)).exp_()
+        weights = logits.sub_(largest).exp_()
         tokens, totals = invert_cdf(weights, rows, numbers)
         logprob = weights[rows, tokens].log() - totals.to(weights)[rows].log()
         return tokens.tolist(), logprob.tolist()
@@ -232,40 +284,4 @@ def _branch(
         at += len(node.draw.samples)
         for token, (value, samples) in groups.items():
             ids, values = [*node.draw.token_ids, token], [*node.draw.logprob, value]
-            yield _Node(node.prompt, number, token, _Draw(ids, values, samples, token in eos_ids))
-
-
-def _collect(
-    model: Model, prompts: Sequence[Prompt], drawn: Sequence[list[_Draw]], sampling: Sampling, labelling: Labelling
-) -> Completions:
-    flat = [(i, draw) for i, draws in enumerate(drawn) for draw in draws]
-    width = max(len(draw.token_ids) for _, draw in flat)
-    token_ids = np.full((len(flat), width), -1, dtype=np.int32)
-    exact = np.float64 if model.exact_dtype == torch.float64 else np.float32
-    logprob = np.full((len(flat), width), np.nan, dtype=exact)
-    labeller = Labeller(model.tokenizer, labelling)
-    cutter = Cutter(model.tokenizer)
-    labels, answers, texts, pieces = [], [], [], []
-    for row, (i, draw) in enumerate(flat):
-        token_ids[row, : len(draw.token_ids)] = draw.token_ids
-        logprob[row, : len(draw.token_ids)] = draw.logprob
-        label, answer = labeller.label(draw.token_ids, letters=prompts[i].letters)
-        labels.append(label)
-        answers.append(answer)
-        texts.append(str(model.tokenizer.decode(draw.token_ids, skip_special_tokens=True)))
-        pieces.append(cutter.cut(draw.token_ids, texts[-1]))
-    return Completions(
-        prompts=tuple(prompts),
-        prompt_index=np.array([i for i, _ in flat], dtype=np.int32),
-        token_ids=token_ids,
-        lengths=np.array([len(draw.token_ids) for _, draw in flat], dtype=np.int32),
-        counts=np.array([len(draw.samples) for _, draw in flat], dtype=np.int32),
-        ended=np.array([draw.ended for _, draw in flat]),
-        label=np.array(labels),
-        answer_index=np.array(answers, dtype=np.int32),
-        logprob=logprob,
-        text=tuple(texts),
-        pieces=tuple(pieces),
-        sampling=sampling,
-        labelling=labelling,
-    )
+            yield _Node(node.prompt, number, token, Draw(ids, values, samples, token in eos_ids))

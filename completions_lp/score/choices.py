@@ -31,10 +31,11 @@ def read_choices(
     """Log probs, in nats, of each prompt's two answers at the first answer position, unsteered and steered.
 
     The logit diff is for ``target``, a letter, or ``"matching"`` for each prompt's own. A pass may take
-    ``memory_budget`` GiB, by default a quarter of the free memory; ``batch_size``, prompts per pass (answers per pass
-    in plain rows), overrides that. ``engine``, see ``model.engine``, changes the time, not the numbers.
+    ``memory_budget`` GiB, by default a quarter of the machine's memory; ``batch_size``, prompts per pass (answers per
+    pass in plain rows), overrides that. ``engine``, see ``model.engine``, changes the time, not the numbers.
 
     Raises:
+        OutOfRoom: A prompt does not fit in memory alone.
         InputError: The tokenizer cannot tell two answers apart, no prompt offers the target, or a condition cannot be
             computed on this model.
     """

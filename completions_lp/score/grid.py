@@ -6,7 +6,7 @@ the list of conditions is split, and then the trees. A model on which that is no
 plain rows, unsteered and steered side by side (``model.rows``), which is also the slow twin.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,8 @@ from completions_lp.model import (
 from completions_lp.records import Completions, Condition, SteeringVector, TokenScores, pick_letters
 from completions_lp.sample.labels import Labeller
 
+Advance = Callable[[int], object]
+
 
 def score_tokens(
     model: Model,
@@ -42,16 +44,19 @@ def score_tokens(
     batch_size: int | None = None,
     engine: Engine = "auto",
     progress: bool = True,
+    advance: Advance | None = None,
 ) -> TokenScores:
     """Log probs, in nats, of the stored token ids under the unsteered model and under every condition.
 
     A condition's log probs are the unsteered ones plus the difference between its rows and the unsteered rows *of the
     same pass*, so that what rounding the batch's shape brings cancels. With ``target``, also the log prob that each
     token completes this answer (a letter, or ``"matching"``) and the one it is compared with; with ``kl``, also the
-    entropy of the unsteered distribution at each token and its divergences from the steered one, both ways. The other
-    options are those of ``read_choices``.
+    entropy of the unsteered distribution at each token and its divergences from the steered one, both ways. ``advance``
+    gets the number of rows that are done, as they are, in place of a bar. The other options are those of
+    ``read_choices``.
 
     Raises:
+        OutOfRoom: A completion of a prompt does not fit in memory alone.
         InputError: A condition names an unknown vector or layer, a vector does not fit the model, or no prompt offers
             the target.
     """
@@ -70,12 +75,19 @@ def score_tokens(
     )
     dtype = np.float64 if model.exact_dtype == torch.float64 else np.float32
     width = completions.token_ids.shape[1]
-    arrays = score_task(task, dtype, engine=engine, progress=progress, width=width)
+    arrays = score_task(task, dtype, engine=engine, progress=progress, width=width, advance=advance)
     return TokenScores(completions, tuple(conditions), **arrays)
 
 
 def score_task(
-    task: Task, dtype: type, *, engine: Engine, progress: bool, width: int = 0, title: str = "score"
+    task: Task,
+    dtype: type,
+    *,
+    engine: Engine,
+    progress: bool,
+    width: int = 0,
+    title: str = "score",
+    advance: Advance | None = None,
 ) -> dict[str, Any]:
     """The arrays of ``TokenScores`` for the sequences of a task, at least ``width`` tokens wide, in a precision."""
     lengths = np.array([len(ids) for ids in task.said], dtype=int)
@@ -83,10 +95,10 @@ def score_task(
     n = len(task.conditions)
     table = _Table(mask, n, dtype, answers=task.watch is not None, kl=task.divergences)
     score = score_trees if pick_engine(task.model, engine) == "tree" else score_rows
-    with tqdm(total=len(mask) * max(1, n), desc=title, unit="row", disable=not progress) as bar:
+    with tqdm(total=len(mask) * max(1, n), desc=title, unit="row", disable=not progress or advance is not None) as bar:
         for rows, indices, found in score(task):
             table.add(np.array(rows), indices, found)
-            bar.update(len(rows) * max(1, len(indices)))
+            (advance or bar.update)(len(rows) * max(1, len(indices)))
     return table.arrays
 
 
@@ -116,8 +128,9 @@ class _Table:
             answers = np.where(mask[..., None], found.answers, np.nan)
             self.arrays["baseline_answers"][rows, :width] = answers[0]
         for place, index in enumerate(indices, start=1):
-            change = np.where(mask, logprob[place] - logprob[0], np.nan)
-            self.arrays["logprob"][index, rows, :width] = known + change
+            with np.errstate(invalid="ignore"):  # two infinite log probs have no difference: NaN
+                change = np.where(mask, logprob[place] - logprob[0], np.nan)
+                self.arrays["logprob"][index, rows, :width] = known + change
             for name, values in (("kl", found.kl), ("kl_reverse", found.kl_reverse)):
                 if values is not None:  # a divergence is at least 0; what rounding leaves below is 0
                     self.arrays[name][index, rows, :width] = np.where(mask, values[place].clip(min=0), np.nan)

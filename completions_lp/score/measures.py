@@ -12,6 +12,7 @@ from jaxtyping import Float, Shaped
 
 from completions_lp import stats
 from completions_lp.records import Measures, TokenScores
+from completions_lp.score.sums import find_broken
 from completions_lp.stats import Steps, Survival
 
 
@@ -25,13 +26,14 @@ def measure_completions(scores: TokenScores, *, target: str = "matching") -> Mea
 
     Divergences are in nats per completion (NaN where they were not read). NaN also for a prompt that does not offer the
     target, and wherever completions that were not drawn by plain sampling at temperature 1 tell nothing: of them only
-    the bounds hold.
+    the bounds hold. A prompt with a log prob that is no finite number, unsteered or under a condition, is NaN there,
+    and ``n_broken`` counts its draws.
     """
     completions = scores.completions
     shape = (len(scores.conditions), len(completions.prompts))
     unsteered = {name: np.full(shape[1], np.nan) for name in Measures.UNSTEERED}
     steered = {name: np.full(shape, np.nan) for name in Measures.STEERED}
-    steered["n_steered"][:] = 0
+    steered["n_steered"][:] = steered["n_broken"][:] = 0
     trust = np.full(shape, "", dtype="<U9")
     for i, prompt in enumerate(completions.prompts):
         rows = completions.rows_of(i)
@@ -42,6 +44,7 @@ def measure_completions(scores: TokenScores, *, target: str = "matching") -> Mea
         if prompt.offers(target):
             answers, answers_steered, trust[:, i] = _measure_answers(texts, completions.sampling.is_ancestral)
             found, found_steered = found | answers, found_steered | answers_steered
+        found_steered["n_broken"] = texts.n_broken
         for name, value in found.items():
             unsteered[name][i] = value
         for name, values in found_steered.items():
@@ -62,6 +65,22 @@ class Texts:
     window: Mapping[str, np.ndarray]
     """``logprob`` and ``steered``, and the log prob that a token completes ``A``, ``B``; steered, ``A_steered``,
     ``B_steered``: absent where no single token decides."""
+    n_broken: Shaped[np.ndarray, " condition"]
+    """Draws with a score that is no finite number. Under such a condition stand-ins take the scores' place, and what is
+    computed from them is replaced by NaN (``hide``)."""
+    is_whole: bool
+    """Whether all unsteered scores are numbers."""
+
+    def hide(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Numbers by condition, NaN where scores are broken."""
+        broken = self.n_broken > 0
+        if not broken.any():
+            return found
+        return {name: np.where(broken, np.nan, values) for name, values in found.items()}
+
+    def hide_unsteered(self, found: dict[str, Any]) -> dict[str, Any]:
+        """Numbers of the unsteered model, NaN where its scores are broken."""
+        return found if self.is_whole else dict.fromkeys(found, np.nan)
 
 
 def read_texts(scores: TokenScores, rows: Shaped[np.ndarray, " row"], pair: tuple[str, str]) -> Texts:
@@ -80,16 +99,36 @@ def read_texts(scores: TokenScores, rows: Shaped[np.ndarray, " row"], pair: tupl
         target=np.asarray(label == pair[0]),
         other=np.asarray(label == pair[1]),
     )
-    whole = {"logprob": scores.baseline[at], "steered": scores.logprob[:, at]}
+    arrays = {"logprob": scores.baseline[at], "steered": scores.logprob[:, at]}
     if scores.kl is not None and scores.kl_reverse is not None and scores.entropy is not None:
-        whole |= {"entropy": scores.entropy[at], "kl": scores.kl[:, at], "kl_reverse": scores.kl_reverse[:, at]}
-    whole = {name: values.astype(np.float64, order="C") for name, values in whole.items()}
-    window = {name: _widen(whole[name], within, np.nan) for name in ("logprob", "steered")}
+        arrays |= {"entropy": scores.entropy[at], "kl": scores.kl[:, at], "kl_reverse": scores.kl_reverse[:, at]}
+    answers: dict[str, np.ndarray] = {}
     if scores.answers is not None and scores.baseline_answers is not None:
         for side, name in enumerate("AB"):
-            both = {name: scores.baseline_answers[at, :, side], f"{name}_steered": scores.answers[..., side][:, at]}
-            window |= {key: _widen(v.astype(np.float64, order="C"), within, np.nan) for key, v in both.items()}
-    return Texts(steps, completions.mask[at], whole, window)
+            answers |= {name: scores.baseline_answers[at, :, side], f"{name}_steered": scores.answers[..., side][:, at]}
+    whole, window = ({k: v.astype(np.float64, order="C") for k, v in part.items()} for part in (arrays, answers))
+    mask, counts = completions.mask[at], completions.counts[at]
+    broken = find_broken(whole["logprob"], whole["steered"], mask)
+    n_broken = broken.astype(np.float64) @ counts
+    is_whole = not find_broken(whole["logprob"], whole["logprob"][None], mask).any()
+    if broken.any():
+        _replace_broken(whole | window, n_broken > 0, is_whole)
+    window |= {name: whole[name] for name in ("logprob", "steered")}
+    window = {name: _widen(values, within, np.nan) for name, values in window.items()}
+    return Texts(steps, mask, whole, window, n_broken, is_whole)
+
+
+def _replace_broken(arrays: Mapping[str, np.ndarray], broken: np.ndarray, is_whole: bool) -> None:
+    """Numbers in place of scores that are none: as if nothing were steered, or as if every log prob were −1."""
+    for name in () if is_whole else ("logprob", "entropy", "A", "B"):
+        if name in arrays:
+            arrays[name][:] = -1.0
+    for name, other in (("steered", "logprob"), ("A_steered", "A"), ("B_steered", "B")):
+        if name in arrays:
+            arrays[name][broken] = arrays[other]
+    for name in ("kl", "kl_reverse"):
+        if name in arrays:
+            arrays[name][broken] = 0.0
 
 
 def _widen(values: np.ndarray, width: int, fill: int | float) -> np.ndarray:
@@ -143,7 +182,7 @@ def estimate_steered(
     }
     if before is not None:
         found["p_A_change_se"] = stats.estimate_change_error(steps, before, survival)
-    return found, trust
+    return texts.hide(found) | {"n_broken": texts.n_broken}, np.where(texts.n_broken > 0, "", trust)
 
 
 def estimate_mediation(
@@ -156,7 +195,7 @@ def estimate_mediation(
     answer, reasoning = stats.estimate_hybrids(
         texts.steps, window["logprob"], window["steered"], window["A"], window["A_steered"], samplers, draws
     )
-    return {"p_A_answer_only": answer, "p_A_reasoning_only": reasoning}
+    return texts.hide({"p_A_answer_only": answer, "p_A_reasoning_only": reasoning})
 
 
 def bound_answer(texts: Texts, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -175,8 +214,8 @@ def _measure_answers(texts: Texts, ancestral: bool) -> tuple[dict[str, Any], dic
     unsteered: dict[str, Any] = {"p_A_low": low, "p_A_high": high}
     if not ancestral:
         low, high = bound_answer(texts, "steered")
-        steered = {"p_A_steered_low": low, "p_A_steered_high": high}
-        return unsteered, steered, np.full(len(low), "red")
+        steered = texts.hide({"p_A_steered_low": low, "p_A_steered_high": high})
+        return texts.hide_unsteered(unsteered), steered, np.where(texts.n_broken > 0, "", "red")
     none = np.zeros((1, *steps.open.shape))
     known = "A" in window
     survival = (
@@ -191,21 +230,25 @@ def _measure_answers(texts: Texts, ancestral: bool) -> tuple[dict[str, Any], dic
     if known:
         first = stats.estimate_incidence(steps, none, window["A"][None], window["B"][None])
         unsteered["first_A"], unsteered["first_B"] = (values[0] for values in first)
-        steered["increase_to_answer_A_rb"] = stats.estimate_increase(steps, weight, window["A"], window["A_steered"])
-    return unsteered, steered, trust
+        increase = stats.estimate_increase(steps, weight, window["A"], window["A_steered"])
+        steered |= texts.hide({"increase_to_answer_A_rb": increase})
+    return texts.hide_unsteered(unsteered), steered, trust
 
 
 def _measure_divergences(texts: Texts, *, ancestral: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Length, and for plain samples the divergences and the sampler test."""
     counts, mask, whole = texts.steps.counts, texts.mask, texts.whole
-    unsteered: dict[str, Any] = {"n_tokens": mask.sum(-1) @ counts / counts.sum()}
+    lengths = {"n_tokens": mask.sum(-1) @ counts / counts.sum()}
     if not ancestral or "kl" not in whole:
-        return unsteered, {}
+        return lengths, {}
     read = counts, mask, whole["logprob"], whole["entropy"]
-    unsteered["excess_surprisal"] = stats.average_excess_surprisal(*read)
-    unsteered["excess_surprisal_se"] = stats.estimate_excess_error(*read)
+    unsteered = {
+        "excess_surprisal": stats.average_excess_surprisal(*read),
+        "excess_surprisal_se": stats.estimate_excess_error(*read),
+    }
     ratio = whole["steered"] - whole["logprob"]
-    return unsteered, {
+    steered = {
         "kl": stats.estimate_kl(counts, mask, whole["kl"]),
         "kl_reverse": stats.estimate_reverse_kl(counts, mask, ratio, whole["kl_reverse"]),
     }
+    return lengths | texts.hide_unsteered(unsteered), texts.hide(steered)

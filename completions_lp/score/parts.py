@@ -64,17 +64,35 @@ def score_completions(
         InputError: As ``score_tokens``.
     """
     pick_letters(completions.prompts, target)
-    parts = list(_split_prompts(completions, len(conditions), kl=kl))
     options: dict[str, Any] = {"kl": kl, "memory_budget": memory_budget}
+    total = len(completions) * max(1, len(conditions))
+    with tqdm(total=total, desc="score", unit="row", disable=not progress) as bar:
+
+        def score(part: Completions) -> TokenScores:
+            # Prompts without the target are read for their own two answers, and no part may be without a target.
+            read = target if any(prompt.offers(target) for prompt in part.prompts) else "matching"
+            return score_tokens(model, part, vectors, conditions, target=read, advance=bar.update, **options)
+
+        return reduce_scores(completions, conditions, score, target=target, kl=kl, keep=keep, keep_all=keep_all)
+
+
+def reduce_scores(
+    completions: Completions,
+    conditions: Sequence[Condition],
+    score: Callable[[Completions], TokenScores],
+    *,
+    target: str,
+    kl: bool,
+    keep: Keep | None = None,
+    keep_all: bool = False,
+) -> Scores:
+    """Reduce what ``score`` gives of some completions under all conditions, part by part; as ``score_completions``."""
     increases, measures, profiles = [], [], []
     chosen: list[int] | None = None
     tokens: list[Float[np.ndarray, "condition completion token"]] = []
-    single = len(parts) == 1
-    for prompts in tqdm(parts, desc="score", unit="part", disable=single or not progress):
-        part = completions if single else completions.select(prompts)
-        # Prompts without the target are read for their own two answers, and no part may be without a target.
-        read = target if any(prompt.offers(target) for prompt in part.prompts) else "matching"
-        scores = score_tokens(model, part, vectors, conditions, target=read, progress=progress and single, **options)
+    parts = list(_split_prompts(completions, len(conditions), kl=kl))
+    for prompts in parts:
+        scores = score(completions if len(parts) == 1 else completions.select(prompts))
         increases.append(sum_tokens(scores))
         measures.append(measure_completions(scores, target=target))
         profiles.append(profile_tokens(scores, target=target))
@@ -84,7 +102,7 @@ def score_completions(
             keep(scores if keep_all else scores.select(chosen))
     rows = np.concatenate([completions.rows_of(i) for i in range(len(completions.prompts))]).astype(np.int64)
     kept = np.empty((len(chosen or ()), *completions.token_ids.shape), dtype=np.float32)
-    kept[:, np.arange(len(completions)) if single else rows] = np.concatenate(tokens, axis=1)
+    kept[:, np.arange(len(completions)) if len(parts) == 1 else rows] = np.concatenate(tokens, axis=1)
     return Scores(
         Increases.join(completions, increases),
         Measures.join(measures),

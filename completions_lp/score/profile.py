@@ -3,6 +3,7 @@
 import numpy as np
 
 from completions_lp.records import Profile, ProfileRow, TokenScores
+from completions_lp.score.sums import find_broken
 from completions_lp.stats import average_by_group, mean_intervals
 
 
@@ -10,7 +11,8 @@ def profile_tokens(scores: TokenScores, *, target: str = "matching") -> Profile:
     """Per prompt, the mean increase at each offset from the answer's token, over the completions that gave the target.
 
     Means over draws, in nats; NaN where no completion of a prompt has a token at that offset, and for a prompt that
-    does not offer the target (a letter, or ``"matching"`` for each prompt's own).
+    does not offer the target (a letter, or ``"matching"`` for each prompt's own). NaN at every place, too, where a
+    token's log prob in any of a prompt's completions is no finite number.
     """
     completions = scores.completions
     chosen = np.flatnonzero(completions.hits(target))
@@ -21,19 +23,26 @@ def profile_tokens(scores: TokenScores, *, target: str = "matching") -> Profile:
     token = np.clip(token, 0, completions.token_ids.shape[1] - 1)
     increase = scores.increase[:, chosen[:, None], token].astype(np.float64)
     counts, index, size = completions.counts[chosen], completions.prompt_index[chosen], len(completions.prompts)
-    means = [average_by_group(increase[:, :, k], counts, index, size, where=there[:, k]) for k in range(len(offsets))]
-    n = [np.bincount(index, weights=counts * there[:, k], minlength=size) for k in range(len(offsets))]
-    return Profile(
-        tuple(completions.prompts), scores.conditions, offsets, np.stack(means, -1), np.stack(n, -1).astype(np.int64)
+    means = np.stack(
+        [average_by_group(increase[:, :, k], counts, index, size, where=there[:, k]) for k in range(len(offsets))], -1
     )
+    broken, row = np.nonzero(find_broken(scores.baseline, scores.logprob, completions.mask))
+    means[broken, completions.prompt_index[row]] = np.nan
+    n = [np.bincount(index, weights=counts * there[:, k], minlength=size) for k in range(len(offsets))]
+    return Profile(tuple(completions.prompts), scores.conditions, offsets, means, np.stack(n, -1).astype(np.int64))
 
 
 def summarize_profile(profile: Profile, *, level: float = 0.95) -> tuple[ProfileRow, ...]:
-    """Means over prompts with t intervals over clusters, by condition; offsets that no text has are left out."""
+    """Means over prompts with t intervals over clusters, by condition; offsets that no text has are left out.
+
+    Under a condition where tokens that are there have no increase (log probs that are no finite numbers) all is NaN.
+    """
     clusters = np.unique([prompt.cluster for prompt in profile.prompts], return_inverse=True)[1]
     total = profile.n.sum(0)
     used = np.flatnonzero(total)
-    cells = np.swapaxes(profile.increase[:, :, used], 1, 2).reshape(-1, len(profile.prompts))
+    increase = profile.increase[:, :, used].copy()
+    increase[(np.isnan(increase) & (profile.n[:, used] > 0)).any((1, 2))] = np.nan
+    cells = np.swapaxes(increase, 1, 2).reshape(-1, len(profile.prompts))
     estimates = mean_intervals(cells, clusters, unit="nats", level=level)
     places = [(condition, k) for condition in profile.conditions for k in used]
     return tuple(

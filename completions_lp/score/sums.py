@@ -6,14 +6,27 @@ from jaxtyping import Bool, Float
 from completions_lp.records import Increases, TokenScores
 
 
+def find_broken(
+    baseline: Float[np.ndarray, "completion token"],
+    logprob: Float[np.ndarray, "condition completion token"],
+    mask: Bool[np.ndarray, "completion token"],
+) -> Bool[np.ndarray, "condition completion"]:
+    """Completions with a token whose log prob is no finite number, unsteered or under the condition."""
+    return np.asarray((mask & ~(np.isfinite(baseline) & np.isfinite(logprob))).any(-1))
+
+
 def sum_tokens(scores: TokenScores) -> Increases:
-    """Sum the scores over each completion's tokens, whole and before, at and after the answer. Sums are in float64."""
+    """Sum the scores over each completion's tokens, whole and before, at and after the answer. Sums are in float64.
+
+    All increases of a completion are NaN under a condition where a token's log prob is no finite number.
+    """
     completions = scores.completions
     token = np.arange(completions.token_ids.shape[1])
     answer = completions.answer_index[:, None]
     answered = answer >= 0
     last = np.where(answered, answer, completions.labelling.within - 1)
     delta = np.where(completions.mask, scores.increase, 0.0).astype(np.float64)
+    delta[find_broken(scores.baseline, scores.logprob, completions.mask)] = np.nan
 
     def total(keep: Bool[np.ndarray, "completion token"]) -> Float[np.ndarray, "condition completion"]:
         return np.asarray(np.einsum("cst,st->cs", delta, keep.astype(np.float64)))
@@ -22,13 +35,21 @@ def sum_tokens(scores: TokenScores) -> Increases:
     return Increases(
         completions=completions,
         conditions=scores.conditions,
-        baseline=np.where(completions.mask, scores.baseline, 0.0).sum(-1, dtype=np.float64),
+        baseline=_sum_baseline(scores),
         increase=delta.sum(-1),
         increase_to_answer=total(token <= last),
         before_answer=total(token < answer) + undefined,
         at_answer=total(token == answer) + undefined,
         after_answer=total((token > answer) & answered) + undefined,
     )
+
+
+def _sum_baseline(scores: TokenScores) -> Float[np.ndarray, " completion"]:
+    """Unsteered log prob of whole completions; NaN where that of a token is no finite number."""
+    known = np.where(scores.completions.mask, scores.baseline, 0.0)
+    finite = np.isfinite(known)
+    sums = np.where(finite, known, 0.0).sum(-1, dtype=np.float64)
+    return np.where(finite.all(-1), sums, np.nan)
 
 
 def check_increases(increases: Increases) -> dict[str, float]:

@@ -6,7 +6,7 @@ completions of the steered model join them: both sets are scored under both mode
 the divergences stay on the unsteered draws alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,15 @@ from jaxtyping import Int
 from tqdm import tqdm
 
 from completions_lp.model import Model
-from completions_lp.records import Completions, Condition, InputError, Measures, SteeringVector, pick_letters
+from completions_lp.records import (
+    Completions,
+    Condition,
+    InputError,
+    Measures,
+    SteeringVector,
+    TokenScores,
+    pick_letters,
+)
 from completions_lp.sample.draws import draw_steered
 from completions_lp.score.grid import score_tokens
 from completions_lp.score.measures import estimate_mediation, estimate_steered, read_texts, weigh_completions
@@ -88,19 +96,39 @@ def top_up(
         The measures with the red cells' estimates, bounds and trust from the pooled draws, and those draws by
         condition. A cell that is red even so keeps its flag.
     """
+    options: dict[str, Any] = {"memory_budget": memory_budget, "progress": False}
+
+    def draw(part: Completions, condition: Condition) -> Completions:
+        return draw_steered(model, part, vectors, condition, part.sampling.top_up, **options)
+
+    def score(pool: Completions, condition: Condition) -> TokenScores:
+        return score_tokens(model, pool, vectors, [condition], target=target, **options)
+
+    return mend_measures(completions, measures, draw, score, target=target, progress=progress)
+
+
+def mend_measures(
+    completions: Completions,
+    measures: Measures,
+    draw: Callable[[Completions, Condition], Completions],
+    score: Callable[[Completions, Condition], TokenScores],
+    *,
+    target: str,
+    progress: bool = True,
+) -> tuple[Measures, dict[Condition, Completions]]:
+    """As ``top_up``, with what draws completions of some prompts under a condition, and what scores a pool of them."""
     pairs = pick_letters(completions.prompts, target)
     steered = {name: values.copy() for name, values in measures.steered.items()}
     trust, drawn = measures.trust.copy(), {}
     is_red = measures.trust == "red"
     red = [c for c, condition in enumerate(measures.conditions) if condition.multiplier != 0 and is_red[c].any()]
-    options: dict[str, Any] = {"memory_budget": memory_budget, "progress": False}
     for c in tqdm(red, desc="top up", unit="condition", disable=not progress):
         condition = measures.conditions[c]
         chosen = np.flatnonzero(is_red[c]).tolist()
         part = completions.select(chosen)
-        drawn[condition] = draw_steered(model, part, vectors, condition, part.sampling.top_up, **options)
+        drawn[condition] = draw(part, condition)
         pool = pool_completions(part, drawn[condition])
-        scores = score_tokens(model, pool.completions, vectors, [condition], target=target, **options)
+        scores = score(pool.completions, condition)
         for k, prompt in enumerate(chosen):
             rows = pool.completions.rows_of(k)
             texts = read_texts(scores, rows, pairs[prompt])

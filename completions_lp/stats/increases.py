@@ -44,10 +44,13 @@ def estimate_reverse_kl(counts: Counts, mask: Mask, log_ratio: ByToken, kl_rever
     """KL(q‖p) of the steered from the unsteered distribution of texts, in nats per completion.
 
     The mean of Σ_t W_t KL(q_t‖p_t) over the tokens of ``mask``; log W_t is the sum of ``log_ratio``, logq − logp,
-    before t. Unbiased, and noisy where steering is strong. Source: numbers.md §3.3.
+    before t. Unbiased, and noisy where steering is strong; infinite where the weights overflow. Source: numbers.md
+    §3.3.
     """
     log_weight = np.zeros(log_ratio.shape)
     np.cumsum(np.where(mask, log_ratio, 0.0)[..., :-1], axis=-1, out=log_weight[..., 1:])
     top = log_weight.max(axis=(1, 2), keepdims=True)
     weighted = np.exp(log_weight - top) * np.where(mask, kl_reverse, 0.0)
-    return np.asarray(np.exp(top[:, 0, 0]) * np.einsum("cst,s->c", weighted, counts) / counts.sum())
+    sums = np.einsum("cst,s->c", weighted, counts)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.where(sums == 0, 0.0, np.exp(top[:, 0, 0]) * sums / counts.sum())

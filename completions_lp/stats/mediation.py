@@ -44,7 +44,9 @@ def _log_stay(
     """Log prob, in float64, that the next token does not complete A, at tokens that did not."""
     stay = -np.expm1(np.minimum(log_hazard, 0.0), dtype=np.float64)
     # The token drawn is among those that do not, so 1 − h is at least its probability, whatever the rounding.
-    return np.asarray(np.log(np.maximum(stay, np.exp(logprob, dtype=np.float64))))
+    inside = np.maximum(stay, np.exp(logprob, dtype=np.float64))
+    with np.errstate(divide="ignore"):
+        return np.where(inside == 0, logprob, np.log(inside))
 
 
 def split_change(

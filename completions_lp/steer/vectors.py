@@ -38,11 +38,13 @@ def read_differences(
 ) -> PairDifferences:
     """Differences of the residual stream (``resid_post``) at the output of each layer, pair by pair.
 
-    ``layers`` are 0-based blocks, all by default; a pass takes ``memory_budget`` GiB, by default a quarter of the free
-    memory, or ``batch_size`` pairs.
+    ``layers`` are 0-based blocks, all by default; a pass takes ``memory_budget`` GiB, by default a quarter of the
+    machine's memory, or ``batch_size`` pairs.
 
     Raises:
-        InputError: There are no pairs, a layer is out of range, or a text is longer than the model's context.
+        OutOfRoom: A pair does not fit in memory alone; it is named by its place.
+        InputError: There are no pairs, a layer is out of range, a text is longer than the model's context, or a
+            residual stream is not finite.
     """
     chosen = tuple(sorted(set(range(model.n_layers) if layers is None else layers)))
     model.check_layers(chosen)
@@ -57,14 +59,15 @@ def read_differences(
         index = [pairs[i].positive_index for i in rows] + [pairs[i].negative_index for i in rows]
         return read_residuals(model, texts, index, chosen)
 
-    def describe(i: int) -> str:
-        return f"contrast pair {i + 1} of {len(pairs[i].positive)} and {len(pairs[i].negative)} tokens"
+    def describe(i: int) -> tuple[None, str]:
+        return None, f"contrast pair {i + 1} of {len(pairs[i].positive)} and {len(pairs[i].negative)} tokens"
 
     each, room = 2 * row_bytes(model, tokens=longest, logits=0), Room.find(model, memory_budget)
     with tqdm(total=len(pairs), desc="vector", unit="pair", disable=not progress) as bar:
         for rows, read_out in room.share(order, read, each=each, most=batch_size, name=describe):
             residuals = read_out.numpy()
             values[:, rows] = residuals[:, : len(rows)] - residuals[:, len(rows) :]
+            _check_residuals(values, rows, chosen)
             bar.update(len(rows))
     return PairDifferences(chosen, values)
 
@@ -117,11 +120,27 @@ def describe_source(model: Model, differences: PairDifferences) -> dict[str, str
     }
 
 
+def _check_residuals(
+    values: Float[np.ndarray, "layer pair d_model"], rows: Sequence[int], layers: Sequence[int]
+) -> None:
+    """Raise InputError at the first of these pairs whose difference is no number, naming the pair and the layer."""
+    finite = np.isfinite(values[:, rows]).all(-1)
+    if finite.all():
+        return
+    layer, row = np.argwhere(~finite)[0]
+    raise InputError(
+        f"contrast pair {rows[row] + 1}: the residual stream after layer {layers[layer]} is not finite; likely an "
+        'overflow in half precision, or weights that are no numbers: use [model] dtype = "float32" or bfloat16, and '
+        "run completions-lp doctor"
+    )
+
+
 def check_pairs(model: Model, pairs: Sequence[ContrastPair]) -> None:
-    """Raise InputError unless there are pairs and all fit in the model's context, naming the first that does not."""
+    """Raise InputError unless there are pairs, in the model's vocabulary and context; the first misfit is named."""
     if not pairs:
         raise InputError("no contrast pairs; a vector needs at least one, and 50 or more to be known well")
     for number, pair in enumerate(pairs, start=1):
+        model.check_tokens((*pair.positive, *pair.negative), f"contrast pair {number}")
         longest = max(len(pair.positive), len(pair.negative))
         if longest > model.context_length:
             raise InputError(

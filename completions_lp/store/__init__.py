@@ -5,9 +5,19 @@ Files are moved into place once whole. Other programs read these tables: names a
 """
 
 from completions_lp.store.completions import completion_ids, read_completions, write_completions, write_steered
-from completions_lp.store.directory import STAGES, drop_stages, read_info, start_run, write_info
-from completions_lp.store.drawings import read_figures, write_figure
-from completions_lp.store.files import write_rows, write_text
+from completions_lp.store.directory import (
+    STAGES,
+    check_owned,
+    claim_files,
+    drop_stages,
+    hold_run,
+    list_stage,
+    read_info,
+    start_run,
+    write_info,
+)
+from completions_lp.store.drawings import name_files, read_figures, write_figure
+from completions_lp.store.files import hash_file, write_rows, write_text
 from completions_lp.store.keys import CONDITION
 from completions_lp.store.reports import PROFILE, SLOPES, SUMMARY, read_profile, write_profile, write_report
 from completions_lp.store.scores import (
@@ -20,8 +30,11 @@ from completions_lp.store.scores import (
     write_measures,
 )
 from completions_lp.store.tokens import read_token_increases
+from completions_lp.store.unit_tables import read_draws, read_sequences, tabulate_draws, tabulate_sequences
+from completions_lp.store.units import Covered, Unit, find_units, hash_value, list_units, remove_units, write_unit
 from completions_lp.store.validation import read_validation, write_validation
 from completions_lp.store.vectors import (
+    name_file,
     read_quality,
     read_vector,
     read_vectors,
@@ -32,9 +45,20 @@ from completions_lp.store.vectors import (
 
 __all__ = ["CONDITION", "PROFILE", "SLOPES", "STAGES", "SUMMARY"]
 __all__ += ["completion_ids", "read_completions", "write_completions", "write_steered"]
-__all__ += ["drop_stages", "read_info", "start_run", "write_info"]
-__all__ += ["read_figures", "write_figure", "write_rows", "write_text"]
+__all__ += [
+    "check_owned",
+    "claim_files",
+    "drop_stages",
+    "hold_run",
+    "list_stage",
+    "read_info",
+    "start_run",
+    "write_info",
+]
+__all__ += ["hash_file", "name_file", "name_files", "read_figures", "write_figure", "write_rows", "write_text"]
 __all__ += ["read_choices", "read_increases", "read_measures", "write_choices", "write_increases", "write_measures"]
 __all__ += ["open_tokens", "read_profile", "read_token_increases", "read_validation"]
 __all__ += ["write_profile", "write_report", "write_validation"]
 __all__ += ["read_quality", "read_vector", "read_vectors", "sort_vectors", "write_vector", "write_vectors"]
+__all__ += ["Covered", "Unit", "find_units", "hash_value", "list_units", "remove_units", "write_unit"]
+__all__ += ["read_draws", "read_sequences", "tabulate_draws", "tabulate_sequences"]

@@ -1,12 +1,15 @@
 """Whole files or none: everything is written under another name and moved into place once it is there."""
 
 import csv
+import hashlib
+import io
 import math
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -15,55 +18,96 @@ import pyarrow.parquet
 from completions_lp.records import InputError, describe_cause
 from completions_lp.store.columns import pick_columns
 
+PARTIAL = ".partial"
+"""How the name ends of a file that is not whole yet."""
+_UMASK = os.umask(0)
+os.umask(_UMASK)  # it can only be read by setting it
+
 
 @contextmanager
-def _make_whole(path: Path) -> Iterator[Path]:
-    """Another name for a file, which moves into place in one step once it is written."""
-    partial = path.with_name(f".{path.name}.partial")
+def replace_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes its place in one step once all of it is on the disk, and not at all if that fails.
+
+    It is written under another name of its own beside it, where no link is followed. Raises InputError where it cannot
+    be written: the disk is full, say, or the folder read-only.
+    """
     try:
-        yield partial
-        if partial.exists():
-            os.replace(partial, path)  # noqa: PTH105  atomic, also over an existing file
+        number, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
+    except OSError as error:
+        raise _explain(path, error) from None
+    partial = Path(name)
+    try:
+        with _Aside(number) as file:
+            yield file
+            os.fsync(number)
+        partial.chmod(0o666 & ~_UMASK)  # as any new file has it; mkstemp gives it to nobody else
+        os.replace(partial, path)  # noqa: PTH105  atomic, also over an existing file
+        sync_folder(path.parent)
+    except OSError as error:
+        raise _explain(path, error) from None
     finally:
         partial.unlink(missing_ok=True)
 
 
-def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` make a file under another name, then move it into place in one step."""
-    with _make_whole(path) as partial:
-        write(partial)
+def sync_folder(folder: Path) -> None:
+    """Have the disk remember the names in a folder; on Windows, where folders cannot be opened, it does by itself."""
+    if os.name == "nt":
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+class _Aside(io.FileIO):
+    """The file that is being written: the one place where bytes of a run directory go to the disk."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, "wb")
+
+    def write(self, data: Any) -> int:
+        """All of it, or an error; what the system takes in parts goes out in parts."""
+        view = memoryview(data).cast("B")
+        written = 0
+        while written < len(view):
+            written += super().write(view[written:]) or 0
+        return written
+
+
+def _explain(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be written: {error.strerror or error}")
 
 
 def write_table(path: Path, columns: Mapping[str, Any] | pa.Table) -> None:
     """Write columns as a Parquet file."""
     table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
-    replace_file(path, lambda partial: pa.parquet.write_table(table, partial, compression="zstd"))
+    with replace_file(path) as file:
+        pa.parquet.write_table(table, file, compression="zstd")
 
 
 @contextmanager
 def append_table(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Write columns as a Parquet file in parts; the file is there once all are written, and not at all if one fails."""
     writer: Any = None
-    with _make_whole(path) as partial:
+    with ExitStack() as opened:
 
         def append(columns: Mapping[str, Any]) -> None:
             nonlocal writer
             table = pa.table(dict(columns))
             if writer is None:
-                writer = pa.parquet.ParquetWriter(partial, table.schema, compression="zstd")
+                file = opened.enter_context(replace_file(path))
+                writer = opened.enter_context(pa.parquet.ParquetWriter(file, table.schema, compression="zstd"))
             writer.write_table(table)
 
-        try:
-            yield append
-        finally:
-            if writer is not None:
-                writer.close()
+        yield append
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file."""
+    """Write a text file, in a folder that is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    with replace_file(path) as file:
+        file.write(text.encode())
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], *, names: Sequence[str] = ()) -> None:
@@ -77,16 +121,17 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], *, names: Sequence
     def show(value: Any) -> Any:
         return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
 
-    def write(partial: Path) -> None:
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(names)
-            writer.writerows([show(row.get(name)) for name in names] for row in rows)
+    lines = io.StringIO(newline="")
+    writer = csv.writer(lines)
+    writer.writerow(names)
+    writer.writerows([show(row.get(name)) for name in names] for row in rows)
+    write_text(path, lines.getvalue())
 
-    try:
-        replace_file(path, write)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_table(path: Path, stage: str, columns: Mapping[str, str] | None = None) -> pa.Table:

@@ -2,20 +2,24 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from completions_lp.records import InputError, describe_cause
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+OURS = r"^(vectors/|figures/)?[^/\\\\\n]+$"
+"""A file of a run: in its directory or one of two folders of it, nowhere else; what is on the list may be removed."""
 
 
 class _Stage(BaseModel):
     model_config = ConfigDict(extra="allow")
     settings: dict[str, Any] = {}
-    weights: str | None = None
-    tokenizer: str | None = None
+    consumed: dict[str, str] = {}
+    files: dict[str, str] = {}
+    units: list[str] = []
+    sources: dict[str, str] = {}
 
 
 class _Spent(BaseModel):
@@ -24,18 +28,35 @@ class _Spent(BaseModel):
     passes: int = 0
 
 
+class _Asked(BaseModel):
+    name: str
+    revision: str | None
+    dtype: str
+    device: str
+    remote: bool
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="allow")
+    device: str = "cpu"
+    revision: str | None = None
+    asked: _Asked | None = None
+    files: dict[str, list[int]] = {}
+
+
 class _Info(BaseModel):
     """The parts of ``run.json`` that are read again, and of what type; there may be others."""
 
     model_config = ConfigDict(extra="allow")
     config: dict[str, dict[str, Any]]
     stages: dict[str, _Stage] = {}
+    files: list[Annotated[str, Field(pattern=OURS)]] = []
     seed: int = 0
     timings: dict[str, float] = {}
     memory: dict[str, float | None] = {}
     token_counts: dict[str, _Spent] = {}
     machine: dict[str, Any] = {}
-    model: dict[str, Any] = {}
+    model: _Model = _Model()
     versions: dict[str, Any] = {}
 
 
@@ -61,4 +82,4 @@ def parse_info(path: Path, text: str) -> dict[str, Any]:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise InputError(f"{path}: {where}: {first['msg']}; restore the file, or run again with --overwrite") from None
-    return {"stages": {}, **info}
+    return {"stages": {}, "files": [], **info}

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from completions_lp.records import Estimate, Inference, InputError, ProfileRow, Report
-from completions_lp.store.files import read_table, replace_file, write_rows, write_table
+from completions_lp.store.files import read_table, write_rows, write_table, write_text
 from completions_lp.store.keys import make_condition
 
 Rows = Sequence[Mapping[str, Any]]
@@ -47,7 +47,7 @@ def write_report(folder: Path, report: Report, text: str, *, escape: Callable[[R
     _write_both(folder, "summary", pa.Table.from_pylist(rows, schema=SUMMARY), escape)
     slopes = [{**asdict(slope), **_flatten(slope.estimate)} for slope in report.slopes]
     _write_both(folder, "slopes", pa.Table.from_pylist(slopes, schema=SLOPES), escape)
-    replace_file(folder / "report.md", lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(folder / "report.md", text)
 
 
 def write_profile(folder: Path, profile: Sequence[ProfileRow]) -> None:

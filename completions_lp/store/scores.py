@@ -38,8 +38,18 @@ def read_increases(folder: Path, completions: Completions) -> Increases:
     table = read_table(path, "score", {**KEYS, "completion_id": "whole", **dict.fromkeys(names, "number")})
     conditions, rows = arrange_rows(path, table, find_completions(table, completions), len(completions))
     parts = {part: table[part].to_numpy()[rows] for part in Increases.PARTS}
-    baseline = table["logprob"].to_numpy()[rows[0]] - parts["increase"][0] if len(rows) else np.zeros(len(completions))
+    baseline = _find_baseline(table["logprob"].to_numpy()[rows], parts["increase"], completions)
     return Increases(completions, conditions, baseline, **parts)
+
+
+def _find_baseline(logprob: np.ndarray, increase: np.ndarray, completions: Completions) -> np.ndarray:
+    """Unsteered log probs: of each completion's first condition whose increase is a number, else of the draws."""
+    if not len(increase):
+        return np.zeros(len(completions))
+    finite = np.isfinite(increase)
+    at = finite.argmax(0), np.arange(len(completions))
+    drawn = np.where(completions.mask, completions.logprob, 0.0).sum(-1, dtype=np.float64)
+    return np.asarray(np.where(finite.any(0), logprob[at] - increase[at], drawn))
 
 
 def write_measures(folder: Path, measures: Measures) -> None:

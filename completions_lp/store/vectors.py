@@ -14,6 +14,7 @@ import safetensors.numpy
 
 from completions_lp.records import InputError, SteeringVector, VectorQuality
 from completions_lp.records.base import Kind
+from completions_lp.store.directory import list_files
 from completions_lp.store.files import replace_file, to_plain
 from completions_lp.store.tensors import read_tensors
 
@@ -22,7 +23,7 @@ LAYER = re.compile(r"layer\.(0|[1-9][0-9]{0,3})")
 
 
 def write_vectors(folder: Path, vectors: Sequence[SteeringVector]) -> None:
-    """Write all vectors of a run; others, of an earlier state of the run, are removed once these are there.
+    """Write all vectors of a run.
 
     Raises:
         InputError: Two vectors have one name, but for upper and lower case.
@@ -31,10 +32,8 @@ def write_vectors(folder: Path, vectors: Sequence[SteeringVector]) -> None:
     if len(set(files)) < len(files):
         twice = [vector.name for vector, file in zip(vectors, files, strict=True) if files.count(file) > 1]
         raise InputError(f"the vectors {twice[0]!r} and {twice[1]!r} would be one file: rename one")
-    written = {write_vector(folder, vector) for vector in vectors}
-    for path in (folder / "vectors").glob("*.safetensors"):
-        if path not in written:
-            path.unlink()
+    for vector in vectors:
+        write_vector(folder, vector)
 
 
 def write_vector(folder: Path, vector: SteeringVector) -> Path:
@@ -48,21 +47,22 @@ def write_vector(folder: Path, vector: SteeringVector) -> Path:
         **{key: str(value) for key, value in vector.provenance.items()},
     }
     tensors = {f"layer.{layer}": np.ascontiguousarray(d, dtype=np.float32) for layer, d in vector.directions.items()}
-    path = folder / "vectors" / f"{name_file(vector.name)}.safetensors"
+    path = folder / name_file(vector.name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda partial: safetensors.numpy.save_file(tensors, partial, metadata=metadata))
+    with replace_file(path) as file:
+        file.write(safetensors.numpy.save(tensors, metadata=metadata))
     return path
 
 
 def name_file(name: str) -> str:
-    """A file name for any name: the name itself, or where it is no file name, what of it can be and a hash of it.
+    """A vector's file in the run directory, called after it; where that is no file name, with a hash of the name.
 
     Two names never share one: ``a/b`` and ``a_b`` are both kept.
     """
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
     if safe == name and not name.startswith(".") and len(name.encode()) <= 200:
-        return name
-    return f"{safe[:40].replace('.', '_')}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+        return f"vectors/{name}.safetensors"
+    return f"vectors/{safe[:40].replace('.', '_')}-{hashlib.sha256(name.encode()).hexdigest()[:12]}.safetensors"
 
 
 def read_vector(path: Path) -> SteeringVector:
@@ -118,8 +118,8 @@ def _parse_quality(path: Path, text: str) -> dict[int, VectorQuality]:
 
 
 def read_vectors(folder: Path) -> tuple[SteeringVector, ...]:
-    """All vectors of a run, the target first."""
-    files = sorted((folder / "vectors").glob("*.safetensors"))
+    """All vectors that a run has made, the target first; other files in ``vectors/`` are not of the run."""
+    files = list_files(folder, "vectors")
     if not files:
         raise InputError(f"{folder}: no vectors; run the vector stage first")
     vectors = sort_vectors(list(map(_read_vector, files)))
@@ -134,7 +134,7 @@ def read_vectors(folder: Path) -> tuple[SteeringVector, ...]:
 
 def read_quality(folder: Path) -> Mapping[int, VectorQuality]:
     """How well the target vector of a run is known, by layer; empty where its file does not say, or there is none."""
-    vectors = map(_read_vector, sorted((folder / "vectors").glob("*.safetensors")))
+    vectors = map(_read_vector, list_files(folder, "vectors"))
     return next((vector.quality for vector in vectors if vector.kind == "target"), {})
 
 

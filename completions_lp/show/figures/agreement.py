@@ -1,7 +1,6 @@
 """Does the sampled metric agree with the two-choice read-out?"""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -9,7 +8,7 @@ from matplotlib.axes import Axes
 
 from completions_lp.records import Estimate, Positions, Report, ReportRow
 from completions_lp.show.figures.axes import draw_zero, label_axes, write_empty, write_note
-from completions_lp.show.figures.marks import draw_bars, make_styles, name_lines
+from completions_lp.show.figures.marks import draw_bars, draw_cells, name_cells
 from completions_lp.show.figures.page import GREY, Page
 from completions_lp.show.figures.part import Part, stack_ends
 from completions_lp.show.figures.picks import PlaceView
@@ -93,7 +92,10 @@ class Agreement(PlaceView):
             parts.append(f"A point for each of {count(len(self._xy[0]), 'prompt')}; markers by trust.")
             parts.append(f"{self._say_correlation()}." if self.correlation else "")
             return parts
-        parts.append(f"A point for each of {count(len(self.pairs), 'cell')} of layer (lightness) and multiplier.")
+        parts.append(
+            f"A triangle for each of {count(len(self.pairs), 'cell')} of layer (lightness) and multiplier (direction "
+            "and size)."
+        )
         parts.append(say_crosses(*([pair[i].estimate for pair in self.pairs] for i in (0, 1))))
         parts.append(self.part.warn_red(sampled.condition for _, sampled in self.pairs))
         return parts
@@ -126,21 +128,13 @@ class Agreement(PlaceView):
         panel.axline((0, 0), slope=1, color="0.4", linewidth=0.7, linestyle=(0, (4, 2)), zorder=1)
 
     def _draw_cells(self, panel: Axes) -> None:
-        layers = sorted({sampled.condition.layer for _, sampled in self.pairs})
         ends = [stack_ends([pair[i].estimate for pair in self.pairs]) for i in (0, 1)]
         x, y = ([pair[i].estimate.value for pair in self.pairs] for i in (0, 1))
         draw_bars(panel, x, y, ends[1], color="0.6")
         draw_bars(panel, x, y, ends[0], vertical=False, color="0.6")
-        for layer, look in zip(layers, make_styles(len(layers)), strict=True):
-            here = [pair for pair in self.pairs if pair[1].condition.layer == layer]
-            for hollow in (False, True):
-                chosen = [pair for pair in here if (pair[1].condition in self.part.red) == hollow]
-                style: dict[str, Any] = {"marker": look["marker"] or "o", "markeredgecolor": look["color"]}
-                style |= {"markerfacecolor": "white" if hollow else look["color"], "linestyle": "none"}
-                places = ([pair[i].estimate.value for pair in chosen] for i in (0, 1))
-                label = "_hollow" if hollow else str(layer)
-                panel.plot(*places, markersize=3.5, markeredgewidth=0.8, label=label, **style)
-        name_lines(panel, layers, title="layer", ncols=2, loc="upper left")
+        cells = [sampled.condition for _, sampled in self.pairs]
+        draw_cells(panel, dict(zip(cells, zip(x, y, strict=True), strict=True)), self.part.red)
+        name_cells(panel, cells)
         write_note(panel, note_few(row.estimate for pair in self.pairs for row in pair))
 
     def _draw_prompts(self, panel: Axes) -> None:

@@ -11,12 +11,12 @@ from matplotlib.lines import Line2D
 from completions_lp.quantities import PRIMARY
 from completions_lp.records import Kind, Positions, Report, ReportRow
 from completions_lp.show.figures.axes import draw_zero, label_axes, scale_log, write_empty, write_note
-from completions_lp.show.figures.marks import draw_bars, make_styles
-from completions_lp.show.figures.page import GREY, Page
+from completions_lp.show.figures.marks import draw_bars, draw_cells, name_cells
+from completions_lp.show.figures.page import Page
 from completions_lp.show.figures.part import Part, stack_ends, tidy_row
 from completions_lp.show.figures.picks import PartView
 from completions_lp.show.figures.view import Table
-from completions_lp.show.figures.words import note_few, say_crosses, sign
+from completions_lp.show.figures.words import note_few, say_crosses
 
 DAMAGE = "kl_per_token"
 Pair = tuple[ReportRow, ReportRow]
@@ -49,14 +49,17 @@ class Damage(PartView):
     @property
     def rows(self) -> Table:
         """A row per cell, of the target's and then of the random directions; the damage has its own columns."""
-        front = _find_front(self.pairs)
         table: Table = []
         for cost, gain in (*self.pairs, *self.cloud):
             e = cost.estimate
             damage = {DAMAGE: e.value, f"{DAMAGE}_low": e.low, f"{DAMAGE}_high": e.high}
-            marks = {"untrusted": gain.condition in self.part.red, "on_front": (cost, gain) in front}
+            marks = {"untrusted": gain.condition in self.part.red, "on_front": (cost, gain) in self._front}
             table.append(tidy_row(gain, **damage, **marks))
         return table
+
+    @property
+    def _front(self) -> list[Pair]:
+        return _find_front(self.pairs)
 
     def _describe(self) -> str | list[str]:
         if not self.pairs:
@@ -65,9 +68,10 @@ class Damage(PartView):
         parts = [
             f"Efficacy against damage: {self.part.say(self.quantity)} ({gains[0].unit}) against KL(unsteered ‖ "
             "steered) per token (nats, log scale), means over prompts; a triangle per layer (lightness) and "
-            f"multiplier (direction and size). {say_crosses(costs, gains)} Stepped line: the cells that no other beats "
-            "on both axes."
+            f"multiplier (direction and size). {say_crosses(costs, gains)}"
         ]
+        if len(self._front) > 1:
+            parts.append("Stepped line: the cells that no other beats on both axes.")
         if self.cloud:
             n = self.part.count_directions()
             parts.append(f"Grey dots: {n} random directions of the same norm, in every cell.")
@@ -86,44 +90,22 @@ class Damage(PartView):
         ends = [stack_ends([pair[i].estimate for pair in self.pairs]) for i in (0, 1)]
         draw_bars(panel, *_read(self.pairs), ends[1])
         draw_bars(panel, *_read(self.pairs), np.where(ends[0] > 0, ends[0], np.nan), vertical=False)
-        front = _read(_find_front(self.pairs))
-        panel.step(*front, where="post", color="black", linewidth=0.9, zorder=1.9, label="front")
+        if len(self._front) > 1:  # through one cell there is no line
+            panel.step(*_read(self._front), where="post", color="black", linewidth=0.9, zorder=1.9, label="front")
         self._draw_marks(panel)
         scale_log(panel, "x")
         write_note(panel, note_few(row.estimate for pair in self.pairs for row in pair))
 
     def _draw_marks(self, panel: Axes) -> None:
-        layers = sorted({gain.condition.layer for _, gain in self.pairs})
-        colors = dict(zip(layers, [style["color"] for style in make_styles(len(layers))], strict=True))
-        strongest = max(abs(gain.condition.multiplier) for _, gain in self.pairs)
-        for cost, gain in self.pairs:
-            c, color = gain.condition, colors[gain.condition.layer]
-            style = _point(c.multiplier, strongest)
-            style |= {"markerfacecolor": "white" if c in self.part.red else color, "markeredgecolor": color}
-            label = f"_layer {c.layer}, {c.multiplier:+g}"
-            place = cost.estimate.value, gain.estimate.value
-            panel.plot(*place, markeredgewidth=0.8, zorder=2, label=label, **style)
-        self._name_marks(panel, colors, strongest)
-
-    def _name_marks(self, panel: Axes, colors: dict[int, Any], strongest: float) -> None:
-        """Legend of layers by lightness (a few of them where they are many) and of multipliers by triangle."""
+        places = {gain.condition: (cost.estimate.value, gain.estimate.value) for cost, gain in self.pairs}
+        draw_cells(panel, places, self.part.red)
         nothing: dict[str, Any] = {"xdata": [], "ydata": []}
-        none: dict[str, Any] = {**nothing, "linestyle": "none"}
-        shown = list(colors)[:: 1 + len(colors) // 7]
-        marks = [Line2D(**none, marker="o", ms=4, color=colors[n], label=f"layer {n}") for n in shown]
-        distinct = sorted({gain.condition.multiplier for _, gain in self.pairs})
-        for m in distinct if len(distinct) <= 4 else [distinct[0], distinct[-1]]:
-            marks.append(Line2D(**none, color=GREY, label=f"multiplier {sign(m)}", **_point(m, strongest)))
+        more = []
         if self.cloud:
-            marks.append(Line2D(**none, marker=".", ms=3, color="0.72", label="random"))
-        marks.append(Line2D(**nothing, color="black", lw=0.9, label="front"))
-        place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.45, 1.0)}
-        panel.legend(handles=marks, ncols=3, columnspacing=0.8, handletextpad=0.2, **place)
-
-
-def _point(multiplier: float, strongest: float) -> dict[str, Any]:
-    """A triangle that points the way the multiplier pushes and grows with it."""
-    return {"marker": "^" if multiplier > 0 else "v", "markersize": 2.5 + 4 * abs(multiplier) / strongest}
+            more.append(Line2D(**nothing, linestyle="none", marker=".", ms=3, color="0.72", label="random"))
+        if len(self._front) > 1:
+            more.append(Line2D(**nothing, color="black", lw=0.9, label="front"))
+        name_cells(panel, list(places), more)
 
 
 def _pair(part: Part, quantity: str, kind: Kind) -> tuple[Pair, ...]:

@@ -24,6 +24,9 @@ SAMPLER = "excess_surprisal"
 LOW, HIGH = "mean_weight_low", "mean_weight_high"
 VALIDATION = ("p_A_steered", "share", "low", "high", "trust")
 """What a row of a validation table needs: the estimate, the share of steered draws with its interval, the trust."""
+_WITHOUT_RANDOM = "no random directions;\nscore some with\n[controls]\nrandom_directions = 19"
+_ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.56, 0.98), "columnspacing": 0.8}
+_ABOVE |= {"handletextpad": 0.3}
 DASHED: dict[str, Any] = {"linewidth": 0.6, "linestyle": (0, (4, 2))}
 
 
@@ -144,7 +147,7 @@ class Diagnostics(PlaceView):
         if self.validation:
             panel.legend(handletextpad=0.1)
         else:
-            write_empty(panel, "no steered draws\nto compare with")
+            write_empty(panel, "no steered draws to\ncompare with; draw them:\ncompletions-lp plan\nRUN_DIR --validate")
 
     def _draw_column(self, panel: Axes, name: str, **style: Any) -> bool:
         """Prompts as points and their mean as a line, over the multipliers; whether there are any."""
@@ -173,7 +176,7 @@ class Diagnostics(PlaceView):
         label_axes(panel, x="multiplier", y="mean weight (1 where sound)")
         if low and high:
             scale_log(panel, "y")
-            panel.legend()
+            panel.legend(ncols=2, **_ABOVE)
         else:
             write_empty(panel, "no mean weights")
 
@@ -192,14 +195,13 @@ class Diagnostics(PlaceView):
             write_empty(panel, "no trust")
             return
         panel.tick_params(axis="x", labelsize=7 if len(multipliers) <= 6 else 5)
-        place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.56, 0.98), "ncols": 3, "fontsize": 6}
-        panel.legend(handlelength=1, columnspacing=0.8, handletextpad=0.3, **place)
+        panel.legend(ncols=3, fontsize=6, handlelength=1, **_ABOVE)
 
     def _draw_sampler(self, panel: Axes) -> None:
         values = self.surprisal[1]
         draw_zero(panel)
         panel.plot(np.arange(1, len(values) + 1), values, ".", color=BLUE, markersize=3, label="prompts")
-        label_axes(panel, x="prompts, in order", y="surprisal − entropy (nats)")
+        label_axes(panel, x="prompts, sorted", y="surprisal − entropy (nats)")
         z = self.part.report.checks.get("sampler_z", np.nan)
         if not len(values):
             write_empty(panel, f"no {SAMPLER!r}")
@@ -213,7 +215,8 @@ class Diagnostics(PlaceView):
             panel.step(p, np.arange(1, len(p) + 1) / len(p), where="post", color=BLUE, label="random directions")
             panel.axvline(0.05, color=GREY, **DASHED)
         else:
-            write_empty(panel, "no p-values of\nrandom directions")
+            some = self.part.count_directions() > 0
+            write_empty(panel, "no p-values of\nrandom directions" if some else _WITHOUT_RANDOM)
         panel.set(xlim=(0, 1), ylim=(0, 1))
         label_axes(panel, x="p-value (t over prompts)", y="share of random cells")
 

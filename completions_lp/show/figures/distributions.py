@@ -75,7 +75,17 @@ class Distributions(LayerView):
         ]
         if n := self.part.count_directions():
             parts.append(f"Thin grey: the same under each of {n} random directions.")
-        return parts
+        return [*parts, self._say_cut()]
+
+    def _say_cut(self) -> str:
+        """How much of the curves lies outside the axes; empty where nothing does."""
+        shares = {
+            "curve": [_find_outside(dose.curves, dose) for dose in self.doses],
+            "grey one": [_find_outside(curves, dose) for dose in self.doses for curves in dose.controls],
+        }
+        most = {name: max(found, default=0.0) for name, found in shares.items()}
+        said = [f"{100 * share:.2g} % of a {name}" for name, share in most.items() if share > 0]
+        return f"Far tails are cut: at most {' and '.join(said)} lie outside the axes." if said else ""
 
     def _plan(self, *, new: bool) -> Sheet:
         n = max(1, len(self.doses))
@@ -151,15 +161,25 @@ def _draw_panel(panel: Axes, dose: Dose, target: str) -> None:
         label = target if gave else f"not {target}"
         panel.step(*curve, where="post", linewidth=1.3, label=label, **looks[gave])
     panel.set_ylim(-0.02, 1.02)
-    _limit(panel, dose.curves)
+    panel.set_xlim(*_find_ends(dose.curves))
 
 
-def _limit(panel: Axes, traced: Curves) -> None:
-    """Leave the outermost hundredth of each curve outside: single texts far out would flatten all others."""
+def _find_ends(traced: Curves) -> tuple[float, float]:
+    """The ends of an axis that leaves the outermost hundredth of each curve outside, but for 5 % of room.
+
+    Single texts far out would flatten all others.
+    """
     curves = [curve for curve in traced.values() if len(curve[0])]
     low, high = (
         np.array([x[min(int(np.searchsorted(y, share)), len(x) - 1)] for x, y in curves]) for share in (0.01, 0.99)
     )
     ends = float(low.min(initial=0.0)), float(high.max(initial=0.0))
     room = 0.05 * (ends[1] - ends[0]) or 1.0
-    panel.set_xlim(ends[0] - room, ends[1] + room)
+    return ends[0] - room, ends[1] + room
+
+
+def _find_outside(curves: Curves, dose: Dose) -> float:
+    """The largest share of one of some curves that the axis of a dose's panel leaves out."""
+    low, high = _find_ends(dose.curves)
+    shares = [float(np.diff(y, prepend=0.0)[(x < low) | (x > high)].sum()) for x, y in curves.values()]
+    return max(shares, default=0.0)

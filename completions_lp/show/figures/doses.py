@@ -24,6 +24,8 @@ from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import note_few, say_intervals, write_estimate
 
 RATIO, BOUND, OTHERS, DAMAGE = "log_ratio_A", HEADLINE, "increase_to_answer_not_A", "kl"
+ASIDE = 0.012
+"""By how much of the axis the bars of −KL are moved: those of the other completions, often as long, would hide them."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,7 +70,8 @@ class DoseResponse(LayerView):
             f"ratio of steered and unsteered P({target}); squares: log-prob increase of the {target} completions, to "
             "the answer, a lower bound on it; the shaded gap estimates the divergence of the steered from the "
             "unsteered texts among those with the answer. Dashed: other completions; dotted: −KL over all. Ribbons "
-            f"and bars: {say_intervals(self._drawn)}. At multiplier 0 all are 0 by definition."
+            f"and bars (those of −KL moved to the right): {say_intervals(self._drawn)}. At multiplier 0 all are 0 by "
+            "definition."
         ]
         if (slope := self.slope) is not None:
             parts.append(
@@ -126,7 +129,8 @@ class DoseResponse(LayerView):
                 look |= {"hollow": [row.condition in self.part.red for row in rows]} if name == RATIO else {}
                 line = draw_line(panel, x, estimates, label=label, **look)
                 if name not in (RATIO, BOUND):
-                    draw_bars(panel, x, [], stack_ends(estimates), color=line.get_color())
+                    aside = ASIDE * (max(x) - min(x)) if name == DAMAGE else 0.0
+                    draw_bars(panel, np.add(x, aside), [], stack_ends(estimates), color=line.get_color())
 
     def _draw_slope(self, panel: Axes) -> None:
         if self.slope is not None:

@@ -75,6 +75,9 @@ class Heatmap(PartView):
         if any(np.isfinite(row.inference.p_max_t) for row in rows):
             parts.append(f"Dots: p < {SIGNIFICANT:g}, adjusted for all {len(rows)} cells by max-T.")
         parts.append(self.part.warn_red((row.condition for row in rows), "Hatched"))
+        missing = sum(not np.isfinite(row.estimate.value) for row in rows)
+        if missing:
+            parts.append(f"Grey: no value ({count(missing, 'cell')}).")
         if self.chosen is not None and self.chosen.estimate.n:
             c, e = self.chosen.condition, self.chosen.estimate
             method = f", {e.level:.0%} {e.method} interval".replace("%", " %") if e.low is not None else ""

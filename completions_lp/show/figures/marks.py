@@ -1,6 +1,6 @@
 """Marks that several figures share: lines with their intervals, ribbons, bands of controls, hollow markers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.lines import Line2D
 
-from completions_lp.records import Estimate, ReportRow
-from completions_lp.show.figures.page import BAND
+from completions_lp.records import Condition, Estimate, ReportRow
+from completions_lp.show.figures.page import BAND, GREY
 from completions_lp.show.figures.part import stack_ends
+from completions_lp.show.figures.words import sign
 
 MARKERS = "ovs^DPX*<>"
 DASHES = ("-", (0, (4, 1)), (0, (1, 1)), (0, (4, 1, 1, 1)))
@@ -111,3 +112,43 @@ def name_lines(axes: Axes, names: Sequence[float | int], *, title: str, **option
     bar = axes.figure.colorbar(ScalarMappable(mpl.colors.Normalize(*ends), colors), ax=axes, pad=0.02, aspect=30)
     bar.set_label(title)
     bar.outline.set_linewidth(0.5)
+
+
+def draw_cells(axes: Axes, places: Mapping[Condition, tuple[float, float]], red: Collection[Condition]) -> None:
+    """A triangle per cell: it points the way the multiplier pushes and grows with it; its lightness is the layer.
+
+    Those of ``red`` are hollow.
+    """
+    colors, strongest = _color_layers(places), _find_strongest(places)
+    for c, place in places.items():
+        style = {**_point(c.multiplier, strongest), "markeredgecolor": colors[c.layer], "markeredgewidth": 0.8}
+        style["markerfacecolor"] = "white" if c in red else colors[c.layer]
+        axes.plot(*place, zorder=2, label=f"_layer {c.layer}, {c.multiplier:+g}", **style)
+
+
+def name_cells(axes: Axes, cells: Collection[Condition], more: Sequence[Line2D] = ()) -> None:
+    """A legend above the axes of what ``draw_cells`` draws: some of the layers where they are many, the multipliers."""
+    none: dict[str, Any] = {"xdata": [], "ydata": [], "linestyle": "none"}
+    colors, strongest = _color_layers(cells), _find_strongest(cells)
+    shown = list(colors)[:: 1 + len(colors) // 7]
+    marks = [Line2D(**none, marker="o", ms=4, color=colors[n], label=f"layer {n}") for n in shown]
+    distinct = sorted({c.multiplier for c in cells})
+    for m in distinct if len(distinct) <= 4 else [distinct[0], distinct[-1]]:
+        marks.append(Line2D(**none, color=GREY, label=f"multiplier {sign(m)}", **_point(m, strongest)))
+    place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.45, 1.0)}
+    marks += more
+    axes.legend(handles=marks, ncols=2 if len(marks) <= 4 else 3, columnspacing=0.8, handletextpad=0.2, **place)
+
+
+def _color_layers(cells: Collection[Condition]) -> dict[int, Any]:
+    layers = sorted({c.layer for c in cells})
+    return dict(zip(layers, [style["color"] for style in make_styles(len(layers))], strict=True))
+
+
+def _find_strongest(cells: Collection[Condition]) -> float:
+    return max(abs(c.multiplier) for c in cells)
+
+
+def _point(multiplier: float, strongest: float) -> dict[str, Any]:
+    """A triangle that points the way the multiplier pushes and grows with it."""
+    return {"marker": "^" if multiplier > 0 else "v", "markersize": 2.5 + 4 * abs(multiplier) / strongest}

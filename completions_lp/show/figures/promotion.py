@@ -100,8 +100,10 @@ def _name_quadrants(panel: Axes, target: str) -> None:
     """The diagonal, and what the corners mean."""
     (left, right), (bottom, top) = panel.get_xlim(), panel.get_ylim()
     panel.set_xlim(min(left, -0.1 * (right - left)), max(right, 0.1 * (right - left)))
-    panel.set_ylim(min(bottom, -0.1 * (top - bottom)), top + 0.18 * (top - bottom))
+    room = 0.12 * (top - bottom)  # below and above, for words and legend: points are drawn under neither
+    panel.set_ylim(min(bottom - room, -room), top + 1.5 * room)
     panel.axline((0, 0), slope=1, color="0.5", linewidth=0.7, linestyle=(0, (4, 2)), zorder=1)
     style: dict[str, Any] = {"transform": panel.transAxes, "fontsize": 6.5, "color": "0.35", "style": "italic"}
+    style["bbox"] = {"facecolor": panel.get_facecolor(), "edgecolor": "none", "pad": 1}  # on top of the diagonal
     panel.text(0.02, 0.97, f"promotes {target},\nsuppresses others", ha="left", va="top", **style)
     panel.text(0.02, 0.02, "suppresses both", ha="left", va="bottom", **style)

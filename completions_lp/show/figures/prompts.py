@@ -81,7 +81,7 @@ class PromptEffects(PlaceView):
         cell, p = self.cell, f"P({self.part.target})"
         if cell is None or not self.columns:
             return "Prompt by prompt: no per-prompt P(A) to draw."
-        axes = f"log ratio (nats) of {p} against {p}" if self.change else f"{p} steered against unsteered"
+        axes = f"log ratio (nats) of {p} against the unsteered {p}" if self.change else f"{p} steered against unsteered"
         trust = self.columns["trust"]
         counts = {name: int((trust == name).sum()) for name in TRUST}
         parts = [

@@ -125,9 +125,11 @@ class Steerability(LayerView):
         said = [note_few(estimates)]
         if (here := self._here) is not None:
             said.append(f"mean slope {write_estimate(here.estimate)}")
-            said += [f"{100 * here.below_zero:.0f} % of prompts below 0"] if here.below_zero >= 0 else []
-        write_note(panel, *said, room=0.07)
-        panel.legend(loc="lower right")
+            said += [f"{100 * here.below_zero:.0f} % of slopes below 0"] if here.below_zero >= 0 else []
+        write_note(panel, *said, room=0.09)
+        low, high = panel.get_ylim()
+        panel.set_ylim(low - 0.12 * (high - low), high)  # the legend stands below all curves
+        panel.legend(loc="lower right", ncols=2, borderaxespad=0.1)
 
 
 def _list_slopes(report: Report, cell: Cell | None) -> tuple[Slope, ...]:
@@ -161,6 +163,7 @@ def _draw_slopes(panel: Axes, slopes: Sequence[Slope]) -> None:
     x, y = [s.layer for s in slopes], [s.estimate.value for s in slopes]
     draw_bars(panel, x, y, stack_ends([s.estimate for s in slopes]), color=BLUE, linewidth=1.2)
     panel.plot(x, y, "o", color=BLUE, markersize=4, label="slope")
+    panel.margins(x=0.09)  # for the numbers above the outermost layers
     tick_layers(panel, x)
     signed = [s for s in slopes if s.below_zero >= 0]
     said = "per cent: prompts steered the wrong way" if signed else None

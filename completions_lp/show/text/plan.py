@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from completions_lp.plan.costs import Cost
-from completions_lp.plan.forecast import Plan, sum_tokens
+from completions_lp.plan.forecast import LEAST_SAMPLES, Plan, sum_tokens
 from completions_lp.plan.validation import LARGEST_BIAS, Verdict
 from completions_lp.quantities import find_quantity
 from completions_lp.records import Estimate, Measures
@@ -27,13 +27,15 @@ def format_plan(plan: Plan, info: Mapping[str, Any], *, width: int | None = None
         f"Pilot: {pilot.asked} prompts{clusters} x {pilot.samples} samples. {pilot.quantity} at "
         f"{name_cell(pilot.condition)}: {format_estimate(estimate)} {unit} (± {wide:.3g})",
         _describe_spread(plan),
-        f"{pilot.quantity}: {find_quantity(pilot.quantity).meaning}{_say_target(info)}\n",
+        f"{pilot.quantity}: {find_quantity(pilot.quantity).meaning}{_say_target(info)}",
+        *_tell_red(plan),
+        "",
         f"For an interval of ± {plan.half_width:.3g} {unit} it takes",
     ]
     reached = pilot.predict_half_width(need.prompts, need.samples)
     gives = f"± {reached:.3g} {unit}" if np.isfinite(reached) else "no interval"
     between = [
-        f"(detectable: the smallest effect, in {unit}, that is found with 80% power)\n",
+        f"(detectable: the smallest effect, in {unit}, that is found with 80% power{_tell_rule(plan)})\n",
         *_tell_few(plan),
         f"{need.prompts} prompts x {need.samples} samples, {plan.conditions} conditions, would give {gives} and cost "
         "about",
@@ -115,8 +117,7 @@ def _write_verdict(difference: Estimate, verdict: Verdict) -> str:
 
 def _list_needs(plan: Plan) -> list[Column]:
     """By samples per prompt: prompts, power and costs; and which is chosen."""
-    needs = plan.needs
-    chosen = [need.samples == plan.chosen.samples and need.prompts == plan.chosen.prompts for need in needs]
+    needs, chosen = plan.needs, _mark_chosen(plan)
     return [
         Column("samples", tuple(str(need.samples) for need in needs)),
         Column("prompts", tuple(str(need.prompts) for need in needs)),
@@ -137,6 +138,33 @@ def _list_costs(costs: Sequence[Cost]) -> list[Column]:
         Column("network tokens", tuple(format_count(n) for _, n, *_ in rows)),
         Column("time", tuple(format_time(seconds) for *_, seconds, _ in rows)),
         Column("peak memory", tuple(DASH if np.isnan(peak) else f"{peak:.2f} GiB" for *_, peak in rows)),
+    ]
+
+
+def _mark_chosen(plan: Plan) -> list[bool]:
+    """By need: whether it is the run whose costs are told."""
+    return [need.samples == plan.chosen.samples and need.prompts == plan.chosen.prompts for need in plan.needs]
+
+
+def _tell_rule(plan: Plan) -> str:
+    """Why a size is marked as chosen where a smaller one would do; empty where none is marked, or another was asked."""
+    marked = [need for need, chosen in zip(plan.needs, _mark_chosen(plan), strict=True) if chosen]
+    allowed = [sum_tokens(need.costs) for need in plan.needs if need.samples >= LEAST_SAMPLES]
+    if not marked or sum_tokens(marked[0].costs) != min(allowed, default=np.nan):
+        return ""
+    return (
+        f"; chosen: the fewest network tokens with {LEAST_SAMPLES} samples or more, since with fewer P(A) under "
+        "steering can hardly be trusted"
+    )
+
+
+def _tell_red(plan: Plan) -> list[str]:
+    """That the pilot's own P(A) is not to be trusted on some prompts, and so no size planned from it."""
+    if not plan.pilot.red > 0:
+        return []
+    return [
+        f"Red: {plan.pilot.red:.0%} of the prompts. On these the pilot's estimate of P(A) is not to be trusted, and "
+        "nor are its spread and the sizes below: check with --validate, or raise [sampling] top_up."
     ]
 
 

@@ -1,0 +1,102 @@
+"""Rectangles of finished work, items by conditions: what is there, what is missing, what it makes together."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from completions_lp import store
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Some items under some conditions, all of them, by their keys."""
+
+    items: Sequence[str]
+    conditions: Sequence[str]
+    unsteered: dict[str, np.ndarray]
+    """With an axis of items first, then one of tokens (or answers)."""
+    steered: dict[str, np.ndarray]
+    """With an axis of conditions before these."""
+
+    def fill(self, rows: Sequence[int], part: "Block") -> None:
+        """Take over the numbers of some items, those of these rows, under the same conditions."""
+        for name, values in part.unsteered.items():
+            grid = _ensure(self.unsteered, name, (len(self.items), *values.shape[1:]), values.dtype)
+            grid[list(rows)] = values
+        for name, values in part.steered.items():
+            shape = (len(self.conditions), len(self.items), *values.shape[2:])
+            _ensure(self.steered, name, shape, values.dtype)[:, list(rows)] = values
+
+
+class Shelf:
+    """The units of one kind and context that a run directory has, each a rectangle of items and conditions."""
+
+    def __init__(self, folder: Path | None, kind: str, context: Mapping[str, Any]) -> None:
+        self._of_item: dict[str, list[store.Unit]] = {}
+        for unit in [] if folder is None else store.find_units(folder, kind, context):
+            for item in unit.covers["items"]:
+                self._of_item.setdefault(item, []).append(unit)
+
+    def find(self, items: Sequence[str]) -> Iterator[tuple[store.Unit, pa.Table]]:
+        """Units that hold any of these items, by name, each with its table; damaged ones are as if not there."""
+        units = {unit.name: unit for item in items for unit in self._of_item.get(item, ())}
+        for _, unit in sorted(units.items()):
+            table = unit.read()
+            if table is not None:
+                yield unit, table
+
+
+def find_missing(
+    blocks: Sequence[Block], items: Sequence[str], conditions: Sequence[str]
+) -> list[tuple[list[int], list[int]]]:
+    """What no block has, as rectangles: indices of items, and of the conditions that miss just these."""
+    there = np.zeros((len(conditions), len(items)), dtype=bool)
+    for block in blocks:
+        there |= np.isin(conditions, block.conditions)[:, None] & np.isin(items, block.items)
+    groups: dict[bytes, list[int]] = {}
+    for c, row in enumerate(there):
+        groups.setdefault(row.tobytes(), []).append(c)
+    missing = [(np.flatnonzero(~there[group[0]]).tolist(), group) for group in groups.values()]
+    return [(some, group) for some, group in missing if some]
+
+
+def join_blocks(blocks: Sequence[Block], items: Sequence[str], conditions: Sequence[str], *, width: int) -> Block:
+    """The arrays of these items and conditions, which the blocks cover; ``width`` tokens, NaN where there is none.
+
+    Unsteered numbers are those of the block that has the first condition. Log probs of another block are moved by the
+    difference of the unsteered ones, which is rounding: increases, differences within one pass, stay what they were.
+    """
+    unsteered: dict[str, np.ndarray] = {}
+    steered: dict[str, np.ndarray] = {}
+    item_at, condition_at = ({key: i for i, key in enumerate(names)} for names in (items, conditions))
+    for block in sorted(blocks, key=lambda block: conditions[0] not in block.conditions):
+        pairs = [(k, item_at[key]) for k, key in enumerate(block.items) if key in item_at]
+        if not pairs:
+            continue
+        rows, at = np.array(pairs).T
+        if conditions[0] in block.conditions:
+            for name, values in block.unsteered.items():
+                grid = _ensure(unsteered, name, (len(items), width), values.dtype)
+                grid[at, : values.shape[1]] = values[rows]
+            shift: Any = 0
+        else:
+            known = unsteered["logprob"][at, : block.unsteered["logprob"].shape[1]]
+            shift = known - block.unsteered["logprob"][rows]
+        for name, values in block.steered.items():
+            grid = _ensure(steered, name, (len(conditions), len(items), width), values.dtype)
+            for k, key in enumerate(block.conditions):
+                if key in condition_at:
+                    moved = values[k, rows] + shift if name == "logprob" else values[k, rows]
+                    grid[condition_at[key], at, : values.shape[2]] = moved
+    return Block(items, conditions, unsteered, steered)
+
+
+def _ensure(grids: dict[str, np.ndarray], name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """The array of this name, made where it is missing; NaN is what nothing has come in for."""
+    if name not in grids:
+        grids[name] = np.full(shape, np.nan, dtype=dtype)
+    return grids[name]

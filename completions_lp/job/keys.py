@@ -1,0 +1,86 @@
+"""What a number depends on, hashed: the keys of work units, by which finished work is found again.
+
+A unit's context is what all its numbers depend on; an item's key is what tells it from the others of one context. What
+cannot change a number stands in none of them: the memory budget, the run directory, a condition's name or kind.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from completions_lp.job.machine import list_versions
+from completions_lp.records import BASELINE, Completions, Condition, Labelling, Prompt, Sampling, SteeringVector
+from completions_lp.store.units import hash_value
+
+FORMAT = 1
+"""Raised with every change of this package after which old units hold other numbers, or hold them otherwise."""
+_NETWORK = ("weights", "config", "dtype")
+_LIBRARIES = ("torch", "transformers", "nnsight")
+
+
+def describe_network(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of every context: the network as ``Model.describe`` has it, the kind of device, what runs it."""
+    versions = list_versions()
+    return {
+        "format": FORMAT,
+        **{name: model.get(name) for name in _NETWORK},
+        "device": str(model["device"]).partition(":")[0],
+        **{name: versions[name] for name in _LIBRARIES},
+    }
+
+
+def describe_draws(
+    model: Mapping[str, Any], sampling: Sampling, vectors: Sequence[SteeringVector], condition: Condition
+) -> dict[str, Any]:
+    """The context of draws: how often is no part of it, since fewer draws are the first of more."""
+    how = {
+        name: getattr(sampling, name) for name in ("max_new_tokens", "temperature", "top_p", "top_k", "greedy", "seed")
+    }
+    steered = None if condition == BASELINE else [condition.vector, key_condition(condition, vectors)]
+    return {**describe_network(model), **how, "condition": steered}
+
+
+def describe_scores(model: Mapping[str, Any], labelling: Labelling, *, watch: bool, kl: bool) -> dict[str, Any]:
+    """The context of token scores; with ``watch`` it says which tokens complete an answer."""
+    rule = [model["tokenizer"], labelling.rule, labelling.pattern] if watch else None
+    return {**describe_network(model), "rule": rule, "kl": kl}
+
+
+def describe_choices(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The context of the two-choice read-out."""
+    return {**describe_network(model), "tokenizer": model["tokenizer"]}
+
+
+def key_prompt(prompt: Prompt) -> str:
+    """Of a prompt that is drawn from: its tokens, and the id, which names its random numbers."""
+    return hash_value([prompt.id, list(prompt.token_ids)])
+
+
+def key_question(prompt: Prompt, target: str) -> str:
+    """Of a prompt whose two answers are read: its id and tokens, the answers, and how they are written."""
+    return hash_value([prompt.id, list(prompt.token_ids), prompt.pair(target), prompt.answer_format])
+
+
+def key_completions(completions: Completions, target: str | None) -> list[str]:
+    """Of each completion: its prompt by id and tokens, its own tokens, and the two answers that are watched for."""
+    asked = [
+        hash_value([prompt.id, list(prompt.token_ids), None if target is None else prompt.pair(target)])
+        for prompt in completions.prompts
+    ]
+    said = [ids[:n].tolist() for ids, n in zip(completions.token_ids, completions.lengths, strict=True)]
+    return [hash_value([asked[i], ids]) for i, ids in zip(completions.prompt_index, said, strict=True)]
+
+
+def key_condition(condition: Condition, vectors: Sequence[SteeringVector]) -> str:
+    """Of a condition: what is added, where, and how strongly."""
+    vector = next(vector for vector in vectors if vector.name == condition.vector)
+    added = hash_array(vector.directions[condition.layer])
+    return hash_value([added, int(condition.layer), float(condition.multiplier) + 0.0, condition.positions])
+
+
+def hash_array(values: np.ndarray) -> str:
+    """32 hexadecimal digits that stand for an array: its values, their type and its shape."""
+    head = f"{values.dtype.str}{values.shape}".encode()
+    return hashlib.sha256(head + np.ascontiguousarray(values).tobytes()).hexdigest()[:32]

@@ -1,0 +1,175 @@
+"""The ledger of a run: what is made and of what, whose files they are, what it took; kept in ``run.json``."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from completions_lp import store
+from completions_lp.job.config import Config
+from completions_lp.job.inputs import Inputs
+from completions_lp.job.machine import describe_machine, list_versions, read_peak, reset_peak
+from completions_lp.job.provenance import (
+    CONSUMED,
+    NEEDS,
+    check_earlier,
+    check_model,
+    describe_stage,
+    find_reasons,
+    join_names,
+    list_changed,
+    list_stale,
+)
+from completions_lp.job.sources import hash_sources
+from completions_lp.job.units import Units
+from completions_lp.model import Usage
+from completions_lp.records import InputError
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run behaves; nothing here changes a number."""
+
+    tokens: bool = False
+    """Keep every condition in ``tokens.parquet``, not only a few."""
+    progress: bool = True
+    fresh: bool = False
+    """Begin anew in a directory that already holds a run, instead of going on with it."""
+    tell: Callable[[str], None] = lambda _: None
+    """Gets what the user should know while it runs, such as which tables a stage has removed."""
+    expected: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """By stage, what is to be consumed, where a stored run is done again: with anything else nothing is done."""
+
+
+class Ledger(Inputs):
+    """A run directory that is held while a run works in it; without a folder, nothing is read or written."""
+
+    units: Units
+    """Of the step at work."""
+
+    def __init__(self, config: Config, folder: str | Path | None = None, *, options: Options | None = None) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.options = options or Options()
+        self.info: dict[str, Any] = {"stages": {}, "files": []}
+        self.has_worked = False
+        """Whether a stage was done, and not found as it should be."""
+        self._held = self._whole = False
+        self._units: set[str] = set()
+        if self.folder is not None and (self.folder / "run.json").is_file():
+            self.info = store.read_info(self.folder)
+        super().__init__(config, self.info.get("model"))
+        self._follow()
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep other processes out of the run directory, and begin with what it holds now."""
+        if self.folder is None or self._held:
+            yield
+            return
+        with store.hold_run(self.folder):
+            if (self.folder / "run.json").is_file():
+                self.info = store.read_info(self.folder)
+                if self.options.fresh:
+                    self._start_afresh(self.folder)
+                self._follow()
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
+
+    @property
+    def _directory(self) -> Path:
+        if self.folder is None:
+            raise InputError("this run has no directory to read from; give it one")
+        return self.folder
+
+    def _follow(self) -> None:
+        """Enter the configuration: what is made from now on follows it."""
+        self.info |= {"config": self.config.model_dump(), "seed": self.config.sampling.seed}
+
+    def _start_afresh(self, folder: Path) -> None:
+        """Remove all that the run in the directory has made."""
+        dropped = {"stages": {}, "files": [], "config": self.config.model_dump()}
+        before, self.info = self.info, dropped
+        store.write_info(folder, {**dropped, "files": before.get("files", [])})
+        store.drop_stages(folder, before, list(store.STAGES))
+        store.remove_units(folder, store.list_units(folder))
+        store.write_info(folder, dropped)
+
+    def _claim(self, *names: str) -> None:
+        store.claim_files(self._directory, self.info, names)
+
+    def _describe_network(self) -> dict[str, str]:
+        network = {name: str(self.network[name]) for name in ("weights", "config", "tokenizer", "dtype")}
+        return {**network, "device": str(self.network["device"]).partition(":")[0]}
+
+    def _is_made(self, stage: str, consumed: Mapping[str, str]) -> bool:
+        if self.folder is None:
+            return False
+        if not self._whole:
+            check_earlier(stage, self.info["config"], self.info["stages"], self.folder)
+        return not find_reasons(stage, self.info["config"], self.info["stages"], self.folder, consumed)
+
+    def _check_earlier(self, stage: str) -> None:
+        """Raise InputError unless the stages whose tables this one reads are valid."""
+        if self.folder is None:
+            return
+        check_earlier(stage, self.info["config"], self.info["stages"], self.folder)
+        check_model(stage, self.network, self.info["stages"], self.folder)
+        for earlier in NEEDS[stage]:
+            for changed in list_changed(earlier, self.info["stages"], self.folder):
+                raise InputError(f"{self.folder}: {changed}; run `completions-lp {earlier} {self.folder}` again first")
+
+    @contextmanager
+    def _stage(self, name: str, consumed: Mapping[str, str]) -> Iterator[None]:
+        """A stage that writes tables: those that it makes stale go first; what it is made of goes into ``run.json``."""
+        config, made, self.has_worked = self.info["config"], self.info["stages"], True
+        for word, expected in self.options.expected.get(name, {}).items():
+            if word in consumed and consumed[word] != expected:
+                raise InputError(f"{CONSUMED[word]} of the stored run: the {name} stage cannot be done again as it was")
+        if self.folder is not None:
+            self._check_earlier(name)
+            stale = list_stale(name, config, made)
+            for later in (name, *stale):
+                made.pop(later, None)
+            store.start_run(self.folder, self.info)  # first of all, tables that are about to go are no longer valid
+            dropped = store.drop_stages(self.folder, self.info, [name, *stale])
+            again = {file for later in (store.STAGES if self._whole else (name,)) for file in store.STAGES[later]}
+            told = [file for file in dropped if file not in again and not file.startswith("vectors/")]
+            if told:
+                self.options.tell(f"{name}: {join_names(told)} of an earlier {name} stage no longer hold; removed")
+        self._units = set()
+        yield
+        if self.folder is not None:
+            made[name] = describe_stage(name, self.info, self.folder, consumed=consumed, units=self._units)
+            made[name]["sources"] = hash_sources(self.config).get(name, {})
+            store.write_info(self.folder, self.info)
+
+    @contextmanager
+    def _time(self, name: str) -> Iterator[dict[str, Any]]:
+        """Time a step and count its tokens; what it left in the notes goes into ``run.json`` with them.
+
+        ``timings`` and ``token_counts`` are of all that the tables hold, ``work`` of what was done this time.
+        """
+        self.units = Units(lambda: self.model, self.network, self.folder, self.config.run.memory_budget)
+        before = replace(self.model.usage) if self.is_open else Usage()
+        start = time.perf_counter()
+        notes: dict[str, Any] = {}
+        reset_peak()
+        yield notes
+        seconds, used = time.perf_counter() - start, self.model.usage if self.is_open else before
+        spent = {"tokens": used.tokens - before.tokens, "passes": used.passes - before.passes}
+        found = [took for unit, took in self.units.used.items() if unit not in self.units.made]
+        whole = {key: count + sum(int(took[key]) for took in found) for key, count in spent.items()}
+        self.info.setdefault("timings", {})[name] = round(seconds + sum(took["seconds"] for took in found), 3)
+        self.info.setdefault("memory", {})[name] = round(read_peak(), 3)
+        self.info.setdefault("token_counts", {})[name] = whole
+        work = {**spent, "seconds": round(seconds, 3), "units_made": len(self.units.made), "units_found": len(found)}
+        self.info.setdefault("work", {})[name] = work
+        self.info |= {"machine": describe_machine(), "model": dict(self.network), "versions": list_versions(), **notes}
+        self._units |= set(self.units.used)
+        if self.folder is not None:
+            store.write_info(self.folder, self.info)

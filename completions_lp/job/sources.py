@@ -1,0 +1,46 @@
+"""The files that a run reads, and whether they are still what they were, without opening a model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from completions_lp.job.config import Config, is_local
+from completions_lp.store import hash_file
+
+WEIGHTS = (".safetensors", ".json", ".model", ".txt", ".jinja")
+"""Endings of the files of a model folder that can change a number."""
+
+
+def stamp_model(name: str, revision: str | None) -> dict[str, list[int]]:
+    """Size and times, in nanoseconds, of every file of a model folder or of the hub's cache; empty where there is none.
+
+    As long as these are the same, so is the model: time stamps of changes (ctime) cannot be set back.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        if is_local(name) or name.count("/") > 1:
+            return {}
+        from huggingface_hub import try_to_load_from_cache
+
+        cached = try_to_load_from_cache(name, "config.json", revision=revision)
+        if not isinstance(cached, str):
+            return {}
+        folder = Path(cached).parent
+    files = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS and path.is_file())
+    found = {path.name: path.stat() for path in files}
+    return {file: [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for file, stat in found.items()}
+
+
+def hash_sources(config: Config) -> dict[str, dict[str, str]]:
+    """By stage, sha256 of the local files that it reads, by path; what is on a hub has none."""
+    vector = [config.vector.path or config.vector.pairs, *config.controls.orthogonal_to]
+    named = {"vector": vector, "sample": [config.prompts.path]}
+    return {
+        stage: {source: hash_file(Path(source)) for source in sources if Path(source).is_file()}
+        for stage, sources in named.items()
+    }
+
+
+def list_replaced(before: Mapping[str, Any], now: Mapping[str, str]) -> list[str]:
+    """Files that were read and are others now, in words."""
+    return [f"{source} has been changed" for source, then in before.items() if now.get(source) != then]

@@ -1,0 +1,87 @@
+"""What a run directory holds, what is stale and why, what a run would do; and which units no table needs any more."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from completions_lp import store
+from completions_lp.job.config import make_config
+from completions_lp.job.provenance import FOLLOWED, find_reasons
+from completions_lp.job.sources import hash_sources, list_replaced, stamp_model
+from completions_lp.records import InputError
+
+_KINDS = {"sample": ("draws",), "score": ("choices", "scores", "draws")}
+"""By stage, the kinds of its units."""
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """A stage of a run directory."""
+
+    stage: str
+    made: bool
+    reasons: tuple[str, ...]
+    """Why its tables are not valid; or, where they are, what of its sources is not what it was."""
+    units: int
+    """Finished units of its kinds that are in no table yet."""
+
+
+def find_status(folder: Path) -> list[StageStatus]:
+    """The stages of a run directory in their order. Needs no model: files are told by their hashes and time stamps."""
+    info = store.read_info(folder)
+    config, made = info["config"], info["stages"]
+    sources, replaced = hash_sources(make_config(config)), _is_replaced(info)
+    waiting = _list_unused(folder, info)
+    found = []
+    broken = False
+    for stage in FOLLOWED:
+        reasons = find_reasons(stage, config, made, folder)
+        valid = not reasons and not broken
+        if valid:
+            reasons = list_replaced(made[stage].get("sources", {}), sources.get(stage, {}))
+            reasons += ["the files of the model have been changed"] * (replaced and stage != "report")
+        elif not reasons:
+            reasons = ["an earlier stage is to be made first"]
+        broken |= not valid
+        kinds = _KINDS.get(stage, ())
+        units = sum(name.split("/")[1] in kinds for name in waiting) if not valid else 0
+        found.append(StageStatus(stage, valid, tuple(reasons), units))
+    return found
+
+
+def measure_units(folder: Path) -> tuple[int, int, int]:
+    """How many units there are, their bytes, and how many of them are in no table."""
+    names = store.list_units(folder)
+    size = sum((folder / name).stat().st_size for name in names)
+    return len(names), size, len(_list_unused(folder, store.read_info(folder)))
+
+
+def clean_run(folder: Path) -> tuple[int, int]:
+    """Remove the units that no table needs any more; returns how many, and the bytes that this frees.
+
+    Raises:
+        InputError: A stage is not finished, whose units may be among them; or another process is at work there.
+    """
+    with store.hold_run(folder):
+        info = store.read_info(folder)
+        for stage in _KINDS:
+            if find_reasons(stage, info["config"], info["stages"], folder):
+                raise InputError(
+                    f"{folder}: the {stage} stage is not finished, or stale, and units may be of use to it; finish it "
+                    f"with `completions-lp run --out {folder}` first, or start afresh with --overwrite"
+                )
+        unused = _list_unused(folder, info)
+        return len(unused), store.remove_units(folder, unused)
+
+
+def _list_unused(folder: Path, info: Mapping[str, Any]) -> list[str]:
+    used = {name for stage in info["stages"].values() for name in stage.get("units", ())}
+    return [name for name in store.list_units(folder) if name not in used]
+
+
+def _is_replaced(info: Mapping[str, Any]) -> bool:
+    """Whether the files of the model that a run used are not what they were."""
+    model = info.get("model", {})
+    asked, files = model.get("asked", {}), model.get("files")
+    return bool(files) and stamp_model(asked["name"], asked["revision"]) != files

@@ -1,0 +1,305 @@
+"""The work of a run in units: what is finished is found again, what is missing is done, each unit committed at once.
+
+A unit is a batch of prompts, and for scores the conditions that are missing for it. Which prompts go together follows
+from the work alone, not from memory or from what is there already: a run that was stopped and goes on makes the same
+passes, and so the same numbers to the last bit, as one that was not.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from completions_lp import store
+from completions_lp.job import keys
+from completions_lp.job.cover import Block, Shelf, find_missing, join_blocks
+from completions_lp.model import Model
+from completions_lp.records import (
+    BASELINE,
+    Choices,
+    Completions,
+    Condition,
+    Draw,
+    Prompt,
+    Sampling,
+    SteeringVector,
+    TokenScores,
+    pick_letters,
+)
+from completions_lp.sample.completions import join_draws
+from completions_lp.sample.draws import draw_samples
+from completions_lp.score.choices import read_choices
+from completions_lp.score.grid import score_tokens
+
+UNIT = 2**18
+"""Tokens times conditions of a unit, about: seconds of work, so that little is lost when a run is stopped."""
+
+_ANSWERS = ("answer", "other")
+"""Names of the log probs that a token completes the target answer, and the other one."""
+
+Advance = Callable[[int], object]
+Arrays = dict[str, np.ndarray]
+_Run = tuple[int, int, list[Draw]]
+"""Draws in a row: the number of the first sample, the one past the last, and they."""
+
+
+@dataclass
+class Units:
+    """Does work in units, and keeps them in a run directory, if there is one."""
+
+    open_model: Callable[[], Model]
+    """Called when there is work for the network, and only then."""
+    model: Mapping[str, Any]
+    """What ``Model.describe`` says of it."""
+    folder: Path | None = None
+    memory_budget: float | None = None
+    used: dict[str, Mapping[str, int | float]] = field(default_factory=dict)
+    """By name, the units that were made or found, and what each took."""
+    made: set[str] = field(default_factory=set)
+    """Names of those that were made."""
+
+    def draw(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        *,
+        vectors: Sequence[SteeringVector] = (),
+        condition: Condition = BASELINE,
+        advance: Advance = lambda _: None,
+    ) -> list[list[Draw]]:
+        """The draws of every prompt, as ``draw_samples`` has them; those that are there are not drawn again."""
+        context = keys.describe_draws(self.model, sampling, vectors, condition)
+        names = [keys.key_prompt(prompt) for prompt in prompts]
+        there = self._find_draws(context, set(names))
+        for batch in split_work(prompts, [sampling.draws * sampling.max_new_tokens] * len(prompts)):
+            groups: dict[int, list[int]] = {}
+            for i in batch:
+                groups.setdefault(_reach(there.get(names[i], ())), []).append(i)
+            for first, members in sorted(groups.items()):
+                if first < sampling.draws:
+                    chosen, items = [prompts[i] for i in members], [names[i] for i in members]
+                    with self._unit("draws", context) as commit:
+                        drawn = draw_samples(
+                            self.open_model(),
+                            chosen,
+                            sampling,
+                            first=first,
+                            vectors=vectors,
+                            condition=condition,
+                            memory_budget=self.memory_budget,
+                        )
+                        table = store.tabulate_draws(items, [prompt.id for prompt in chosen], drawn)
+                        commit({"items": items, "samples": [first, sampling.draws]}, table)
+                    for i, draws in zip(members, drawn, strict=True):
+                        there.setdefault(names[i], []).append((first, sampling.draws, draws))
+            advance(len(batch))
+        return [join_draws([draws for *_, draws in there[name]], sampling.draws) for name in names]
+
+    def score(
+        self,
+        completions: Completions,
+        vectors: Sequence[SteeringVector],
+        conditions: Sequence[Condition],
+        *,
+        target: str,
+        kl: bool = False,
+        advance: Advance = lambda _: None,
+    ) -> TokenScores:
+        """The scores of every completion under every condition, as ``score_tokens`` has them."""
+        watch = completions.labelling.rule != "regex"  # which no single token decides
+
+        def work(rows: Sequence[int], chosen: Sequence[Condition]) -> tuple[Any, Any]:
+            part = completions.take(rows)
+            offered = any(prompt.offers(target) for prompt in part.prompts)
+            options: dict[str, Any] = {"target": target if offered else "matching", "kl": kl}
+            scores = score_tokens(self.open_model(), part, vectors, chosen, **options, **self._quiet)
+            return _split_scores(scores)
+
+        rows = [completions.rows_of(i).tolist() for i in range(len(completions.prompts))]
+        sizes = [int(completions.lengths[some].sum()) * (1 + len(conditions)) for some in rows]
+        task = Task(
+            kind="scores",
+            context=keys.describe_scores(self.model, completions.labelling, watch=watch, kl=kl),
+            items=keys.key_completions(completions, target if watch else None),
+            ids=[completions.prompts[i].id for i in completions.prompt_index],
+            lengths=completions.lengths.tolist(),
+            conditions=conditions,
+            keys=[keys.key_condition(condition, vectors) for condition in conditions],
+            batches=[[row for i in batch for row in rows[i]] for batch in split_work(completions.prompts, sizes)],
+            work=work,
+        )
+        found = self._cover(task, completions.token_ids.shape[1], advance)
+        return _join_scores(completions, conditions, found)
+
+    def read(
+        self,
+        prompts: Sequence[Prompt],
+        vectors: Sequence[SteeringVector],
+        conditions: Sequence[Condition],
+        *,
+        target: str,
+        advance: Advance = lambda _: None,
+    ) -> Choices:
+        """The two-choice read-out, as ``read_choices`` has it."""
+
+        def work(some: Sequence[int], chosen: Sequence[Condition]) -> tuple[Any, Any]:
+            part = [prompts[i] for i in some]
+            read = target if any(prompt.offers(target) for prompt in part) else "matching"
+            choices = read_choices(self.open_model(), part, vectors, chosen, target=read, **self._quiet)
+            return {"logprob": choices.baseline}, {"logprob": choices.logprob}
+
+        task = Task(
+            kind="choices",
+            context=keys.describe_choices(self.model),
+            items=[keys.key_question(prompt, target) for prompt in prompts],
+            ids=[prompt.id for prompt in prompts],
+            lengths=[2] * len(prompts),
+            conditions=conditions,
+            keys=[keys.key_condition(condition, vectors) for condition in conditions],
+            batches=list(split_work(prompts, [2 * (1 + len(conditions))] * len(prompts))),
+            work=work,
+        )
+        found = self._cover(task, 2, advance)
+        letters = pick_letters(prompts, target)
+        return Choices(tuple(prompts), letters, tuple(conditions), found.unsteered["logprob"], found.steered["logprob"])
+
+    @property
+    def _quiet(self) -> dict[str, Any]:
+        return {"memory_budget": self.memory_budget, "progress": False}
+
+    def _find_draws(self, context: Mapping[str, Any], names: set[str]) -> dict[str, list[_Run]]:
+        """Draws that are there, by the key of their prompt: numbers of the first sample and past the last, and they."""
+        there: dict[str, list[_Run]] = {}
+        for unit, table in Shelf(self.folder, "draws", context).find(sorted(names)):
+            first, last = unit.covers["samples"]
+            drawn = store.read_draws(table)
+            for item in unit.covers["items"]:
+                there.setdefault(item, []).append((first, last, drawn[item]))
+            self.used[unit.name] = unit.spent
+        return {item: sorted(runs, key=lambda run: run[:2]) for item, runs in there.items()}
+
+    def _cover(self, task: "Task", width: int, advance: Advance) -> Block:
+        """All that a task asks for: what is there, and what is missing once it is done; ``width`` tokens wide."""
+        shelf, whole = Shelf(self.folder, task.kind, task.context), Block(task.items, task.keys, {}, {})
+        for batch in task.batches:
+            items, blocks = [task.items[i] for i in batch], []
+            for unit, table in shelf.find(items):
+                arrays = store.read_sequences(table, len(unit.covers["items"]))
+                blocks.append(Block(unit.covers["items"], unit.covers["conditions"], *arrays))
+                self.used[unit.name] = unit.spent
+            for some, columns in find_missing(blocks, items, task.keys):
+                blocks.append(self._work(task, [batch[k] for k in some], columns))
+            whole.fill(batch, join_blocks(blocks, items, task.keys, width=width))
+            advance(len(batch) * max(1, len(task.keys)))
+        return whole
+
+    def _work(self, task: "Task", some: Sequence[int], columns: Sequence[int]) -> Block:
+        """Do some items under some conditions, and commit them."""
+        chosen = [task.conditions[c] for c in columns]
+        items, named = [task.items[i] for i in some], [task.keys[c] for c in columns]
+        with self._unit(task.kind, task.context) as commit:
+            block = Block(items, named, *task.work(some, chosen))
+            ids, lengths = [task.ids[i] for i in some], [task.lengths[i] for i in some]
+            table = store.tabulate_sequences(items, ids, lengths, chosen, block.unsteered, block.steered)
+            commit({"items": items, "conditions": named}, table)
+        return block
+
+    @contextmanager
+    def _unit(self, kind: str, context: Mapping[str, Any]) -> Iterator[Callable[[store.Covered, pa.Table], None]]:
+        """The work of one unit, timed and counted, and what commits it."""
+        start, before = time.perf_counter(), replace(self.open_model().usage)
+
+        def commit(covers: store.Covered, table: pa.Table) -> None:
+            used, seconds = self.open_model().usage, time.perf_counter() - start
+            spent = {
+                "tokens": used.tokens - before.tokens,
+                "passes": used.passes - before.passes,
+                "seconds": round(seconds, 4),
+            }
+            if self.folder is not None:
+                unit = store.write_unit(self.folder, kind, context, covers, table, spent=spent)
+                self.used[unit.name] = spent
+                self.made.add(unit.name)
+
+        yield commit
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Sequences under conditions, and how to do some of them."""
+
+    kind: str
+    context: Mapping[str, Any]
+    items: Sequence[str]
+    """Keys of the sequences."""
+    ids: Sequence[str]
+    """Their prompts', for people."""
+    lengths: Sequence[int]
+    conditions: Sequence[Condition]
+    keys: Sequence[str]
+    """Of the conditions."""
+    batches: Sequence[Sequence[int]]
+    """Which sequences go together."""
+    work: Callable[[Sequence[int], Sequence[Condition]], tuple[Arrays, Arrays]]
+    """What is read of some sequences, unsteered and under some conditions."""
+
+
+def split_work(prompts: Sequence[Prompt], sizes: Sequence[int]) -> Iterator[list[int]]:
+    """Batches of prompts, by their numbers, of about ``UNIT`` in all of their sizes; long prompts first.
+
+    The order is the prompts' own, not that of the file, so that the same ones go together however it is sorted.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i].token_ids), prompts[i].id))
+    batch: list[int] = []
+    held = 0
+    for i in order:
+        if batch and held + sizes[i] > UNIT:
+            yield batch
+            batch, held = [], 0
+        batch.append(i)
+        held += sizes[i]
+    if batch:
+        yield batch
+
+
+def _reach(runs: Sequence[_Run]) -> int:
+    """How many draws are there from number 0 on without a gap."""
+    reach = 0
+    for first, last, _ in runs:
+        if first <= reach:
+            reach = max(reach, last)
+    return reach
+
+
+def _split_scores(scores: TokenScores) -> tuple[Arrays, Arrays]:
+    """The arrays of token scores as a block has them: unsteered, and under each condition."""
+    unsteered: dict[str, Any] = {"logprob": scores.baseline, "entropy": scores.entropy}
+    steered: dict[str, Any] = {"logprob": scores.logprob, "kl": scores.kl, "kl_reverse": scores.kl_reverse}
+    if scores.answers is not None and scores.baseline_answers is not None:
+        for side, name in enumerate(_ANSWERS):
+            unsteered[name], steered[name] = scores.baseline_answers[..., side], scores.answers[..., side]
+    unsteered, steered = ({k: v for k, v in part.items() if v is not None} for part in (unsteered, steered))
+    return unsteered, steered
+
+
+def _join_scores(completions: Completions, conditions: Sequence[Condition], found: Block) -> TokenScores:
+    unsteered, steered = found.unsteered, found.steered
+    answers: dict[str, Any] = {}
+    if _ANSWERS[0] in steered:
+        answers["baseline_answers"] = np.stack([unsteered[name] for name in _ANSWERS], -1)
+        answers["answers"] = np.stack([steered[name] for name in _ANSWERS], -1)
+    return TokenScores(
+        completions,
+        tuple(conditions),
+        unsteered["logprob"],
+        steered["logprob"],
+        entropy=unsteered.get("entropy"),
+        kl=steered.get("kl"),
+        kl_reverse=steered.get("kl_reverse"),
+        **answers,
+    )

@@ -1,0 +1,71 @@
+"""Draws -> Completions: equal ones counted, labelled, and cut into the pieces of text that their tokens wrote."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from completions_lp.records import Completions, Draw, Labelling, Prompt, Sampling, Tokenizer
+from completions_lp.sample.labels import Labeller
+from completions_lp.sample.pieces import Cutter
+
+
+def collect_completions(
+    tokenizer: Tokenizer,
+    prompts: Sequence[Prompt],
+    drawn: Sequence[Sequence[Draw]],
+    sampling: Sampling,
+    labelling: Labelling,
+    *,
+    dtype: Any = np.float32,
+) -> Completions:
+    """Completions of what was drawn of each prompt, in its order; log probs in ``dtype``."""
+    flat = [(i, draw) for i, draws in enumerate(drawn) for draw in draws]
+    width = max((len(draw.token_ids) for _, draw in flat), default=0)
+    token_ids = np.full((len(flat), width), -1, dtype=np.int32)
+    logprob = np.full((len(flat), width), np.nan, dtype=dtype)
+    labeller, cutter = Labeller(tokenizer, labelling), Cutter(tokenizer)
+    labels, answers, texts, pieces = [], [], [], []
+    for row, (i, draw) in enumerate(flat):
+        ids = list(draw.token_ids)
+        token_ids[row, : len(ids)] = ids
+        logprob[row, : len(ids)] = draw.logprob
+        label, answer = labeller.label(ids, letters=prompts[i].letters)
+        labels.append(label)
+        answers.append(answer)
+        texts.append(str(tokenizer.decode(ids, skip_special_tokens=True)))
+        pieces.append(cutter.cut(ids, texts[-1]))
+    return Completions(
+        prompts=tuple(prompts),
+        prompt_index=np.array([i for i, _ in flat], dtype=np.int32),
+        token_ids=token_ids,
+        lengths=np.array([len(draw.token_ids) for _, draw in flat], dtype=np.int32),
+        counts=np.array([len(draw.samples) for _, draw in flat], dtype=np.int32),
+        ended=np.array([draw.ended for _, draw in flat], dtype=bool),
+        label=np.array(labels, dtype=np.str_),
+        answer_index=np.array(answers, dtype=np.int32),
+        logprob=logprob,
+        text=tuple(texts),
+        pieces=tuple(pieces),
+        sampling=sampling,
+        labelling=labelling,
+    )
+
+
+def join_draws(parts: Sequence[Sequence[Draw]], n: int) -> list[Draw]:
+    """The first ``n`` draws of one prompt, from several runs of them: equal ones together, in the order of the first.
+
+    A completion that stands in several has the log probs of the first of these.
+    """
+    found: dict[tuple[int, ...], Draw] = {}
+    for draw in (draw for part in parts for draw in part):
+        ids, samples = tuple(draw.token_ids), [sample for sample in draw.samples if sample < n]
+        if samples:
+            before = found.get(ids)
+            found[ids] = Draw(
+                draw.token_ids if before is None else before.token_ids,
+                draw.logprob if before is None else before.logprob,
+                samples if before is None else sorted({*before.samples, *samples}),
+                draw.ended,
+            )
+    return sorted(found.values(), key=lambda draw: draw.samples[0])

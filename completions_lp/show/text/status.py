@@ -1,0 +1,25 @@
+"""The state of a run directory, in a few lines."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from completions_lp.show.escape import printable
+
+
+def format_status(stages: Sequence[Any], units: int, size: int, unused: int) -> str:
+    """A line for each stage, what a run would do, and the units; ``stages`` are of ``job.status``."""
+    lines = []
+    for stage in stages:
+        state = "made" if stage.made else "to do"
+        why = "; ".join(map(printable, stage.reasons))
+        kept = f" ({stage.units} finished units are kept)" if stage.units else ""
+        lines.append(f"{stage.stage:<8}{state:<7}{why}{kept}".rstrip())
+    todo = [stage.stage for stage in stages if not stage.made]
+    doubtful = [stage.stage for stage in stages if stage.made and stage.reasons]
+    lines.append("a run would " + (f"do {', '.join(todo)}" if todo else "do nothing: all of it is made"))
+    if doubtful:
+        lines[-1] += f", and look first whether {', '.join(doubtful)} still holds"
+    lines.append(
+        f"units: {units}, {size / 1e6:.1f} MB" + (f"; {unused} in no table (completions-lp clean)" if unused else "")
+    )
+    return "\n".join(lines)

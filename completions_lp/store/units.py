@@ -1,0 +1,109 @@
+"""Work units <-> ``units/KIND/CONTEXT/NAME.parquet``: what a run has finished, each by what its numbers depend on.
+
+The folder's name stands for everything that all units in it have in common, the file's for what it covers; both are
+written out in the file's metadata. A unit is there whole or not at all, and never changed. One that cannot be read, cut
+short by whatever came after us, counts as not there.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from completions_lp.store.files import replace_file, sync_folder
+
+FOLDER = "units"
+_META = b"completions_lp"
+_NAME = re.compile(r"[0-9a-f]{32}")
+
+Covered = Mapping[str, Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A unit that is there: its name within the run directory, and what it covers."""
+
+    folder: Path
+    name: str
+    covers: Covered
+    spent: Mapping[str, int | float]
+    """What it took: ``tokens`` and ``passes`` of the network, ``seconds``."""
+
+    def read(self) -> pa.Table | None:
+        """Its table; None where the file is damaged."""
+        try:
+            return pa.parquet.read_table(self.folder / self.name, page_checksum_verification=True)
+        except (pa.ArrowException, OSError):
+            return None
+
+
+def write_unit(
+    folder: Path,
+    kind: str,
+    context: Mapping[str, Any],
+    covers: Covered,
+    table: pa.Table,
+    *,
+    spent: Mapping[str, int | float],
+) -> Unit:
+    """Commit a unit; it is on the disk when this returns."""
+    text = json.dumps({"kind": kind, "context": context, "covers": covers, "spent": spent}, sort_keys=True)
+    place = folder / FOLDER / kind / hash_value(context)
+    if not place.is_dir():
+        place.mkdir(parents=True)
+        for parent in (place.parent, place.parent.parent, folder):
+            sync_folder(parent)
+    path = place / f"{hash_value(covers)}.parquet"
+    with replace_file(path) as file:
+        named = table.replace_schema_metadata({_META: text.encode()})
+        texts = [field.name for field in table.schema if pa.types.is_string(field.type)]
+        pa.parquet.write_table(
+            named, file, compression="zstd", compression_level=1, use_dictionary=texts, write_page_checksum=True
+        )
+    return Unit(folder, path.relative_to(folder).as_posix(), covers, spent)
+
+
+def find_units(folder: Path, kind: str, context: Mapping[str, Any]) -> list[Unit]:
+    """The units of a kind whose numbers depend on the same, by name; damaged ones are left out."""
+    place = folder / FOLDER / kind / hash_value(context)
+    return [unit for path in sorted(place.glob("*.parquet")) for unit in _look_into(folder, path)]
+
+
+def list_units(folder: Path) -> list[str]:
+    """The names of all units of a run directory, whatever they are of."""
+    paths = (folder / FOLDER).glob("*/*/*.parquet")
+    ours = [path for path in paths if _NAME.fullmatch(path.stem) and _NAME.fullmatch(path.parent.name)]
+    return sorted(path.relative_to(folder).as_posix() for path in ours)
+
+
+def remove_units(folder: Path, names: Sequence[str]) -> int:
+    """Remove units, and the folders that are empty then; returns the bytes that this frees."""
+    freed = 0
+    for path in (folder / name for name in names):
+        freed += path.stat().st_size
+        path.unlink()
+        for parent in list(path.parents)[:3]:
+            if not any(parent.iterdir()):
+                parent.rmdir()
+    return freed
+
+
+def hash_value(value: Any) -> str:
+    """32 hexadecimal digits that stand for a value as JSON has it."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _look_into(folder: Path, path: Path) -> Iterator[Unit]:
+    try:
+        described = json.loads((pa.parquet.read_schema(path).metadata or {})[_META])
+        covers, spent = described["covers"], described["spent"]
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError):
+        return
+    if isinstance(covers, dict) and hash_value(covers) == path.stem:
+        yield Unit(folder, path.relative_to(folder).as_posix(), covers, spent)
