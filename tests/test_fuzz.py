@@ -1,4 +1,4 @@
-"""Whatever the bytes are, a reader reads them or raises InputError with one line of printable text, and writes nothing."""
+"""Whatever the bytes are, a reader reads them or raises InputError with one line of visible text; it writes nothing."""
 
 import json
 import time
