@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -277,39 +276,21 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
 @commands.command()
 @FOLDER
 @click.option("--quantity", default=PRIMARY, metavar="NAME", help="What the interval is of.")
-@click.option(
-    "--layer",
-    "layers",
-    type=int,
-    multiple=True,
-    metavar="L",
-    help="Only cells of this layer, as often as wanted; by default the best cell, that of the report.",
-)
-@click.option(
-    "--multiplier", "multipliers", type=float, multiple=True, metavar="M", help="Only cells with this multiplier."
-)
+@click.option("--layer", "layers", type=int, multiple=True, metavar="L", help="Only this layer; repeatable.")
+@click.option("--multiplier", "multipliers", type=float, multiple=True, metavar="M", help="Only this multiplier.")
 @click.option("--half-width", type=float, metavar="W", help="Wanted, in the quantity's unit; half of the pilot's.")
 @click.option("--prompts", type=int, metavar="N", help="Tell the cost of N prompts; those needed by default.")
-@click.option(
-    "--samples",
-    type=int,
-    metavar="S",
-    help="With S samples each; by default what takes the fewest network tokens, 100 or more.",
-)
+@click.option("--samples", type=int, metavar="S", help="With S samples each; 100 or more by default, the cheapest.")
 @click.option("--conditions", type=int, metavar="C", help="Under C conditions; the pilot's by default.")
-@click.option(
-    "--validate",
-    is_flag=True,
-    help="Draw from the steered model in the cells of --layer and --multiplier (by default the best cell and two "
-    "others), and write validation.parquet.",
-)
+@click.option("--validate", is_flag=True, help="Draw from the steered model too, and write validation.parquet.")
 @click.option("--draws", type=int, default=50, metavar="D", help="For --validate: per prompt and cell.")
 @QUIET
 def plan(folder: Path, validate: bool, draws: int, quiet: bool, **wanted: Any) -> None:
     """From a pilot run: how many prompts and samples, at what cost.
 
-    Says how many prompts, and how many samples of each, bring the interval of a quantity to a wanted half width. With
-    --validate: draw from the steered model itself and compare with what the run has estimated.
+    Says how many prompts, and how many samples of each, bring the interval of a quantity to a wanted half width, in the
+    cells of --layer and --multiplier, by default the report's best one. With --validate: draws from the steered model
+    itself in these cells, by default the best and two others, and compares with what the run has estimated.
     """
     _check_runs(folder)
     if validate:
@@ -362,7 +343,3 @@ def _print_report(config: "Config", report: "Report", *, everything: bool = Fals
 
     click.echo(format_overview(report, title=f"{config.model.name} on {config.prompts.path}", everything=everything))
     return 3 if report.errors else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
