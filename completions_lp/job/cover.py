@@ -81,17 +81,17 @@ def join_blocks(blocks: Sequence[Block], items: Sequence[str], conditions: Seque
         if conditions[0] in block.conditions:
             for name, values in block.unsteered.items():
                 grid = _ensure(unsteered, name, (len(items), width), values.dtype)
-                grid[at, : values.shape[1]] = values[rows]
+                grid[at, : values.shape[1]] = values[rows, :width]
             shift: Any = 0
         else:
             known = unsteered["logprob"][at, : block.unsteered["logprob"].shape[1]]
-            shift = known - block.unsteered["logprob"][rows]
+            shift = known - block.unsteered["logprob"][rows, :width]
         for name, values in block.steered.items():
             grid = _ensure(steered, name, (len(conditions), len(items), width), values.dtype)
             for k, key in enumerate(block.conditions):
                 if key in condition_at:
-                    moved = values[k, rows] + shift if name == "logprob" else values[k, rows]
-                    grid[condition_at[key], at, : values.shape[2]] = moved
+                    part = values[k, rows, :width]
+                    grid[condition_at[key], at, : values.shape[2]] = part + shift if name == "logprob" else part
     return Block(items, conditions, unsteered, steered)
 
 
