@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(commands.main(arguments, prog_name="completions-lp", standalone_mode=False) or 0)
     except InputError as error:
         message, code = str(error), 2
+    except OSError as error:
+        message, code = f"{error.filename or 'a file'}: {error.strerror or error}", 2
     except click.UsageError as error:
         asked = error.ctx.command_path if error.ctx else "completions-lp"
         message, code = f"{error.format_message()} See {asked} --help", 2
