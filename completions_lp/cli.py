@@ -85,7 +85,8 @@ def _resumable(folder: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         from completions_lp.store import list_units
 
-        kept = f"; {len(list_units(folder))} finished units are kept" if (folder / "run.json").is_file() else ""
+        units = len(list_units(folder))
+        kept = f"; {units} finished units are kept" if units else ""
         raise click.Abort(f"{kept}; go on with: completions-lp run --out {shlex.quote(str(folder))}") from None
 
 
@@ -123,12 +124,13 @@ def run(
     What DIR holds already is not done again: a run that was stopped goes on, and one with more prompts, draws, layers,
     multipliers or vectors than before does only these.
     """
-    from completions_lp.job.places import name_folder, open_run, read_expected
+    from completions_lp.job.places import keeps_all, name_folder, open_run, read_expected
 
     folder = out or name_folder(config)
-    opened = open_run(config, folder, overrides, stored=stored, overwrite=overwrite)
+    opened = open_run(config, folder, overrides, stored=stored)
     with _resumable(folder):
         expected = read_expected(stored) if stored and not overrides else {}
+        flags["tokens"] |= stored is not None and keeps_all(stored)
         whole, start = _begin(opened, folder, fresh=overwrite, expected=expected, **flags), time.perf_counter()
         code = _print_report(opened, whole.all(), everything=everything)
     took = f"{time.perf_counter() - start:.0f} s" if whole.has_worked else "nothing was left to do"
