@@ -112,9 +112,9 @@ class _Fault:
     """What happens at the events of a run.
 
     ``at``: the number of the event, from 1 on; ``lasting``: also at all later ones. ``of``: count only these events.
-    ``do``: ``kill`` (SIGKILL; in the middle of a write, before or ``late`` after any other event), ``error`` (an OSError
-    of ``word``, and nothing done), ``torn`` (the same after half of the bytes), ``signal`` (``number``, to itself),
-    ``pause`` (until a file ``go`` is there).
+    ``do``: ``kill`` (SIGKILL; in the middle of a write, before or ``late`` after any other event), ``error`` (an
+    OSError of ``word``, and nothing done), ``torn`` (the same after half of the bytes), ``signal`` (``number``, to
+    itself), ``pause`` (until a file ``go`` is there).
     """
 
     def __init__(self, place, *, at=0, do="", of=(), word="EIO", number=0, late=False, lasting=False):
@@ -148,7 +148,7 @@ class _Fault:
 
 
 def install(fault, root, patch=setattr):
-    """Count what is done to files below ``root``: bytes written, files made, moved, flushed and removed, folders made."""
+    """Count what is done below ``root``: bytes written, files made, moved, flushed and removed, folders made."""
     from completions_lp.store import files
 
     write, fsync, replace = files._Aside.write, os.fsync, os.replace

@@ -11,6 +11,9 @@ from completions_lp.records import InputError, describe_cause
 from completions_lp.records.sources import find_file
 from completions_lp.store import check_owned, read_info
 
+GIVEN = ("weights", "config", "tokenizer", "prompts", "pairs", "vector", "confounds")
+"""What a run is given and does not make, of all that its stages consume."""
+
 
 def name_folder(config: Path | None) -> Path:
     """A run directory that is not there yet, under ``runs/``, called after the configuration file."""
@@ -31,6 +34,7 @@ def open_run(
     """
     if config is not None and stored is not None:
         raise InputError(f"{config} and --from {stored} are two configurations; give one")
+    check_folder(folder)
     begun = (folder / "run.json").is_file() and not overwrite
     if stored is None and config is None and begun:
         stored = folder
@@ -38,7 +42,6 @@ def open_run(
         opened = load_config(config or EMBEDDED, overrides)
     else:
         opened = load_config(None, overrides, base=read_stored(stored).model_dump())
-    check_folder(folder)
     check_owned(folder)
     for stage in ("vector", "sample"):
         check_files(opened, stage)
@@ -57,9 +60,12 @@ def read_stored(place: Path) -> Config:
 
 
 def read_expected(place: Path) -> dict[str, dict[str, str]]:
-    """By stage, what a stored run consumed: weights, prompts, pairs, each as a hash."""
+    """By stage, what a stored run was given: weights, prompts, pairs, each as a hash."""
     info = read_info(place.parent if place.name == "run.json" else place)
-    return {stage: made.get("consumed", {}) for stage, made in info["stages"].items()}
+    return {
+        stage: {name: value for name, value in made.get("consumed", {}).items() if name in GIVEN}
+        for stage, made in info["stages"].items()
+    }
 
 
 def open_stage(stage: str, folder: Path, config: Path | None, overrides: Sequence[str]) -> Config:

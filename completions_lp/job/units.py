@@ -37,7 +37,9 @@ from completions_lp.score.choices import read_choices
 from completions_lp.score.grid import score_tokens
 
 UNIT = 2**18
-"""Tokens times conditions of a unit, about: seconds of work, so that little is lost when a run is stopped."""
+"""Tokens times conditions of a unit, at most about."""
+WORK = {"cpu": 2e12, "cuda": 2e15}
+"""Floating-point operations of a unit, about, by kind of device: half a minute, which is lost when a run is stopped."""
 
 _ANSWERS = ("answer", "other")
 """Names of the log probs that a token completes the target answer, and the other one."""
@@ -75,8 +77,8 @@ class Units:
         """The draws of every prompt, as ``draw_samples`` has them; those that are there are not drawn again."""
         context = keys.describe_draws(self.model, sampling, vectors, condition)
         names = [keys.key_prompt(prompt) for prompt in prompts]
-        there = self._find_draws(context, set(names))
-        for batch in split_work(prompts, [sampling.draws * sampling.max_new_tokens] * len(prompts)):
+        there, size = self._find_draws(context, set(names)), measure_unit(self.model)
+        for batch in split_work(prompts, [sampling.draws * sampling.max_new_tokens] * len(prompts), size):
             groups: dict[int, list[int]] = {}
             for i in batch:
                 groups.setdefault(_reach(there.get(names[i], ())), []).append(i)
@@ -130,7 +132,10 @@ class Units:
             lengths=completions.lengths.tolist(),
             conditions=conditions,
             keys=[keys.key_condition(condition, vectors) for condition in conditions],
-            batches=[[row for i in batch for row in rows[i]] for batch in split_work(completions.prompts, sizes)],
+            batches=[
+                [row for i in batch for row in rows[i]]
+                for batch in split_work(completions.prompts, sizes, measure_unit(self.model))
+            ],
             work=work,
         )
         found = self._cover(task, completions.token_ids.shape[1], advance)
@@ -161,7 +166,7 @@ class Units:
             lengths=[2] * len(prompts),
             conditions=conditions,
             keys=[keys.key_condition(condition, vectors) for condition in conditions],
-            batches=list(split_work(prompts, [2 * (1 + len(conditions))] * len(prompts))),
+            batches=list(split_work(prompts, [2 * (1 + len(conditions))] * len(prompts), measure_unit(self.model))),
             work=work,
         )
         found = self._cover(task, 2, advance)
@@ -249,8 +254,15 @@ class Task:
     """What is read of some sequences, unsteered and under some conditions."""
 
 
-def split_work(prompts: Sequence[Prompt], sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Batches of prompts, by their numbers, of about ``UNIT`` in all of their sizes; long prompts first.
+def measure_unit(model: Mapping[str, Any]) -> int:
+    """Tokens times conditions of a unit, by the size of the network and the kind of its device."""
+    weights = 12 * model["n_layers"] * model["d_model"] ** 2 + model["vocab_size"] * model["d_model"]
+    work = WORK.get(str(model["device"]).partition(":")[0], WORK["cpu"])
+    return int(min(UNIT, work / (2 * weights)))
+
+
+def split_work(prompts: Sequence[Prompt], sizes: Sequence[int], unit: int) -> Iterator[list[int]]:
+    """Batches of prompts, by their numbers, whose sizes add up to about a ``unit``; long prompts first.
 
     The order is the prompts' own, not that of the file, so that the same ones go together however it is sorted.
     """
@@ -258,7 +270,7 @@ def split_work(prompts: Sequence[Prompt], sizes: Sequence[int]) -> Iterator[list
     batch: list[int] = []
     held = 0
     for i in order:
-        if batch and held + sizes[i] > UNIT:
+        if batch and held + sizes[i] > unit:
             yield batch
             batch, held = [], 0
         batch.append(i)

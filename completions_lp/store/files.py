@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -108,20 +108,17 @@ def write_table(path: Path, columns: Mapping[str, Any] | pa.Table) -> None:
 def append_table(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Write columns as a Parquet file in parts; the file is there once all are written, and not at all if one fails."""
     writer: Any = None
-    with replace_file(path) as file:
+    with ExitStack() as opened:
 
         def append(columns: Mapping[str, Any]) -> None:
             nonlocal writer
             table = pa.table(dict(columns))
             if writer is None:
-                writer = pa.parquet.ParquetWriter(file, table.schema, compression="zstd")
+                file = opened.enter_context(replace_file(path))
+                writer = opened.enter_context(pa.parquet.ParquetWriter(file, table.schema, compression="zstd"))
             writer.write_table(table)
 
-        try:
-            yield append
-        finally:
-            if writer is not None:
-                writer.close()
+        yield append
 
 
 def write_text(path: Path, text: str) -> None:
