@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from completions_lp import __version__
+from completions_lp.job.signals import end_on_signals
 from completions_lp.quantities import PRIMARY
 from completions_lp.records import InputError
 from completions_lp.show.escape import escape_rows, escape_text
@@ -53,24 +54,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Where other programs share the cores, threads that spin while they wait cost a run most of its time (measured:
     # four- to ninefold on two cores); sleeping ones cost it about a tenth on cores of its own. Set it to ACTIVE there.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    stopped = [130]
-
-    def stop(number: int, _: object) -> None:
-        stopped[0] = 128 + number
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
+    asked, signals = list(sys.argv[1:] if arguments is None else arguments), []
     try:
-        return int(commands.main(arguments, prog_name="completions-lp", standalone_mode=False) or 0)
+        with end_on_signals() as signals:
+            return int(commands.main(asked, prog_name="completions-lp", standalone_mode=False, obj=asked) or 0)
     except InputError as error:
         message, code = str(error), 2
     except OSError as error:
         message, code = f"{error.filename or 'a file'}: {error.strerror or error}", 2
     except click.UsageError as error:
-        asked = error.ctx.command_path if error.ctx else "completions-lp"
-        message, code = f"{error.format_message()} See {asked} --help", 2
-    except click.Abort as error:
-        message, code = f"stopped{error}", stopped[0]
+        command = error.ctx.command_path if error.ctx else "completions-lp"
+        message, code = f"{error.format_message()} See {command} --help", 2
+    except (click.Abort, KeyboardInterrupt) as error:
+        message, code = f"stopped{error}", 128 + (signals or [signal.SIGINT])[0]
     except SystemExit as ended:  # the reader of the table went away, as `head` does
         return int(ended.code or 0)
     click.echo(f"completions-lp: {escape_text(message)}", err=True)
@@ -85,9 +81,12 @@ def _resumable(folder: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         from completions_lp.store import list_units
 
+        asked = [word for word in click.get_current_context().obj if word != "--overwrite"]  # which would start afresh
+        if asked[0] == "run" and not any(word.partition("=")[0] == "--out" for word in asked):
+            asked += ["--out", str(folder)]
         units = len(list_units(folder))
         kept = f"; {units} finished units are kept" if units else ""
-        raise click.Abort(f"{kept}; go on with: completions-lp run --out {shlex.quote(str(folder))}") from None
+        raise click.Abort(f"{kept}; go on with: completions-lp {shlex.join(asked)}") from None
 
 
 @click.group(
