@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from completions_lp import __version__
+from completions_lp.job.signals import end_on_signals
 from completions_lp.quantities import PRIMARY
 from completions_lp.records import InputError
 from completions_lp.show.escape import escape_rows, escape_text
@@ -54,22 +54,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Where other programs share the cores, threads that spin while they wait cost a run most of its time (measured:
     # four- to ninefold on two cores); sleeping ones cost it about a tenth on cores of its own. Set it to ACTIVE there.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    stopped = [130]
-
-    def stop(number: int, _: object) -> None:
-        stopped[0] = 128 + number
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
+    asked, signals = list(sys.argv[1:] if arguments is None else arguments), []
     try:
-        return int(commands.main(arguments, prog_name="completions-lp", standalone_mode=False) or 0)
+        with end_on_signals() as signals:
+            return int(commands.main(asked, prog_name="completions-lp", standalone_mode=False, obj=asked) or 0)
     except InputError as error:
         message, code = str(error), 2
+    except OSError as error:
+        message, code = f"{error.filename or 'a file'}: {error.strerror or error}", 2
     except click.UsageError as error:
-        asked = error.ctx.command_path if error.ctx else "completions-lp"
-        message, code = f"{error.format_message()} See {asked} --help", 2
-    except click.Abort as error:
-        message, code = f"stopped{error}", stopped[0]
+        command = error.ctx.command_path if error.ctx else "completions-lp"
+        message, code = f"{error.format_message()} See {command} --help", 2
+    except (click.Abort, KeyboardInterrupt) as error:
+        message, code = f"stopped{error}", 128 + (signals or [signal.SIGINT])[0]
     except SystemExit as ended:  # the reader of the table went away, as `head` does
         return int(ended.code or 0)
     click.echo(f"completions-lp: {escape_text(message)}", err=True)
@@ -84,8 +81,12 @@ def _resumable(folder: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         from completions_lp.store import list_units
 
-        kept = f"; {len(list_units(folder))} finished units are kept" if (folder / "run.json").is_file() else ""
-        raise click.Abort(f"{kept}; go on with: completions-lp run --out {shlex.quote(str(folder))}") from None
+        asked = [word for word in click.get_current_context().obj if word != "--overwrite"]  # which would start afresh
+        if asked[0] == "run" and not any(word.partition("=")[0] == "--out" for word in asked):
+            asked += ["--out", str(folder)]
+        units = len(list_units(folder))
+        kept = f"; {units} finished units are kept" if units else ""
+        raise click.Abort(f"{kept}; go on with: completions-lp {shlex.join(asked)}") from None
 
 
 @click.group(
@@ -122,12 +123,13 @@ def run(
     What DIR holds already is not done again: a run that was stopped goes on, and one with more prompts, draws, layers,
     multipliers or vectors than before does only these.
     """
-    from completions_lp.job.places import name_folder, open_run, read_expected
+    from completions_lp.job.places import keeps_all, name_folder, open_run, read_expected
 
     folder = out or name_folder(config)
-    opened = open_run(config, folder, overrides, stored=stored, overwrite=overwrite)
+    opened = open_run(config, folder, overrides, stored=stored)
     with _resumable(folder):
         expected = read_expected(stored) if stored and not overrides else {}
+        flags["tokens"] |= stored is not None and keeps_all(stored)
         whole, start = _begin(opened, folder, fresh=overwrite, expected=expected, **flags), time.perf_counter()
         code = _print_report(opened, whole.all(), everything=everything)
     took = f"{time.perf_counter() - start:.0f} s" if whole.has_worked else "nothing was left to do"
@@ -277,39 +279,21 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
 @commands.command()
 @FOLDER
 @click.option("--quantity", default=PRIMARY, metavar="NAME", help="What the interval is of.")
-@click.option(
-    "--layer",
-    "layers",
-    type=int,
-    multiple=True,
-    metavar="L",
-    help="Only cells of this layer, as often as wanted; by default the best cell, that of the report.",
-)
-@click.option(
-    "--multiplier", "multipliers", type=float, multiple=True, metavar="M", help="Only cells with this multiplier."
-)
+@click.option("--layer", "layers", type=int, multiple=True, metavar="L", help="Only this layer; repeatable.")
+@click.option("--multiplier", "multipliers", type=float, multiple=True, metavar="M", help="Only this multiplier.")
 @click.option("--half-width", type=float, metavar="W", help="Wanted, in the quantity's unit; half of the pilot's.")
 @click.option("--prompts", type=int, metavar="N", help="Tell the cost of N prompts; those needed by default.")
-@click.option(
-    "--samples",
-    type=int,
-    metavar="S",
-    help="With S samples each; by default what takes the fewest network tokens, 100 or more.",
-)
+@click.option("--samples", type=int, metavar="S", help="With S samples each; 100 or more by default, the cheapest.")
 @click.option("--conditions", type=int, metavar="C", help="Under C conditions; the pilot's by default.")
-@click.option(
-    "--validate",
-    is_flag=True,
-    help="Draw from the steered model in the cells of --layer and --multiplier (by default the best cell and two "
-    "others), and write validation.parquet.",
-)
+@click.option("--validate", is_flag=True, help="Draw from the steered model too, and write validation.parquet.")
 @click.option("--draws", type=int, default=50, metavar="D", help="For --validate: per prompt and cell.")
 @QUIET
 def plan(folder: Path, validate: bool, draws: int, quiet: bool, **wanted: Any) -> None:
     """From a pilot run: how many prompts and samples, at what cost.
 
-    Says how many prompts, and how many samples of each, bring the interval of a quantity to a wanted half width. With
-    --validate: draw from the steered model itself and compare with what the run has estimated.
+    Says how many prompts, and how many samples of each, bring the interval of a quantity to a wanted half width, in the
+    cells of --layer and --multiplier, by default the report's best one. With --validate: draws from the steered model
+    itself in these cells, by default the best and two others, and compares with what the run has estimated.
     """
     _check_runs(folder)
     if validate:
@@ -362,7 +346,3 @@ def _print_report(config: "Config", report: "Report", *, everything: bool = Fals
 
     click.echo(format_overview(report, title=f"{config.model.name} on {config.prompts.path}", everything=everything))
     return 3 if report.errors else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -99,6 +99,14 @@ def test_several_figures_stand_on_a_page_of_ones_own(folder, tmp_path, monkeypat
 
 def test_diagnostics_draw_the_steered_draws_that_the_run_directory_has(folder, tmp_path, monkeypatch):
     row = {"prompt_id": ["p0"], "p_A_steered": [0.4], "share": [0.5], "low": [0.3], "high": [0.7], "trust": ["green"]}
+    row |= {
+        "vector": ["v"],
+        "kind": ["target"],
+        "layer": [1],
+        "multiplier": [1.0],
+        "positions": ["completion"],
+        "cluster": ["p0"],
+    }
     write_table(folder / "validation.parquet", row)
     try:
         run("diagnostics", folder, monkeypatch=monkeypatch, here=tmp_path)

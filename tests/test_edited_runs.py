@@ -1,6 +1,5 @@
 """A run directory that was edited is read rightly or refused in one line that names the table; never half read."""
 
-import json
 import os
 import shutil
 
@@ -175,20 +174,22 @@ def test_a_truncated_or_damaged_table_is_refused(run, name):
         ("[]", "schema version None"),
         ('{"schema_version": [2]}', "schema version [2]"),
         ('{"schema_version": true}', "schema version True"),
-        ('{"schema_version": 2}', "config: Field required; restore the file"),
+        ('{"schema_version": 3}', "config: Field required; restore the file"),
         ("[" * 100_000, "not valid JSON: maximum recursion depth exceeded"),
         ('{"schema_version": ' + "2" * 5000 + "}", "not valid JSON: Exceeds the limit"),
-        ('{"schema_version": 2, "config": []}', "config: Input should be a valid dictionary"),
-        ('{"schema_version": 2, "config": {"model": 1}}', "config.model: Input should be"),
-        ('{"schema_version": 2, "config": {}, "stages": []}', "stages: Input should be"),
-        ('{"schema_version": 2, "config": {}, "stages": {"vector": []}}', "stages.vector: Input should be"),
-        ('{"schema_version": 2, "config": {}, "stages": {"vector": {"settings": 1}}}', "stages.vector.settings: Input"),
-        ('{"schema_version": 2, "config": {}, "stages": {"vector": {"weights": 1}}}', "stages.vector.weights: Input"),
-        ('{"schema_version": 2, "config": {}, "seed": "x"}', "seed: Input should be a valid integer"),
-        ('{"schema_version": 2, "config": {}, "timings": {"score": "x"}}', "timings.score: Input should be"),
-        ('{"schema_version": 2, "config": {}, "token_counts": {"score": 1}}', "token_counts.score: Input should be"),
-        ('{"schema_version": 2, "config": {}, "machine": 1}', "machine: Input should be"),
-        ('{"schema_version": 2, "config": {}, "model": "\\ud800"}', "not valid JSON: 'utf-8' codec can't encode"),
+        ('{"schema_version": 3, "config": []}', "config: Input should be a valid dictionary"),
+        ('{"schema_version": 3, "config": {"model": 1}}', "config.model: Input should be"),
+        ('{"schema_version": 3, "config": {}, "stages": []}', "stages: Input should be"),
+        ('{"schema_version": 3, "config": {}, "stages": {"vector": []}}', "stages.vector: Input should be"),
+        ('{"schema_version": 3, "config": {}, "stages": {"vector": {"settings": 1}}}', "stages.vector.settings: Input"),
+        ('{"schema_version": 3, "config": {}, "stages": {"vector": {"files": [1]}}}', "stages.vector.files: Input"),
+        ('{"schema_version": 3, "config": {}, "files": ["../x"]}', "files.0: String should match pattern"),
+        ('{"schema_version": 3, "config": {}, "files": ["vectors/../x"]}', "files.0: String should match pattern"),
+        ('{"schema_version": 3, "config": {}, "seed": "x"}', "seed: Input should be a valid integer"),
+        ('{"schema_version": 3, "config": {}, "timings": {"score": "x"}}', "timings.score: Input should be"),
+        ('{"schema_version": 3, "config": {}, "token_counts": {"score": 1}}', "token_counts.score: Input should be"),
+        ('{"schema_version": 3, "config": {}, "machine": 1}', "machine: Input should be"),
+        ('{"schema_version": 3, "config": {}, "model": "\\ud800"}', "not valid JSON: 'utf-8' codec can't encode"),
     ],
 )
 def test_a_run_json_of_other_types_is_refused(run, text, message, capsys):
@@ -216,18 +217,15 @@ def test_a_run_json_that_is_no_file_is_refused(tmp_path):
         store.read_info(tmp_path)
 
 
-@pytest.mark.parametrize("name", [*TABLES, "figures/heatmap.txt", "figures/heatmap.png"])
+@pytest.mark.parametrize("name", [*TABLES, "figures/heatmap.txt"])
 def test_a_report_writes_nothing_unless_all_can_be_read(run, name):
     (run / "figures").mkdir()
     (run / "figures" / "heatmap.png").write_bytes(b"x")
-    (run / "run.json").write_text(json.dumps({"schema_version": 2, "config": {}, "stages": {}}), encoding="utf-8")
+    listed = ["figures/heatmap.png", "figures/heatmap.txt", *store.STAGES["report"]]
+    store.write_info(run, {"config": {}, "stages": {"sample": {}, "score": {}}, "files": listed})
     results.make_report(run)
-    if name.endswith(".png"):
-        (run / name).unlink()
-        (run / name).mkdir()
-    else:
-        (run / name if "/" in name else run / f"{name}.parquet").write_bytes(b"\xff" * 100)
-    state = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in run.rglob("*")}
+    (run / name if "/" in name else run / f"{name}.parquet").write_bytes(b"\xff" * 100)
+    state = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in run.rglob("[!.]*")}
     with pytest.raises(InputError):
         results.make_report(run)
-    assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in run.rglob("*")} == state
+    assert {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in run.rglob("[!.]*")} == state

@@ -37,11 +37,12 @@ class Scorer:
     def __init__(self, scores, fail_at=None):
         self.scores, self.fail_at, self.asked, self.parts = scores, fail_at, [], []
 
-    def __call__(self, model, part, vectors, conditions, *, target, kl, memory_budget, progress):
+    def __call__(self, model, part, vectors, conditions, *, target, kl, memory_budget, advance):
         if len(self.parts) == self.fail_at:
             raise MemoryError("no more")
         self.asked.append(target)
         self.parts.append([prompt.id for prompt in part.prompts])
+        advance(len(part) * len(conditions))
         if part is self.scores.completions:
             return self.scores
         places = {prompt.id: i for i, prompt in enumerate(self.scores.completions.prompts)}
@@ -250,12 +251,14 @@ def test_a_failure_on_the_way_leaves_no_tokens(evaluate, tmp_path):
     assert apart.equals(whole)
 
 
-def test_a_bar_counts_the_parts_where_there_are_several(evaluate, capsys):
+def test_one_bar_counts_the_rows_of_all_parts(evaluate, capsys):
     scores = make_scores(list_worlds(), within=2)
-    evaluate(scores, progress=True)
-    assert capsys.readouterr().err == ""  # one part leaves the bar to the scorer
-    evaluate(scores, progress=True, part=1)
-    assert "5/5" in capsys.readouterr().err
+    rows = len(scores.completions) * len(scores.conditions)
+    for part in ({}, {"part": 1}):
+        evaluate(scores, progress=True, **part)
+        shown = capsys.readouterr().err
+        assert f"{rows}/{rows}" in shown
+        assert shown.count("score: 100%") == 1
 
 
 @pytest.mark.parametrize("kl", [True, False])

@@ -117,9 +117,13 @@ def test_wrong_keywords_are_told(changes, message):
         clp.run(progress=False, **changes)
 
 
-def test_a_run_that_is_there_is_not_replaced_unless_asked(folder):
-    with pytest.raises(clp.InputError, match="already holds a run; give another out, or overwrite=True"):
-        clp.run(out=folder, progress=False, **SMALL)
+def test_a_run_that_is_there_is_not_done_again(folder, monkeypatch):
+    """The same command finds all of it: no weights are loaded, and the report is the stored one."""
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    monkeypatch.setattr("completions_lp.job.inputs.load_model", lambda *_, **__: pytest.fail("loads the weights"))
+    again = clp.run(out=folder, progress=False, **SMALL)
+    assert list_rows(again) == list_rows(clp.load(folder))
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_overwriting_with_other_settings_runs_to_its_end(folder):
@@ -140,17 +144,19 @@ def test_a_stage_does_not_rewrite_what_an_earlier_one_followed(folder, capsys):
 
 def test_tables_that_a_stage_makes_stale_are_named(folder, capsys):
     assert cli.main(["sample", str(folder), "--quiet", "--set", "sampling.seed=0"]) == 0
+    assert capsys.readouterr().err == ""  # as it was: nothing is done
+    assert cli.main(["sample", str(folder), "--quiet", "--set", "sampling.n=5"]) == 0
     error = capsys.readouterr().err
-    assert "sample: scores.parquet, measures.parquet" in error
-    assert "no longer hold and are removed" in error
+    assert "sample: choices.parquet, measures.parquet" in error
+    assert "of an earlier sample stage no longer hold; removed" in error
     assert not (folder / "scores.parquet").exists()
     assert cli.main(["report", str(folder)]) == 2
-    assert "no scores.parquet; run the score stage first" in capsys.readouterr().err
+    assert "the score stage is not finished" in capsys.readouterr().err
 
 
 def test_other_weights_of_the_same_shape_are_refused(folder, capsys):
     info = json.loads((folder / "run.json").read_text())
-    info["stages"]["sample"]["weights"] = "0" * 64
+    info["stages"]["sample"]["consumed"]["weights"] = "0" * 64
     (folder / "run.json").write_text(json.dumps(info))
     assert cli.main(["score", str(folder), "--quiet"]) == 2
     assert "are not those that the sample stage of" in capsys.readouterr().err
@@ -159,7 +165,7 @@ def test_other_weights_of_the_same_shape_are_refused(folder, capsys):
 
 def test_what_is_stale_is_what_reads_the_tables_or_followed_other_settings():
     config = load_config().model_dump()
-    made = {stage: describe_stage(stage, config, None) for stage in FOLLOWED}
+    made = {stage: describe_stage(stage, {"config": config}, Path("here"), consumed={}) for stage in FOLLOWED}
     assert list_stale("vector", config, made) == ["score", "report"]
     assert list_stale("sample", config, made) == ["score", "report"]
     assert list_stale("report", config, made) == []

@@ -179,7 +179,7 @@ def test_scoring_anew_drops_what_was_checked_before(checked):
     assert len(store.read_validation(checked)) == 12
     assert cli.main(["report", str(checked), "--quiet"]) == 0
     assert len(store.read_validation(checked)) == 12  # a report leaves it
-    store.drop_stages(checked, ["score", "report"])
+    store.drop_stages(checked, store.read_info(checked), ["score", "report"])
     assert store.read_validation(checked) == []
 
 

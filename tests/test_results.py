@@ -52,9 +52,9 @@ def test_figures_of_scores_that_are_made_anew_are_dropped(folder, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     draw_figures(copy, names=["heatmap"])
-    store.drop_stages(copy, ["report"])
+    store.drop_stages(copy, store.read_info(copy), ["report"])
     assert (copy / "figures" / "heatmap.pdf").is_file()
-    store.drop_stages(copy, ["score"])
+    store.drop_stages(copy, store.read_info(copy), ["score"])
     assert list((copy / "figures").iterdir()) == []
 
 

@@ -1,5 +1,7 @@
 import csv
 import dataclasses
+import errno
+import io
 import json
 import math
 
@@ -56,7 +58,7 @@ def vector():
 
 
 def write_all(folder, scores):
-    store.start_run(folder, {"config": {}})
+    store.start_run(folder, {"config": {}, "files": sorted(FILES)})
     store.write_completions(folder, scores.completions)
     increases, measures = sum_tokens(scores), measure_completions(scores, target="A")
     store.write_increases(folder, increases)
@@ -265,13 +267,22 @@ def test_vectors_come_back_with_quality_and_provenance(tmp_path, vector):
         assert file.get_tensor("layer.3").dtype == np.float32
 
 
-def test_vectors_of_a_run_come_target_first_and_without_older_ones(tmp_path, vector):
+def test_vectors_of_a_run_come_target_first_and_without_those_of_others(tmp_path, vector):
     control = dataclasses.replace(vector, name="a-random", kind="random")
+    bold, info = dataclasses.replace(vector, name="bold/1"), {"config": {}}
+    store.start_run(tmp_path, info)
+    store.claim_files(tmp_path, info, [store.name_file(v.name) for v in (vector, control)])
     store.write_vectors(tmp_path, [vector, control])
+    store.write_vector(tmp_path, bold)  # not of the run: nobody has listed it
     assert [v.name for v in store.read_vectors(tmp_path)] == ["cautious", "a-random"]
-    store.write_vectors(tmp_path, [dataclasses.replace(vector, name="bold/1")])
-    assert [v.name for v in store.read_vectors(tmp_path)] == ["bold/1"]
-    assert [path.name for path in (tmp_path / "vectors").iterdir()] == ["bold_1-328fd994c7ba.safetensors"]
+    store.drop_stages(tmp_path, info, ["vector"])
+    store.claim_files(tmp_path, info, ["vectors/new.safetensors"])
+    store.write_vectors(tmp_path, [dataclasses.replace(vector, name="new")])
+    assert [v.name for v in store.read_vectors(tmp_path)] == ["new"]
+    assert {path.name for path in (tmp_path / "vectors").iterdir()} == {
+        "bold_1-328fd994c7ba.safetensors",
+        "new.safetensors",
+    }
 
 
 def test_the_summary_has_the_columns_of_the_contract(tmp_path, scores):
@@ -363,7 +374,7 @@ def test_undefined_numbers_are_written_as_undefined(tmp_path, scores):
         assert math.isnan(row["at_answer"]) == (label is None)
     store.write_info(tmp_path, {"checks": {"noise_floor": math.nan, "n": np.float32(2)}, "seen": (math.inf, True)})
     info = json.loads((tmp_path / "run.json").read_text())
-    assert info == {"schema_version": 2, "checks": {"noise_floor": None, "n": 2.0}, "seen": [None, True]}
+    assert info == {"schema_version": 3, "checks": {"noise_floor": None, "n": 2.0}, "seen": [None, True]}
 
 
 def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, scores, vector, monkeypatch):
@@ -374,13 +385,11 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, scores, vector, 
     with pytest.raises(TypeError, match="not JSON serializable"):
         store.write_info(tmp_path, {"a": object()})
 
-    def fail(*arguments, **options):
-        path = next(x for x in arguments if hasattr(x, "write_text"))
-        path.write_text("half")
-        raise OSError("disk full")
+    def fail(file, data):
+        io.FileIO.write(file, memoryview(data).cast("B")[:2])
+        raise OSError(errno.ENOSPC, "disk full")
 
-    monkeypatch.setattr(pyarrow.parquet, "write_table", fail)
-    monkeypatch.setattr(safetensors.numpy, "save_file", fail)
+    monkeypatch.setattr("completions_lp.store.files._Aside.write", fail)
     choices = make_choices(scores)
     for write in (
         lambda: store.write_completions(tmp_path, scores.completions),
@@ -394,7 +403,7 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, scores, vector, 
         ),
         lambda: store.write_vectors(tmp_path, [vector]),
     ):
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(InputError, match=": cannot be written: disk full"):
             write()
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
@@ -404,8 +413,8 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, scores, vector, 
     [
         (None, "not a run directory .no run.json.$"),
         ("{", "run.json: not valid JSON: "),
-        ("[1]", "run.json: schema version None; this version of completions_lp reads 2"),
-        ('{"schema_version": 1}', "run.json: schema version 1; this version of completions_lp reads 2"),
+        ("[1]", "run.json: schema version None; this version of completions_lp reads 3"),
+        ('{"schema_version": 1}', "run.json: schema version 1; this version of completions_lp reads 3"),
     ],
 )
 def test_a_directory_that_is_no_run_of_this_version_is_refused(tmp_path, text, message):
@@ -421,6 +430,7 @@ def test_missing_and_broken_tables_say_which_stage_makes_them(tmp_path, scores):
         store.read_completions(tmp_path, **options)
     with pytest.raises(InputError, match=r": no scores\.parquet; run the score stage first$"):
         store.read_increases(tmp_path, scores.completions)
+    store.start_run(tmp_path, {"config": {}})
     with pytest.raises(InputError, match=r": no vectors; run the vector stage first$"):
         store.read_vectors(tmp_path)
     (tmp_path / "choices.parquet").write_text("no table")
@@ -439,11 +449,13 @@ def test_missing_and_broken_tables_say_which_stage_makes_them(tmp_path, scores):
 def test_what_stages_wrote_is_dropped_and_told(tmp_path, scores, vector, stages, kept):
     write_all(tmp_path, scores)
     store.write_vectors(tmp_path, [vector])
+    (tmp_path / "notes.csv").write_text("mine")
     before = {path.name for path in tmp_path.iterdir()}
-    dropped = store.drop_stages(tmp_path, stages)
-    assert {path.name for path in tmp_path.iterdir()} == kept | {"run.json", "vectors"}
-    assert set(dropped) == before - kept - {"run.json", "vectors"}
-    assert len(store.read_vectors(tmp_path)) == 1
+    dropped = store.drop_stages(tmp_path, store.read_info(tmp_path), stages)
+    left = {"run.json", "vectors", "notes.csv"}
+    assert {path.name for path in tmp_path.iterdir()} == kept | left
+    assert set(dropped) == before - kept - left
+    assert store.drop_stages(tmp_path, {}, ["vector", *store.STAGES]) == []  # what nobody has listed stays
 
 
 def test_tables_are_read_by_their_keys_in_whatever_order_they_stand(tmp_path, scores):

@@ -22,6 +22,11 @@ def write(path, tensors, **metadata):
     return path
 
 
+def claim(folder, *names):
+    """A run that has vectors of these names on its list."""
+    store.start_run(folder, {"config": {}, "files": [name_file(name) for name in names]})
+
+
 def refuse(path, message):
     with pytest.raises(InputError) as caught:
         store.read_vector(path)
@@ -67,7 +72,7 @@ def test_bfloat16_is_read_as_torch_reads_it(tmp_path):
         (np.array([1.0, np.nan]), "layer.0 has values that are not finite, or too large for float32"),
         (np.array([1.0, -np.inf]), "layer.0 has values that are not finite"),
         (np.array([1.0, 1e308]), "layer.0 has values that are not finite, or too large for float32"),
-        (np.zeros(3), "the vector is zero at layer 0, where it steers nothing; leave that layer out"),
+        (np.zeros(3), "vector 'v' is zero in every layer, so it steers nothing"),
     ],
 )
 def test_other_numbers_are_refused(tmp_path, values, message):
@@ -188,6 +193,7 @@ def test_other_metadata_are_checked(tmp_path):
 )
 def test_a_vector_of_any_name_has_a_file_in_the_folder(tmp_path, name):
     vector = SteeringVector(name, "target", {0: np.ones(3)})
+    claim(tmp_path, name)
     path = store.write_vector(tmp_path, vector)
     assert path.parent == tmp_path / "vectors"
     assert [p.name for p in path.parent.iterdir()] == [path.name]
@@ -200,6 +206,7 @@ def test_names_that_differ_have_files_that_differ(tmp_path):
     names = ["a/b", "a_b", "a\\b", "a:b", "x" * 201, "x" * 202, "..", ".._", "__"]
     vectors = [SteeringVector(name, "random", {0: np.ones(3)}) for name in names]
     vectors[0] = dataclasses.replace(vectors[0], kind="target")
+    claim(tmp_path, *names)
     store.write_vectors(tmp_path, vectors)
     assert [v.name for v in store.read_vectors(tmp_path)] == ["a/b", *sorted(names[1:])]
     plain = ("a_b", "cautious-random-0", "é")
@@ -212,9 +219,12 @@ def test_names_that_differ_have_files_that_differ(tmp_path):
 
 
 def test_vectors_of_a_run_that_were_changed_by_hand_are_refused(tmp_path):
+    claim(tmp_path, "v", "copy")
     with pytest.raises(InputError, match="no vectors; run the vector stage first"):
         store.read_vectors(tmp_path)
-    target = SteeringVector("v", "target", {0: np.zeros(3)})  # which a run may make; the user's own may not be zero
+    target = SteeringVector(
+        "v", "target", {0: np.zeros(3), 1: np.ones(3)}
+    )  # which a run may make; the user's own may not be zero
     path = store.write_vector(tmp_path, target)
     assert store.read_vectors(tmp_path)[0].name == "v"
     copy = path.with_name("copy.safetensors")

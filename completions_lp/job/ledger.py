@@ -57,6 +57,7 @@ class Ledger(Inputs):
         """Whether a stage was done, and not found as it should be."""
         self._held = self._whole = False
         self._units: set[str] = set()
+        self._failed: dict[str, str] = {}
         if self.folder is not None and (self.folder / "run.json").is_file():
             self.info = store.read_info(self.folder)
         super().__init__(config, self.info.get("model"))
@@ -109,6 +110,8 @@ class Ledger(Inputs):
     def _is_made(self, stage: str, consumed: Mapping[str, str]) -> bool:
         if self.folder is None:
             return False
+        if not self._whole:
+            check_earlier(stage, self.info["config"], self.info["stages"], self.folder)
         return not find_reasons(stage, self.info["config"], self.info["stages"], self.folder, consumed)
 
     def _check_earlier(self, stage: str) -> None:
@@ -142,12 +145,14 @@ class Ledger(Inputs):
             told = [file for file in dropped if file not in again and not file.startswith("vectors/")]
             if told:
                 self.options.tell(f"{name}: {join_names(told)} of an earlier {name} stage no longer hold; removed")
-        self._units = set()
+        self._units, self._failed = set(), {}
         yield
         if self.folder is not None:
             made[name] = describe_stage(name, self.info, self.folder, consumed=consumed, units=self._units)
-            made[name]["sources"] = hash_sources(self.config).get(name, {})
+            made[name] |= {"sources": hash_sources(self.config).get(name, {}), "failed": self._failed}
             store.write_info(self.folder, self.info)
+        else:
+            made[name] = {"failed": self._failed}
 
     @contextmanager
     def _time(self, name: str) -> Iterator[dict[str, Any]]:

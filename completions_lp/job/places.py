@@ -11,6 +11,9 @@ from completions_lp.records import InputError, describe_cause
 from completions_lp.records.sources import find_file
 from completions_lp.store import check_owned, read_info
 
+GIVEN = ("weights", "config", "tokenizer", "prompts", "pairs", "vector", "confounds")
+"""What a run is given and does not make, of all that its stages consume."""
+
 
 def name_folder(config: Path | None) -> Path:
     """A run directory that is not there yet, under ``runs/``, called after the configuration file."""
@@ -18,27 +21,24 @@ def name_folder(config: Path | None) -> Path:
     return Path("runs") / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def open_run(
-    config: Path | None, folder: Path, overrides: Sequence[str], *, stored: Path | None = None, overwrite: bool = False
-) -> Config:
+def open_run(config: Path | None, folder: Path, overrides: Sequence[str], *, stored: Path | None = None) -> Config:
     """The configuration of a whole run that is to go into ``folder``.
 
     That of the file which is named, or of the run that is ``stored``, its ``run.json`` or the folder of it; else what
-    the folder's own run was made with, if it holds one and is not to begin afresh, or that of the embedded model.
+    the folder's own run was made with, if it holds one, or that of the embedded model.
 
     Raises:
         InputError: The configuration is wrong, a file is missing, or the folder can be no run directory.
     """
     if config is not None and stored is not None:
         raise InputError(f"{config} and --from {stored} are two configurations; give one")
-    begun = (folder / "run.json").is_file() and not overwrite
-    if stored is None and config is None and begun:
+    check_folder(folder)
+    if stored is None and config is None and (folder / "run.json").is_file():
         stored = folder
     if stored is None:
         opened = load_config(config or EMBEDDED, overrides)
     else:
         opened = load_config(None, overrides, base=read_stored(stored).model_dump())
-    check_folder(folder)
     check_owned(folder)
     for stage in ("vector", "sample"):
         check_files(opened, stage)
@@ -56,10 +56,19 @@ def read_stored(place: Path) -> Config:
     return make_config(values)
 
 
-def read_expected(place: Path) -> dict[str, dict[str, str]]:
-    """By stage, what a stored run consumed: weights, prompts, pairs, each as a hash."""
+def keeps_all(place: Path) -> bool:
+    """Whether a stored run kept the tokens of every condition."""
     info = read_info(place.parent if place.name == "run.json" else place)
-    return {stage: made.get("consumed", {}) for stage, made in info["stages"].items()}
+    return bool(info["stages"].get("score", {}).get("consumed", {}).get("kept") == "all")
+
+
+def read_expected(place: Path) -> dict[str, dict[str, str]]:
+    """By stage, what a stored run was given: weights, prompts, pairs, each as a hash."""
+    info = read_info(place.parent if place.name == "run.json" else place)
+    return {
+        stage: {name: value for name, value in made.get("consumed", {}).items() if name in GIVEN}
+        for stage, made in info["stages"].items()
+    }
 
 
 def open_stage(stage: str, folder: Path, config: Path | None, overrides: Sequence[str]) -> Config:

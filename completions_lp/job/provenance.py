@@ -51,8 +51,8 @@ def describe_stage(
     config = info["config"]
     tables = [name for name in store.list_stage(info, stage) if not name.startswith(REMADE)]
     hashes = {name: store.hash_file(folder / name) for name in tables if (folder / name).is_file()}
-    known = [name for name in FOLLOWED[stage] if name.partition(".")[0] in config]  # not all of a bare report's
-    followed = {name: _look_up(config, name) for name in known}
+    # A report that is saved knows but a part of its configuration.
+    followed = {name: _look_up(config, name) for name in FOLLOWED[stage] if name.partition(".")[0] in config}
     return {"settings": followed, "consumed": dict(consumed), "files": hashes, "units": sorted(units)}
 
 
@@ -78,6 +78,8 @@ def find_reasons(
             for name, words in CONSUMED.items()
             if name in names and before.get(name) != consumed.get(name)
         ]
+    failed = len(made[stage].get("failed", ()))
+    reasons += [f"{failed} of its prompts failed, which are tried again"] * (failed > 0)
     return reasons + list_changed(stage, made, folder)
 
 

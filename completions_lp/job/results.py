@@ -28,6 +28,8 @@ def load(folder: str | Path) -> Report:
     config = make_config(info["config"])
     check_finished(folder, info)
     completions = store.read_completions(folder, sampling=config.sampling, labelling=config.labelling)
+    failed = info["stages"]["score"].get("failed", {})
+    completions = completions.select([i for i, prompt in enumerate(completions.prompts) if prompt.id not in failed])
     increases = store.read_increases(folder, completions)
     choices, measures = store.read_choices(folder, increases), store.read_measures(folder, increases)
     target, seed, profile = config.label.target, config.sampling.seed, store.read_profile(folder)
@@ -38,7 +40,17 @@ def load(folder: str | Path) -> Report:
         for words in list_changed(stage, info["stages"], folder)
     ]
     warnings = (*report.warnings, *(f"{words}: numbers are of the table as it is now" for words in changed))
-    return replace(report, quality=store.read_quality(folder), info=info, warnings=warnings)
+    return tell_failed(replace(report, quality=store.read_quality(folder), info=info, warnings=warnings))
+
+
+def tell_failed(report: Report) -> Report:
+    """The report with a warning of the prompts that failed in its run and are left out."""
+    stages = report.info.get("stages", {}).values()
+    failed = {prompt: why for made in stages for prompt, why in made.get("failed", {}).items()}
+    if not failed:
+        return report
+    some = "; ".join(failed.values())
+    return replace(report, warnings=(*report.warnings, f"{len(failed)} prompts failed and are left out: {some}"))
 
 
 def check_finished(folder: Path, info: Mapping[str, Any]) -> None:

@@ -1,11 +1,11 @@
 """A run: configuration -> stages in order -> run directory. The only module that knows every stage."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -15,7 +15,7 @@ from completions_lp.job.config import EMBEDDED, Config, load_config, make_config
 from completions_lp.job.inputs import hash_completions, hash_vectors
 from completions_lp.job.ledger import Ledger, Options
 from completions_lp.job.provenance import check_model, find_reasons
-from completions_lp.job.results import load, write_report
+from completions_lp.job.results import load, tell_failed, write_report
 from completions_lp.job.validation import validate_cells
 from completions_lp.model import check_conditions
 from completions_lp.plan.validation import Validation, choose_cells, pick_cells
@@ -25,6 +25,7 @@ from completions_lp.records import (
     Condition,
     InputError,
     Labelling,
+    OutOfRoom,
     Prompt,
     Report,
     Sampling,
@@ -40,6 +41,8 @@ from completions_lp.sample.draws import shorten_sampling
 from completions_lp.score.parts import reduce_scores
 from completions_lp.score.profile import summarize_profile
 from completions_lp.score.topup import mend_measures
+
+Made = TypeVar("Made")
 
 
 def run(
@@ -137,7 +140,10 @@ class Run(Ledger):
                 return self._read_completions()
             self.check_prompts()
             with self._stage("sample", consumed), self._time("sample"):
-                completions = self._draw(self.prompts, self.config.sampling, self.config.labelling, title="sample")
+                sampling, labelling = self.config.sampling, self.config.labelling
+                completions = self._spare(
+                    self.prompts, lambda prompts: self._draw(prompts, sampling, labelling, title="sample")
+                )
                 if self.folder is not None:
                     self._claim(*store.STAGES["sample"])
                     store.write_completions(self.folder, completions)
@@ -156,7 +162,7 @@ class Run(Ledger):
                 completions, vectors = self._read_completions(), store.read_vectors(self._directory)
             pick_letters(completions.prompts, self.config.label.target)
             conditions = self.make_conditions(vectors)
-            before = self.info["stages"].get("score", {}).get("consumed") or self.options.expected.get("score", {})
+            before = self.info["stages"].get("score", {}).get("consumed", {})
             kept = "all" if self.options.tokens else before.get("kept", "few")
             made_of = {"vectors": hash_vectors(vectors), "completions": hash_completions(completions), "kept": kept}
             consumed = {**self._describe_network(), **made_of}
@@ -166,10 +172,9 @@ class Run(Ledger):
             with self._stage("score", consumed):
                 if self.folder is not None:
                     self._claim(*store.STAGES["score"])
-                with self._time("choices"):
-                    choices = self._read(completions, vectors, conditions)
-                with self._time("score"):
-                    scores = self._score(completions, vectors, conditions, keep_all=kept == "all")
+                scores, choices = self._spare(
+                    completions.prompts, lambda prompts: self._work(completions, prompts, vectors, conditions, kept)
+                )
         return scores, choices
 
     def report(self, scores: Scores, choices: Choices, vectors: Sequence[SteeringVector]) -> Report:
@@ -177,7 +182,7 @@ class Run(Ledger):
         start = time.perf_counter()
         report = summarize(scores, choices, target=self.config.label.target, seed=self.config.sampling.seed)
         quality = next((vector.quality for vector in vectors if vector.kind == "target"), {})
-        report = replace(report, tokens=scores.tokens, quality=quality, info=self.info)
+        report = tell_failed(replace(report, tokens=scores.tokens, quality=quality, info=self.info))
         if self.folder is not None:
             with self.hold():
                 report = write_report(report, self.folder, start)
@@ -229,6 +234,37 @@ class Run(Ledger):
             drawn = self.units.draw(prompts, sampling, advance=bar.update, **steered)
         dtype = np.float64 if self.network["dtype"] == "float64" else np.float32
         return collect_completions(self.tokenizer, prompts, drawn, sampling, labelling, dtype=dtype)
+
+    def _spare(self, prompts: Sequence[Prompt], work: Callable[[Sequence[Prompt]], Made]) -> Made:
+        """Work on prompts; one that does not fit in memory, not even alone, is left out, and the others go on.
+
+        What was finished of them is found in its units. Raises OutOfRoom where no prompt is left.
+        """
+        while True:
+            try:
+                return work([prompt for prompt in prompts if prompt.id not in self._failed])
+            except OutOfRoom as error:
+                if error.prompt_id is None or len(self._failed) + 1 == len(prompts):
+                    raise
+                self._failed[error.prompt_id] = str(error)
+                self.options.tell(f"{error}; left out")
+
+    def _work(
+        self,
+        completions: Completions,
+        prompts: Sequence[Prompt],
+        vectors: Sequence[SteeringVector],
+        conditions: Sequence[Condition],
+        kept: str,
+    ) -> tuple[Scores, Choices]:
+        chosen = {prompt.id for prompt in prompts}
+        if len(chosen) < len(completions.prompts):
+            completions = completions.select([i for i, p in enumerate(completions.prompts) if p.id in chosen])
+        with self._time("choices"):
+            choices = self._read(completions, vectors, conditions)
+        with self._time("score"):
+            scores = self._score(completions, vectors, conditions, keep_all=kept == "all")
+        return scores, choices
 
     def _read(
         self, completions: Completions, vectors: Sequence[SteeringVector], conditions: Sequence[Condition]

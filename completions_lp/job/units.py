@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from completions_lp import store
 from completions_lp.job import keys
+from completions_lp.job.batches import measure_unit, split_work
 from completions_lp.job.cover import Block, Shelf, find_missing, join_blocks
 from completions_lp.model import Model
 from completions_lp.records import (
@@ -35,9 +36,6 @@ from completions_lp.sample.completions import join_draws
 from completions_lp.sample.draws import draw_samples
 from completions_lp.score.choices import read_choices
 from completions_lp.score.grid import score_tokens
-
-UNIT = 2**18
-"""Tokens times conditions of a unit, about: seconds of work, so that little is lost when a run is stopped."""
 
 _ANSWERS = ("answer", "other")
 """Names of the log probs that a token completes the target answer, and the other one."""
@@ -75,8 +73,8 @@ class Units:
         """The draws of every prompt, as ``draw_samples`` has them; those that are there are not drawn again."""
         context = keys.describe_draws(self.model, sampling, vectors, condition)
         names = [keys.key_prompt(prompt) for prompt in prompts]
-        there = self._find_draws(context, set(names), sampling.draws)
-        for batch in split_work(prompts, [sampling.draws * sampling.max_new_tokens] * len(prompts)):
+        there, size = self._find_draws(context, set(names), sampling.draws), measure_unit(self.model)
+        for batch in split_work(prompts, [sampling.draws * sampling.max_new_tokens] * len(prompts), size):
             groups: dict[int, list[int]] = {}
             for i in batch:
                 groups.setdefault(_reach(there.get(names[i], ())), []).append(i)
@@ -130,7 +128,10 @@ class Units:
             lengths=completions.lengths.tolist(),
             conditions=conditions,
             keys=[keys.key_condition(condition, vectors) for condition in conditions],
-            batches=[[row for i in batch for row in rows[i]] for batch in split_work(completions.prompts, sizes)],
+            batches=[
+                [row for i in batch for row in rows[i]]
+                for batch in split_work(completions.prompts, sizes, measure_unit(self.model))
+            ],
             work=work,
         )
         found = self._cover(task, completions.token_ids.shape[1], advance)
@@ -161,7 +162,7 @@ class Units:
             lengths=[2] * len(prompts),
             conditions=conditions,
             keys=[keys.key_condition(condition, vectors) for condition in conditions],
-            batches=list(split_work(prompts, [2 * (1 + len(conditions))] * len(prompts))),
+            batches=list(split_work(prompts, [2 * (1 + len(conditions))] * len(prompts), measure_unit(self.model))),
             work=work,
         )
         found = self._cover(task, 2, advance)
@@ -249,24 +250,6 @@ class Task:
     """Which sequences go together."""
     work: Callable[[Sequence[int], Sequence[Condition]], tuple[Arrays, Arrays]]
     """What is read of some sequences, unsteered and under some conditions."""
-
-
-def split_work(prompts: Sequence[Prompt], sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Batches of prompts, by their numbers, of about ``UNIT`` in all of their sizes; long prompts first.
-
-    The order is the prompts' own, not that of the file, so that the same ones go together however it is sorted.
-    """
-    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i].token_ids), prompts[i].id))
-    batch: list[int] = []
-    held = 0
-    for i in order:
-        if batch and held + sizes[i] > UNIT:
-            yield batch
-            batch, held = [], 0
-        batch.append(i)
-        held += sizes[i]
-    if batch:
-        yield batch
 
 
 def _reach(runs: Sequence[_Run]) -> int:

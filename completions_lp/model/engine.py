@@ -33,7 +33,9 @@ def pick_engine(model: Model, engine: Engine = "auto") -> Literal["tree", "rows"
     if engine != "auto":
         return engine
     if model not in _FOUND:
+        tokens, passes = model.usage.tokens, model.usage.passes
         deviation, reason = compare_engines(model)
+        model.usage.tokens, model.usage.passes = tokens, passes  # each process tries: no part of what a run takes
         _FOUND[model] = deviation <= model.tolerance
         if not _FOUND[model]:
             warnings.warn(f"{model.name} takes the plain path, which is slower: {reason}", stacklevel=3)

@@ -233,6 +233,7 @@ def _fill(template: str, row: Row, tokenizer: Tokenizer) -> str:
 
 def _parse(template: str) -> list[tuple[str, str | None, str | None, str | None]]:
     try:
+        template.encode()  # half of a surrogate pair is no text: a ValueError, too
         return list(string.Formatter().parse(template))
     except ValueError as error:
         raise InputError(f"template {template!r} is not a format string: {error}") from None

@@ -20,6 +20,8 @@ from completions_lp.records import (
     Condition,
     InputError,
     Measures,
+    NotFinite,
+    OutOfRoom,
     SteeringVector,
     TokenScores,
     pick_letters,
@@ -124,10 +126,11 @@ def mend_measures(
     red = [c for c, condition in enumerate(measures.conditions) if condition.multiplier != 0 and is_red[c].any()]
     for c in tqdm(red, desc="top up", unit="condition", disable=not progress):
         condition = measures.conditions[c]
-        chosen = np.flatnonzero(is_red[c]).tolist()
-        part = completions.select(chosen)
-        drawn[condition] = draw(part, condition)
-        pool = pool_completions(part, drawn[condition])
+        chosen, part, said = _draw_sound(completions, np.flatnonzero(is_red[c]).tolist(), condition, draw)
+        if said is None:
+            continue
+        drawn[condition] = said
+        pool = pool_completions(part, said)
         scores = score(pool.completions, condition)
         for k, prompt in enumerate(chosen):
             rows = pool.completions.rows_of(k)
@@ -141,3 +144,22 @@ def mend_measures(
             steered["p_A_change_se"][c, prompt] = np.nan  # P(A) before is of the unsteered draws alone
             trust[c, prompt] = grade[0]
     return replace(measures, steered=steered, trust=trust), drawn
+
+
+def _draw_sound(
+    completions: Completions,
+    chosen: list[int],
+    condition: Condition,
+    draw: Callable[[Completions, Condition], Completions],
+) -> tuple[list[int], Completions, Completions | None]:
+    """Draws of those prompts for which the steered model can be drawn from; the others stay as they are."""
+    while chosen:
+        part = completions.select(chosen)
+        try:
+            return chosen, part, draw(part, condition)
+        except (NotFinite, OutOfRoom) as error:
+            left = [i for i in chosen if completions.prompts[i].id != error.prompt_id]
+            if len(left) == len(chosen):
+                raise
+            chosen = left
+    return [], completions, None

@@ -4,14 +4,14 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import filelock
 
 from completions_lp.records import InputError, read_text
-from completions_lp.store.files import PARTIAL, to_plain, write_text
+from completions_lp.store.files import PARTIAL, make_folder, remove_file, sync_folder, to_plain, write_text
 from completions_lp.store.info import SCHEMA_VERSION, parse_info
 
 STAGES: Mapping[str, tuple[str, ...]] = {
@@ -38,10 +38,7 @@ def start_run(folder: Path, info: Mapping[str, Any]) -> None:
         InputError: No directory can be there, or one is that holds files and no run: what is in it is not ours.
     """
     check_owned(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _explain(folder, error) from None
+    make_folder(folder)
     write_info(folder, info)
 
 
@@ -68,6 +65,8 @@ def hold_run(folder: Path) -> Iterator[None]:
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for path in missing:
+            sync_folder(path.parent)
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise InputError(f"{folder}: another process is at work there; wait for its end, or give another DIR") from None
@@ -75,13 +74,14 @@ def hold_run(folder: Path) -> Iterator[None]:
         raise _explain(folder, error) from None
     try:
         for path in filter(_is_partial, folder.rglob(f".*{PARTIAL}")):  # of a process that was killed as it wrote
-            path.unlink(missing_ok=True)
+            remove_file(path)
         yield
     finally:
         if not (folder / "run.json").exists():  # nothing came of it: it leaves nothing behind
-            (folder / OWN[0]).unlink(missing_ok=True)
-            for path in missing:
-                path.rmdir()
+            with suppress(OSError):  # the directory has gone meanwhile, or somebody put files there
+                (folder / OWN[0]).unlink(missing_ok=True)
+                for path in missing:
+                    path.rmdir()
         lock.release()
 
 
@@ -141,7 +141,7 @@ def drop_stages(folder: Path, info: Mapping[str, Any], stages: Sequence[str]) ->
     names = [name for stage in stages for name in list_stage(info, stage)]
     dropped = [name for name in names if (folder / name).is_file()]
     for name in dropped:
-        (folder / name).unlink()
+        remove_file(folder / name)
     return dropped
 
 

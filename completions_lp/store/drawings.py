@@ -6,7 +6,7 @@ from typing import Any
 
 from completions_lp.records import read_bytes, read_text
 from completions_lp.store.directory import list_files
-from completions_lp.store.files import replace_file, write_rows, write_text
+from completions_lp.store.files import make_folder, replace_file, write_rows, write_text
 
 DPI = 200
 SUFFIXES = (".pdf", ".png", ".csv", ".txt")
@@ -15,7 +15,7 @@ SUFFIXES = (".pdf", ".png", ".csv", ".txt")
 def write_figure(folder: Path, name: str, figure: Any, rows: Sequence[Mapping[str, Any]], caption: str) -> Path:
     """Write a figure as NAME.pdf (returned), .png, .csv (rows) and .txt (caption); equal numbers give equal bytes."""
     stem = folder / name
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for suffix, hidden in ((".pdf", "CreationDate"), (".png", "Software")):
         with replace_file(stem.with_suffix(suffix)) as file:
             figure.savefig(file, format=suffix[1:], dpi=DPI, metadata={hidden: None})

@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,22 +31,44 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     It is written under another name of its own beside it, where no link is followed. Raises InputError where it cannot
     be written: the disk is full, say, or the folder read-only.
     """
-    try:
+    with refuse_failing(path):
         number, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PARTIAL, dir=path.parent)
-    except OSError as error:
-        raise _explain(path, error) from None
-    partial = Path(name)
-    try:
-        with _Aside(number) as file:
-            yield file
-            os.fsync(number)
-        partial.chmod(0o666 & ~_UMASK)  # as any new file has it; mkstemp gives it to nobody else
-        os.replace(partial, path)  # noqa: PTH105  atomic, also over an existing file
+        partial = Path(name)
+        try:
+            with _Aside(number) as file:
+                yield file
+                os.fsync(number)
+            partial.chmod(0o666 & ~_UMASK)  # as any new file has it; mkstemp gives it to nobody else
+            os.replace(partial, path)  # noqa: PTH105  atomic, also over an existing file
+        except BaseException:
+            with suppress(OSError):  # where it cannot be removed either, the next process to hold the run does it
+                partial.unlink(missing_ok=True)
+            raise
         sync_folder(path.parent)
+
+
+@contextmanager
+def refuse_failing(path: Path, what: str = "written") -> Iterator[None]:
+    """Let an error of the file system be an InputError of one line: which file, and what cannot be done with it."""
+    try:
+        yield
     except OSError as error:
-        raise _explain(path, error) from None
-    finally:
-        partial.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be {what}: {error.strerror or error}") from None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, that the disk remembers; raises InputError where it cannot be made."""
+    with refuse_failing(folder, "made"):
+        missing = [path for path in (folder, *folder.parents) if not path.is_dir()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in missing:
+            sync_folder(path.parent)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there; raises InputError where it cannot be removed."""
+    with refuse_failing(path, "removed"):
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -75,10 +97,6 @@ class _Aside(io.FileIO):
         return written
 
 
-def _explain(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path}: cannot be written: {error.strerror or error}")
-
-
 def write_table(path: Path, columns: Mapping[str, Any] | pa.Table) -> None:
     """Write columns as a Parquet file."""
     table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
@@ -90,25 +108,22 @@ def write_table(path: Path, columns: Mapping[str, Any] | pa.Table) -> None:
 def append_table(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Write columns as a Parquet file in parts; the file is there once all are written, and not at all if one fails."""
     writer: Any = None
-    with replace_file(path) as file:
+    with ExitStack() as opened:
 
         def append(columns: Mapping[str, Any]) -> None:
             nonlocal writer
             table = pa.table(dict(columns))
             if writer is None:
-                writer = pa.parquet.ParquetWriter(file, table.schema, compression="zstd")
+                file = opened.enter_context(replace_file(path))
+                writer = opened.enter_context(pa.parquet.ParquetWriter(file, table.schema, compression="zstd"))
             writer.write_table(table)
 
-        try:
-            yield append
-        finally:
-            if writer is not None:
-                writer.close()
+        yield append
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, in a folder that is made where it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with replace_file(path) as file:
         file.write(text.encode())
 

@@ -20,6 +20,7 @@ class _Stage(BaseModel):
     files: dict[str, str] = {}
     units: list[str] = []
     sources: dict[str, str] = {}
+    failed: dict[str, str] = {}
 
 
 class _Spent(BaseModel):

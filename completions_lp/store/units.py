@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from completions_lp.store.files import replace_file, sync_folder
+from completions_lp.store.files import make_folder, refuse_failing, remove_file, replace_file
 
 FOLDER = "units"
 _META = b"completions_lp"
@@ -59,10 +59,7 @@ def write_unit(
     described = {"kind": kind, "context": context, "covers": covers, "spent": spent, "columns": _list_columns(table)}
     text = json.dumps(described, sort_keys=True)
     place = folder / FOLDER / kind / hash_value(context)
-    if not place.is_dir():
-        place.mkdir(parents=True)
-        for parent in (place.parent, place.parent.parent, folder):
-            sync_folder(parent)
+    make_folder(place)
     path = place / f"{hash_value(covers)}.parquet"
     with replace_file(path) as file:
         named = table.replace_schema_metadata({_META: text.encode()})
@@ -90,11 +87,12 @@ def remove_units(folder: Path, names: Sequence[str]) -> int:
     """Remove units, and the folders that are empty then; returns the bytes that this frees."""
     freed = 0
     for path in (folder / name for name in names):
-        freed += path.stat().st_size
-        path.unlink()
-        for parent in list(path.parents)[:3]:
-            if not any(parent.iterdir()):
-                parent.rmdir()
+        with refuse_failing(path, "removed"):
+            freed += path.stat().st_size
+            remove_file(path)
+            for parent in list(path.parents)[:3]:
+                if not any(parent.iterdir()):
+                    parent.rmdir()
     return freed
 
 

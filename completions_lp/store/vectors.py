@@ -15,7 +15,7 @@ import safetensors.numpy
 from completions_lp.records import InputError, SteeringVector, VectorQuality
 from completions_lp.records.base import Kind
 from completions_lp.store.directory import list_files
-from completions_lp.store.files import replace_file, to_plain
+from completions_lp.store.files import make_folder, replace_file, to_plain
 from completions_lp.store.tensors import read_tensors
 
 LAYER = re.compile(r"layer\.(0|[1-9][0-9]{0,3})")
@@ -48,7 +48,7 @@ def write_vector(folder: Path, vector: SteeringVector) -> Path:
     }
     tensors = {f"layer.{layer}": np.ascontiguousarray(d, dtype=np.float32) for layer, d in vector.directions.items()}
     path = folder / name_file(vector.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with replace_file(path) as file:
         file.write(safetensors.numpy.save(tensors, metadata=metadata))
     return path

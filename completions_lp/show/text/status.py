@@ -19,9 +19,6 @@ def format_status(stages: Sequence[Any], units: int, size: int, unused: int) -> 
     lines.append("a run would " + (f"do {', '.join(todo)}" if todo else "do nothing: all of it is made"))
     if doubtful:
         lines[-1] += f", and look first whether {', '.join(doubtful)} still holds"
-    lines.append(
-        f"units: {units}, {size / 1e6:.1f} MB"
-        + (f"; {unused} in no table" if unused else "")
-        + (" (completions-lp clean)" if unused and set(todo) <= {"report"} else "")
-    )
+    spare = f"; {unused} in no table (completions-lp clean)" if unused and not todo else ""
+    lines.append(f"units: {units}, {size / 1e6:.1f} MB{spare}")
     return "\n".join(lines)
