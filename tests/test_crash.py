@@ -84,7 +84,7 @@ def undisturbed(go, tmp_path_factory):
 
 def read_tables(out):
     """The bytes of the final tables of a run directory, by name."""
-    paths = [*out.glob("*.parquet"), *out.glob("*.csv"), *out.glob("vectors/*"), *out.glob("report.md")]
+    paths = [*out.glob("*.parquet"), *out.glob("*.csv"), *out.glob("vectors/*.safetensors"), *out.glob("report.md")]
     return {str(path.relative_to(out)): path.read_bytes() for path in paths}
 
 
