@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(commands.main(asked, prog_name="completions-lp", standalone_mode=False, obj=asked) or 0)
     except InputError as error:
         message, code = str(error), 2
+    except OSError as error:
+        message, code = f"{error.filename or 'a file'}: {error.strerror or error}", 2
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "completions-lp"
         message, code = f"{error.format_message()} See {command} --help", 2
@@ -83,8 +85,9 @@ def _resumable(folder: Path) -> Iterator[None]:
         asked = [word for word in click.get_current_context().obj if word != "--overwrite"]  # which would start afresh
         if asked[0] == "run" and not any(word.partition("=")[0] == "--out" for word in asked):
             asked += ["--out", str(folder)]
-        kept = len(list_units(folder))
-        raise click.Abort(f"; {kept} finished units are kept; go on with: completions-lp {shlex.join(asked)}") from None
+        units = len(list_units(folder))
+        kept = f"; {units} finished units are kept" if units else ""
+        raise click.Abort(f"{kept}; go on with: completions-lp {shlex.join(asked)}") from None
 
 
 @click.group(
@@ -121,12 +124,13 @@ def run(
     What DIR holds already is not done again: a run that was stopped goes on, and one with more prompts, draws, layers,
     multipliers or vectors than before does only these.
     """
-    from completions_lp.job.places import name_folder, open_run, read_expected
+    from completions_lp.job.places import keeps_all, name_folder, open_run, read_expected
 
     folder = out or name_folder(config)
-    opened = open_run(config, folder, overrides, stored=stored, overwrite=overwrite)
+    opened = open_run(config, folder, overrides, stored=stored)
     with _resumable(folder):
         expected = read_expected(stored) if stored and not overrides else {}
+        flags["tokens"] |= stored is not None and keeps_all(stored)
         whole, start = _begin(opened, folder, fresh=overwrite, expected=expected, **flags), time.perf_counter()
         code = _print_report(opened, whole.all(), everything=everything)
     took = f"{time.perf_counter() - start:.0f} s" if whole.has_worked else "nothing was left to do"

@@ -96,3 +96,15 @@ MEASURE = {
     "p_A_answer_only": Column(NUMBER, "P(A) with only the answer's token steered.", "probability"),
     "p_A_reasoning_only": Column(NUMBER, "P(A) with only the text before the answer steered.", "probability"),
 }
+UNIT = {
+    "item": Column(TEXT, "Key of the prompt or the completion: a hash of its tokens, its prompt and its answers."),
+    "samples": Column(LIST, "Numbers of the draws, from 0, that gave just these tokens."),
+    "token_logprob": Column(LIST, "Log prob of each token, from the pass that drew it.", "nats"),
+    "answers": Column(LIST, "Log prob of the target answer (or the matching one), and of the other.", "nats"),
+    "logprob": Column(LIST, "Log prob of each token.", "nats"),
+    "entropy": Column(LIST, "Entropy of the unsteered next-token distribution at each token.", "nats"),
+    "answer": Column(LIST, "Log prob that this token completes the target.", "nats"),
+    "other": Column(LIST, "Log prob that it completes the other answer.", "nats"),
+    "kl": Column(LIST, "KL(unsteered ‖ steered) of the next-token distributions.", "nats"),
+    "kl_reverse": Column(LIST, "KL(steered ‖ unsteered) of them.", "nats"),
+}

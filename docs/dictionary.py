@@ -10,7 +10,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from columns import COMMON, CONDITION, ESTIMATE, INCREASE, LIST, MEASURE, NUMBER, QUESTION, TEXT, WHOLE, Column
+from columns import (
+    COMMON,
+    CONDITION,
+    ESTIMATE,
+    INCREASE,
+    LIST,
+    MEASURE,
+    NUMBER,
+    QUESTION,
+    TEXT,
+    UNIT,
+    WHOLE,
+    Column,
+)
+from passages import JSON, OPENING, WORDS, WORK
 
 from completions_lp.quantities import BROKEN, GROUPS, ODD, POOLED, QUANTITIES, TRUST, UNITS, find_quantity
 from completions_lp.records import Increases, Measures, Prompt
@@ -190,6 +204,42 @@ def _describe_report() -> tuple[Table, ...]:
     )
 
 
+def describe_units() -> tuple[Table, ...]:
+    """The tables of finished work, by the kind of unit."""
+    whose = {"item": UNIT["item"], **_common("prompt_id")}
+    return (
+        Table(
+            "units/draws",
+            "prompt × distinct completion",
+            "Draws of one model, unsteered or under one condition.",
+            {
+                **whose,
+                "samples": UNIT["samples"],
+                **_common("token_ids"),
+                "token_logprob": UNIT["token_logprob"],
+                **_common("ended"),
+            },
+        ),
+        Table(
+            "units/choices",
+            "condition × prompt",
+            "The two-choice read-out. The unsteered model's rows are the first.",
+            {**whose, **_common(*CONDITION), "logprob": UNIT["answers"]},
+        ),
+        Table(
+            "units/scores",
+            "condition × completion",
+            "What was read at the tokens of completions. The unsteered model's rows are the first. A list that the "
+            "unsteered model has not (`kl`) or steered ones have not (`entropy`) is missing in their rows.",
+            {
+                **whose,
+                **_common(*CONDITION),
+                **{name: UNIT[name] for name in ("logprob", "entropy", "answer", "other", "kl", "kl_reverse")},
+            },
+        ),
+    )
+
+
 def _common(*names: str) -> dict[str, Column]:
     return {name: COMMON[name] for name in names}
 
@@ -209,11 +259,18 @@ def write_page() -> str:
     lines += [f"| `{stage}` | {', '.join(f'`{file}`' for file in files)} |" for stage, files in STAGES.items()]
     lines += ["", JSON]
     for table in describe_tables():
-        lines += ["", f"## {table.file}", "", f"One row per {table.row}. {table.about}", ""]
-        lines += ["| column | kind | unit | meaning |", "|---|---|---|---|"]
-        lines += [f"| `{name}` | {c.kind} | {c.unit} | {_cell(c.meaning)} |" for name, c in table.columns.items()]
+        lines += _list_columns(table, "##")
+    lines += ["", WORK]
+    for table in describe_units():
+        lines += _list_columns(table, "###")
     lines += ["", *_list_quantities()]
     return "\n".join(lines) + "\n"
+
+
+def _list_columns(table: Table, sign: str) -> list[str]:
+    lines = ["", f"{sign} {table.file}", "", f"One row per {table.row}. {table.about}", ""]
+    lines += ["| column | kind | unit | meaning |", "|---|---|---|---|"]
+    return lines + [f"| `{name}` | {c.kind} | {c.unit} | {_cell(c.meaning)} |" for name, c in table.columns.items()]
 
 
 def _list_quantities() -> list[str]:
@@ -233,53 +290,6 @@ def _pooled(name: str) -> str:
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
-
-OPENING = """# The run directory
-
-<!-- Written by docs/dictionary.py: change that, docs/columns.py, quantities.py or the store, and run it. -->
-
-Every table of a run directory, every column, its unit and what it means. Tables are Parquet files, compressed with
-zstd. Names and meanings change only with `schema_version` in `run.json`. Log probs are in nats. NaN or missing is
-undefined, never zero. `A` in a name stands for the target answer, `B` for the one that it is compared with.
-"""
-JSON = """`report.html` is the page with every completion. `completions-lp figures` writes `figures/`: PDF, PNG,
-caption and the tidy CSV of each, and `table.tex`.
-
-## run.json
-
-| key | holds |
-|---|---|
-| `schema_version` | of everything below |
-| `config` | the configuration, every default written out |
-| `seed` | of all random streams |
-| `stages` | by stage, the settings that it followed, and the hashes of the weights and the tokenizer that it used |
-| `model` | name, revision, hashes of weights, configuration and tokenizer, sizes, dtype, device |
-| `vector` | pairs behind it; by layer its norm, the norm's standard error and the split-half cosine |
-| `versions`, `machine` | Python and packages; processor, cores, system |
-| `timings`, `memory` | seconds and peak GiB, by stage |
-| `token_counts` | tokens and passes that went through the network, by stage |
-| `checks` | the instrument checks, below |
-| `warnings`, `errors` | the sentences at the top of the report |
-| `best` | the best cell: its condition, by which quantity, whether on held-out prompts, among how many, how often |
-
-| check | what it is | should be |
-|---|---|---|
-| `noise_floor` | largest change of a completion under multiplier 0, nats: what the hook itself changes | 0 |
-| `sampler_gap` | sampled against scored log prob of a completion, largest difference, nats: rounding | below 0.05 |
-| `sampler_z` | the sampler test (surprisal minus entropy), in standard errors | below 3 |
-| `all_completions_z` | mean increase of all completions, the largest in standard errors | at most 3 |
-| `label_gap` | share of the target by labels less P(A) by tokens | near 0 |
-| `not_finite` | scores that are no finite numbers | 0 |
-| `share_red` | red prompt × condition pairs of the vector | low |
-| `p_rank_sweep` | the whole sweep's rank among the random directions | |
-
-## vectors/NAME.safetensors
-
-One tensor of `d_model` numbers for each layer, under the key `layer.<L>`: the 0-based block to whose output it is
-added. The metadata say how it was made: name, kind, quality, model, revision, hash of the weights, method, number of
-pairs."""
-WORDS = """The names in column `quantity` of `summary` and `slopes`; those that exist prompt by prompt are
-columns of `prompts.parquet`."""
 
 if __name__ == "__main__":
     PAGE.write_text(write_page(), encoding="utf-8")

@@ -187,7 +187,7 @@ def _serve():
     import completions_lp.job.results
     import completions_lp.job.stages
     import completions_lp.job.status
-    from completions_lp.job import units
+    from completions_lp.job import batches
 
     torch.set_num_threads(1)
     tried = set()
@@ -208,7 +208,7 @@ def _serve():
                 os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
                 answers.close()
                 signal.signal(signal.SIGINT, signal.default_int_handler)
-                units.UNIT = command["unit"] or units.UNIT
+                batches.UNIT = command["unit"] or batches.UNIT
                 root = command["arguments"][command["arguments"].index("--out") + 1]
                 fault = _Fault(command["place"], **command["fault"])
                 install(fault, root)

@@ -519,6 +519,24 @@ def test_what_needs_no_model_is_checked_before_torch_is_imported(tmp_path, argum
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_terminal_of_plain_ascii_gets_the_table(tmp_path, config):
+    command = [sys.executable, "-m", "completions_lp", "run", str(config), "--out", str(tmp_path / "out"), "--quiet"]
+    places = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONIOENCODING": "ascii", "LC_ALL": "POSIX"}
+    done = subprocess.run(command, env=places, capture_output=True, check=False)
+    assert done.returncode in (0, 3)
+    assert "ΔP(".encode() in done.stdout
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_place_where_nothing_can_be_written_is_told(tmp_path, config, capsys, monkeypatch):
+    def fail(*_, **__):
+        raise PermissionError(13, "Permission denied", str(tmp_path / "out"))
+
+    monkeypatch.setattr("completions_lp.job.places.check_files", fail)
+    assert cli.main(["run", str(config), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == f"completions-lp: {tmp_path / 'out'}: Permission denied\n"
+
+
 def test_a_place_without_permission_is_told(tmp_path, config, monkeypatch, capsys):
     monkeypatch.setattr(os, "access", lambda path, mode: mode == os.F_OK and Path(path).exists())
     assert cli.main(["run", str(config), "--out", str(tmp_path / "out")]) == 2

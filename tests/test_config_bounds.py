@@ -107,5 +107,5 @@ def test_a_strange_path_is_no_trace(tmp_path, name):
 def test_what_is_no_run_directory_is_refused(tmp_path):
     for name in ("x" * 300, "a\0b"):
         with pytest.raises(InputError) as caught:
-            open_run(None, tmp_path / name, [], overwrite=False)
+            open_run(None, tmp_path / name, [])
         assert "cannot be made a run directory" in str(caught.value)

@@ -25,9 +25,9 @@ SETTINGS = (
     *("scoring.layers=[2,4]", "scoring.multipliers=[-1,1]", "label.target='matching'"),
 )
 """A small job that still has red cells at layer 4, so that steered draws join."""
-CITED = re.compile(r"numbers\.md(?!\")((?:,?\s+(?:§\d+(?:\.\d+)?[a-g]?|[IPO]\d+)\b)*)")
-SECTION = re.compile(r"§\d+(?:\.\d+)?[a-g]?|\b[IPO]\d+\b")
-HEADING = re.compile(r"^#+ (§\d+(?:\.\d+)?[a-g]?|[IPO]\d+)\s", re.MULTILINE)
+CITED = re.compile(r"numbers\.md(?!\")((?:,?\s+(?:§\d+(?:\.\d+)?[a-h]?|[IPO]\d+)\b)*)")
+SECTION = re.compile(r"§\d+(?:\.\d+)?[a-h]?|\b[IPO]\d+\b")
+HEADING = re.compile(r"^#+ (§\d+(?:\.\d+)?[a-h]?|[IPO]\d+)\s", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +72,23 @@ def test_every_column_that_a_run_writes_is_documented_and_no_other(folder):
         assert {field.name: name_kind(field) for field in schema} == {n: c.kind for n, c in tables[file].items()}, file
     page = (DOCS / "dictionary.md").read_text(encoding="utf-8")
     info = json.loads((run / "run.json").read_text())
-    for name in (*info, *info["checks"]):
+    of_stages = {name for stage in info["stages"].values() for name in stage}
+    for name in (*info, *info["checks"], *of_stages):
         assert f"`{name}`" in page, name
     for path in run.iterdir():
         assert path.stem in page, path
+
+
+def test_every_column_of_a_unit_is_documented_and_no_other(folder):
+    tables = {table.file: table.columns for table in load_script("dictionary").describe_units()}
+    run = folder / "runs" / "mine"
+    kinds = {f"units/{path.name}": sorted(path.rglob("*.parquet")) for path in (run / "units").iterdir()}
+    assert set(kinds) == set(tables)
+    for kind, paths in kinds.items():
+        for schema in map(pq.read_schema, paths):
+            some = {name: c.kind for name, c in tables[kind].items() if name in schema.names}
+            assert {field.name: name_kind(field) for field in schema} == some, kind
+        assert set(tables[kind]) == {name for path in paths for name in pq.read_schema(path).names}, kind
 
 
 def list_citations():

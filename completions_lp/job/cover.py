@@ -53,13 +53,17 @@ class Shelf:
 def find_missing(
     blocks: Sequence[Block], items: Sequence[str], conditions: Sequence[str]
 ) -> list[tuple[list[int], list[int]]]:
-    """What no block has, as rectangles: indices of items, and of the conditions that miss just these."""
+    """What no block has, as rectangles: indices of items, and of the conditions that miss just these.
+
+    Conditions of one key, vectors that are equal under two names, are one: the first of them is named.
+    """
     there = np.zeros((len(conditions), len(items)), dtype=bool)
     for block in blocks:
         there |= np.isin(conditions, block.conditions)[:, None] & np.isin(items, block.items)
     groups: dict[bytes, list[int]] = {}
-    for c, row in enumerate(there):
-        groups.setdefault(row.tobytes(), []).append(c)
+    for c, key in enumerate(conditions):
+        if key not in conditions[:c]:
+            groups.setdefault(there[c].tobytes(), []).append(c)
     missing = [(np.flatnonzero(~there[group[0]]).tolist(), group) for group in groups.values()]
     return [(some, group) for some, group in missing if some]
 
@@ -67,32 +71,50 @@ def find_missing(
 def join_blocks(blocks: Sequence[Block], items: Sequence[str], conditions: Sequence[str], *, width: int) -> Block:
     """The arrays of these items and conditions, which the blocks cover; ``width`` tokens, NaN where there is none.
 
-    Unsteered numbers are those of the block that has the first condition. Log probs of another block are moved by the
-    difference of the unsteered ones, which is rounding: increases, differences within one pass, stay what they were.
+    Unsteered numbers are those of the first block that has the first condition. Log probs of another block are moved
+    by the difference of the unsteered ones, which is rounding: increases, differences within one pass, stay what they
+    were. Where two blocks have a number, it is that of the later one.
     """
     unsteered: dict[str, np.ndarray] = {}
     steered: dict[str, np.ndarray] = {}
-    item_at, condition_at = ({key: i for i, key in enumerate(names)} for names in (items, conditions))
-    for block in sorted(blocks, key=lambda block: conditions[0] not in block.conditions):
-        pairs = [(k, item_at[key]) for k, key in enumerate(block.items) if key in item_at]
-        if not pairs:
-            continue
-        rows, at = np.array(pairs).T
-        if conditions[0] in block.conditions:
-            for name, values in block.unsteered.items():
-                grid = _ensure(unsteered, name, (len(items), width), values.dtype)
-                grid[at, : values.shape[1]] = values[rows]
-            shift: Any = 0
-        else:
-            known = unsteered["logprob"][at, : block.unsteered["logprob"].shape[1]]
-            shift = known - block.unsteered["logprob"][rows]
+    ordered = sorted(blocks, key=lambda block: conditions[0] not in block.conditions)
+    for block, at, rows in reversed([(block, *_match(block.items, items)) for block in ordered]):
+        for name, values in block.unsteered.items():
+            _put(_ensure(unsteered, name, (len(items), width), values.dtype), at, values[rows])
+    for block in ordered:
+        at, rows = _match(block.items, items)
+        into, of = _match(block.conditions, conditions)
         for name, values in block.steered.items():
             grid = _ensure(steered, name, (len(conditions), len(items), width), values.dtype)
-            for k, key in enumerate(block.conditions):
-                if key in condition_at:
-                    moved = values[k, rows] + shift if name == "logprob" else values[k, rows]
-                    grid[condition_at[key], at, : values.shape[2]] = moved
+            for c, k in zip(into, of, strict=True):
+                moved = values[k, rows]
+                if name == "logprob":
+                    moved = moved + _measure_shift(unsteered["logprob"][at], block.unsteered["logprob"][rows])
+                _put(grid[c], at, moved)
     return Block(items, conditions, unsteered, steered)
+
+
+def _match(have: Sequence[str], wanted: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Where among the wanted those stand that are had, and where each is had."""
+    place = {key: k for k, key in enumerate(have)}
+    at = [i for i, key in enumerate(wanted) if key in place]
+    return at, [place[wanted[i]] for i in at]
+
+
+def _put(grid: np.ndarray, at: Sequence[int], values: np.ndarray) -> None:
+    """Enter rows of another width; what is wider than the grid is of items that are not in it, and NaN in these."""
+    width = min(grid.shape[-1], values.shape[-1])
+    grid[at, :width] = values[:, :width]
+
+
+def _measure_shift(known: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """What is added to log probs of one pass beside the unsteered ones of another; 0 where these are the same."""
+    width = min(known.shape[-1], own.shape[-1])
+    shift = np.zeros(own.shape, dtype=own.dtype)
+    known, own = known[:, :width], own[:, :width]
+    differs = np.isfinite(known) & np.isfinite(own)
+    shift[:, :width][differs] = known[differs] - own[differs]
+    return shift
 
 
 def _ensure(grids: dict[str, np.ndarray], name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:

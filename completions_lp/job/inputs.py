@@ -168,7 +168,12 @@ def hash_vectors(vectors: Sequence[SteeringVector]) -> str:
 
 
 def hash_completions(completions: Completions) -> str:
-    """Stands for completions: whose they are, their tokens, how often each was drawn and what it answers."""
+    """Stands for completions: of which prompts, their tokens, how often each was drawn, how, and what it answers.
+
+    Draws of the steered model are no part of them; how long an answer was waited for is, whatever they answer.
+    """
     names = "token_ids", "lengths", "counts", "ended", "answer_index", "prompt_index", "logprob"
     arrays = [hash_array(np.asarray(getattr(completions, name), dtype=float)) for name in names]
-    return store.hash_value([[prompt.id for prompt in completions.prompts], completions.label.tolist(), *arrays])
+    how = {**asdict(completions.sampling), "top_up": 0}, asdict(completions.labelling)
+    asked = [asdict(prompt) for prompt in completions.prompts]
+    return store.hash_value([asked, *how, completions.label.tolist(), *arrays])

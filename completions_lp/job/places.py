@@ -21,13 +21,11 @@ def name_folder(config: Path | None) -> Path:
     return Path("runs") / f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
-def open_run(
-    config: Path | None, folder: Path, overrides: Sequence[str], *, stored: Path | None = None, overwrite: bool = False
-) -> Config:
+def open_run(config: Path | None, folder: Path, overrides: Sequence[str], *, stored: Path | None = None) -> Config:
     """The configuration of a whole run that is to go into ``folder``.
 
     That of the file which is named, or of the run that is ``stored``, its ``run.json`` or the folder of it; else what
-    the folder's own run was made with, if it holds one and is not to begin afresh, or that of the embedded model.
+    the folder's own run was made with, if it holds one, or that of the embedded model.
 
     Raises:
         InputError: The configuration is wrong, a file is missing, or the folder can be no run directory.
@@ -35,8 +33,7 @@ def open_run(
     if config is not None and stored is not None:
         raise InputError(f"{config} and --from {stored} are two configurations; give one")
     check_folder(folder)
-    begun = (folder / "run.json").is_file() and not overwrite
-    if stored is None and config is None and begun:
+    if stored is None and config is None and (folder / "run.json").is_file():
         stored = folder
     if stored is None:
         opened = load_config(config or EMBEDDED, overrides)
@@ -57,6 +54,12 @@ def read_stored(place: Path) -> Config:
     if values["model"]["revision"] is None:
         values["model"]["revision"] = info.get("model", {}).get("revision")
     return make_config(values)
+
+
+def keeps_all(place: Path) -> bool:
+    """Whether a stored run kept the tokens of every condition."""
+    info = read_info(place.parent if place.name == "run.json" else place)
+    return bool(info["stages"].get("score", {}).get("consumed", {}).get("kept") == "all")
 
 
 def read_expected(place: Path) -> dict[str, dict[str, str]]:

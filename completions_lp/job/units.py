@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from completions_lp import store
 from completions_lp.job import keys
+from completions_lp.job.batches import measure_unit, split_work
 from completions_lp.job.cover import Block, Shelf, find_missing, join_blocks
 from completions_lp.model import Model
 from completions_lp.records import (
@@ -35,11 +36,6 @@ from completions_lp.sample.completions import join_draws
 from completions_lp.sample.draws import draw_samples
 from completions_lp.score.choices import read_choices
 from completions_lp.score.grid import score_tokens
-
-UNIT = 2**18
-"""Tokens times conditions of a unit, at most about."""
-WORK = {"cpu": 2e12, "cuda": 2e15}
-"""Floating-point operations of a unit, about, by kind of device: half a minute, which is lost when a run is stopped."""
 
 _ANSWERS = ("answer", "other")
 """Names of the log probs that a token completes the target answer, and the other one."""
@@ -252,31 +248,6 @@ class Task:
     """Which sequences go together."""
     work: Callable[[Sequence[int], Sequence[Condition]], tuple[Arrays, Arrays]]
     """What is read of some sequences, unsteered and under some conditions."""
-
-
-def measure_unit(model: Mapping[str, Any]) -> int:
-    """Tokens times conditions of a unit, by the size of the network and the kind of its device."""
-    weights = 12 * model["n_layers"] * model["d_model"] ** 2 + model["vocab_size"] * model["d_model"]
-    work = WORK.get(str(model["device"]).partition(":")[0], WORK["cpu"])
-    return int(min(UNIT, work / (2 * weights)))
-
-
-def split_work(prompts: Sequence[Prompt], sizes: Sequence[int], unit: int) -> Iterator[list[int]]:
-    """Batches of prompts, by their numbers, whose sizes add up to about a ``unit``; long prompts first.
-
-    The order is the prompts' own, not that of the file, so that the same ones go together however it is sorted.
-    """
-    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i].token_ids), prompts[i].id))
-    batch: list[int] = []
-    held = 0
-    for i in order:
-        if batch and held + sizes[i] > unit:
-            yield batch
-            batch, held = [], 0
-        batch.append(i)
-        held += sizes[i]
-    if batch:
-        yield batch
 
 
 def _reach(runs: Sequence[_Run]) -> int:

@@ -1,7 +1,7 @@
 """Log probs that are no finite numbers: counted by prompt and condition, told, and their cells left out of every mean.
 
 A multiplier that is too large in half precision overflows on some prompts first. A mean over the others would be of
-prompts that steering chose, so a cell (a condition) with one such prompt has no mean at all.
+prompts that steering chose, so a cell (a condition) with one such prompt has no mean at all: numbers.md §2h.
 """
 
 from collections.abc import Sequence

@@ -34,13 +34,16 @@ class Unit:
     covers: Covered
     spent: Mapping[str, int | float]
     """What it took: ``tokens`` and ``passes`` of the network, ``seconds``."""
+    columns: Sequence[Sequence[str]]
+    """Names and types of the columns of its table, which no checksum of a page protects."""
 
     def read(self) -> pa.Table | None:
         """Its table; None where the file is damaged."""
         try:
-            return pa.parquet.read_table(self.folder / self.name, page_checksum_verification=True)
+            table = pa.parquet.read_table(self.folder / self.name, page_checksum_verification=True)
         except (pa.ArrowException, OSError):
             return None
+        return table if _list_columns(table) == self.columns else None
 
 
 def write_unit(
@@ -53,7 +56,8 @@ def write_unit(
     spent: Mapping[str, int | float],
 ) -> Unit:
     """Commit a unit; it is on the disk when this returns."""
-    text = json.dumps({"kind": kind, "context": context, "covers": covers, "spent": spent}, sort_keys=True)
+    described = {"kind": kind, "context": context, "covers": covers, "spent": spent, "columns": _list_columns(table)}
+    text = json.dumps(described, sort_keys=True)
     place = folder / FOLDER / kind / hash_value(context)
     make_folder(place)
     path = place / f"{hash_value(covers)}.parquet"
@@ -63,7 +67,7 @@ def write_unit(
         pa.parquet.write_table(
             named, file, compression="zstd", compression_level=1, use_dictionary=texts, write_page_checksum=True
         )
-    return Unit(folder, path.relative_to(folder).as_posix(), covers, spent)
+    return Unit(folder, path.relative_to(folder).as_posix(), covers, spent, _list_columns(table))
 
 
 def find_units(folder: Path, kind: str, context: Mapping[str, Any]) -> list[Unit]:
@@ -100,8 +104,14 @@ def hash_value(value: Any) -> str:
 def _look_into(folder: Path, path: Path) -> Iterator[Unit]:
     try:
         described = json.loads((pa.parquet.read_schema(path).metadata or {})[_META])
-        covers, spent = described["covers"], described["spent"]
+        covers, spent, columns = (described[name] for name in ("covers", "spent", "columns"))
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError):
         return
     if isinstance(covers, dict) and hash_value(covers) == path.stem:
-        yield Unit(folder, path.relative_to(folder).as_posix(), covers, spent)
+        yield Unit(folder, path.relative_to(folder).as_posix(), covers, spent, columns)
+
+
+def _list_columns(table: pa.Table) -> list[list[str]]:
+    types = {field.name: field.type for field in table.schema}
+    lists = {name: f"list of {kind.value_type}" for name, kind in types.items() if pa.types.is_list(kind)}
+    return [[name, lists.get(name, str(kind))] for name, kind in types.items()]  # what a list calls its parts varies

@@ -1,0 +1,289 @@
+"""Every setting and every input: what it changes of the keys of units and of what stages record, and what it does not.
+
+A setting that is in neither list fails: whoever adds one says here what hangs on it.
+"""
+
+import json
+import shutil
+from dataclasses import replace
+from typing import Literal, get_origin
+
+import numpy as np
+import pytest
+import safetensors.numpy
+import torch
+from runs import change, compare, do_stages, make_place, read_info, sum_work
+from test_prompts import write
+
+from completions_lp.job import keys
+from completions_lp.job.config import Config
+from completions_lp.records import BASELINE, Condition, Sampling, SteeringVector
+
+ALL, SOME = "all", "some"
+VECTOR, SAMPLE, SCORE = "vector", "sample", "score"
+EVERY = {"draws": ALL, "steered": ALL, "scores": ALL, "choices": ALL}
+MORE = {"steered": SOME, "scores": SOME, "choices": SOME}
+PLAIN = {"sampling.top_up": 0}
+"""Without draws of the steered model, which go with plain sampling only."""
+
+CHANGES = {
+    # By setting: the changes; the kinds of units of which all keys are new, or some came or went; the stages remade.
+    "model.name": ({"model.name": "PLACE/copy"}, {}, {VECTOR, SAMPLE, SCORE}),  # the same files under another name
+    "model.dtype": ({"model.dtype": "float64"}, EVERY, {VECTOR, SAMPLE, SCORE}),
+    "prompts.path": ({"prompts.path": "PLACE/same.jsonl"}, {}, {SAMPLE}),
+    "prompts.split": ({"prompts.split": "test"}, {}, {SAMPLE}),  # of a hub's files; this one is local
+    "prompts.revision": ({"prompts.revision": "x"}, {}, {SAMPLE}),
+    "prompts.template": ({"prompts.template": "Q: {question}"}, EVERY, {VECTOR, SAMPLE, SCORE}),
+    "prompts.letters": ({"prompts.letters": ["A", "B"]}, {}, {SAMPLE}),  # which all of them have
+    "prompts.limit": ({"prompts.limit": 5}, {"draws": SOME, **MORE}, {SAMPLE, SCORE}),
+    "vector.pairs": ({"vector.pairs": "PLACE/elsewhere/pairs.jsonl"}, {}, {VECTOR}),
+    "vector.pairs: its name": ({"vector.pairs": "PLACE/named.jsonl"}, {"steered": ALL, "scores": SOME}, {VECTOR, SCORE}),
+    "vector.path": ({"vector.path": "PLACE/other.safetensors"}, MORE, {VECTOR, SCORE}),
+    "vector.read_token": ({"vector.read_token": "last"}, {**MORE, "steered": ALL, "scores": ALL, "choices": ALL}, {VECTOR, SCORE}),
+    "vector.layers": ({"vector.layers": [0]}, {}, {VECTOR, SCORE}),  # fewer vectors; those that are scored stay
+    "sampling.n": ({"sampling.n": 12}, {"draws": SOME, "scores": SOME}, {SAMPLE, SCORE}),
+    "sampling.max_new_tokens": ({"sampling.max_new_tokens": 4}, {"draws": ALL, "steered": ALL, "scores": SOME}, {SAMPLE, SCORE}),
+    "sampling.temperature": ({**PLAIN, "sampling.temperature": 0.9}, {"draws": ALL, "scores": SOME}, {SAMPLE, SCORE}),
+    "sampling.top_p": ({**PLAIN, "sampling.top_p": 0.9}, {"draws": ALL, "scores": SOME}, {SAMPLE, SCORE}),
+    "sampling.top_k": ({**PLAIN, "sampling.top_k": 5}, {"draws": ALL, "scores": ALL}, {SAMPLE, SCORE}),
+    "sampling.greedy": ({**PLAIN, "sampling.greedy": True}, {"draws": ALL, "scores": ALL}, {SAMPLE, SCORE}),
+    "sampling.seed": ({"sampling.seed": 1}, {**EVERY, "choices": SOME}, {VECTOR, SAMPLE, SCORE}),
+    "sampling.top_up": ({"sampling.top_up": 8}, {"steered": SOME, "scores": SOME}, {SCORE}),
+    "label.rule": ({"label.rule": "letter"}, {"scores": ALL}, {SAMPLE, SCORE}),
+    "label.target": ({"label.target": "B"}, {"scores": ALL, "choices": ALL}, {SCORE}),
+    "label.within": ({"label.within": 5}, {}, {SAMPLE, SCORE}),
+    "label.pattern": ({"label.rule": "regex", "label.pattern": "{letter}"}, {"scores": ALL}, {SAMPLE, SCORE}),
+    "scoring.layers": ({"scoring.layers": [1]}, {"steered": ALL, "scores": ALL, "choices": ALL}, {SCORE}),
+    "scoring.multipliers": ({"scoring.multipliers": [-1.0, 2.0]}, MORE, {SCORE}),
+    "scoring.positions": ({"scoring.positions": "all"}, {"steered": ALL, "scores": ALL, "choices": ALL}, {SCORE}),
+    "scoring.kl": ({"scoring.kl": False}, {"scores": SOME}, {SCORE}),
+    "controls.random_directions": ({"controls.random_directions": 2}, MORE, {VECTOR, SCORE}),
+    "controls.shuffled_labels": ({"controls.shuffled_labels": 1}, MORE, {VECTOR, SCORE}),
+    "controls.negated": ({"controls.negated": True}, MORE, {VECTOR, SCORE}),
+    "controls.orthogonal_to": ({"controls.orthogonal_to": ["PLACE/other.safetensors"]}, MORE, {VECTOR, SCORE}),
+}  # fmt: skip
+NO_CHANGE = {"model.device": "cpu", "run.memory_budget": 0.01}
+"""Settings that change neither; auto is the CPU here, and other kinds of device are tried below."""
+FIXED = {"model.remote", "run.workers"}
+"""Settings that have one value."""
+HUB = {"model.revision"}
+"""Settings that local files refuse; the revision of a hub decides which weights are read, and these are hashed."""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, tokenizer):
+    """A folder of inputs and copies of them, and two runs: with draws of the steered model, and without."""
+    folder = tmp_path_factory.mktemp("place")
+    config = make_place(folder, tokenizer)
+    shutil.copytree(folder / "model", folder / "copy")
+    (folder / "elsewhere").mkdir()
+    for file, copy in (("asked", "same"), ("pairs", "named"), ("pairs", "elsewhere/pairs")):
+        shutil.copy(folder / f"{file}.jsonl", folder / f"{copy}.jsonl")
+    do_stages(config, folder / "base")
+    do_stages(change(config, PLAIN), folder / "plain")
+    shutil.copy(folder / "base/vectors/pairs-random-0.safetensors", folder / "other.safetensors")
+    return folder, config
+
+
+def put_place(value, folder):
+    return json.loads(json.dumps(value).replace("PLACE", str(folder)))
+
+
+def test_every_setting_is_in_one_list():
+    settings = {f"{section}.{key}" for section, values in Config().model_dump().items() for key in values}
+    listed = [name for name in CHANGES if ":" not in name] + [*NO_CHANGE, *FIXED, *HUB]
+    assert sorted(listed) == sorted(settings)
+    for name in FIXED:
+        section, key = name.split(".")
+        kind = Config.model_fields[section].annotation.model_fields[key].annotation
+        assert get_origin(kind) is Literal
+        assert len(kind.__args__) == 1
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_setting_changes_what_hangs_on_it_and_nothing_else(place, tmp_path, name):
+    folder, config = place
+    changes, kinds, remade = CHANGES[name]
+    base = "plain" if "sampling.top_up" in changes and changes["sampling.top_up"] == 0 else "base"
+    do_stages(change(config, put_place(changes, folder)), tmp_path / "out")
+    assert compare(folder / base, tmp_path / "out") == (kinds, remade)
+
+
+@pytest.mark.parametrize("name", NO_CHANGE)
+def test_a_setting_that_changes_no_number_changes_nothing(place, tmp_path, name):
+    folder, config = place
+    do_stages(change(config, {name: NO_CHANGE[name]}), tmp_path / "out")
+    assert compare(folder / "base", tmp_path / "out") == ({}, set())
+
+
+def edit_json(path, **values):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def flip_a_bit(folder):
+    path = folder / "model/model.safetensors"
+    tensors = safetensors.numpy.load_file(path)
+    name = "model.layers.1.mlp.down_proj.weight"
+    tensors[name].view(np.uint32)[3, 5] ^= 1
+    safetensors.numpy.save_file(tensors, path, metadata={"format": "pt"})
+
+
+def edit_rows(folder, edit, name="asked.jsonl"):
+    rows = [json.loads(line) for line in (folder / name).read_text().splitlines()]
+    write(folder, edit(rows), name)
+
+
+def edit_first(folder, **values):
+    edit_rows(folder, lambda rows: [{**rows[0], **values}, *rows[1:]])
+
+
+SWAPPED = {"answer_matching_behavior": " (B)", "answer_not_matching_behavior": " (A)"}
+MODEL = {VECTOR, SAMPLE, SCORE}
+ONE = {"draws": SOME, **MORE}
+INPUTS = {
+    # By input: how it is changed; the kinds of units; by stage, which hashes of what it consumed are others.
+    "one bit of one weight": (flip_a_bit, EVERY, {"weights": MODEL}),
+    "rope_theta": (
+        lambda folder: edit_json(folder / "model/config.json", rope_parameters={"rope_theta": 5e3, "rope_type": "default"}),
+        EVERY,
+        {"config": MODEL, "vectors": {SCORE}, "completions": {SCORE}},
+    ),
+    "the epsilon of the norms": (
+        lambda folder: edit_json(folder / "model/config.json", rms_norm_eps=1e-4),
+        EVERY,
+        {"config": MODEL, "vectors": {SCORE}, "completions": {SCORE}},
+    ),
+    "what ends a text": (
+        lambda folder: edit_json(folder / "model/generation_config.json", eos_token_id=[0, 7]),
+        EVERY,
+        {"config": MODEL},
+    ),
+    "the tokenizer": (
+        lambda folder: (folder / "model/chat_template.jinja").write_text("{{ messages[0].content }}"),
+        {"scores": ALL, "choices": ALL},
+        {"tokenizer": MODEL},
+    ),
+    "a prompt's text": (
+        lambda folder: edit_first(folder, question="Is that\n (A) x\n (B) y"),
+        ONE,
+        {"prompts": {SAMPLE}, "completions": {SCORE}},
+    ),
+    "a prompt's id": (lambda folder: edit_first(folder, id="new"), ONE, {"prompts": {SAMPLE}, "completions": {SCORE}}),
+    "a prompt's matching answer": (
+        lambda folder: edit_first(folder, **SWAPPED),
+        {"scores": SOME, "choices": SOME},
+        {"prompts": {SAMPLE}, "completions": {SCORE}},
+    ),
+    "a prompt's cluster": (
+        lambda folder: edit_rows(folder, lambda rows: [{**row, "cluster": "one"} for row in rows]),
+        {},
+        {"prompts": {SAMPLE}, "completions": {SCORE}},
+    ),
+    "how answers are written": (
+        lambda folder: edit_first(folder, answer_matching_behavior="A", answer_not_matching_behavior="B"),
+        {"choices": SOME},
+        {"prompts": {SAMPLE}, "completions": {SCORE}},
+    ),
+    "the order of the prompts": (
+        lambda folder: edit_rows(folder, lambda rows: [*rows[3::-1], *rows[4:]]),
+        {},
+        {"prompts": {SAMPLE}, "completions": {SCORE}},
+    ),
+    "a contrast pair": (
+        lambda folder: edit_rows(folder, lambda rows: [{**rows[0], "question": "Hm?"}, *rows[1:]], "pairs.jsonl"),
+        {"steered": ALL, "scores": ALL, "choices": ALL},
+        {"pairs": {VECTOR}, "vectors": {SCORE}},
+    ),
+    "nothing at all": (lambda folder: None, {}, {}),
+    "a time stamp": (lambda folder: (folder / "model/config.json").touch(), {}, {}),
+    "a field that nothing reads": (lambda folder: edit_first(folder, note="x"), {}, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_an_input_changes_what_hangs_on_it_and_nothing_else(place, tmp_path, name):
+    folder, config = place
+    edit, kinds, consumed = INPUTS[name]
+    own = tmp_path / "own"
+    shutil.copytree(folder, own, ignore=shutil.ignore_patterns("base", "plain"))
+    edit(own)
+    do_stages(json.loads(json.dumps(config).replace(str(folder), str(own))), tmp_path / "out")
+    assert compare(folder / "base", tmp_path / "out")[0] == kinds
+    found = {}
+    before, after = (read_info(run)["stages"] for run in (folder / "base", tmp_path / "out"))
+    for stage in before:
+        for word, then in before[stage]["consumed"].items():
+            if after[stage]["consumed"][word] != then:
+                found.setdefault(word, set()).add(stage)
+    derived = {"vectors", "completions"} - set(consumed)  # which may be what they were, and may not
+    assert {word: stages for word, stages in found.items() if word not in derived} == consumed
+    assert not derived & set(found) or "weights" in found or "config" in found
+
+
+def test_the_bytes_of_a_vector_file_are_consumed(place, tmp_path):
+    folder, config = place
+    shutil.copy(folder / "other.safetensors", tmp_path / "own.safetensors")
+    config = change(
+        config, {"vector.path": str(tmp_path / "own.safetensors"), "controls.random_directions": 0, **PLAIN}
+    )
+    do_stages(config, tmp_path / "one")
+    with safetensors.safe_open(tmp_path / "own.safetensors", "np") as file:
+        tensors, meta = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    for direction in tensors.values():
+        direction[0] = np.nextafter(direction[0], np.inf, dtype=direction.dtype)
+    safetensors.numpy.save_file(tensors, tmp_path / "own.safetensors", metadata=meta)
+    do_stages(config, tmp_path / "two")
+    assert compare(tmp_path / "one", tmp_path / "two") == ({"scores": ALL, "choices": ALL}, {VECTOR, SCORE})
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers", "nnsight"])
+def test_units_of_other_versions_are_others(place, tmp_path, monkeypatch, library):
+    folder, config = place
+    versions = keys.list_versions()
+    monkeypatch.setattr(keys, "list_versions", lambda: {**versions, library: "0.0"})
+    do_stages(config, tmp_path / "out")
+    assert compare(folder / "base", tmp_path / "out") == (EVERY, set())
+
+
+def test_units_of_another_kind_of_device_or_format_are_others(place, monkeypatch):
+    model = read_info(place[0] / "base")["model"]
+    here = keys.describe_network(model)
+    assert here == keys.describe_network({**model, "device": "cpu:0"})
+    assert here != keys.describe_network({**model, "device": "cuda:0"})
+    monkeypatch.setattr(keys, "FORMAT", keys.FORMAT + 1)
+    assert here != keys.describe_network(model)
+
+
+def test_how_it_is_run_changes_no_key(place, tmp_path):
+    """Threads, tokens to keep, the directory."""
+    folder, config = place
+    shutil.copytree(folder / "base", tmp_path / "moved")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        assert not do_stages(config, tmp_path / "moved").has_worked
+    finally:
+        torch.set_num_threads(threads)
+    do_stages(config, tmp_path / "moved", tokens=True)
+    assert compare(folder / "base", tmp_path / "moved") == ({}, {SCORE})  # whose table of tokens is another one
+    assert sum_work(tmp_path / "moved", of=("choices", "score"))["tokens"] == 0
+
+
+def test_keys_of_conditions_are_what_is_added_where_and_how_strongly():
+    vectors = [
+        SteeringVector("v", "target", {0: np.ones(4), 1: np.ones(4)}),
+        SteeringVector("w", "random", {0: np.ones(4)}),
+    ]
+    one = Condition("v", "target", 0, 1.0, "completion")
+
+    def key(condition, **changes):
+        return keys.key_condition(replace(condition, **changes), vectors)
+
+    assert key(one) == key(one, vector="w", kind="random")  # the name of a vector adds nothing
+    assert key(one, multiplier=0.0) == key(one, multiplier=-0.0)
+    assert len({key(one), key(one, layer=1), key(one, multiplier=2.0), key(one, positions="all")}) == 4
+    longer = [replace(vectors[0], directions={0: np.ones(4) * (1 + 2**-50)})]
+    assert keys.key_condition(one, longer) != key(one)
+    model = dict.fromkeys(("weights", "config", "dtype", "tokenizer"), "x") | {"device": "cpu"}
+    contexts = [keys.describe_draws(model, Sampling(), vectors, c) for c in (BASELINE, one, replace(one, vector="w"))]
+    assert len({json.dumps(context) for context in contexts}) == 3  # but it names the stream of draws
