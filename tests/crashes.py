@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-WORDS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO}
+WORDS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EROFS": errno.EROFS}
 
 
 class Forks:

@@ -12,7 +12,7 @@ from crashes import WORDS, Forks
 from test_prompts import ROW, write
 
 FULL = os.environ.get("FULL") == "1"
-UNIT = 400
+UNIT = 200
 """Size of the units: several of each kind."""
 KINDS = [("error", "ENOSPC"), ("error", "EIO"), ("torn", "ENOSPC"), ("torn", "EIO")]
 
@@ -76,7 +76,7 @@ def undisturbed(go, tmp_path_factory):
     done = go(out).wait()
     assert (done.code, done.err) == (0, "")
     units = [path.parts[-3] for path in out.rglob("units/*/*/*.parquet")]
-    assert min(units.count("draws"), units.count("scores")) > 3
+    assert min(units.count("draws"), units.count("scores")) > 5  # four draws are of the top-up
     assert {"choices", "draws", "scores"} == {*units}
     assert "steered.parquet" in read_tables(out)
     return out, done.events
@@ -84,7 +84,7 @@ def undisturbed(go, tmp_path_factory):
 
 def read_tables(out):
     """The bytes of the final tables of a run directory, by name."""
-    paths = [*out.glob("*.parquet"), *out.glob("*.csv"), *out.glob("vectors/*"), *out.glob("report.md")]
+    paths = [*out.glob("*.parquet"), *out.glob("*.csv"), *out.glob("vectors/*.safetensors"), *out.glob("report.md")]
     return {str(path.relative_to(out)): path.read_bytes() for path in paths}
 
 
@@ -125,11 +125,12 @@ def assert_refused(done, *words):
         assert word in lines[0]
 
 
-def sample(n, size, *, seed=0):
-    """All numbers from 1 to n in FULL, else about as many as asked, spread over all; always the first and the last."""
-    if FULL or n <= size:
+def sample(n, size, *, seed=0, full=10**9):
+    """Numbers from 1 to n, ``size`` or in FULL ``full`` of them, spread over all; always the first and the last."""
+    size = full if FULL else size
+    if n <= size:
         return range(1, n + 1)
-    edges = np.linspace(1, n, size).round().astype(int)
+    edges = np.linspace(1, n + 1, size - 1).astype(int)
     rng = np.random.default_rng(seed)
     inner = [int(rng.integers(low, high)) for low, high in itertools.pairwise(edges)]
     return sorted({1, *inner, n})
@@ -139,7 +140,7 @@ def sample(n, size, *, seed=0):
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(go, tmp_path, undisturbed):
     rng = np.random.default_rng(0)
     killed = chain = 0
-    while killed < (80 if FULL else 12):
+    while killed < (80 if FULL else 10):
         out, here = tmp_path / f"out-{chain}", 0
         while True:
             if chain % 2:
@@ -166,7 +167,7 @@ def test_whichever_event_it_is_killed_at(go, tmp_path, undisturbed, late):
     """Before or after each; in the middle of a write."""
     names = undisturbed[1]
     moments = [k for k in range(1, len(names) + 1) if names[k - 1] != "write" or names[k - 2] != "write"]
-    for k in sample(len(moments), 6, seed=int(late)):
+    for k in sample(len(moments), 4, seed=int(late)):
         out = tmp_path / "out"
         assert go(out, do="kill", at=moments[k - 1], late=late).wait().code == 137
         assert_nothing_is_wrong(out, undisturbed, partial=True)
@@ -180,7 +181,7 @@ def test_whichever_event_it_is_killed_at(go, tmp_path, undisturbed, late):
 def test_whichever_call_fails_it_says_so_in_one_line_and_goes_on(go, tmp_path, undisturbed, name):
     """A full disk, an I/O error, a write of which half gets through; once, or from then on."""
     kinds = [(do, word, lasting) for lasting in (False, True) for do, word in KINDS if name == "write" or do != "torn"]
-    for i, k in enumerate(sample(undisturbed[1].count(name), 4)):
+    for i, k in enumerate(sample(undisturbed[1].count(name), 5 if name == "write" else 3)):
         do, word, lasting = kinds[i % len(kinds)]
         out = tmp_path / "out"
         done = go(out, do=do, word=word, lasting=lasting, of=[name], at=k).wait()
@@ -203,7 +204,7 @@ def test_killed_while_it_replaces_the_tables_of_another_run(go, tmp_path, undist
     shutil.copytree(old, out)
     names = go(out, *more).wait().events
     moments = [k for k in range(1, len(names) + 1) if names[k - 1] != "write" or names[k - 2] != "write"]
-    for k in sample(len(moments), 6):
+    for k in sample(len(moments), 3, full=100):
         shutil.rmtree(out)
         shutil.copytree(old, out)
         assert go(out, *more, do="kill", at=moments[k - 1], late=bool(k % 2)).wait().code == 137
@@ -221,7 +222,7 @@ def test_what_cannot_be_removed_is_told_in_one_line(go, tmp_path, undisturbed):
     for i, name in enumerate(("unlink", "rmdir")):
         count = go(tmp_path / "counted", "--overwrite", of=[name]).wait().events.count(name)
         assert count > 2
-        for k in sample(count, 4):
+        for k in sample(count, 2):
             out = tmp_path / "out"
             shutil.copytree(old, out)
             done = go(out, "--overwrite", do="error", word="EIO", lasting=bool((i + k) % 2), of=[name], at=k).wait()
@@ -258,10 +259,10 @@ def test_the_lock_of_a_dead_process_stops_nobody(go, tmp_path, undisturbed, at):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("of", ["layer", "write", "fsync", "replace", "open"])
+@pytest.mark.parametrize("of", ["layer", "write", "replace"])
 def test_a_signal_ends_it_cleanly(go, config, tmp_path, undisturbed, number, code, of):
     counted = go(tmp_path / "counted", of=[of]).wait().events if of == "layer" else undisturbed[1]
-    for k in sample(counted.count(of), 2, seed=number)[: None if FULL and of != "layer" else 60 if FULL else 2]:
+    for k in sample(counted.count(of), 3, seed=number, full=60)[1:-1]:
         out = tmp_path / "out"
         start = time.perf_counter()
         done = go(out, do="signal", number=int(number), of=[of], at=k, whole=of == "layer").wait(20)
@@ -289,7 +290,7 @@ def assert_stopped(done, code, out, config):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_at_any_time_and_twice(go, config, tmp_path, undisturbed, number):
     rng = np.random.default_rng(int(number))
-    for i in range(40 if FULL else 4):
+    for i in range(40 if FULL else 2):
         out = tmp_path / f"out-{i}"
         child = go(out, whole=True)
         time.sleep(rng.uniform(0.15, 0.6))
@@ -349,20 +350,20 @@ def test_a_finished_run_started_again_reads_alone(go, tmp_path, undisturbed, con
     assert "nothing was left to do" in done.out
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_directory_that_became_read_only(go, tmp_path, undisturbed):
+@pytest.mark.parametrize("begun", [0, 900])
+def test_a_directory_that_is_read_only(go, tmp_path, undisturbed, begun):
     out = tmp_path / "out"
-    assert go(out, do="kill", at=900).wait().code == 137
-    for path in (out, *out.rglob("*")):
-        path.chmod(0o555 if path.is_dir() else 0o444)
-    assert_refused(go(out).wait(), "cannot be")
-    for path in (out, *out.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+    if begun:
+        assert go(out, do="kill", at=begun).wait().code == 137
+    of = ["write", "replace", "open", "mkdir", "chmod", "unlink", "rmdir"]
+    before = list_others(out)
+    assert_refused(go(out, do="error", word="EROFS", of=of, at=1, lasting=True).wait(), "cannot be", "Read-only")
+    assert list_others(out) == before
     assert go(out).wait().code == 0
     assert_as_undisturbed(out, undisturbed)
 
 
-@pytest.mark.parametrize("at", [10, 60, 900, 1900])
+@pytest.mark.parametrize("at", [10, 60, 1900])
 def test_a_directory_that_was_removed_while_it_ran(go, tmp_path, undisturbed, at):
     out = tmp_path / "out"
     first = go(out, do="pause", at=at)

@@ -4,6 +4,8 @@ import errno
 import io
 import json
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
@@ -19,6 +21,7 @@ from completions_lp.score.measures import measure_completions
 from completions_lp.score.profile import profile_tokens, summarize_profile
 from completions_lp.score.sums import sum_tokens
 from completions_lp.show.escape import escape_rows
+from completions_lp.store.files import make_folder, write_text
 
 SUMMARY = ["vector", "kind", "layer", "multiplier", "quantity", "weighting", "value", "low", "high", "level", "unit"]
 SUMMARY += ["method", "n_prompts", "n_dropped", "n_clusters"]
@@ -500,3 +503,18 @@ def test_no_spreadsheet_takes_a_name_for_a_formula(tmp_path, scores, name):
         with (tmp_path / file).open(encoding="utf-8", newline="") as lines:
             assert {row["vector"] for row in csv.DictReader(lines)} <= {f"'{name}", ""}
     assert set(pyarrow.parquet.read_table(tmp_path / "slopes.parquet")["vector"].to_pylist()) == {name}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="folders are not flushed there")
+def test_a_folder_that_may_not_be_read_can_be_written_to(tmp_path, monkeypatch):
+    opened = os.open
+
+    def refuse(path, flags, *rest, **options):
+        if Path(path) == tmp_path:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", refuse)
+    make_folder(tmp_path / "in")
+    write_text(tmp_path / "a.txt", "x")
+    assert (tmp_path / "a.txt").read_text() == "x"

@@ -75,7 +75,10 @@ def sync_folder(folder: Path) -> None:
     """Have the disk remember the names in a folder; on Windows, where folders cannot be opened, it does by itself."""
     if os.name == "nt":
         return
-    number = os.open(folder, os.O_RDONLY)
+    try:
+        number = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # a folder that may be written to and not read: there is no way to do it
+        return
     try:
         os.fsync(number)
     finally:
