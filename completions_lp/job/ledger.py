@@ -133,6 +133,8 @@ class Ledger(Inputs):
     @contextmanager
     def _stage(self, name: str, consumed: Mapping[str, str]) -> Iterator[None]:
         """A stage that writes tables: those that it makes stale go first; what it is made of goes into ``run.json``."""
+        if not self.has_worked:
+            self.info["work"] = {}
         config, made, self.has_worked = self.info["config"], self.info["stages"], True
         if self.folder is not None:
             self._check_earlier(name)
