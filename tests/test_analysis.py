@@ -106,6 +106,11 @@ def test_diagnostics_draw_the_steered_draws_that_the_run_directory_has(folder, t
         "multiplier": [1.0],
         "positions": ["completion"],
         "cluster": ["p0"],
+        "n": [50],
+        "n_A": [25],
+        "p_A_steered_se": [0.1],
+        "p_A_steered_low": [0.1],
+        "p_A_steered_high": [0.9],
     }
     write_table(folder / "validation.parquet", row)
     try:
