@@ -8,6 +8,7 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 from hypothesis import strategies as st
+from runs import do_stages, make_place
 
 from completions_lp import store
 from completions_lp.job.cover import Block, Shelf, find_missing, join_blocks
@@ -253,3 +254,17 @@ def test_a_unit_of_no_condition_or_one_token_stands(tmp_path, kind):
         unsteered, steered = store.read_sequences(table, 1)
         assert unsteered["logprob"].tolist() == [[-1.0]]
         assert steered == {}
+
+
+def test_units_are_looked_for_once_by_kind_and_context(tmp_path, tokenizer, monkeypatch):
+    asked, find = [], store.find_units
+
+    def count(folder, kind, context):
+        asked.append((kind, store.hash_value(context)))
+        return find(folder, kind, context)
+
+    monkeypatch.setattr(store, "find_units", count)
+    do_stages(make_place(tmp_path, tokenizer), tmp_path / "run")
+    folders = list((tmp_path / "run" / "units" / "scores").iterdir())
+    assert max(len(list(folder.iterdir())) for folder in folders) > 1  # a top-up of several conditions
+    assert sorted(asked) == sorted(set(asked))

@@ -38,8 +38,12 @@ class Shelf:
     def __init__(self, folder: Path | None, kind: str, context: Mapping[str, Any]) -> None:
         self._of_item: dict[str, list[store.Unit]] = {}
         for unit in [] if folder is None else store.find_units(folder, kind, context):
-            for item in unit.covers["items"]:
-                self._of_item.setdefault(item, []).append(unit)
+            self.add(unit)
+
+    def add(self, unit: store.Unit) -> None:
+        """Enter a unit that has been made."""
+        for item in unit.covers["items"]:
+            self._of_item.setdefault(item, []).append(unit)
 
     def find(
         self, items: Sequence[str], needed: Callable[[store.Covered], bool] = lambda _: True

@@ -60,6 +60,7 @@ class Units:
     """By name, the units that were made or found, and what each took."""
     made: set[str] = field(default_factory=set)
     """Names of those that were made."""
+    _shelves: dict[str, Shelf] = field(default_factory=dict)
 
     def draw(
         self,
@@ -176,7 +177,7 @@ class Units:
     def _find_draws(self, context: Mapping[str, Any], names: set[str], n: int) -> dict[str, list[_Run]]:
         """Those of the first ``n`` draws that are there, by the key of their prompt, maybe with later ones."""
         there: dict[str, list[_Run]] = {}
-        shelf = Shelf(self.folder, "draws", context)
+        shelf = self._open_shelf("draws", context)
         for unit, table in shelf.find(sorted(names), lambda covers: covers["samples"][0] < n):
             first, last = unit.covers["samples"]
             drawn = store.read_draws(table)
@@ -187,7 +188,7 @@ class Units:
 
     def _cover(self, task: "Task", width: int, advance: Advance) -> Block:
         """All that a task asks for: what is there, and what is missing once it is done; ``width`` tokens wide."""
-        shelf, whole = Shelf(self.folder, task.kind, task.context), Block(task.items, task.keys, {}, {})
+        shelf, whole = self._open_shelf(task.kind, task.context), Block(task.items, task.keys, {}, {})
         wanted = set(task.keys)
         for batch in task.batches:
             items, blocks = [task.items[i] for i in batch], []
@@ -228,8 +229,16 @@ class Units:
                 unit = store.write_unit(self.folder, kind, context, covers, table, spent=spent)
                 self.used[unit.name] = spent
                 self.made.add(unit.name)
+                self._open_shelf(kind, context).add(unit)
 
         yield commit
+
+    def _open_shelf(self, kind: str, context: Mapping[str, Any]) -> Shelf:
+        """The units of a kind and context, looked for in the folder once: a top-up asks for every red condition."""
+        name = f"{kind}/{store.hash_value(context)}"
+        if name not in self._shelves:
+            self._shelves[name] = Shelf(self.folder, kind, context)
+        return self._shelves[name]
 
 
 @dataclass(frozen=True, eq=False)
