@@ -1,9 +1,11 @@
 """What is wrong with a run's input is refused before anything slow is imported."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
+import warnings
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -11,12 +13,14 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from completions_lp import store
+from completions_lp import cli, store
 from completions_lp.checkpoint import Outline, check_length, locate, read_shape
-from completions_lp.job.config import DATA
-from completions_lp.model import load_model
+from completions_lp.cli import notices
+from completions_lp.job.config import DATA, EMBEDDED
+from completions_lp.model import engine, load_model
 from completions_lp.prompts import load_pairs, load_prompts
 from completions_lp.records import InputError, SteeringVector
+from completions_lp.records.base import Notice
 
 SLOW = ("torch", "transformers", "nnsight", "datasets", "matplotlib", "scipy")
 ROW = {"question": "Is it?", "answer_matching_behavior": " (A)", "answer_not_matching_behavior": " (B)"}
@@ -116,6 +120,34 @@ def test_these_packages_are_noticed():
     *_, (code, _, slow) = run_fresh([["doctor", "--device", "cuda:77"]])
     assert code == 2
     assert slow[:3] == ["torch", "transformers", "nnsight"]
+
+
+def test_notices_are_one_line_and_other_warnings_are_not_shown(capfd, caplog):
+    told = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with notices.speak_plainly(told.append):
+            warnings.warn("it is slower", Notice, stacklevel=1)
+            warnings.warn("use cache instead", FutureWarning, stacklevel=1)
+            logging.getLogger("elsewhere").warning("a log line")
+            logging.getLogger("elsewhere").error("an error")
+        assert told == ["it is slower"]
+        assert caplog.messages == ["an error"]
+        assert capfd.readouterr().err == ""
+        warnings.warn("shown again", Notice, stacklevel=1)
+    assert "shown again" in capfd.readouterr().err
+    assert logging.root.manager.disable == 0
+
+
+def test_a_command_says_plainly_that_it_takes_the_slow_path(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(engine, "compare_engines", lambda _: (1.0, "the shared tree is off"))
+    few = [f"--set={key}" for key in ("prompts.limit=2", "sampling.n=2", "sampling.max_new_tokens=2")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        cli.main(["sample", str(tmp_path / "out"), "--quiet", "--config", str(EMBEDDED), *few])
+    lines = capsys.readouterr().err.splitlines()
+    why = "takes the plain path, which is slower: the shared tree is off"
+    assert lines == [f"completions-lp: {DATA / 'tiny-chooser'} {why}"]
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from completions_lp import __version__
+from completions_lp.cli.notices import speak_plainly
 from completions_lp.cli.options import ALL, CODES, FOLDER, OVERRIDES, QUIET, TOKENS, Ordered, add_stage_options
 from completions_lp.job.signals import end_on_signals
 from completions_lp.quantities import PRIMARY
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     asked, signals = list(sys.argv[1:] if arguments is None else arguments), []
     try:
-        with end_on_signals() as signals:
+        with end_on_signals() as signals, speak_plainly(_tell):
             return int(commands.main(asked, prog_name="completions-lp", standalone_mode=False, obj=asked) or 0)
     except InputError as error:
         message, code = str(error), 2

@@ -21,6 +21,7 @@ from completions_lp.model.reading import Reader
 from completions_lp.model.steering import Variants
 from completions_lp.model.wavefront import Wavefront
 from completions_lp.records import Condition, SteeringVector
+from completions_lp.records.base import Notice
 
 Engine = Literal["auto", "tree", "rows"]
 """``tree`` shares every common prefix and every layer below the steered one; ``rows`` shares the prompt only."""
@@ -38,7 +39,7 @@ def pick_engine(model: Model, engine: Engine = "auto") -> Literal["tree", "rows"
         model.usage.tokens, model.usage.passes = tokens, passes  # each process tries: no part of what a run takes
         _FOUND[model] = deviation <= model.tolerance
         if not _FOUND[model]:
-            warnings.warn(f"{model.name} takes the plain path, which is slower: {reason}", stacklevel=3)
+            warnings.warn(f"{model.name} takes the plain path, which is slower: {reason}", Notice, stacklevel=3)
     return "tree" if _FOUND[model] else "rows"
 
 
