@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from completions_lp import __version__
+from completions_lp.cli.imports import import_once
 from completions_lp.cli.notices import speak_plainly
 from completions_lp.cli.options import ALL, CODES, FOLDER, OVERRIDES, QUIET, TOKENS, Ordered, add_stage_options
 from completions_lp.job.signals import end_on_signals
@@ -125,10 +126,13 @@ def config(schema: bool) -> None:
 
 
 def _begin(opened: "Config", folder: Path, *, quiet: bool, **options: Any) -> "Run":
-    from completions_lp.job.ledger import Options
-    from completions_lp.job.stages import Run
+    with import_once():
+        from completions_lp.job.ledger import Options
+        from completions_lp.job.stages import Run
 
-    return Run(opened, folder, options=Options(progress=not quiet, tell=_tell, **options))
+        begun = Run(opened, folder, options=Options(progress=not quiet, tell=_tell, **options))
+        _ = begun.tokenizer  # with it transformers imports the better part of itself
+    return begun
 
 
 def _run_stage(stage: str, folder: Path, config: Path | None, overrides: Sequence[str], **flags: bool) -> None:
