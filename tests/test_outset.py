@@ -132,6 +132,14 @@ def test_help_and_version_import_nothing_slow():
     assert [(code, slow) for code, _, slow in found] == [(0, [])] * 3
 
 
+def test_help_needs_nothing_but_the_command_line():
+    code = "import sys; from completions_lp.cli import main; main(['plan', '--help']); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "click" in loaded
+    assert loaded.isdisjoint({*SLOW, "numpy", "jaxtyping", "pydantic", "pyarrow", "jinja2", "huggingface_hub"})
+
+
 def test_these_packages_are_noticed():
     """A test of the tests above."""
     *_, (code, _, slow) = run_fresh([["doctor", "--device", "cuda:77"]])

@@ -1,4 +1,4 @@
-"""The command line. torch, transformers and nnsight are imported only inside the commands that need them."""
+"""The command line. What takes time to import is imported only inside the commands that need it."""
 
 import json
 import os
@@ -18,9 +18,6 @@ from completions_lp.cli.imports import import_once
 from completions_lp.cli.notices import speak_plainly
 from completions_lp.cli.options import ALL, CODES, FOLDER, OVERRIDES, QUIET, TOKENS, Ordered, add_stage_options
 from completions_lp.job.signals import end_on_signals
-from completions_lp.quantities import PRIMARY
-from completions_lp.records import InputError
-from completions_lp.show.escape import escape_rows, escape_text
 
 if TYPE_CHECKING:
     from completions_lp.job.config import Config
@@ -37,7 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with end_on_signals() as signals, speak_plainly(_tell):
             return int(commands.main(asked, prog_name="completions-lp", standalone_mode=False, obj=asked) or 0)
-    except InputError as error:
+    except ValueError as error:
+        from completions_lp.records import InputError  # which imports numpy
+
+        if not isinstance(error, InputError):
+            raise
         message, code = str(error), 2
     except OSError as error:
         message, code = f"{error.filename or 'a file'}: {error.strerror or error}", 2
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, code = f"stopped{error}", 128 + (signals or [signal.SIGINT])[0]
     except SystemExit as ended:  # the reader of the table went away, as `head` does
         return int(ended.code or 0)
-    click.echo(f"completions-lp: {escape_text(message)}", err=True)
+    _tell(message)
     return code
 
 
@@ -221,6 +222,7 @@ def figures(folder: Path, names: Sequence[str]) -> None:
     """
     _check_runs(folder)
     from completions_lp.job.results import draw_figures
+    from completions_lp.show.escape import escape_text
 
     for path in draw_figures(folder, names=names):
         click.echo(escape_text(str(path)))
@@ -240,6 +242,7 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
     _check_runs(*folders)
     from completions_lp.job.results import load
     from completions_lp.report.comparison import QUANTITIES, compare_reports
+    from completions_lp.show.escape import escape_rows, escape_text
     from completions_lp.show.text import format_comparison, tabulate_comparison
     from completions_lp.store import write_rows
 
@@ -254,7 +257,7 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
 
 @commands.command()
 @FOLDER
-@click.option("--quantity", default=PRIMARY, metavar="NAME", help="What the interval is of.")
+@click.option("--quantity", metavar="NAME", help="What the interval is of; by default the change of P(A).")
 @click.option("--layer", "layers", type=int, multiple=True, metavar="L", help="Only this layer; repeatable.")
 @click.option("--multiplier", "multipliers", type=float, multiple=True, metavar="M", help="Only this multiplier.")
 @click.option("--half-width", type=float, metavar="W", help="Wanted, in the quantity's unit; half of the pilot's.")
@@ -264,7 +267,7 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
 @click.option("--validate", is_flag=True, help="Draw from the steered model too, and write validation.parquet.")
 @click.option("--draws", type=int, default=50, metavar="D", help="For --validate: per prompt and cell.")
 @QUIET
-def plan(folder: Path, validate: bool, draws: int, quiet: bool, **wanted: Any) -> None:
+def plan(folder: Path, validate: bool, draws: int, quiet: bool, quantity: str | None, **wanted: Any) -> None:
     """From a pilot run: how many prompts and samples, at what cost.
 
     Says how many prompts, and how many samples of each, bring the interval of a quantity to a wanted half width, in the
@@ -280,6 +283,8 @@ def plan(folder: Path, validate: bool, draws: int, quiet: bool, **wanted: Any) -
     from completions_lp.show.text import format_plan
 
     pilot = load(folder)
+    if quantity is not None:
+        wanted["quantity"] = quantity
     click.echo(format_plan(plan_run(pilot, **wanted), pilot.info))
 
 
@@ -317,6 +322,8 @@ def doctor(model: str | None, **options: Any) -> int:
 
 
 def _tell(text: str) -> None:
+    from completions_lp.show.escape import escape_text
+
     click.echo(f"completions-lp: {escape_text(text)}", err=True)
 
 

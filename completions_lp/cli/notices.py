@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from completions_lp.records.base import Notice
-
 
 @contextmanager
 def speak_plainly(tell: Callable[[str], None]) -> Iterator[None]:
@@ -20,6 +18,8 @@ def speak_plainly(tell: Callable[[str], None]) -> Iterator[None]:
     show, disabled = warnings.showwarning, logging.root.manager.disable
 
     def show_plainly(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
+        from completions_lp.records.base import Notice  # which imports numpy
+
         if issubclass(category, Notice):
             tell(str(message))
         elif sys.warnoptions:
