@@ -287,6 +287,7 @@ STALE = {
     "vector.pairs=OTHER": "vector",
     "controls.random_directions=3": "vector",
     "model.dtype=float64": "vector",
+    "model.residual=weights": "vector",
     "model.name=COPY": "vector",
 }
 

@@ -29,7 +29,7 @@ from completions_lp.steer.conditions import make_conditions
 from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
 from completions_lp.steer.vectors import average_differences, check_pairs, describe_source, read_differences
 
-_TOLD = ("weights", "config", "tokenizer", "dtype", "device")
+_TOLD = ("weights", "config", "tokenizer", "dtype", "residual", "device")
 """What must be known of a model that is not loaded."""
 
 
@@ -44,7 +44,13 @@ class Inputs:
     def model(self) -> Model:
         """The model."""
         section = self.config.model
-        return load_model(section.name, revision=section.revision, dtype=section.dtype, device=section.device)
+        return load_model(
+            section.name,
+            revision=section.revision,
+            dtype=section.dtype,
+            device=section.device,
+            residual=section.residual,
+        )
 
     @cached_property
     def network(self) -> Mapping[str, Any]:

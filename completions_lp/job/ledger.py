@@ -104,7 +104,7 @@ class Ledger(Inputs):
         store.claim_files(self._directory, self.info, names)
 
     def _describe_network(self) -> dict[str, str]:
-        network = {name: str(self.network[name]) for name in ("weights", "config", "tokenizer", "dtype")}
+        network = {name: str(self.network[name]) for name in ("weights", "config", "tokenizer", "dtype", "residual")}
         return {**network, "device": str(self.network["device"]).partition(":")[0]}
 
     def _is_made(self, stage: str, consumed: Mapping[str, str]) -> bool:

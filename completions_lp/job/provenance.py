@@ -14,7 +14,7 @@ from typing import Any
 from completions_lp import store
 from completions_lp.records import InputError, Sampling
 
-_MODEL = ("model.name", "model.revision", "model.dtype")
+_MODEL = ("model.name", "model.revision", "model.dtype", "model.residual")
 _DRAWN = tuple(f"sampling.{item.name}" for item in fields(Sampling) if item.name != "top_up")
 FOLLOWED: Mapping[str, tuple[str, ...]] = {
     "vector": (*_MODEL, "prompts.template", "vector", "controls", "sampling.seed"),
@@ -32,6 +32,7 @@ CONSUMED = {
     "config": "the architecture of the model is not that",
     "tokenizer": "the tokenizer is not that",
     "dtype": "the precision is not that",
+    "residual": "the precision of the residual stream is not that",
     "device": "the kind of device is not that",
     "prompts": "the prompts are not those",
     "pairs": "the contrast pairs are not those",
