@@ -1,6 +1,5 @@
 """Configuration -> what a run begins with: model, prompts, contrast pairs, vectors, the grid of conditions; checked."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -159,7 +158,7 @@ class Inputs:
 
 def _hash_file(path: Path) -> str:
     """sha256 of a local file; empty for a hub dataset, whose revision says which it is."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return store.hash_file(path) if path.is_file() else ""
 
 
 def hash_vectors(vectors: Sequence[SteeringVector]) -> str:
