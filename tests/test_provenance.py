@@ -12,12 +12,14 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 import safetensors.numpy
+import torch
 from runs import TABLES, begin, change, do_stages, make_place, read_info, sum_work
 from test_prompts import write
 
 from completions_lp import cli, load, store
 from completions_lp.job.config import make_config
 from completions_lp.job.ledger import Options
+from completions_lp.job.places import open_run
 from completions_lp.job.stages import Run
 from completions_lp.job.status import clean_run, find_status
 from completions_lp.job.units import Units
@@ -193,6 +195,28 @@ def test_memory_changes_how_sums_are_rounded_and_nothing_else(place, tmp_path):
         read_info(tmp_path / "small")["work"]["score"]["passes"] > read_info(folder / "base")["work"]["score"]["passes"]
     )
     check_same(folder / "base", tmp_path / "small")
+
+
+def test_threads_change_how_sums_are_rounded_and_nothing_else(place, tmp_path):
+    """To the tolerance that the guide states for scores."""
+    folder, config = place
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        do_all(config, tmp_path / "three")
+    finally:
+        torch.set_num_threads(threads)
+    check_same(folder / "base", tmp_path / "three")
+
+
+def test_a_run_goes_on_with_the_revision_that_was_asked_for_and_is_done_again_with_that_used(own):
+    """Otherwise its own stages would have followed another one."""
+    _, _, run = own
+    info = read_info(run)
+    info["model"]["revision"] = "0123abc"  # as a hub's model has it
+    (run / "run.json").write_text(json.dumps(info))
+    assert open_run(None, run, []).model.revision is None
+    assert open_run(None, run.parent / "again", [], stored=run).model.revision == "0123abc"
 
 
 def call(*arguments, capsys):
@@ -393,6 +417,21 @@ def test_a_table_edited_by_hand_is_told_of_and_assembled_again(own, name):
     do_all(config, run)
     assert sum_work(run, of=("choices", "score"))["passes"] == 0
     assert {file: (run / file).read_bytes() for file in list_tables(run)} == before
+
+
+def test_a_report_with_an_error_is_written_and_the_exit_code_is_3(own, capsys):
+    _, _, run = own
+    assert call("report", run, capsys=capsys)[0] == 0
+    scores = read(run, "scores")
+    scores.loc[scores["multiplier"] == 0, "increase"] = 1.0
+    scores.to_parquet(run / "scores.parquet", index=False)
+    code, said = call("report", run, capsys=capsys)
+    assert code == 3
+    assert "ERROR: noise floor" in said
+    assert (run / "report.md").read_text().startswith("ERROR: noise floor")
+    assert {"report", "score"} <= set(read_info(run)["stages"])
+    assert call("run", "--out", run, "--quiet", capsys=capsys)[0] == 0  # which assembles the table again
+    assert "ERROR" not in (run / "report.md").read_text()
 
 
 @pytest.mark.parametrize("command", ["run", "status", "clean", "score", "report", "figures"])
