@@ -303,6 +303,19 @@ def test_two_vectors_that_are_equal_both_have_numbers(place, tmp_path):
     assert one["increase"].tolist() == two["increase"].tolist()
 
 
+def test_a_confound_that_leaves_nothing_is_told_and_blocks_no_directory(place, tmp_path):
+    """Before anything is done where the vector is a file; once it is made where it is made from pairs."""
+    folder, config = place
+    path = str(folder / "base/vectors/pairs.safetensors")
+    for changes, begun in (({"vector.path": path}, False), ({}, True)):
+        out = tmp_path / f"out-{begun}"
+        with pytest.raises(InputError, match="are parallel at layer 0: nothing is left"):
+            do_all(change(config, {**changes, "controls.orthogonal_to": [path]}), out)
+        assert out.exists() == begun
+        do_all(config, out)
+        check_same(folder / "base", out, atol=0)
+
+
 STALE = {
     "sampling.seed=5": "sample",
     "sampling.n=1000": "sample",

@@ -114,6 +114,8 @@ class Inputs:
         else:
             vectors = [self._read_target()]
             check_conditions(self.model, vectors, self.make_conditions(vectors))
+            for confound in self._read_confounds():
+                remove_direction(vectors[0], confound)  # of which nothing may be left
 
     def make_vectors(self, *, progress: bool) -> tuple[SteeringVector, ...]:
         """The target vector and its controls."""
