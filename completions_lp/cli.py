@@ -213,7 +213,7 @@ def report(folder: Path, config: Path | None, overrides: Sequence[str], everythi
 @click.argument("config", metavar="[CONFIG.toml]", type=Path, required=False)
 @OVERRIDES
 def status(folder: Path, config: Path | None, overrides: Sequence[str]) -> None:
-    """What DIR holds, what is stale and why, what a run with CONFIG and --set would do there; needs no model."""
+    """What DIR holds, what is stale and why, what a run (of CONFIG) would do; needs no model."""
     _check_runs(folder)
     from completions_lp.job.places import open_run
     from completions_lp.job.status import find_status, measure_units
