@@ -43,7 +43,9 @@ class Unit:
         """Its table; None where the file is damaged; raises InputError where the system cannot read it."""
         path = self.folder / self.name
         try:
-            table = pa.parquet.read_table(path, page_checksum_verification=True)
+            # read_table would do, and handle signals by itself meanwhile, SIGTERM maybe as SIGINT.
+            with pa.parquet.ParquetFile(path, page_checksum_verification=True) as file:
+                table = file.read()
         except (pa.ArrowException, OSError) as error:
             _refuse_unreadable(path, error)
             return None
