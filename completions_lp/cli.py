@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import signal
 import sys
 import time
@@ -80,14 +79,9 @@ def _resumable(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        from completions_lp.store import list_units
+        from completions_lp.job.places import tell_rest
 
-        asked = [word for word in click.get_current_context().obj if word != "--overwrite"]  # which would start afresh
-        if asked[0] == "run" and not any(word.partition("=")[0] == "--out" for word in asked):
-            asked += ["--out", str(folder)]
-        units = len(list_units(folder))
-        kept = f"; {units} finished units are kept" if units else ""
-        raise click.Abort(f"{kept}; go on with: completions-lp {shlex.join(asked)}") from None
+        raise click.Abort(tell_rest(folder, click.get_current_context().obj)) from None
 
 
 @click.group(
@@ -216,13 +210,18 @@ def report(folder: Path, config: Path | None, overrides: Sequence[str], everythi
 
 @commands.command()
 @FOLDER
-def status(folder: Path) -> None:
-    """What a run directory holds, what is stale and why, and what a run would do; needs no model."""
+@click.argument("config", metavar="[CONFIG.toml]", type=Path, required=False)
+@OVERRIDES
+def status(folder: Path, config: Path | None, overrides: Sequence[str]) -> None:
+    """What DIR holds, what is stale and why, what a run (of CONFIG) would do; needs no model."""
     _check_runs(folder)
+    from completions_lp.job.places import open_run
     from completions_lp.job.status import find_status, measure_units
     from completions_lp.show.text.status import format_status
+    from completions_lp.store import is_held
 
-    click.echo(format_status(find_status(folder), *measure_units(folder)))
+    asked = open_run(config, folder, overrides) if config or overrides else None
+    click.echo(format_status(find_status(folder, asked), *measure_units(folder), held=is_held(folder)))
 
 
 @commands.command()

@@ -1,6 +1,5 @@
 """Configuration -> what a run begins with: model, prompts, contrast pairs, vectors, the grid of conditions; checked."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -121,6 +120,8 @@ class Inputs:
         else:
             vectors = [self._read_target()]
             check_conditions(self.model, vectors, self.make_conditions(vectors))
+            for confound in self._read_confounds():
+                remove_direction(vectors[0], confound)  # of which nothing may be left
 
     def make_vectors(self, *, progress: bool) -> tuple[SteeringVector, ...]:
         """The target vector and its controls."""
@@ -165,7 +166,7 @@ class Inputs:
 
 def _hash_file(path: Path) -> str:
     """sha256 of a local file; empty for a hub dataset, whose revision says which it is."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return store.hash_file(path) if path.is_file() else ""
 
 
 def hash_vectors(vectors: Sequence[SteeringVector]) -> str:

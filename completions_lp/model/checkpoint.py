@@ -15,7 +15,7 @@ from huggingface_hub.errors import EntryNotFoundError, RevisionResolutionError, 
 from safetensors import SafetensorError, safe_open
 from transformers.utils.hub import cached_file
 
-from completions_lp.records import InputError
+from completions_lp.records import InputError, describe_cause, is_failing
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -265,6 +265,8 @@ def _count_tensors(checkpoint: Checkpoint, file: str) -> int:
         with safe_open(path, framework="np") as shard:
             return len(shard.keys())
     except (OSError, SafetensorError) as error:
+        if is_failing(error):
+            raise checkpoint.error(f"{file} cannot be read: {describe_cause(error)}") from None
         raise checkpoint.error(f"{file} is damaged or no safetensors file: {_first_line(error)}") from None
 
 
