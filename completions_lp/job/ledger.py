@@ -181,6 +181,8 @@ class Ledger(Inputs):
         self.info.setdefault("timings", {})[name] = round(seconds + sum(took["seconds"] for took in found), 3)
         self.info.setdefault("memory", {})[name] = round(read_peak(), 3)
         self.info.setdefault("token_counts", {})[name] = whole
+        if spent["passes"] and used.engine:
+            self.info.setdefault("engines", {})[name] = used.engine
         work = {**spent, "seconds": round(seconds, 3), "units_made": len(self.units.made), "units_found": len(found)}
         self.info.setdefault("work", {})[name] = work
         self.info |= {"machine": describe_machine(), "model": dict(self.network), "versions": list_versions(), **notes}

@@ -1,9 +1,9 @@
 """In which precision a pass computes: half precision that small effects survive, and plain half precision beside it.
 
-With weights in half precision, the products with them take most of the time and gain most of the speed; what ruins small
-numbers is to round the residual stream after every block, and the logits. So products have their operands in half
+With weights in half precision, the products with them take most of the time and gain most of the speed; what ruins
+small numbers is to round the residual stream after every block, and the logits. So products have their operands in half
 precision, and all else is in float32: what the embedding puts out, so by PyTorch's promotion the residual stream, then
-norms, attention's softmax, what is added to steer, logits. Megatron calls the half of it fp32_residual_connection.
+norms, attention's softmax, what is added to steer, logits. Megatron's fp32_residual_connection is the heart of it.
 """
 
 from collections.abc import Callable, Sequence

@@ -34,6 +34,8 @@ class Usage:
     tokens: int = 0
     """Rows times tokens, padding included."""
     passes: int = 0
+    engine: str = ""
+    """The way it went: by shared trees or plain rows."""
 
     def count(self, ids: torch.Tensor, variants: int = 1) -> None:
         """One pass of these ids, repeated under so many variants."""
