@@ -26,6 +26,7 @@ from completions_lp.records import (
 from completions_lp.sample.draws import check_context
 from completions_lp.steer.conditions import make_conditions
 from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
+from completions_lp.steer.rounding import draw_rounding_vector, place_rounding
 from completions_lp.steer.vectors import average_differences, check_pairs, describe_source, read_differences
 
 _TOLD = ("weights", "config", "tokenizer", "dtype", "residual", "device")
@@ -124,7 +125,7 @@ class Inputs:
                 remove_direction(vectors[0], confound)  # of which nothing may be left
 
     def make_vectors(self, *, progress: bool) -> tuple[SteeringVector, ...]:
-        """The target vector and its controls."""
+        """The target vector, its controls, and a direction that is too small to matter."""
         controls, section, seed = self.config.controls, self.config.vector, self.config.sampling.seed
         shuffled: tuple[SteeringVector, ...] = ()
         if section.path is not None:
@@ -146,16 +147,24 @@ class Inputs:
         negated = (negate_vector(target),) if controls.negated else ()
         orthogonal = tuple(remove_direction(target, vector) for vector in self._read_confounds())
         random = draw_random_vectors(target, controls.random_directions, seed=seed)
-        return (target, *negated, *orthogonal, *random, *shuffled)
+        made = (target, *negated, *orthogonal, *random, *shuffled)
+        return (*made, draw_rounding_vector(self.model, [vector.name for vector in made]))
 
     def make_conditions(self, vectors: Sequence[SteeringVector]) -> tuple[Condition, ...]:
-        """The grid, and the target vector with multiplier 0 at its lowest layer: the run's noise floor."""
+        """The grid, the target vector with multiplier 0 at its lowest layer, and the direction that tells rounding."""
         section = self.config.scoring
         layers = None if section.layers == "all" else section.layers
-        grid = make_conditions(vectors, layers=layers, multipliers=section.multipliers, positions=section.positions)
-        if any(c.multiplier == 0 for c in grid):
-            return grid
-        return (replace(grid[0], vector=vectors[0].name, kind=vectors[0].kind, multiplier=0.0), *grid)
+        steering = [vector for vector in vectors if vector.kind != "rounding"]
+        grid = make_conditions(steering, layers=layers, multipliers=section.multipliers, positions=section.positions)
+        if not any(c.multiplier == 0 for c in grid):
+            first = steering[0]
+            grid = (replace(grid[0], vector=first.name, kind=first.kind, multiplier=0.0), *grid)
+        swept = [condition.layer for condition in grid]
+        return grid + tuple(
+            place_rounding(vector, swept, n_layers=len(vector.directions), positions=section.positions)
+            for vector in vectors
+            if vector.kind == "rounding"
+        )
 
     def _read_confounds(self) -> list[SteeringVector]:
         return [store.read_vector(Path(path)) for path in self.config.controls.orthogonal_to]

@@ -63,4 +63,5 @@ def _find_path(module: Any, n: int) -> str:
     """Where the list of the blocks is."""
     decoder = module.get_decoder()
     blocks = next(part for part in decoder.modules() if isinstance(part, torch.nn.ModuleList) and len(part) == n)
-    return next(name for name, part in module.named_modules() if part is blocks)
+    path: str = next(name for name, part in module.named_modules() if part is blocks)
+    return path

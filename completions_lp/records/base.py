@@ -5,7 +5,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-Kind = Literal["baseline", "target", "negated", "random", "shuffled", "orthogonal"]
+Kind = Literal["baseline", "target", "negated", "random", "shuffled", "orthogonal", "rounding"]
 Positions = Literal["completion", "all"]
 Rule = Literal["letter", "token", "substring", "regex"]
 
