@@ -3,11 +3,13 @@
 import difflib
 import os
 import shlex
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from completions_lp.job.config import EMBEDDED, Config, is_local, load_config, make_config
+from completions_lp.job.outset import check_input
 from completions_lp.records import InputError, describe_cause
 from completions_lp.records.sources import find_file
 from completions_lp.store import check_owned, list_units, read_info
@@ -43,6 +45,7 @@ def open_run(config: Path | None, folder: Path, overrides: Sequence[str], *, sto
     check_owned(folder)
     for stage in ("vector", "sample"):
         check_files(opened, stage)
+    check_input(opened, ("vector", "sample"))
     return opened
 
 
@@ -86,6 +89,8 @@ def open_stage(stage: str, folder: Path, config: Path | None, overrides: Sequenc
         opened = load_config(config, overrides)
     check_folder(folder)
     check_files(opened, stage)
+    if stage != "report":
+        check_input(opened, (stage,))
     return opened
 
 
@@ -110,6 +115,12 @@ def check_folder(folder: Path) -> None:
         raise InputError(f"{folder}: cannot be made a run directory: {place} is a file")
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"{folder}: cannot be made a run directory: no permission to write in {place}")
+    try:
+        tempfile.TemporaryFile(dir=place).close()  # a file system may be read-only for those who may do anything
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be made a run directory: nothing can be written in {place}: {describe_cause(error)}"
+        ) from None
 
 
 def check_files(config: Config, stage: str) -> None:

@@ -41,6 +41,7 @@ from completions_lp.sample.draws import shorten_sampling
 from completions_lp.score.parts import reduce_scores
 from completions_lp.score.profile import summarize_profile
 from completions_lp.score.topup import mend_measures
+from completions_lp.score.windows import Windows
 
 Made = TypeVar("Made")
 
@@ -286,14 +287,15 @@ class Run(Ledger):
         keep_all: bool,
     ) -> Scores:
         target, kl, top_up = self.config.label.target, self.config.scoring.kl, self.config.sampling.top_up
-        total = len(completions) * len(conditions)
+        total, windows = len(completions) * len(conditions), Windows() if top_up else None
         tokens = nullcontext() if self.folder is None else store.open_tokens(self.folder)
         with tokens as keep, tqdm(total=total, desc="score", unit="row", disable=not self.options.progress) as bar:
 
             def score(part: Completions) -> TokenScores:
                 return self.units.score(part, vectors, conditions, target=target, kl=kl, advance=bar.update)
 
-            scores = reduce_scores(completions, conditions, score, target=target, kl=kl, keep=keep, keep_all=keep_all)
+            kept: dict[str, Any] = {"keep": keep, "keep_all": keep_all, "windows": windows}
+            scores = reduce_scores(completions, conditions, score, target=target, kl=kl, **kept)
 
         def draw(part: Completions, condition: Condition) -> Completions:
             sampling = shorten_sampling(part, top_up)
@@ -304,9 +306,8 @@ class Run(Ledger):
 
         drawn: Mapping[Condition, Completions] = {}
         if top_up:
-            measures, drawn = mend_measures(
-                completions, scores.measures, draw, score_pool, target=target, progress=self.options.progress
-            )
+            options: dict[str, Any] = {"target": target, "windows": windows, "progress": self.options.progress}
+            measures, drawn = mend_measures(completions, scores.measures, draw, score_pool, **options)
             scores = replace(scores, measures=measures)
         if self.folder is not None:
             if drawn:

@@ -27,6 +27,7 @@ from completions_lp.model.specimen import copy_wide
 from completions_lp.model.steering import Variants
 from completions_lp.model.wavefront import Wavefront
 from completions_lp.records import Condition, Positions, SteeringVector
+from completions_lp.records.base import Notice
 
 Engine = Literal["auto", "tree", "rows"]
 """``tree`` shares every common prefix and every layer below the steered one; ``rows`` shares the prompt only."""
@@ -81,7 +82,7 @@ def pick_engine(model: Model, engine: Engine = "auto") -> Literal["tree", "rows"
         model.usage.tokens, model.usage.passes = tokens, passes  # each process tries: no part of what a run takes
         if not _FOUND[model].exact:
             reason = _FOUND[model].describe()
-            warnings.warn(f"{model.name} takes the plain path, which is slower: {reason}", stacklevel=3)
+            warnings.warn(f"{model.name} takes the plain path, which is slower: {reason}", Notice, stacklevel=3)
     picked: Literal["tree", "rows"]
     picked = ("tree" if _FOUND[model].exact else "rows") if engine == "auto" else engine
     model.usage.engine = picked

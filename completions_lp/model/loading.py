@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from nnsight import NNsight
 
+from completions_lp import checkpoint as files
+from completions_lp.checkpoint import PRECISIONS, UNLIMITED, check_place, locate
 from completions_lp.model.arithmetic import compute_in
-from completions_lp.model.checkpoint import check_checkpoint, locate, read_module, read_tokenizer
+from completions_lp.model.checkpoint import check_checkpoint, read_module, read_tokenizer
 from completions_lp.model.identity import hash_config, hash_tokenizer, hash_weights
 from completions_lp.records import InputError
 
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-DEVICES = ("cpu", "cuda", "mps")
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in PRECISIONS}
 
 RESIDUALS = ("float32", "weights")
 
@@ -116,12 +116,7 @@ class Model:
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raise InputError unless all layers exist."""
-        wrong = [layer for layer in layers if not 0 <= layer < self.n_layers]
-        if wrong:
-            raise InputError(
-                f"layer {wrong[0]} is out of range: {self.name} has layers 0 to {self.n_layers - 1} "
-                "(layer L is the output of the 0-based block L)"
-            )
+        files.check_layers(self, layers)
 
     def check_tokens(self, token_ids: Sequence[int], what: str) -> None:
         """Raise InputError unless the model has embeddings of all these tokens; ``what`` says whose they are."""
@@ -198,13 +193,10 @@ def load_model(
         InputError: The checkpoint cannot be found or loaded as it is, weights are missing, misshapen, NaN or infinite,
             code from it would be needed, or an argument has no such value.
     """
+    check_place(dtype, device)
     place = pick_device(device)
-    if dtype != "auto" and dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} is none of auto, {', '.join(DTYPES)}")
     if residual not in RESIDUALS:
         raise InputError(f"residual {residual!r} is none of {', '.join(RESIDUALS)}")
-    if place.type == "mps" and dtype == "float64":
-        raise InputError("device 'mps' has no float64: take dtype float32, or device cpu")
     checkpoint = locate(name, revision)
     check_checkpoint(checkpoint)
     tokenizer = read_tokenizer(checkpoint)
@@ -243,7 +235,7 @@ def wrap_model(
         tokenizer=tokenizer,
         d_model=int(config.hidden_size),
         vocab_size=int(module.get_output_embeddings().weight.shape[0]),
-        context_length=int(getattr(config, "max_position_embeddings", None) or 2**31),
+        context_length=int(getattr(config, "max_position_embeddings", None) or UNLIMITED),
         eos_ids=_find_eos(module, tokenizer),
         residual_dtype=weights if residual == "weights" else torch.promote_types(weights, torch.float32),
     )
@@ -262,14 +254,10 @@ def _check_vocabulary(model: Model) -> None:
 
 def pick_device(device: str) -> torch.device:
     """The device of a name, ``"auto"`` being a GPU where there is one; raises InputError where it is none."""
+    check_place("auto", device)
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-    except (RuntimeError, ValueError, OverflowError):
-        place = None
-    if place is None or place.type not in DEVICES:
-        raise InputError(f"device {device!r} is none of auto, cpu, cuda, cuda:N, mps")
+    place = torch.device(device)
     if place.type == "mps" and not torch.backends.mps.is_available():
         raise InputError(f"device {device!r}: this machine has no MPS device; take device auto or cpu")
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():

@@ -42,6 +42,10 @@ def show_sign(sign: str) -> str:
     return sign if is_plain(sign) else sign.encode("unicode_escape").decode()
 
 
+class Notice(UserWarning):
+    """What the user should know of a run that goes on all the same."""
+
+
 class OutOfRoom(InputError):  # noqa: N818 - what it says, like the standard library's TimeoutExpired
     """One item does not fit in memory, not even alone in a pass: a run can leave it out and go on with the others."""
 
