@@ -247,7 +247,7 @@ def figures(folder: Path, names: Sequence[str]) -> None:
     _check_runs(folder)
     from completions_lp.job.results import draw_figures
 
-    for path in draw_figures(folder, names=names):
+    for path in draw_figures(folder, names=names, tell=_tell):
         click.echo(escape_text(str(path)))
 
 
@@ -272,7 +272,8 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
     differences = compare_reports(reports, quantities=quantities or QUANTITIES)
     click.echo(f"Compared with {escape_text(str(folders[0]))}; intervals {differences[0].difference.level:.0%}")
     targets = {name: report.target for name, report in reports.items()}
-    click.echo(format_comparison(differences, targets=targets, everything=everything))
+    through = {name: report.through for name, report in reports.items()}
+    click.echo(format_comparison(differences, targets=targets, through=through, everything=everything))
     if csv:
         write_rows(csv, escape_rows(tabulate_comparison(differences)))
 

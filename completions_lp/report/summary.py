@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from completions_lp.quantities import rank_quantity
+from completions_lp.quantities import list_missing, rank_quantity
 from completions_lp.records import Choices, Increases, InputError, Measures, ProfileRow, Report, ReportRow, Scores
 from completions_lp.report.averages import (
     average_completions,
@@ -59,6 +59,8 @@ def summarize(
         with a ``selection_frequency``; and, without one, every other macro quantity in the cell that is best by
         ``delta_p_A`` (by the headline, where P(A) is not known).
 
+        What is over whole completions (``WHOLE``) has no row where they are not scored through their end.
+
         A condition under which a prompt has log probs that are no finite numbers is left out: its rows have no value
         and say on how many prompts, an error names it, and its ``share_broken`` is a row of its own.
 
@@ -74,7 +76,8 @@ def summarize(
     table = hide_prompts(collect_columns(increases, choices, measures, target=target), increases)
     columns = leave_out(table)
     sweep = study_sweep(columns, level=level, seed=seed)
-    rows = _list_rows(columns, sweep, level=level, seed=seed)
+    missing = list_missing(increases.through)
+    rows = [row for row in _list_rows(columns, sweep, level=level, seed=seed) if row.quantity not in missing]
     findings = check_run(increases, columns, measures)
     red, graded = count_red(columns)
     share_red = red / graded if graded else float("nan")
