@@ -195,7 +195,11 @@ def sample(**options: Any) -> None:
 @_add_stage_options
 @TOKENS
 def score(**options: Any) -> None:
-    """Score them under every condition, and read the two choices."""
+    """Score them under every condition, and read the two choices.
+
+    Through the end of each completion; with --set scoring.through=answer, or window, no further than P(A) and the
+    average increase need, in fewer tokens.
+    """
     _run_stage("score", **options)
 
 

@@ -194,8 +194,8 @@ def _tell_shares(plan: Plan) -> str:
     told = ", ".join(f"through the {how} {share:.0%}" for how, share in less.items())
     here = "" if plan.through == "end" else f" This plan is for the {plan.through}."
     return (
-        f"\nTokens of the score stage, of those that whole completions take: {told} ([scoring] through). What is over "
-        f"whole completions, such as KL, is missing then.{here}"
+        f"\nScoring takes, of the tokens that whole completions take, {told} ([scoring] through). What is over whole "
+        f"completions, such as KL, is missing then.{here}"
     )
 
 
