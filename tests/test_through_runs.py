@@ -191,6 +191,8 @@ def test_the_report_says_what_was_not_scored_and_why_numbers_are_missing(place, 
         assert head in (folder / "end" / "report.md").read_text()
     assert "Completions are scored" not in (folder / "end" / "report.md").read_text()
     assert "sampler test (surprisal minus entropy): not measured" in markdown
+    assert "## Where the gain is" in markdown
+    assert "sum to the increase of the whole" not in markdown
 
 
 def test_tokens_that_are_not_scored_are_shown_without_a_number(place):

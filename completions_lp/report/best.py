@@ -85,7 +85,7 @@ def check_scored(report: Report, *quantities: str) -> None:
         if quantity in list_missing(report.through):
             raise InputError(
                 f"{quantity} is over whole completions, and here they are scored through the {report.through} only: "
-                "`completions-lp run --out DIR --set 'scoring.through=\"end\"'` scores the rest"
+                "`completions-lp run --out DIR --set scoring.through=end` scores all of them"
             )
 
 

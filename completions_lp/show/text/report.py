@@ -30,7 +30,7 @@ def format_report(report: Report, *, title: str, quality: Mapping[int, VectorQua
         new = [find_quantity(name) for name in block.quantities if name not in explained]
         explained |= {quantity.name for quantity in new}
         means = [f"- *{quantity.head}*: {quantity.meaning}" for quantity in new]
-        parts += [f"## {block.heading}", block.words, *(["\n".join(means)] if means else [])]
+        parts += [f"## {block.heading}", *filter(None, [block.words, "\n".join(means)])]
         parts.append(draw_markdown(block.columns))
     return "\n\n".join(parts) + "\n"
 
