@@ -61,6 +61,8 @@ CHANGES = {
     "scoring.multipliers": ({"scoring.multipliers": [-1.0, 2.0]}, MORE, {SCORE}),
     "scoring.positions": ({"scoring.positions": "all"}, STEERED, {SCORE}),
     "scoring.kl": ({"scoring.kl": False}, {"scores": SOME}, {SCORE}),
+    "scoring.through": ({"scoring.through": "window"}, {"scores": ALL}, {SCORE}),
+    "scoring.through: the answer": ({"scoring.through": "answer"}, {"scores": ALL}, {SCORE}),
     "controls.random_directions": ({"controls.random_directions": 2}, MORE, {VECTOR, SCORE}),
     "controls.shuffled_labels": ({"controls.shuffled_labels": 1}, MORE, {VECTOR, SCORE}),
     "controls.negated": ({"controls.negated": True}, MORE, {VECTOR, SCORE}),

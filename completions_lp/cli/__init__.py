@@ -164,7 +164,11 @@ def sample(**options: Any) -> None:
 @add_stage_options
 @TOKENS
 def score(**options: Any) -> None:
-    """Score them under every condition, and read the two choices."""
+    """Score them under every condition, and read the two choices.
+
+    Through the end of each completion; with --set scoring.through=answer, or window, no further than P(A) and the
+    average increase need, in fewer tokens.
+    """
     _run_stage("score", **options)
 
 
@@ -221,7 +225,7 @@ def figures(folder: Path, names: Sequence[str]) -> None:
     _check_runs(folder)
     from completions_lp.job.results import draw_figures
 
-    for path in draw_figures(folder, names=names):
+    for path in draw_figures(folder, names=names, tell=_tell):
         click.echo(escape_text(str(path)))
 
 
@@ -246,7 +250,8 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
     differences = compare_reports(reports, quantities=quantities or QUANTITIES)
     click.echo(f"Compared with {escape_text(str(folders[0]))}; intervals {differences[0].difference.level:.0%}")
     targets = {name: report.target for name, report in reports.items()}
-    click.echo(format_comparison(differences, targets=targets, everything=everything))
+    through = {name: report.through for name, report in reports.items()}
+    click.echo(format_comparison(differences, targets=targets, through=through, everything=everything))
     if csv:
         write_rows(csv, escape_rows(tabulate_comparison(differences)))
 

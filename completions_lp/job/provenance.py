@@ -24,6 +24,8 @@ FOLLOWED: Mapping[str, tuple[str, ...]] = {
     "report": (),
 }
 """By stage, in their order: the sections and keys of the configuration on which its numbers depend."""
+_ADDED: Mapping[str, Mapping[str, Any]] = {"scoring": {"through": "end"}}
+"""By section, keys that runs of earlier versions do not name, and what these have followed."""
 REMADE: Mapping[str, str] = {
     "figures/": "completions-lp figures {folder}",
     "validation.parquet": "completions-lp plan {folder} --validate",
@@ -160,7 +162,9 @@ def _compare(stage: str, config: Mapping[str, Any], made: Mapping[str, Any]) -> 
     found = []
     for name, then in made.get(stage, {}).get("settings", {}).items():
         now = _look_up(config, name)
-        inner = then if isinstance(then, dict) and isinstance(now, Mapping) else {}
+        added, inner = _ADDED.get(name, {}), {}
+        if isinstance(then, dict) and isinstance(now, Mapping):
+            now, inner = {**added, **now}, {**added, **then}
         pairs = [(f"{name}.{key}", now.get(key), value) for key, value in inner.items()] or [(name, now, then)]
         found += [pair for pair in pairs if json.dumps(pair[1]) != json.dumps(pair[2])]
     return found

@@ -12,6 +12,7 @@ from completions_lp.records.base import (
     OutOfRoom,
     Positions,
     Rule,
+    Through,
     Tokenizer,
     is_plain,
     show_sign,
@@ -28,6 +29,6 @@ __all__ = [
     "BASELINE", "PARTIAL", "Best", "Choices", "Completions", "Condition", "ContrastPair", "Draw", "Estimate",
     "Increases", "Inference", "InputError", "Kind", "Labelling", "Measures", "NotFinite", "OutOfRoom", "Positions",
     "Profile", "ProfileRow", "Prompt", "Report", "ReportRow", "Rule", "Sampling", "Scores", "Slope", "SteeringVector",
-    "TokenIncreases", "TokenScores", "Tokenizer", "VectorQuality", "describe_cause", "is_failing", "is_plain",
+    "Through", "TokenIncreases", "TokenScores", "Tokenizer", "VectorQuality", "describe_cause", "is_failing", "is_plain",
     "pick_letters", "read_bytes", "read_text", "show_sign",
 ]  # fmt: skip

@@ -8,6 +8,7 @@ import numpy as np
 Kind = Literal["baseline", "target", "negated", "random", "shuffled", "orthogonal", "rounding"]
 Positions = Literal["completion", "all"]
 Rule = Literal["letter", "token", "substring", "regex"]
+Through = Literal["end", "window", "answer"]
 
 PARTIAL = "\ufffd"
 """What decoders write for the bytes of a character that is not whole yet."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from completions_lp.records.base import InputError, Kind, Positions
+from completions_lp.records.base import InputError, Kind, Positions, Through
 from completions_lp.records.measures import Measures
 from completions_lp.records.scores import Choices, Increases, TokenIncreases
 from completions_lp.records.steering import Condition, VectorQuality
@@ -172,6 +172,11 @@ class Report:
         return (
             f"{text}, best: layer {c.layer}, multiplier {c.multiplier:+g}, {self.best.quantity} {e.value:+.2f}{inside})"
         )
+
+    @property
+    def through(self) -> Through:
+        """How far the completions behind it are scored."""
+        return "end" if self.increases is None else self.increases.through
 
     def save(self, folder: str | Path) -> Path:
         """Write it into a new run directory, so that ``load`` gives it back; see ``job.results.save``."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from completions_lp.quantities import HEADLINE, rank_quantity
+from completions_lp.quantities import HEADLINE, list_missing, rank_quantity
 from completions_lp.records import Best, Choices, Increases, InputError, Measures, ProfileRow, Report, ReportRow, Scores
 from completions_lp.report.averages import (
     average_completions,
@@ -62,6 +62,8 @@ def summarize(
         with a ``selection_frequency``; and, without one, every other macro quantity in the cell that is best by
         ``delta_p_A`` (by the headline, where P(A) is not known).
 
+        What is over whole completions (``WHOLE``) has no row where they are not scored through their end.
+
         A condition under which a prompt has log probs that are no finite numbers is left out: its rows have no value
         and say on how many prompts, an error names it, and its ``share_broken`` is a row of its own.
 
@@ -81,7 +83,10 @@ def summarize(
     table = hide_prompts(collected.select(conditions=kept, prompts=every) if at else collected, increases)
     columns = leave_out(table)
     sweep = study_sweep(columns, level=level, seed=seed)
-    rows = [rounding.mark(row) for row in _list_rows(columns, sweep, level=level, seed=seed)]
+    missing = list_missing(increases.through)
+    rows = [
+        rounding.mark(row) for row in _list_rows(columns, sweep, level=level, seed=seed) if row.quantity not in missing
+    ]
     best = find_best(columns, sweep)
     findings = check_run(increases, columns, measures)
     red, graded = count_red(columns)

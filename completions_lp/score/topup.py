@@ -22,6 +22,7 @@ from completions_lp.records import (
     NotFinite,
     OutOfRoom,
     SteeringVector,
+    Through,
     TokenScores,
     pick_letters,
 )
@@ -80,6 +81,7 @@ def top_up(
     measures: Measures,
     *,
     target: str,
+    through: Through = "end",
     memory_budget: float | None = None,
     progress: bool = True,
 ) -> tuple[Measures, dict[Condition, Completions]]:
@@ -98,7 +100,7 @@ def top_up(
         return draw_steered(model, part, vectors, condition, part.sampling.top_up, **options)
 
     def score(pool: Completions, condition: Condition) -> TokenScores:
-        return score_tokens(model, pool, vectors, [condition], target=target, **options)
+        return score_tokens(model, pool, vectors, [condition], target=target, through=through, **options)
 
     return mend_measures(completions, measures, draw, score, target=target, progress=progress)
 

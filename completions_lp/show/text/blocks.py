@@ -39,6 +39,7 @@ _SWEEP = (
     "*Band of all cells* covers all means at once (max-T, approximate); *max-T* and *Holm* allow for all cells, *BH* "
     "is for a list to explore; *best in* is how often a cell is the best when clusters are resampled."
 )
+_SUM = "The first three sum to the increase of the whole."
 _SLOPES = (
     "Least-squares slope over the multipliers, prompt by prompt, per unit of multiplier; *below 0* is the share of "
     "prompts with a slope below 0, sampling noise shrunken away."
@@ -55,7 +56,7 @@ def list_blocks(report: Report, quality: Mapping[int, VectorQuality]) -> list[Bl
         _make(report, steered, "The average increase and its bound", _AVERAGE, _INCREASES),
         _make(report, steered, "Whole completions and divergences", "Intervals of KL are bootstrap-t.", _WHOLE),
         _make(report, steered, "The two-choice read-out", "One forward pass, no sampling.", _CHOICES),
-        _make(report, steered, "Where the gain is", "The first three sum to the increase of the whole.", _PLACES),
+        _make(report, steered, "Where the gain is", _SUM if report.through == "end" else "", _PLACES),
         _make(report, steered, "Controls", _CONTROLS + _rank_sweep(report), _list_controls(primary), least=2),
         _make(report, steered, "The sweep", _SWEEP, _list_sweep(primary), least=2),
         Block("Dose and response", _SLOPES, _list_slopes(report)),
