@@ -77,12 +77,11 @@ def check_model(model: Model, *, n_prompts: int = 4, seed: int = 0) -> list[Find
 
 def format_findings(model: Model, findings: Sequence[Finding]) -> str:
     """A line per check and a verdict."""
-    deviation, reason = compare_engines(model)
-    exact = f"shared prefix trees, {deviation:.1e} nats from plain rows"
+    compared = compare_engines(model)
     lines = [
         f"{model.name}: {type(model.module).__name__}, {model.n_layers} layers, d_model {model.d_model}, "
         f"vocabulary {model.vocab_size}, {str(model.dtype).removeprefix('torch.')} on {model.device}",
-        f"engine: {exact if deviation <= model.tolerance else f'plain rows, which are slower: {reason}'}",
+        f"engine: {'shared prefix trees' if compared.exact else 'plain rows, which are slower'}: {compared.describe()}",
     ]
     for finding in findings:
         mark = "ok  " if finding.passed else "FAIL"

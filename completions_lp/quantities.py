@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from completions_lp.records import InputError
+from completions_lp.records import InputError, Through
 
 Noise = Literal["", "none", "probability", "completions"]
 Pool = Literal["", "A", "not_A", "all"]
@@ -64,6 +64,8 @@ class Quantity:
     """Whether it is also given as ``NAME_odd``, [f(m) − f(−m)]/2, which even-order damage does not touch."""
     summarized: bool = True
     """Whether the summary has its mean over prompts; else it stands in the per-prompt tables alone."""
+    whole: bool = False
+    """Whether it is over all tokens of completions, and so missing where they are not scored through their end."""
 
     @property
     def decimals(self) -> int:
@@ -107,7 +109,7 @@ _LIST = (
         "log-prob increase of {A} completions,\nto the answer (averaged)", EFFECT,
         meaning="The increase to the answer with less sampling noise: the next token is averaged out at every step."),
     Quantity("increase_A", "nats", "whole, A", "log-prob increase of {A} completions", EFFECT,
-        noise="completions", pooled="A",
+        noise="completions", pooled="A", whole=True,
         meaning="Mean log-prob increase of the completions that gave the target answer, over all their tokens. What "
         "comes after the answer can only lower it."),
     Quantity("p_A", "probability", "P(A)", "P({A})", PROBABILITY, latex="$P$",
@@ -149,6 +151,7 @@ _LIST = (
     Quantity("at_answer_A", "nats", "at its token", "log-prob increase at the answer", PARTS, noise="completions",
         meaning="Log-prob increase of the answer's own token."),
     Quantity("after_answer_A", "nats", "after it", "log-prob increase after the answer", PARTS, noise="completions",
+        whole=True,
         meaning="Log-prob increase of the tokens after the answer's."),
     Quantity("answer_share", "nats", "answer share", "change of logit P({A}) due to the answer", PARTS,
         meaning="What of the change of the answer's logit is due to the answer's own token (Shapley value)."),
@@ -159,20 +162,21 @@ _LIST = (
         meaning="Mean log-prob increase of the completions without the target answer, up to their own answer or the "
         "end of the window."),
     Quantity("increase_not_A", "nats", "whole, not A", "log-prob increase of other completions", OTHERS,
-        noise="completions", pooled="not_A",
+        noise="completions", pooled="not_A", whole=True,
         meaning="Mean log-prob increase of the completions without the target answer, over all their tokens."),
     Quantity("increase_all", "nats", "whole, all", "log-prob increase of all completions", OTHERS,
-        noise="completions", pooled="all",
+        noise="completions", pooled="all", whole=True,
         meaning="Mean log-prob increase of all completions: an estimate of −KL, at most 0 up to noise."),
     Quantity("difference_A_not_A", "nats", "A − not A", "increase of {A} less that of others", OTHERS,
         noise="completions",
         meaning="Increase to the answer minus that of the completions without the target answer."),
     Quantity("kl", "nats", "KL(p‖q)", "KL(unsteered ‖ steered)", DAMAGE, latex=r"$\mathrm{KL}$", skewed=True,
+        whole=True,
         meaning="Kullback–Leibler divergence KL(unsteered ‖ steered) per completion: what steering changes in all."),
-    Quantity("kl_reverse", "nats", "KL(q‖p)", "KL(steered ‖ unsteered)", DAMAGE, skewed=True,
+    Quantity("kl_reverse", "nats", "KL(q‖p)", "KL(steered ‖ unsteered)", DAMAGE, skewed=True, whole=True,
         meaning="Kullback–Leibler divergence KL(steered ‖ unsteered) per completion."),
     Quantity("kl_per_token", "nats/token", "KL/token", "KL(unsteered ‖ steered) per token", DAMAGE,
-        latex=r"$\mathrm{KL}$", skewed=True,
+        latex=r"$\mathrm{KL}$", skewed=True, whole=True,
         meaning="KL(unsteered ‖ steered) of a completion over its mean number of tokens."),
     Quantity("logit_diff", "nats", "logit diff, unsteered", "two-choice logit diff", CHOICE, noise="none",
         meaning="Log prob of the target answer minus the other's at the first answer position, unsteered."),
@@ -223,11 +227,11 @@ _LIST = (
         meaning="Share of the unsteered draws that gave the target answer."),
     Quantity("n_tokens", "tokens", "tokens", "tokens per completion", SAMPLE,
         meaning="Mean number of tokens of an unsteered draw."),
-    Quantity("excess_surprisal", "nats", "excess surprisal", "surprisal less entropy", SAMPLE,
+    Quantity("excess_surprisal", "nats", "excess surprisal", "surprisal less entropy", SAMPLE, whole=True,
         meaning="Mean over draws of surprisal minus entropy: 0 in expectation where draws come from the distribution "
         "scored."),
     Quantity("excess_surprisal_se", "nats", "excess s.e.", "standard error of surprisal less entropy", SAMPLE,
-        summarized=False,
+        summarized=False, whole=True,
         meaning="Standard error of the excess surprisal of a prompt, from its own completions."),
     Quantity("n", "draws", "n", "draws", SAMPLE, summarized=False,
         meaning="Unsteered draws of the prompt."),
@@ -242,6 +246,8 @@ QUANTITIES: Mapping[str, Quantity] = MappingProxyType({quantity.name: quantity f
 """By name, in the order in which tables have them."""
 SWEPT = tuple(quantity.name for quantity in _LIST if quantity.swept)
 """What a sweep is judged by, the first of them first."""
+WHOLE = tuple(quantity.name for quantity in _LIST if quantity.whole)
+"""What is over all tokens of completions."""
 SKEWED = tuple(quantity.name for quantity in _LIST if quantity.skewed)
 POOLED: Mapping[str, Pool] = MappingProxyType({q.name: q.pooled for q in _LIST if q.pooled})
 """Also as ``micro``, pooled over completions; the value says over which."""
@@ -264,6 +270,11 @@ def find_quantity(name: str) -> Quantity:
         return Quantity(name, whole.unit, "odd part", f"{whole.label}, odd part", SIGNS, meaning)
     near = difflib.get_close_matches(name, QUANTITIES, n=1, cutoff=0)[0]
     raise InputError(f"no quantity {name!r}; the nearest is {near!r}. All of them: {', '.join(QUANTITIES)}")
+
+
+def list_missing(through: Through) -> tuple[str, ...]:
+    """Quantities that a report has not where its completions are scored so far."""
+    return () if through == "end" else WHOLE
 
 
 def name_unit(quantity: str) -> str:

@@ -86,11 +86,11 @@ QUESTION = {
     "answer_format": Column(TEXT, "How the file writes an answer after the prompt."),
 }
 INCREASE = {
-    "increase": "Steered minus unsteered log prob, over all tokens.",
+    "increase": "Steered minus unsteered log prob, over all tokens; NaN where not all are scored.",
     "increase_to_answer": "The same through the answer's token; without an answer through the end or the window.",
     "before_answer": "Its part before the answer's token; NaN without an answer.",
     "at_answer": "Its part at the answer's token; NaN without an answer.",
-    "after_answer": "Its part after the answer's token; NaN without an answer.",
+    "after_answer": "Its part after the answer's token; NaN without an answer, or where not all tokens are scored.",
 }
 MEASURE = {
     "p_A_answer_only": Column(NUMBER, "P(A) with only the answer's token steered.", "probability"),

@@ -103,8 +103,12 @@ def _describe_scores() -> tuple[Table, ...]:
             "The log-prob increase of every completion, whole and in parts.",
             {
                 **_common("prompt_id", "completion_id", *CONDITION),
-                "logprob": Column(NUMBER, "Steered log prob of the whole completion.", nats),
+                "logprob": Column(
+                    NUMBER, "Steered log prob of the whole completion; NaN where not all of it is scored.", nats
+                ),
                 **{part: Column(NUMBER, INCREASE[part], nats) for part in Increases.PARTS},
+                "n_scored": Column(WHOLE, "Its first tokens that are scored, `[scoring] through`.", "tokens"),
+                "baseline": Column(NUMBER, "Unsteered log prob of the tokens that are scored.", nats),
             },
         ),
         Table(

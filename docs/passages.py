@@ -48,7 +48,8 @@ A step is a stage; of the score stage there are two, `choices` and `score`, and 
 | check | what it is | should be |
 |---|---|---|
 | `noise_floor` | largest change of a completion under multiplier 0, nats: what the hook itself changes | 0 |
-| `sampler_gap` | sampled against scored log prob of a completion, largest difference, nats: rounding | below 0.05 |
+| `sampler_gap` | sampled against scored log prob of what is scored of a completion, largest difference, nats: \
+rounding | below 0.05 |
 | `sampler_z` | the sampler test (surprisal minus entropy), in standard errors | below 3 |
 | `all_completions_z` | mean increase of all completions, the largest in standard errors | at most 3 |
 | `label_gap` | share of the target by labels less P(A) by tokens | near 0 |

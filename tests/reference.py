@@ -45,6 +45,20 @@ def score(module, prompt, completion, *, layer=None, added=None, positions="comp
     return np.array([float(logprob[len(prompt) - 1 + t, token]) for t, token in enumerate(completion)])
 
 
+def cut(completion, answer, within, through):
+    """The tokens of a completion that are scored, one by one; ``answer`` is the index of the answer's token, or -1."""
+    kept = []
+    for t, token in enumerate(completion):
+        if through == "answer" and 0 <= answer < t:
+            break
+        if through == "window" and t == within:
+            break
+        if through == "answer" and answer < 0 and t == within:
+            break
+        kept.append(token)
+    return kept
+
+
 def sample(module, prompt, uniforms, *, eos_ids=(), temperature=1.0, layer=None, added=None, positions="completion"):
     """One completion, a full forward per token: the first token whose cumulative probability exceeds the number."""
     completion = []

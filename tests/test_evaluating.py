@@ -37,7 +37,7 @@ class Scorer:
     def __init__(self, scores, fail_at=None):
         self.scores, self.fail_at, self.asked, self.parts = scores, fail_at, [], []
 
-    def __call__(self, model, part, vectors, conditions, *, target, kl, memory_budget, advance):
+    def __call__(self, model, part, vectors, conditions, *, target, kl, through, memory_budget, advance):
         if len(self.parts) == self.fail_at:
             raise MemoryError("no more")
         self.asked.append(target)

@@ -33,6 +33,7 @@ CHANGES = {
     # By setting: the changes; the kinds of units of which all keys are new, or some came or went; the stages remade.
     "model.name": ({"model.name": "PLACE/copy"}, {}, {VECTOR, SAMPLE, SCORE}),  # the same files under another name
     "model.dtype": ({"model.dtype": "float64"}, EVERY, {VECTOR, SAMPLE, SCORE}),
+    "model.residual": ({"model.residual": "weights"}, {}, {VECTOR, SAMPLE, SCORE}),  # of float32 weights it is float32
     "prompts.path": ({"prompts.path": "PLACE/same.jsonl"}, {}, {SAMPLE}),
     "prompts.split": ({"prompts.split": "test"}, {}, {SAMPLE}),  # of a hub's files; this one is local
     "prompts.revision": ({"prompts.revision": "x"}, {}, {SAMPLE}),
@@ -60,6 +61,8 @@ CHANGES = {
     "scoring.multipliers": ({"scoring.multipliers": [-1.0, 2.0]}, MORE, {SCORE}),
     "scoring.positions": ({"scoring.positions": "all"}, STEERED, {SCORE}),
     "scoring.kl": ({"scoring.kl": False}, {"scores": SOME}, {SCORE}),
+    "scoring.through": ({"scoring.through": "window"}, {"scores": ALL}, {SCORE}),
+    "scoring.through: the answer": ({"scoring.through": "answer"}, {"scores": ALL}, {SCORE}),
     "controls.random_directions": ({"controls.random_directions": 2}, MORE, {VECTOR, SCORE}),
     "controls.shuffled_labels": ({"controls.shuffled_labels": 1}, MORE, {VECTOR, SCORE}),
     "controls.negated": ({"controls.negated": True}, MORE, {VECTOR, SCORE}),

@@ -66,9 +66,13 @@ print([name for name in ("torch", "transformers", "nnsight") if name in sys.modu
     sizes = [line.split()[0] for line in lines if line.split() and line.split()[0].isdigit()]
     assert sizes[:5] == ["25", "50", "100", "200", "400"]
     assert any("samples, 7 conditions, would give ± 2." in line for line in lines)
-    stages = [line.split()[0] for line in lines[-8:-2]]
+    (told,) = [i for i, line in enumerate(lines) if line.startswith("Estimated from the pilot on ")]
+    stages = [line.split()[0] for line in lines[told - 6 : told]]
     assert stages == ["vector", "sample", "score", "choices", "report", "all"]
-    assert lines[-2].endswith(f"{describe_machine()['cores']} cores, device cpu, float32.")
+    assert lines[told].endswith(f"{describe_machine()['cores']} cores, device cpu, float32.")
+    assert " ".join(lines[told + 1 : -1]).startswith(
+        "Scoring takes, of the tokens that whole completions take, through "
+    )
     assert lines[-1] == "[]"
     assert {path.name: path.read_bytes() for path in moved.iterdir() if path.is_file()} == before
 
@@ -89,6 +93,33 @@ def test_costs_of_a_larger_run_are_those_foreseen(pilot, tmp_path):
         assert 0.7 < foreseen[stage].memory / info["memory"][stage] < 1.4, stage
     for stage, cost in foreseen.items():
         assert cost.seconds > 0, stage
+
+
+def test_what_a_shorter_scoring_saves_is_foreseen_on_the_completions_of_the_pilot(pilot, tmp_path, capsys):
+    """Tokens of the same run that scores through the answer, and of a plan made from it, by counting."""
+    folder = tmp_path / "answer"
+    shutil.copytree(pilot, folder)
+    run(folder, *SMALL, *GRID, "scoring.through='answer'")
+    before, after = (store.read_info(place)["token_counts"]["score"]["tokens"] for place in (pilot, folder))
+    report = load(folder)
+    workload = Workload.of(report.increases.completions, report.increases.conditions, report.through)
+    shares = workload.share_scored()
+    assert shares == read_workload(pilot).share_scored()
+    assert shares["answer"] < shares["window"] <= shares["end"] == 1
+    assert shares["answer"] == pytest.approx(after / before, rel=0.1)
+    size = {"prompts": 12, "samples": 24}
+    (cost,) = [c for c in forecast_costs(store.read_info(folder), workload, **size) if c.stage == "score"]
+    assert cost.tokens == pytest.approx(after)
+    assert cli.main(["plan", str(folder)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    share = f"through the window {shares['window']:.0%}, through the answer {shares['answer']:.0%}"
+    assert f"Scoring takes, of the tokens that whole completions take, {share} ([scoring] through)." in told
+    assert told.endswith("This plan is for the answer.")
+    assert cli.main(["plan", str(folder), "--quantity", "increase_A"]) == 2
+    assert (
+        "increase_A is over whole completions, and here they are scored through the answer only"
+        in capsys.readouterr().err
+    )
 
 
 def test_prefixes_at_a_quarter_of_the_samples_are_foreseen_by_counting(pilot):
@@ -338,7 +369,7 @@ def test_a_plan_names_what_it_does_not_know(pilot):
     blank = {name: value for name, value in info.items() if name not in ("machine", "memory", "model")}
     old = drawn.change(measures, p_A_change_se=np.full(measures.trust.shape, np.nan))
     text = format_plan(plan_run(report, old, blank, quantity="p_A_steered"), blank)
-    assert text.endswith("Estimated from the pilot on a machine that its run.json does not name.")
+    assert "Estimated from the pilot on a machine that its run.json does not name." in text
     assert "probability" in text.splitlines()[0]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from completions_lp.checkpoint.hub import ask_hub, fetch_file
-from completions_lp.records import InputError
+from completions_lp.records import InputError, describe_cause, is_failing
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -225,6 +225,8 @@ def count_tensors(checkpoint: Checkpoint, file: str) -> int:
         with safe_open(path, framework="np") as shard:
             return len(shard.keys())
     except (OSError, SafetensorError) as error:
+        if is_failing(error):
+            raise checkpoint.error(f"{file} cannot be read: {describe_cause(error)}") from None
         raise checkpoint.error(f"{file} is damaged or no safetensors file: {describe_line(error)}") from None
 
 

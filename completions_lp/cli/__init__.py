@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import signal
 import sys
 import time
@@ -59,14 +58,9 @@ def _resumable(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        from completions_lp.store import list_units
+        from completions_lp.job.places import tell_rest
 
-        asked = [word for word in click.get_current_context().obj if word != "--overwrite"]  # which would start afresh
-        if asked[0] == "run" and not any(word.partition("=")[0] == "--out" for word in asked):
-            asked += ["--out", str(folder)]
-        units = len(list_units(folder))
-        kept = f"; {units} finished units are kept" if units else ""
-        raise click.Abort(f"{kept}; go on with: completions-lp {shlex.join(asked)}") from None
+        raise click.Abort(tell_rest(folder, click.get_current_context().obj)) from None
 
 
 @click.group(
@@ -171,7 +165,11 @@ def sample(**options: Any) -> None:
 @add_stage_options
 @TOKENS
 def score(**options: Any) -> None:
-    """Score them under every condition, and read the two choices."""
+    """Score them under every condition, and read the two choices.
+
+    Through the end of each completion; with --set scoring.through=answer, or window, no further than P(A) and the
+    average increase need, in fewer tokens.
+    """
     _run_stage("score", **options)
 
 
@@ -192,13 +190,18 @@ def report(folder: Path, config: Path | None, overrides: Sequence[str], everythi
 
 @commands.command()
 @FOLDER
-def status(folder: Path) -> None:
-    """What a run directory holds, what is stale and why, and what a run would do; needs no model."""
+@click.argument("config", metavar="[CONFIG.toml]", type=Path, required=False)
+@OVERRIDES
+def status(folder: Path, config: Path | None, overrides: Sequence[str]) -> None:
+    """What DIR holds, what is stale and why, what a run (of CONFIG) would do; needs no model."""
     _check_runs(folder)
+    from completions_lp.job.places import open_run
     from completions_lp.job.status import find_status, measure_units
     from completions_lp.show.text.status import format_status
+    from completions_lp.store import is_held
 
-    click.echo(format_status(find_status(folder), *measure_units(folder)))
+    asked = open_run(config, folder, overrides) if config or overrides else None
+    click.echo(format_status(find_status(folder, asked), *measure_units(folder), held=is_held(folder)))
 
 
 @commands.command()
@@ -224,7 +227,7 @@ def figures(folder: Path, names: Sequence[str]) -> None:
     from completions_lp.job.results import draw_figures
     from completions_lp.show.escape import escape_text
 
-    for path in draw_figures(folder, names=names):
+    for path in draw_figures(folder, names=names, tell=_tell):
         click.echo(escape_text(str(path)))
 
 
@@ -250,7 +253,8 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
     differences = compare_reports(reports, quantities=quantities or QUANTITIES)
     click.echo(f"Compared with {escape_text(str(folders[0]))}; intervals {differences[0].difference.level:.0%}")
     targets = {name: report.target for name, report in reports.items()}
-    click.echo(format_comparison(differences, targets=targets, everything=everything))
+    through = {name: report.through for name, report in reports.items()}
+    click.echo(format_comparison(differences, targets=targets, through=through, everything=everything))
     if csv:
         write_rows(csv, escape_rows(tabulate_comparison(differences)))
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from pydantic_core import ErrorDetails, from_json, to_json
 
-from completions_lp.records import InputError, Labelling, Positions, Rule, Sampling, describe_cause, read_text
+from completions_lp.records import InputError, Labelling, Positions, Rule, Sampling, Through, describe_cause, read_text
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent / "data"
@@ -63,6 +63,8 @@ class ModelSection(Section):
     """A branch, tag or commit of the hub."""
     dtype: str = "auto"
     """auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16, float16 or float64."""
+    residual: Literal["float32", "weights"] = "float32"
+    """float32: with half-precision weights, only products are in half precision; weights: everything is, and noisy."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:N or mps."""
     remote: Literal[False] = False
@@ -123,6 +125,10 @@ class ScoringSection(Section):
     """What is steered: "completion" is from the last prompt token on, "all" the prompt too."""
     kl: bool = True
     """Read entropies and divergences, too; without them there is no KL and no sampler test."""
+    through: Through = "end"
+    """How far completions are scored: through their "end", the "window" of [label] within, or their "answer" (the
+    window where there is none). The last two are all that P(A) and the increase to the answer need; what is over whole
+    completions is missing then, KL among it."""
 
 
 class ControlsSection(Section):

@@ -1,6 +1,5 @@
 """Configuration -> what a run begins with: model, prompts, contrast pairs, vectors, the grid of conditions; checked."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -26,9 +25,10 @@ from completions_lp.records import (
 )
 from completions_lp.sample.draws import check_context
 from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
+from completions_lp.steer.rounding import draw_rounding_vector
 from completions_lp.steer.vectors import average_differences, check_pairs, describe_source, read_differences
 
-_TOLD = ("weights", "config", "tokenizer", "dtype", "device")
+_TOLD = ("weights", "config", "tokenizer", "dtype", "residual", "device")
 """What must be known of a model that is not loaded."""
 
 
@@ -43,7 +43,13 @@ class Inputs:
     def model(self) -> Model:
         """The model."""
         section = self.config.model
-        return load_model(section.name, revision=section.revision, dtype=section.dtype, device=section.device)
+        return load_model(
+            section.name,
+            revision=section.revision,
+            dtype=section.dtype,
+            device=section.device,
+            residual=section.residual,
+        )
 
     @cached_property
     def network(self) -> Mapping[str, Any]:
@@ -107,9 +113,12 @@ class Inputs:
         check_vector(self.config, self.model)
         if self.config.vector.path is None:
             check_pairs(self.model, self.pairs)
+        elif self.config.controls.orthogonal_to:
+            for confound in read_confounds(self.config):
+                remove_direction(read_target(self.config), confound)  # of which nothing may be left
 
     def make_vectors(self, *, progress: bool) -> tuple[SteeringVector, ...]:
-        """The target vector and its controls."""
+        """The target vector, its controls, and a direction that is too small to matter."""
         controls, section, seed = self.config.controls, self.config.vector, self.config.sampling.seed
         shuffled: tuple[SteeringVector, ...] = ()
         if section.path is not None:
@@ -131,16 +140,17 @@ class Inputs:
         negated = (negate_vector(target),) if controls.negated else ()
         orthogonal = tuple(remove_direction(target, vector) for vector in read_confounds(self.config))
         random = draw_random_vectors(target, controls.random_directions, seed=seed)
-        return (target, *negated, *orthogonal, *random, *shuffled)
+        made = (target, *negated, *orthogonal, *random, *shuffled)
+        return (*made, draw_rounding_vector(self.model, [vector.name for vector in made]))
 
     def make_conditions(self, vectors: Sequence[SteeringVector]) -> tuple[Condition, ...]:
-        """The grid, and the run's noise floor."""
+        """The grid, the run's noise floor, and the direction that tells its rounding."""
         return make_grid(self.config, vectors)
 
 
 def _hash_file(path: Path) -> str:
     """sha256 of a local file; empty for a hub dataset, whose revision says which it is."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return store.hash_file(path) if path.is_file() else ""
 
 
 def hash_vectors(vectors: Sequence[SteeringVector]) -> str:

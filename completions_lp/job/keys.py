@@ -11,12 +11,21 @@ from typing import Any
 import numpy as np
 
 from completions_lp.job.machine import list_versions
-from completions_lp.records import BASELINE, Completions, Condition, Labelling, Prompt, Sampling, SteeringVector
+from completions_lp.records import (
+    BASELINE,
+    Completions,
+    Condition,
+    Labelling,
+    Prompt,
+    Sampling,
+    SteeringVector,
+    Through,
+)
 from completions_lp.store.units import hash_value
 
 FORMAT = 1
 """Raised with every change of this package after which old units hold other numbers, or hold them otherwise."""
-_NETWORK = ("weights", "config", "dtype")
+_NETWORK = ("weights", "config", "dtype", "residual")
 _LIBRARIES = ("torch", "transformers", "nnsight")
 
 
@@ -42,10 +51,13 @@ def describe_draws(
     return {**describe_network(model), **how, "condition": steered}
 
 
-def describe_scores(model: Mapping[str, Any], labelling: Labelling, *, watch: bool, kl: bool) -> dict[str, Any]:
+def describe_scores(
+    model: Mapping[str, Any], labelling: Labelling, *, watch: bool, kl: bool, through: Through = "end"
+) -> dict[str, Any]:
     """The context of token scores; with ``watch`` it says which tokens complete an answer."""
     rule = [model["tokenizer"], labelling.rule, labelling.pattern] if watch else None
-    return {**describe_network(model), "rule": rule, "kl": kl}
+    cut = {} if through == "end" else {"through": through}  # which units of whole completions have never named
+    return {**describe_network(model), "rule": rule, "kl": kl, **cut}
 
 
 def describe_choices(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,14 +75,18 @@ def key_question(prompt: Prompt, target: str) -> str:
     return hash_value([prompt.id, list(prompt.token_ids), prompt.pair(target), prompt.answer_format])
 
 
-def key_completions(completions: Completions, target: str | None) -> list[str]:
-    """Of each completion: its prompt by id and tokens, its own tokens, and the two answers that are watched for."""
+def key_completions(completions: Completions, target: str | None, through: Through = "end") -> list[str]:
+    """Of each completion: its prompt by id and tokens, its own tokens, and the two answers that are watched for.
+
+    Where not all of its tokens are scored, also how many are: that hangs on the window and on where the answer stands.
+    """
     asked = [
         hash_value([prompt.id, list(prompt.token_ids), None if target is None else prompt.pair(target)])
         for prompt in completions.prompts
     ]
     said = [ids[:n].tolist() for ids, n in zip(completions.token_ids, completions.lengths, strict=True)]
-    return [hash_value([asked[i], ids]) for i, ids in zip(completions.prompt_index, said, strict=True)]
+    rows = zip(completions.prompt_index, said, completions.count_scored(through).tolist(), strict=True)
+    return [hash_value([asked[i], ids, *([] if n == len(ids) else [n])]) for i, ids, n in rows]
 
 
 def key_condition(condition: Condition, vectors: Sequence[SteeringVector]) -> str:

@@ -24,7 +24,7 @@ from completions_lp.checkpoint import (
 from completions_lp.job.config import Config
 from completions_lp.prompts import is_of_hub, load_pairs, load_prompts
 from completions_lp.records import Condition, InputError, SteeringVector, pick_letters
-from completions_lp.steer.conditions import make_conditions
+from completions_lp.steer.conditions import make_conditions, place_rounding
 
 
 def check_input(config: Config, stages: Collection[str]) -> None:
@@ -76,13 +76,19 @@ def read_confounds(config: Config) -> list[SteeringVector]:
 
 
 def make_grid(config: Config, vectors: Sequence[SteeringVector]) -> tuple[Condition, ...]:
-    """All conditions, and the target vector with multiplier 0 at its lowest layer: the run's noise floor."""
+    """All conditions; the target vector with multiplier 0 at its lowest layer; the direction that tells rounding."""
     section = config.scoring
     layers = None if section.layers == "all" else section.layers
-    grid = make_conditions(vectors, layers=layers, multipliers=section.multipliers, positions=section.positions)
-    if any(c.multiplier == 0 for c in grid):
-        return grid
-    return (replace(grid[0], vector=vectors[0].name, kind=vectors[0].kind, multiplier=0.0), *grid)
+    steering = [vector for vector in vectors if vector.kind != "rounding"]
+    grid = make_conditions(steering, layers=layers, multipliers=section.multipliers, positions=section.positions)
+    if not any(c.multiplier == 0 for c in grid):
+        grid = (replace(grid[0], vector=steering[0].name, kind=steering[0].kind, multiplier=0.0), *grid)
+    swept = [condition.layer for condition in grid]
+    return grid + tuple(
+        place_rounding(vector, swept, n_layers=len(vector.directions), positions=section.positions)
+        for vector in vectors
+        if vector.kind == "rounding"
+    )
 
 
 def _check_prompts(config: Config, outline: Outline, shape: Shape | None) -> None:

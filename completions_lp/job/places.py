@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import shlex
 import tempfile
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from completions_lp.job.config import EMBEDDED, Config, is_local, load_config, m
 from completions_lp.job.outset import check_input
 from completions_lp.records import InputError, describe_cause
 from completions_lp.records.sources import find_file
-from completions_lp.store import check_owned, read_info
+from completions_lp.store import check_owned, list_units, read_info
 
 GIVEN = ("weights", "config", "tokenizer", "prompts", "pairs", "vector", "confounds")
 """What a run is given and does not make, of all that its stages consume."""
@@ -35,12 +36,12 @@ def open_run(config: Path | None, folder: Path, overrides: Sequence[str], *, sto
     if config is not None and stored is not None:
         raise InputError(f"{config} and --from {stored} are two configurations; give one")
     check_folder(folder)
-    if stored is None and config is None and (folder / "run.json").is_file():
-        stored = folder
-    if stored is None:
-        opened = load_config(config or EMBEDDED, overrides)
-    else:
+    if stored is not None:
         opened = load_config(None, overrides, base=read_stored(stored).model_dump())
+    elif config is None and (folder / "run.json").is_file():
+        opened = load_config(None, overrides, base=make_config(read_info(folder)["config"]).model_dump())
+    else:
+        opened = load_config(config or EMBEDDED, overrides)
     check_owned(folder)
     for stage in ("vector", "sample"):
         check_files(opened, stage)
@@ -128,3 +129,13 @@ def check_files(config: Config, stage: str) -> None:
     for source in {"vector": vector, "sample": [config.prompts.path]}.get(stage, []):
         if is_local(source) or source == config.vector.path:
             find_file(source)
+
+
+def tell_rest(folder: Path, asked: Sequence[str]) -> str:
+    """Of a command, by its words, that was stopped on the way: what is kept, and how it goes on."""
+    words = [word for word in asked if word != "--overwrite"]  # which would start afresh
+    if words[0] == "run" and not any(word.partition("=")[0] == "--out" for word in words):
+        words += ["--out", str(folder)]
+    units = len(list_units(folder))
+    kept = f"; {units} finished units are kept" if units else ""
+    return f"{kept}; go on with: completions-lp {shlex.join(words)}"

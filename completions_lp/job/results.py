@@ -1,7 +1,7 @@
 """A run directory <-> its report, without a model: what every later look at a run begins with."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from completions_lp.job.provenance import check_earlier, describe_stage, list_ch
 from completions_lp.records import InputError, Report
 from completions_lp.report import summarize
 from completions_lp.show.escape import escape_rows
+from completions_lp.show.figures import GALLERY, check_names, say_skipped
 from completions_lp.show.page import Figure, make_page, name_run
 from completions_lp.show.text import format_latex, format_report
 
@@ -29,7 +30,7 @@ def load(folder: str | Path) -> Report:
     completions = store.read_completions(folder, sampling=config.sampling, labelling=config.labelling)
     failed = info["stages"]["score"].get("failed", {})
     completions = completions.select([i for i, prompt in enumerate(completions.prompts) if prompt.id not in failed])
-    increases = store.read_increases(folder, completions)
+    increases = store.read_increases(folder, completions, through=config.scoring.through)
     choices, measures = store.read_choices(folder, increases), store.read_measures(folder, increases)
     target, seed, profile = config.label.target, config.sampling.seed, store.read_profile(folder)
     report = summarize(increases, choices, measures, target=target, seed=seed, profile=profile)
@@ -100,7 +101,8 @@ def save(report: Report, folder: str | Path) -> Path:
         raise InputError("this report lacks the completions, the read-out or the measures behind it; save a whole one")
     completions = increases.completions
     label = {**asdict(completions.labelling), "target": report.target}
-    info = {"config": {"sampling": asdict(completions.sampling), "label": label}, "files": [], **report.info}
+    settings = {"sampling": asdict(completions.sampling), "label": label, "scoring": {"through": increases.through}}
+    info = {"config": settings, "files": [], **report.info}
     info["stages"] = {}
     store.start_run(folder, info)
     store.claim_files(folder, info, ["questions.parquet", "completions.parquet", "scores.parquet", "measures.parquet"])
@@ -137,12 +139,15 @@ def write_report(report: Report, folder: Path, start: float) -> Report:
     return report
 
 
-def draw_figures(folder: str | Path, *, names: Sequence[str] = ()) -> list[Path]:
+def draw_figures(
+    folder: str | Path, *, names: Sequence[str] = (), tell: Callable[[str], None] = lambda _: None
+) -> list[Path]:
     """Draw figures of a run into its ``figures/``: PDF, PNG, the tidy CSV behind it and the caption of each.
 
     Args:
         folder: The run directory, its report made.
         names: Names of ``figures.GALLERY``; by default all.
+        tell: Gets a line for each figure that is left out, and why: what it needs was not scored.
 
     Returns:
         The PDFs. The table of the main numbers lies beside them as LaTeX, and ``report.html`` is made anew with them.
@@ -150,8 +155,6 @@ def draw_figures(folder: str | Path, *, names: Sequence[str] = ()) -> list[Path]
     Raises:
         InputError: There is no such figure, or a stage is missing.
     """
-    from completions_lp.show.figures import GALLERY, check_names  # which import matplotlib
-
     folder = Path(folder)
     check_names(names)
     with store.hold_run(folder):
@@ -159,6 +162,9 @@ def draw_figures(folder: str | Path, *, names: Sequence[str] = ()) -> list[Path]
         validation, info = store.read_validation(folder), dict(report.info)
         report = replace(report, tokens=_read_shown(folder, report)["tokens"])
         for name in names or GALLERY:
+            if skipped := say_skipped(name, report):
+                tell(skipped)
+                continue
             view = GALLERY[name](report, **({"validation": validation} if name == "diagnostics" else {}))
             store.claim_files(folder, info, store.name_files(name))
             drawn.append(view.save(folder / "figures" / name))

@@ -38,7 +38,7 @@ from completions_lp.report import summarize
 from completions_lp.report.best import pick_best
 from completions_lp.sample.completions import collect_completions
 from completions_lp.sample.draws import shorten_sampling
-from completions_lp.score.parts import reduce_scores
+from completions_lp.score.parts import reads_divergences, reduce_scores
 from completions_lp.score.profile import summarize_profile
 from completions_lp.score.topup import mend_measures
 from completions_lp.score.windows import Windows
@@ -286,13 +286,15 @@ class Run(Ledger):
         *,
         keep_all: bool,
     ) -> Scores:
-        target, kl, top_up = self.config.label.target, self.config.scoring.kl, self.config.sampling.top_up
+        target, top_up, through = self.config.label.target, self.config.sampling.top_up, self.config.scoring.through
+        kl = reads_divergences(through, kl=self.config.scoring.kl)
+        asked: dict[str, Any] = {"target": target, "through": through}
         total, windows = len(completions) * len(conditions), Windows() if top_up else None
         tokens = nullcontext() if self.folder is None else store.open_tokens(self.folder)
         with tokens as keep, tqdm(total=total, desc="score", unit="row", disable=not self.options.progress) as bar:
 
             def score(part: Completions) -> TokenScores:
-                return self.units.score(part, vectors, conditions, target=target, kl=kl, advance=bar.update)
+                return self.units.score(part, vectors, conditions, kl=kl, advance=bar.update, **asked)
 
             kept: dict[str, Any] = {"keep": keep, "keep_all": keep_all, "windows": windows}
             scores = reduce_scores(completions, conditions, score, target=target, kl=kl, **kept)
@@ -302,7 +304,7 @@ class Run(Ledger):
             return self._draw(part.prompts, sampling, part.labelling, vectors=vectors, condition=condition)
 
         def score_pool(pool: Completions, condition: Condition) -> TokenScores:
-            return self.units.score(pool, vectors, [condition], target=target)
+            return self.units.score(pool, vectors, [condition], **asked)
 
         drawn: Mapping[Condition, Completions] = {}
         if top_up:

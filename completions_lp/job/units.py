@@ -29,6 +29,7 @@ from completions_lp.records import (
     Prompt,
     Sampling,
     SteeringVector,
+    Through,
     TokenScores,
     pick_letters,
 )
@@ -107,6 +108,7 @@ class Units:
         *,
         target: str,
         kl: bool = False,
+        through: Through = "end",
         advance: Advance = lambda _: None,
     ) -> TokenScores:
         """The scores of every completion under every condition, as ``score_tokens`` has them."""
@@ -115,18 +117,19 @@ class Units:
         def work(rows: Sequence[int], chosen: Sequence[Condition]) -> tuple[Any, Any]:
             part = completions.take(rows)
             offered = any(prompt.offers(target) for prompt in part.prompts)
-            options: dict[str, Any] = {"target": target if offered else "matching", "kl": kl}
+            options: dict[str, Any] = {"target": target if offered else "matching", "kl": kl, "through": through}
             scores = score_tokens(self.open_model(), part, vectors, chosen, **options, **self._quiet)
             return _split_scores(scores)
 
         rows = [completions.rows_of(i).tolist() for i in range(len(completions.prompts))]
-        sizes = [int(completions.lengths[some].sum()) * (1 + len(conditions)) for some in rows]
+        scored = completions.count_scored(through)
+        sizes = [int(scored[some].sum()) * (1 + len(conditions)) for some in rows]
         task = Task(
             kind="scores",
-            context=keys.describe_scores(self.model, completions.labelling, watch=watch, kl=kl),
-            items=keys.key_completions(completions, target if watch else None),
+            context=keys.describe_scores(self.model, completions.labelling, watch=watch, kl=kl, through=through),
+            items=keys.key_completions(completions, target if watch else None, through),
             ids=[completions.prompts[i].id for i in completions.prompt_index],
-            lengths=completions.lengths.tolist(),
+            lengths=scored.tolist(),
             conditions=conditions,
             keys=[keys.key_condition(condition, vectors) for condition in conditions],
             batches=[
@@ -136,7 +139,7 @@ class Units:
             work=work,
         )
         found = self._cover(task, completions.token_ids.shape[1], advance)
-        return _join_scores(completions, conditions, found)
+        return _join_scores(completions, conditions, found, through)
 
     def read(
         self,
@@ -281,7 +284,9 @@ def _split_scores(scores: TokenScores) -> tuple[Arrays, Arrays]:
     return unsteered, steered
 
 
-def _join_scores(completions: Completions, conditions: Sequence[Condition], found: Block) -> TokenScores:
+def _join_scores(
+    completions: Completions, conditions: Sequence[Condition], found: Block, through: Through
+) -> TokenScores:
     unsteered, steered = found.unsteered, found.steered
     answers: dict[str, Any] = {}
     if _ANSWERS[0] in steered:
@@ -295,5 +300,6 @@ def _join_scores(completions: Completions, conditions: Sequence[Condition], foun
         entropy=unsteered.get("entropy"),
         kl=steered.get("kl"),
         kl_reverse=steered.get("kl_reverse"),
+        through=through,
         **answers,
     )

@@ -6,14 +6,14 @@ with conditions in proportion, and with samples as slowly as new beginnings turn
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Int
 from scipy.special import gammaln
 
-from completions_lp.records import Completions, Condition, InputError
+from completions_lp.records import Completions, Condition, InputError, Through
 
 STAGES = ("vector", "sample", "score", "choices", "report")
 TOKEN_BYTES = 320
@@ -51,12 +51,17 @@ class Workload:
     """Tokens of the longest completion."""
     prefixes: Int[np.ndarray, " prefix"]
     """Draws through each distinct beginning of a prompt's completions, over all prompts."""
+    scored: Mapping[Through, Int[np.ndarray, " prefix"]]
+    """The same of what is scored of them, through each of their ends."""
     texts: Int[np.ndarray, " text"]
     """Draws of each distinct completion."""
+    through: Through = "end"
+    """How far they are scored."""
 
     @classmethod
-    def of(cls, completions: Completions, conditions: Sequence[Condition]) -> "Workload":
+    def of(cls, completions: Completions, conditions: Sequence[Condition], through: Through = "end") -> "Workload":
         """That of a run with these completions and conditions."""
+        scored = {how: count_prefixes(completions, completions.count_scored(how)) for how in get_args(Through)}
         return cls(
             n_prompts=len(completions.prompts),
             samples=completions.sampling.draws,
@@ -64,13 +69,16 @@ class Workload:
             whole=any(condition.positions == "all" for condition in conditions),
             prompt_tokens=float(np.mean([len(prompt.token_ids) for prompt in completions.prompts])),
             width=completions.token_ids.shape[1],
-            prefixes=count_prefixes(completions),
+            prefixes=scored["end"],
+            scored=scored,
             texts=np.asarray(completions.counts, dtype=np.int64),
+            through=through,
         )
 
     def weigh(self, stage: str, prompts: int, samples: int, conditions: int) -> float:
         """Work of a stage in tokens, but for padding and for the layers that a condition leaves out."""
-        nodes = self.count_distinct(self.prefixes, samples)
+        read = self.scored[self.through] if stage == "score" else self.prefixes
+        nodes = self.count_distinct(read, samples)
         variants = 1 + conditions
         if stage == "vector":
             return 1.0
@@ -82,6 +90,12 @@ class Workload:
         return prompts * (
             variants * (self.prompt_tokens + nodes) if self.whole else self.prompt_tokens + variants * nodes
         )
+
+    def share_scored(self) -> dict[Through, float]:
+        """Work of the score stage by how far completions are scored, as a share of scoring whole ones."""
+        size = self.n_prompts, self.samples, self.conditions
+        work = {how: replace(self, through=how).weigh("score", *size) for how in self.scored}
+        return {how: tokens / work["end"] for how, tokens in work.items()}
 
     def hold(self, stage: str, prompts: int, samples: int, conditions: int) -> float:
         """Bytes that a stage holds at its peak and that grow with the run."""
@@ -97,12 +111,18 @@ class Workload:
         return expect_distinct(counts, self.samples, samples) / self.n_prompts
 
 
-def count_prefixes(completions: Completions) -> Int[np.ndarray, " prefix"]:
-    """Draws through each distinct proper beginning of completions, by prompt, the empty one too: the nodes to run."""
+def count_prefixes(
+    completions: Completions, lengths: Int[np.ndarray, " completion"] | None = None
+) -> Int[np.ndarray, " prefix"]:
+    """Draws through each distinct proper beginning of completions, by prompt, the empty one too: the nodes to run.
+
+    Of their first ``lengths`` tokens, by default of all.
+    """
+    lengths = completions.lengths if lengths is None else lengths
     node = completions.prompt_index.astype(np.int64)
     counts = []
     for t in range(completions.token_ids.shape[1]):
-        alive = np.flatnonzero(completions.lengths > t)
+        alive = np.flatnonzero(lengths > t)
         place = np.unique(node[alive], return_inverse=True)[1]
         counts.append(np.bincount(place, weights=completions.counts[alive]))
         pairs = np.stack([node, completions.token_ids[:, t].astype(np.int64)], axis=1)

@@ -5,7 +5,7 @@ shrink both parts, more samples the second (numbers.md §4). ``costing`` tells w
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy import stats as scipy_stats
 from completions_lp.plan.costs import Cost, Workload, forecast_costs
 from completions_lp.plan.noise import measure_noise
 from completions_lp.quantities import PRIMARY, find_quantity
-from completions_lp.records import Condition, Estimate, InputError, Measures, Report, ReportRow
+from completions_lp.records import Condition, Estimate, InputError, Measures, Report, ReportRow, Through
 from completions_lp.report.best import pick_best
 from completions_lp.stats import FEW_CLUSTERS, MIN_CLUSTERS, measure_spread
 from completions_lp.stats.intervals import Clusters
@@ -126,6 +126,11 @@ class Plan:
     """What set its number of prompts."""
     conditions: int
     """Conditions that it scores."""
+    through: Through = "end"
+    """How far the pilot's completions are scored, and so those of the run."""
+    shares: Mapping[Through, float] = field(default_factory=dict)
+    """Tokens of the score stage through each of the ends, on the pilot's completions, as a share of scoring them
+    whole."""
 
 
 def plan_run(
@@ -164,7 +169,8 @@ def plan_run(
         time in five, and the prompts needed go with it.
 
     Raises:
-        InputError: There is no such quantity or cell, its noise is not known, or the pilot has fewer than 6 clusters.
+        InputError: There is no such quantity or cell, its noise is not known, or the pilot has fewer than 6 clusters;
+            or the quantity is over whole completions, and the pilot has not scored them.
     """
     measures, info = measures or report.measures, report.info if info is None else info
     if measures is None or report.increases is None:
@@ -183,7 +189,7 @@ def plan_run(
     for name, given in (("prompts", prompts), ("samples", samples), ("conditions", conditions)):
         if given is not None and given < 1:
             raise InputError(f"{name} is {given}; at least 1 is needed")
-    workload = Workload.of(increases.completions, increases.conditions)
+    workload = Workload.of(increases.completions, increases.conditions, report.through)
 
     def size_up(samples: int, prompts: int | None = None) -> Need:
         n = max(pilot.find_prompts(wanted, samples), pilot.least_prompts) if prompts is None else prompts
@@ -197,7 +203,8 @@ def plan_run(
     limit: Limit = "half width" if enough else "few prompts"
     if prompts is not None:
         chosen, limit = size_up(chosen.samples, prompts), "asked"
-    return Plan(pilot, wanted, needs, chosen, limit, conditions or workload.conditions)
+    shares = workload.share_scored()
+    return Plan(pilot, wanted, needs, chosen, limit, conditions or workload.conditions, report.through, shares)
 
 
 def sum_tokens(costs: Sequence[Cost]) -> float:

@@ -5,9 +5,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-Kind = Literal["baseline", "target", "negated", "random", "shuffled", "orthogonal"]
+Kind = Literal["baseline", "target", "negated", "random", "shuffled", "orthogonal", "rounding"]
 Positions = Literal["completion", "all"]
 Rule = Literal["letter", "token", "substring", "regex"]
+Through = Literal["end", "window", "answer"]
 
 PARTIAL = "\ufffd"
 """What decoders write for the bytes of a character that is not whole yet."""

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from completions_lp.records.base import InputError, Rule, freeze, require
+from completions_lp.records.base import InputError, Rule, Through, freeze, require
 from completions_lp.records.prompts import Prompt
 
 MOST_DRAWS = 1_000_000
@@ -210,6 +210,22 @@ class Completions:
         wanted = np.array([prompt.pair(target)[0] for prompt in self.prompts], dtype=object)
         hit = np.asarray(self.label == wanted[self.prompt_index], dtype=bool)
         return np.asarray(hit & self.offered(target)[self.prompt_index])
+
+    def count_scored(self, through: Through) -> Int[np.ndarray, " completion"]:
+        """Tokens of each completion that are scored: through its ``"end"``, the ``"window"``, or its ``"answer"``.
+
+        Without an answer it is the window even so; and never more than there are. An answer lies within the window.
+
+        Raises:
+            InputError: It is none of the three.
+        """
+        require(through in get_args(Through), f"through is {through!r}; it is one of {', '.join(get_args(Through))}")
+        if through == "end":
+            return self.lengths
+        scored = np.minimum(self.lengths, self.labelling.within)
+        if through == "answer":
+            scored = np.where(self.answer_index >= 0, self.answer_index + 1, scored)
+        return np.asarray(scored, dtype=self.lengths.dtype)
 
     @property
     def mask(self) -> Bool[np.ndarray, "completion token"]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from completions_lp.records.base import InputError, Kind, Positions
+from completions_lp.records.base import InputError, Kind, Positions, Through
 from completions_lp.records.measures import Measures
 from completions_lp.records.scores import Choices, Increases, TokenIncreases
 from completions_lp.records.steering import Condition, VectorQuality
@@ -66,6 +66,9 @@ class Inference:
     random_sd: float = NAN
     p_rank_shuffled: float = NAN
     """As ``p_rank``, among the vectors from shuffled labels."""
+    rounding: float = NAN
+    """How far rounding may move the number: the larger end, without sign, of its interval under a direction that is too
+    small to matter."""
     selection_frequency: float = NAN
     """How often this cell is the best of the sweep when clusters are resampled."""
 
@@ -169,6 +172,11 @@ class Report:
         return (
             f"{text}, best: layer {c.layer}, multiplier {c.multiplier:+g}, {self.best.quantity} {e.value:+.2f}{inside})"
         )
+
+    @property
+    def through(self) -> Through:
+        """How far the completions behind it are scored."""
+        return "end" if self.increases is None else self.increases.through
 
     def save(self, folder: str | Path) -> Path:
         """Write it into a new run directory, so that ``load`` gives it back; see ``job.results.save``."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
-from completions_lp.records.base import freeze, require
+from completions_lp.records.base import Through, freeze, require
 from completions_lp.records.completions import Completions
 from completions_lp.records.measures import Measures, Profile
 from completions_lp.records.prompts import Prompt
@@ -21,7 +21,7 @@ class TokenScores:
     completions: Completions
     conditions: tuple[Condition, ...]
     baseline: Float[np.ndarray, "completion token"]
-    """Unsteered, by the same code path as the steered rows; NaN past a completion's end."""
+    """Unsteered, by the same code path as the steered rows; NaN past what is scored of a completion."""
     logprob: Float[np.ndarray, "condition completion token"]
     entropy: Float[np.ndarray, "completion token"] | None = None
     """Entropy of the unsteered distribution of each token; with ``kl``."""
@@ -33,6 +33,8 @@ class TokenScores:
     """Unsteered log prob that this token completes the target answer, and the other one; -inf where no token would."""
     answers: Float[np.ndarray, "condition completion token 2"] | None = None
     """The same under each condition; None where no target was given or no single token decides (a regex)."""
+    through: Through = "end"
+    """How far completions are scored."""
 
     def __repr__(self) -> str:
         return f"TokenScores({len(self.conditions)} conditions x {self.completions!r})"
@@ -58,6 +60,12 @@ class TokenScores:
         return replace(self, conditions=tuple(self.conditions[c] for c in conditions), **steered)
 
     @property
+    def mask(self) -> Bool[np.ndarray, "completion token"]:
+        """True at the tokens that are scored."""
+        width = self.completions.token_ids.shape[1]
+        return np.asarray(np.arange(width) < self.completions.count_scored(self.through)[:, None])
+
+    @property
     def increase(self) -> Float[np.ndarray, "condition completion token"]:
         """Steered minus unsteered log prob of each token, in nats; NaN where both are infinite."""
         with np.errstate(invalid="ignore"):
@@ -70,7 +78,7 @@ class TokenIncreases:
 
     conditions: tuple[Condition, ...]
     increase: Float[np.ndarray, "condition completion token"]
-    """Steered minus unsteered log prob, in nats, float32; NaN past a completion's end."""
+    """Steered minus unsteered log prob, in nats, float32; NaN past what is scored of a completion."""
 
     def __repr__(self) -> str:
         return f"TokenIncreases({len(self.conditions)} conditions x {self.increase.shape[1]} completions)"
@@ -88,15 +96,18 @@ class Increases:
     completions: Completions
     conditions: tuple[Condition, ...]
     baseline: Float[np.ndarray, " completion"]
-    """Unsteered log prob of the whole completion."""
+    """Unsteered log prob of what is scored of the completion."""
     increase: Float[np.ndarray, "condition completion"]
-    """Steered minus unsteered, over all tokens, an end-of-sequence token included."""
+    """Steered minus unsteered, over all tokens, an end-of-sequence token included; NaN where not all are scored."""
     increase_to_answer: Float[np.ndarray, "condition completion"]
     """Through the token that completes the answer; without an answer, through the end of the window or the text."""
     before_answer: Float[np.ndarray, "condition completion"]
     at_answer: Float[np.ndarray, "condition completion"]
     after_answer: Float[np.ndarray, "condition completion"]
-    """Before, at and after the answer's token: they sum to ``increase``, and are NaN without an answer."""
+    """Before, at and after the answer's token: they sum to ``increase``, and are NaN without an answer; the last also
+    where not all tokens are scored."""
+    through: Through = "end"
+    """How far completions are scored."""
 
     PARTS = ("increase", "increase_to_answer", "before_answer", "at_answer", "after_answer")
 
@@ -130,11 +141,17 @@ class Increases:
             first.conditions,
             np.concatenate([part.baseline for part in parts])[rows],
             **{name: np.concatenate([getattr(part, name) for part in parts], axis=1)[:, rows] for name in cls.PARTS},
+            through=first.through,
         )
 
     @property
+    def is_whole(self) -> Bool[np.ndarray, " completion"]:
+        """Which completions are scored through their end."""
+        return np.asarray(self.completions.count_scored(self.through) == self.completions.lengths)
+
+    @property
     def logprob(self) -> Float[np.ndarray, "condition completion"]:
-        """Steered log prob of the whole completion; NaN where it is no finite number."""
+        """Steered log prob of the whole completion; NaN where it is no finite number, or not all of it is scored."""
         return np.asarray(self.baseline + self.increase)
 
 

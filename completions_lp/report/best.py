@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity
+from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity, list_missing
 from completions_lp.records import Best, InputError, Positions, Report, ReportRow
 from completions_lp.report.prompts import Columns
 from completions_lp.report.sweep import Sweep
@@ -54,10 +54,12 @@ def pick_best(
     By default by the quantity that the report is judged by, among all layers, multipliers and positions.
 
     Raises:
-        InputError: There is no such quantity or no such cell of the target vector, or none has a value.
+        InputError: There is no such quantity or no such cell of the target vector, or none has a value; or it is over
+            whole completions, and they are not scored through their end.
     """
     quantity = quantity or find_primary(report)
     find_quantity(quantity)
+    check_scored(report, quantity)
     rows = [row for row in report.table(quantity) if row.condition.multiplier != 0]
     if not rows:
         known = dict.fromkeys(row.quantity for row in report.rows if row.condition.kind == "target")
@@ -75,6 +77,16 @@ def pick_best(
         raise InputError(f"{quantity} is undefined on every prompt in the cells asked for")
     row = max(defined, key=lambda row: sign * row.estimate.value)
     return Best(row.condition, quantity, False, len(chosen))
+
+
+def check_scored(report: Report, *quantities: str) -> None:
+    """Raise InputError for a quantity over whole completions where these are not scored through their end."""
+    for quantity in quantities:
+        if quantity in list_missing(report.through):
+            raise InputError(
+                f"{quantity} is over whole completions, and here they are scored through the {report.through} only: "
+                "`completions-lp run --out DIR --set scoring.through=end` scores all of them"
+            )
 
 
 def _matches(row: ReportRow, layers: Sequence[int], multipliers: Sequence[float], positions: Positions | None) -> bool:

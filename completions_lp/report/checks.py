@@ -48,13 +48,14 @@ def check_run(increases: Increases, columns: Columns, measures: Measures | None)
         error; NaN where it was not read. ``all_completions_z``: the largest t over conditions of ``increase_all``,
         which estimates −KL (numbers.md I1); NaN with fewer than 6 clusters. Both are of plain sampling, else NaN.
         ``label_gap``: mean over prompts of the share of completions labelled with the target less P(A) by the single
-        tokens, two estimates of one number. ``not_finite`` counts scores that are no number.
+        tokens, two estimates of one number. ``not_finite`` counts scores that are no number. Of completions that are
+        not scored through their end, the second and the third are NaN, and the others are of the tokens scored.
         Errors: cells that are left out for log probs that are no numbers; what failed, with its likely cause. What was
         measured and is NaN has failed.
     """
     plain = increases.completions.sampling.is_ancestral
     checks = check_increases(increases) | dict.fromkeys(("sampler_z", "all_completions_z", "label_gap"), float("nan"))
-    parts = (increases.baseline, increases.increase, increases.increase_to_answer)
+    parts = (increases.baseline, increases.increase[:, increases.is_whole], increases.increase_to_answer)
     checks["not_finite"] = float(sum(int((~np.isfinite(part)).sum()) for part in parts))
     errors, warnings = describe_broken(columns)
     for found, more in zip((errors, warnings), _judge_sums(checks, increases), strict=True):
@@ -80,9 +81,9 @@ def _judge_sums(checks: dict[str, float], increases: Increases) -> tuple[list[st
     if zero and not checks["noise_floor"] <= MAX_NOISE:
         errors.append(
             f"noise floor: multiplier 0 changes a completion by {checks['noise_floor']:.2g} nats (limit "
-            f"{MAX_NOISE:g}): steered and unsteered scores do not come from the same computation; likely a low "
-            'precision, or a model that treats batched rows differently: use [model] dtype = "float32", and run '
-            "completions-lp doctor"
+            f"{MAX_NOISE:g}): steered and unsteered scores do not come from the same computation; likely a model "
+            "that treats the rows of a batch differently (random numbers in a layer, experts with a capacity), or "
+            "numbers that are not finite; a low precision alone leaves it at 0: run completions-lp doctor"
         )
     gap = checks["sampler_gap"]
     if not gap <= WARN_GAP:

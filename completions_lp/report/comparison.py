@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity, name_unit
+from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity, list_missing, name_unit
 from completions_lp.records import Condition, Estimate, InputError, Report
+from completions_lp.report.best import check_scored
 from completions_lp.stats import MIN_CLUSTERS, difference_interval, mean_interval
 
 QUANTITIES = (PRIMARY, HEADLINE, "log_ratio_A", "kl_per_token", "logit_diff_change")
@@ -62,6 +63,8 @@ def compare_reports(
         for pair in _match_cells(base, report):
             found += _compare_cells((first, second), (base, report), pair, quantities, level)
     if not found:
+        for report in reports.values():
+            check_scored(report, *quantities)
         raise InputError(
             f"{first} shares no quantity and no cell (kind, layer, multiplier, positions) with {', '.join(reports)}"
         )
@@ -94,7 +97,7 @@ def _compare_cells(
 ) -> list[Difference]:
     found = []
     for quantity in quantities:
-        if any(quantity not in report.prompts for report in reports):
+        if any(quantity not in report.prompts or quantity in list_missing(report.through) for report in reports):
             continue
         one, other = (_read_prompts(report, cell, quantity) for report, cell in zip(reports, cells, strict=True))
         options: dict[str, Any] = {"unit": name_unit(quantity), "level": level}

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy.special import logit
 
-from completions_lp.quantities import HEADLINE, QUANTITIES, rank_quantity
+from completions_lp.quantities import HEADLINE, QUANTITIES, list_missing, rank_quantity
 from completions_lp.records import (
     Choices,
     Completions,
@@ -69,6 +69,9 @@ def collect_columns(
 ) -> Columns:
     """Every per-prompt quantity that there is something to make of.
 
+    What is over whole completions is NaN on every prompt where they are not all scored through their end: those of
+    some prompts may be, but a mean over these would be of prompts with short completions.
+
     Raises:
         InputError: No prompt offers the target, or the records are of other prompts or conditions.
     """
@@ -90,6 +93,10 @@ def collect_columns(
     names = np.array([prompt.cluster for prompt in completions.prompts], dtype=str)
     clusters = np.unique(names, return_inverse=True)[1]
     trust = None if measures is None else measures.trust
+    for name in list_missing(increases.through):
+        for columns in (unsteered, steered):
+            if name in columns:
+                columns[name] = np.full_like(columns[name], np.nan)
     return Columns(increases.conditions, clusters, counts, unsteered, steered, trust)
 
 
@@ -98,7 +105,7 @@ def count_broken(
 ) -> Float[np.ndarray, "condition prompt"]:
     """Draws of each prompt, and answers of its read-out, whose log prob, steered or not, is no finite number."""
     completions = increases.completions
-    finite = np.isfinite(increases.increase) & np.isfinite(increases.increase_to_answer)
+    finite = (np.isfinite(increases.increase) | ~increases.is_whole) & np.isfinite(increases.increase_to_answer)
     lost = ~(finite & np.isfinite(increases.baseline)) * completions.counts
     size = len(completions.prompts)
     rows = [np.bincount(completions.prompt_index, weights=row, minlength=size) for row in lost]

@@ -26,7 +26,7 @@ from completions_lp.model import (
     score_rows,
     score_trees,
 )
-from completions_lp.records import Completions, Condition, SteeringVector, TokenScores, pick_letters
+from completions_lp.records import Completions, Condition, SteeringVector, Through, TokenScores, pick_letters
 from completions_lp.sample.labels import Labeller
 
 Advance = Callable[[int], object]
@@ -40,6 +40,7 @@ def score_tokens(
     *,
     target: str | None = None,
     kl: bool = False,
+    through: Through = "end",
     memory_budget: float | None = None,
     batch_size: int | None = None,
     engine: Engine = "auto",
@@ -51,7 +52,8 @@ def score_tokens(
     A condition's log probs are the unsteered ones plus the difference between its rows and the unsteered rows *of the
     same pass*, so that what rounding the batch's shape brings cancels. With ``target``, also the log prob that each
     token completes this answer (a letter, or ``"matching"``) and the one it is compared with; with ``kl``, also the
-    entropy of the unsteered distribution at each token and its divergences from the steered one, both ways. ``advance``
+    entropy of the unsteered distribution at each token and its divergences from the steered one, both ways. Tokens past
+    what is scored ``through`` (``Completions.count_scored``) never enter the network, and have no scores. ``advance``
     gets the number of rows that are done, as they are, in place of a bar. The other options are those of
     ``read_choices``.
 
@@ -65,7 +67,7 @@ def score_tokens(
         model,
         completions.prompts,
         completions.prompt_index,
-        [ids[:n].tolist() for ids, n in zip(completions.token_ids, completions.lengths, strict=True)],
+        [ids[:n].tolist() for ids, n in zip(completions.token_ids, completions.count_scored(through), strict=True)],
         {vector.name: vector for vector in vectors},
         conditions,
         Room.find(model, memory_budget),
@@ -76,7 +78,7 @@ def score_tokens(
     dtype = np.float64 if model.exact_dtype == torch.float64 else np.float32
     width = completions.token_ids.shape[1]
     arrays = score_task(task, dtype, engine=engine, progress=progress, width=width, advance=advance)
-    return TokenScores(completions, tuple(conditions), **arrays)
+    return TokenScores(completions, tuple(conditions), **arrays, through=through)
 
 
 def score_task(
@@ -103,7 +105,7 @@ def score_task(
 
 
 class _Table:
-    """The scores as they come in; NaN where nothing has come in, and past a completion's end."""
+    """The scores as they come in; NaN where nothing has come in, and past a sequence's end."""
 
     def __init__(self, mask: Bool[np.ndarray, "row token"], n: int, dtype: type, *, answers: bool, kl: bool) -> None:
         self.mask = mask

@@ -24,10 +24,10 @@ def measure_completions(scores: TokenScores, *, target: str = "matching") -> Mea
     Either is clipped into what the visited texts prove (§3.4). ``target`` is a letter, or ``"matching"`` for each
     prompt's own answer.
 
-    Divergences are in nats per completion (NaN where they were not read). NaN also for a prompt that does not offer the
-    target, and wherever completions that were not drawn by plain sampling at temperature 1 tell nothing: of them only
-    the bounds hold. A prompt with a log prob that is no finite number, unsteered or under a condition, is NaN there,
-    and ``n_broken`` counts its draws.
+    Divergences are in nats per completion (NaN where they were not read, or completions are not scored through their
+    end). NaN also for a prompt that does not offer the target, and wherever completions that were not drawn by plain
+    sampling at temperature 1 tell nothing: of them only the bounds hold. A prompt with a log prob that is no finite
+    number, unsteered or under a condition, is NaN there, and ``n_broken`` counts its draws.
     """
     completions = scores.completions
     shape = (len(scores.conditions), len(completions.prompts))
@@ -58,7 +58,7 @@ class Texts:
 
     steps: Steps
     mask: Any
-    """[completion token]: the tokens that are there, past the window too."""
+    """[completion token]: the tokens that are there, past the window too, scored or not."""
     whole: Mapping[str, np.ndarray]
     """``logprob`` [completion token], ``steered`` [condition completion token] and, where they were read, ``entropy``,
     ``kl`` and ``kl_reverse``."""
@@ -100,17 +100,18 @@ def read_texts(scores: TokenScores, rows: Shaped[np.ndarray, " row"], pair: tupl
         other=np.asarray(label == pair[1]),
     )
     arrays = {"logprob": scores.baseline[at], "steered": scores.logprob[:, at]}
-    if scores.kl is not None and scores.kl_reverse is not None and scores.entropy is not None:
-        arrays |= {"entropy": scores.entropy[at], "kl": scores.kl[:, at], "kl_reverse": scores.kl_reverse[:, at]}
+    read = scores if scores.through == "end" else None  # divergences are of whole completions, or they are missing
+    if read and read.kl is not None and read.kl_reverse is not None and read.entropy is not None:
+        arrays |= {"entropy": read.entropy[at], "kl": read.kl[:, at], "kl_reverse": read.kl_reverse[:, at]}
     answers: dict[str, np.ndarray] = {}
     if scores.answers is not None and scores.baseline_answers is not None:
         for side, name in enumerate("AB"):
             answers |= {name: scores.baseline_answers[at, :, side], f"{name}_steered": scores.answers[..., side][:, at]}
     whole, window = ({k: v.astype(np.float64, order="C") for k, v in part.items()} for part in (arrays, answers))
-    mask, counts = completions.mask[at], completions.counts[at]
-    broken = find_broken(whole["logprob"], whole["steered"], mask)
+    mask, scored, counts = completions.mask[at], scores.mask[at], completions.counts[at]
+    broken = find_broken(whole["logprob"], whole["steered"], scored)
     n_broken = broken.astype(np.float64) @ counts
-    is_whole = not find_broken(whole["logprob"], whole["logprob"][None], mask).any()
+    is_whole = not find_broken(whole["logprob"], whole["logprob"][None], scored).any()
     if broken.any():
         _replace_broken(whole | window, n_broken > 0, is_whole)
     window |= {name: whole[name] for name in ("logprob", "steered")}

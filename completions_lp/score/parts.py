@@ -22,6 +22,7 @@ from completions_lp.records import (
     Profile,
     Scores,
     SteeringVector,
+    Through,
     TokenIncreases,
     TokenScores,
     pick_letters,
@@ -49,6 +50,7 @@ def score_completions(
     *,
     target: str = "matching",
     kl: bool = True,
+    through: Through = "end",
     keep: Keep | None = None,
     keep_all: bool = False,
     memory_budget: float | None = None,
@@ -57,15 +59,18 @@ def score_completions(
     """Score completions under every condition and reduce the scores, part by part.
 
     The measures are of ``target``, a letter, or ``"matching"``; with ``kl`` entropies and divergences are read too.
-    ``keep`` gets the scores of every part, of all conditions with ``keep_all``, else of a few: the vector and layer of
-    the first part's best cell, at its 8 smallest multipliers. A pass may take ``memory_budget`` GiB, by default a
-    quarter of the free memory.
+    Completions are scored ``through`` their ``"end"``; or, which is all that P(A) and the increase to the answer need,
+    through the ``"window"`` (``Labelling.within``), or their ``"answer"`` and without one the window. What is over
+    whole completions (``quantities.WHOLE``) is missing then, and so divergences are not read. ``keep`` gets the scores
+    of every part, of all conditions with ``keep_all``, else of a few: the vector and layer of the first part's best
+    cell, at its 8 smallest multipliers. A pass may take ``memory_budget`` GiB, by default a quarter of the free memory.
 
     Raises:
         InputError: As ``score_tokens``.
     """
     pick_letters(completions.prompts, target)
-    options: dict[str, Any] = {"kl": kl, "memory_budget": memory_budget}
+    kl = reads_divergences(through, kl=kl)
+    options: dict[str, Any] = {"kl": kl, "through": through, "memory_budget": memory_budget}
     total = len(completions) * max(1, len(conditions))
     with tqdm(total=total, desc="score", unit="row", disable=not progress) as bar:
 
@@ -75,6 +80,11 @@ def score_completions(
             return score_tokens(model, part, vectors, conditions, target=read, advance=bar.update, **options)
 
         return reduce_scores(completions, conditions, score, target=target, kl=kl, keep=keep, keep_all=keep_all)
+
+
+def reads_divergences(through: Through, *, kl: bool) -> bool:
+    """Whether entropies and divergences are read where they are asked for: all that is made of them is over texts."""
+    return kl and through == "end"
 
 
 def reduce_scores(

@@ -12,11 +12,13 @@ def profile_tokens(scores: TokenScores, *, target: str = "matching") -> Profile:
 
     Means over draws, in nats; NaN where no completion of a prompt has a token at that offset, and for a prompt that
     does not offer the target (a letter, or ``"matching"`` for each prompt's own). NaN at every place, too, where a
-    token's log prob in any of a prompt's completions is no finite number.
+    token's log prob in any of a prompt's completions is no finite number. Where completions are not scored through
+    their end, the profile ends with the answer: behind it, means would be over those that answer early.
     """
     completions = scores.completions
     chosen = np.flatnonzero(completions.hits(target))
     before, after = completions.labelling.within - 1, completions.sampling.max_new_tokens - 1
+    after = after if scores.through == "end" else 0
     offsets = np.arange(-before, after + 1)
     token = completions.answer_index[chosen, None] + offsets
     there = (token >= 0) & (token < completions.lengths[chosen, None])
@@ -26,7 +28,7 @@ def profile_tokens(scores: TokenScores, *, target: str = "matching") -> Profile:
     means = np.stack(
         [average_by_group(increase[:, :, k], counts, index, size, where=there[:, k]) for k in range(len(offsets))], -1
     )
-    broken, row = np.nonzero(find_broken(scores.baseline, scores.logprob, completions.mask))
+    broken, row = np.nonzero(find_broken(scores.baseline, scores.logprob, scores.mask))
     means[broken, completions.prompt_index[row]] = np.nan
     n = [np.bincount(index, weights=counts * there[:, k], minlength=size) for k in range(len(offsets))]
     return Profile(tuple(completions.prompts), scores.conditions, offsets, means, np.stack(n, -1).astype(np.int64))

@@ -22,6 +22,7 @@ from completions_lp.records import (
     NotFinite,
     OutOfRoom,
     SteeringVector,
+    Through,
     TokenScores,
     pick_letters,
 )
@@ -80,6 +81,7 @@ def top_up(
     measures: Measures,
     *,
     target: str,
+    through: Through = "end",
     memory_budget: float | None = None,
     progress: bool = True,
 ) -> tuple[Measures, dict[Condition, Completions]]:
@@ -98,7 +100,7 @@ def top_up(
         return draw_steered(model, part, vectors, condition, part.sampling.top_up, **options)
 
     def score(pool: Completions, condition: Condition) -> TokenScores:
-        return score_tokens(model, pool, vectors, [condition], target=target, **options)
+        return score_tokens(model, pool, vectors, [condition], target=target, through=through, **options)
 
     return mend_measures(completions, measures, draw, score, target=target, progress=progress)
 
@@ -121,7 +123,11 @@ def mend_measures(
     steered = {name: values.copy() for name, values in measures.steered.items()}
     trust, drawn = measures.trust.copy(), {}
     is_red = measures.trust == "red"
-    red = [c for c, condition in enumerate(measures.conditions) if condition.multiplier != 0 and is_red[c].any()]
+    red = [
+        c
+        for c, condition in enumerate(measures.conditions)
+        if condition.multiplier != 0 and condition.kind != "rounding" and is_red[c].any()
+    ]
     for c in tqdm(red, desc="top up", unit="condition", disable=not progress):
         condition = measures.conditions[c]
         chosen, part, said = _draw_sound(completions, np.flatnonzero(is_red[c]).tolist(), condition, draw)

@@ -8,7 +8,9 @@ from jaxtyping import Float
 from completions_lp.records import Completions, Report, Scores, TokenIncreases
 from completions_lp.show.escape import escape_html
 from completions_lp.show.text import format_sentence, format_table
+from completions_lp.show.text.numbers import DASH
 from completions_lp.show.text.tables import WIDTH
+from completions_lp.show.text.words import say_scored
 
 PROMPTS = 3
 TEXTS = 8
@@ -40,7 +42,8 @@ def show_report(report: Report) -> str:
     notes = [f"<p><b>ERROR</b> {escape_html(text)}</p>" for text in report.errors]
     notes += [f"<p>⚠ {escape_html(text)}</p>" for text in report.warnings]
     table = f"<pre style='line-height:1.35;overflow-x:auto'>{escape_html(format_table(report, width=WIDTH))}</pre>"
-    return "".join([*notes, f"<p>{escape_html(format_sentence(report))}</p>", table])
+    told = [f"<p>{escape_html(text)}</p>" for text in (format_sentence(report), say_scored(report)) if text]
+    return "".join([*notes, *told, table])
 
 
 def show_completions(completions: Completions) -> str:
@@ -100,16 +103,21 @@ def _show_row(
     diverging: bool,
 ) -> Iterator[str]:
     n = int(completions.lengths[row])
-    total = f"{np.sum(values[:n]):+.2f}" if diverging else ""
+    total = _write(float(np.sum(values[:n])), 2) if diverging else ""
     cells = [completions.counts[row], completions.label[row] or "no answer", f"{np.sum(baseline[:n]):.2f}", total]
     yield "<tr>" + "".join(f"<td style='{_ROW}'>{escape_html(str(cell))}</td>" for cell in cells)
     yield "<td style='text-align:left'><bdi dir='auto'>"
     for token, piece in enumerate(completions.pieces[row][:n]):
         box = ";outline:1.5px solid" if token == completions.answer_index[row] else ""
-        title = f"{values[token]:+.3f} nats"
+        title = f"{_write(float(values[token]), 3)} nats"
         style = f"background:{_colour(float(values[token]), diverging)}{box}"
         yield f"<span title='{title}' style='{style}'>{escape_html(piece)}</span>"
     yield "</bdi></td></tr>"
+
+
+def _write(value: float, decimals: int) -> str:
+    """A number with its sign; a dash where there is none, as past what is scored."""
+    return f"{value:+.{decimals}f}" if np.isfinite(value) else DASH
 
 
 def _colour(value: float, diverging: bool) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from completions_lp.records import BASELINE, Choices, Completions, Increases, InputError, Measures, TokenScores
+from completions_lp.records import BASELINE, Choices, Completions, Increases, InputError, Measures, Through, TokenScores
 from completions_lp.store.completions import completion_ids
 from completions_lp.store.files import append_table, read_table, write_table
 from completions_lp.store.keys import KEYS, arrange_rows, condition_columns, find_completions, find_prompts
@@ -18,6 +18,7 @@ TRUST = ("certified", "green", "red")
 def write_increases(folder: Path, increases: Increases) -> None:
     """Write ``scores.parquet``: one row per condition and distinct completion."""
     completions, conditions = increases.completions, increases.conditions
+    scored = completions.count_scored(increases.through).astype(np.int32)
     names = [completions.prompts[i].id for i in completions.prompt_index]
     write_table(
         folder / "scores.parquet",
@@ -27,19 +28,24 @@ def write_increases(folder: Path, increases: Increases) -> None:
             **condition_columns(conditions, len(completions)),
             "logprob": increases.logprob.reshape(-1),
             **{part: getattr(increases, part).reshape(-1) for part in Increases.PARTS},
+            "n_scored": np.tile(scored, len(conditions)),
+            "baseline": np.tile(increases.baseline, len(conditions)),
         },
     )
 
 
-def read_increases(folder: Path, completions: Completions) -> Increases:
-    """Read the scores of a run, each by the completion and the condition that its row names."""
+def read_increases(folder: Path, completions: Completions, *, through: Through = "end") -> Increases:
+    """Read the scores of a run, each by the completion and the condition that its row names; ``through`` is its own."""
     path = folder / "scores.parquet"
-    names = ("logprob", *Increases.PARTS)
+    names = ("logprob", *Increases.PARTS, *(() if through == "end" else ("baseline",)))
     table = read_table(path, "score", {**KEYS, "completion_id": "whole", **dict.fromkeys(names, "number")})
     conditions, rows = arrange_rows(path, table, find_completions(table, completions), len(completions))
     parts = {part: table[part].to_numpy()[rows] for part in Increases.PARTS}
-    baseline = _find_baseline(table["logprob"].to_numpy()[rows], parts["increase"], completions)
-    return Increases(completions, conditions, baseline, **parts)
+    if through == "end":  # tables of earlier versions have no column of it
+        baseline = _find_baseline(table["logprob"].to_numpy()[rows], parts["increase"], completions)
+    else:
+        baseline = table["baseline"].to_numpy()[rows[0]] if len(rows) else np.zeros(len(completions))
+    return Increases(completions, conditions, baseline, **parts, through=through)
 
 
 def _find_baseline(logprob: np.ndarray, increase: np.ndarray, completions: Completions) -> np.ndarray:
@@ -92,7 +98,7 @@ def open_tokens(folder: Path) -> Iterator[Callable[[TokenScores], None]]:
 
     ``answer_logprob`` and ``other_logprob`` are the steered log probs that the token completes the target answer and
     the other one, ``answer_baseline`` and ``other_baseline`` the unsteered ones; ``entropy`` is the unsteered one.
-    Every part holds some prompts whole, with all that is read of them.
+    Every part holds some prompts whole, with all that is read of them; tokens that are not scored have no row.
     """
     with append_table(folder / "tokens.parquet") as append:
         yield lambda scores: append(_list_tokens(scores))
@@ -100,7 +106,7 @@ def open_tokens(folder: Path) -> Iterator[Callable[[TokenScores], None]]:
 
 def _list_tokens(scores: TokenScores) -> dict[str, np.ndarray]:
     completions, conditions = scores.completions, scores.conditions
-    row, token = np.nonzero(completions.mask)
+    row, token = np.nonzero(scores.mask)
     names = np.array([prompt.id for prompt in completions.prompts], dtype=object)
     repeat = len(conditions)
     return {

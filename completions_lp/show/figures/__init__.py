@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
 
-from completions_lp.records import InputError
+from completions_lp.quantities import list_missing
+from completions_lp.records import InputError, Report
 from completions_lp.show.figures.agreement import Agreement
-from completions_lp.show.figures.damage import Damage
+from completions_lp.show.figures.damage import DAMAGE, Damage
 from completions_lp.show.figures.diagnostics import Diagnostics
 from completions_lp.show.figures.distributions import Distributions
 from completions_lp.show.figures.doses import DoseResponse
@@ -37,6 +38,21 @@ GALLERY: Mapping[str, Callable[..., View]] = MappingProxyType(
     }
 )
 """By name, in the order of a paper: what makes each figure of a report and of its own options."""
+
+
+OVER_WHOLE: Mapping[str, str] = MappingProxyType({"damage": DAMAGE})
+"""Figures that have nothing to draw without a quantity over whole completions, and which."""
+
+
+def say_skipped(name: str, report: Report) -> str:
+    """Why a figure of this report is not drawn; empty where it is."""
+    needed = OVER_WHOLE.get(name)
+    if needed not in list_missing(report.through):
+        return ""
+    return (
+        f"figure {name}: left out, since {needed} is over whole completions, which are scored through the "
+        f"{report.through} only ([scoring] through)"
+    )
 
 
 def check_names(names: Iterable[str]) -> None:

@@ -204,7 +204,8 @@ class Diagnostics(PlaceView):
         label_axes(panel, x="prompts, sorted", y="surprisal − entropy (nats)")
         z = self.part.report.checks.get("sampler_z", np.nan)
         if not len(values):
-            write_empty(panel, f"no {SAMPLER!r}")
+            whole = self.part.report.through == "end"
+            write_empty(panel, f"no {SAMPLER!r}" + ("" if whole else ":\ncompletions are not\nscored to their end"))
         elif np.isfinite(z):
             write_note(panel, f"z = {sign(z, digits=2)}")
 

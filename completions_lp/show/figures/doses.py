@@ -65,13 +65,15 @@ class DoseResponse(LayerView):
         cell, target = self.cell, self.part.target
         if cell is None:
             return "Dose and response: nothing to draw."
+        dotted, moved = (
+            ("; dotted: −KL over all", " (those of −KL moved to the right)") if self.series[DAMAGE] else ("", "")
+        )
         parts = [
             f"Dose and response at layer {cell.condition.layer}{cell.why}, in nats, means over prompts. Circles: log "
             f"ratio of steered and unsteered P({target}); squares: log-prob increase of the {target} completions, to "
             "the answer, a lower bound on it; the shaded gap estimates the divergence of the steered from the "
-            "unsteered texts among those with the answer. Dashed: other completions; dotted: −KL over all. Ribbons "
-            f"and bars (those of −KL moved to the right): {say_intervals(self._drawn)}. At multiplier 0 all are 0 by "
-            "definition."
+            f"unsteered texts among those with the answer. Dashed: other completions{dotted}. Ribbons and bars{moved}: "
+            f"{say_intervals(self._drawn)}. At multiplier 0 all are 0 by definition."
         ]
         if (slope := self.slope) is not None:
             parts.append(

@@ -69,6 +69,8 @@ class TokenProfile(CellView):
                 f"completions that have such a token, at most {max(row.n_completions for row in self.offsets)}; places "
                 f"that under {100 * RARE:g} % of them have are left out."
             )
+        if self.part.report.through != "end":
+            parts.append("Nothing stands behind the answer: completions are not scored through their end.")
         if self.groups:
             said = say_intervals(estimate for group in self.groups for estimate in group.values())
             parts.append(f"Right: parts stacked one on the other to their sum; {said}.")

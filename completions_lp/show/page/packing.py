@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from completions_lp.quantities import HEADLINE, PRIMARY, TRUST, UNITS, Quantity, find_quantity, rank_quantity
+from completions_lp.quantities import (
+    HEADLINE,
+    PRIMARY,
+    TRUST,
+    UNITS,
+    Quantity,
+    find_quantity,
+    list_missing,
+    rank_quantity,
+)
 from completions_lp.records import Completions, Condition, Increases, InputError, Prompt, Report, TokenIncreases
 from completions_lp.show.page.blocks import Blocks, quantise
 
@@ -103,7 +112,8 @@ def _pack(
     rows = [completions.rows_of(int(i)) for i in chosen]
     flat = np.concatenate([*rows, np.zeros(0, dtype=np.int64)]).astype(np.int64)
     columns = {name: np.asarray(values).reshape(-1, n)[:, chosen] for name, values in report.prompts.items()}
-    per_prompt = [name for name in _PER_PROMPT if name in columns]
+    missing = list_missing(increases.through)
+    per_prompt = [name for name in _PER_PROMPT if name in columns and name not in missing]
     unsteered = [name for name in _UNSTEERED if name in columns]
     blocks.add("summary", _list_summary(report, increases.conditions))
     fixed = {name: quantise(columns[name][0], find_quantity(name).decimals) for name in unsteered}

@@ -28,7 +28,8 @@ class Block:
 
 _GLANCE = (
     f"Each line is a *cell*: a layer to which the vector is added, with a multiplier; `{MARK}` marks the best one. "
-    f"*Prompts* counts those behind *{find_quantity(HEADLINE).head}*."
+    f"*Prompts* counts those behind *{find_quantity(HEADLINE).head}*; *± rounding*, in nats, is how far the "
+    "arithmetic may move it: the same number under a direction that is too small to matter."
 )
 _CONTROLS = (
     "*Odd part* is [f(m) − f(−m)]/2, in which second-order damage cancels. *Random* is the same number under random "
@@ -38,6 +39,7 @@ _SWEEP = (
     "*Band of all cells* covers all means at once (max-T, approximate); *max-T* and *Holm* allow for all cells, *BH* "
     "is for a list to explore; *best in* is how often a cell is the best when clusters are resampled."
 )
+_SUM = "The first three sum to the increase of the whole."
 _SLOPES = (
     "Least-squares slope over the multipliers, prompt by prompt, per unit of multiplier; *below 0* is the share of "
     "prompts with a slope below 0, sampling noise shrunken away."
@@ -54,7 +56,7 @@ def list_blocks(report: Report, quality: Mapping[int, VectorQuality]) -> list[Bl
         _make(report, steered, "The average increase and its bound", _AVERAGE, _INCREASES),
         _make(report, steered, "Whole completions and divergences", "Intervals of KL are bootstrap-t.", _WHOLE),
         _make(report, steered, "The two-choice read-out", "One forward pass, no sampling.", _CHOICES),
-        _make(report, steered, "Where the gain is", "The first three sum to the increase of the whole.", _PLACES),
+        _make(report, steered, "Where the gain is", _SUM if report.through == "end" else "", _PLACES),
         _make(report, steered, "Controls", _CONTROLS + _rank_sweep(report), _list_controls(primary), least=2),
         _make(report, steered, "The sweep", _SWEEP, _list_sweep(primary), least=2),
         Block("Dose and response", _SLOPES, _list_slopes(report)),
@@ -96,9 +98,18 @@ def format_quality_line(quality: Mapping[int, VectorQuality]) -> str:
     return f"Vector: split-half cosine at least {cosine:.3f} (layer {layer}); {error}."
 
 
-_FIRST = [*numbers(PRIMARY, "share_red", HEADLINE), *values("log_ratio_A", "kl_per_token")]
-_WITHOUT_MEASURES = [*numbers(HEADLINE), *values("increase_A", "increase_not_A", "increase_all")]
+_ROUNDING = tell("± rounding", HEADLINE, lambda row: _tell_rounding(row))
+_FIRST = [*numbers(PRIMARY, "share_red", HEADLINE), _ROUNDING, *values("log_ratio_A", "kl_per_token")]
+_WITHOUT_MEASURES = [*numbers(HEADLINE), _ROUNDING, *values("increase_A", "increase_not_A", "increase_all")]
 _CHOICE = values("logit_diff_change", "mass_steered")
+
+
+def _tell_rounding(row: ReportRow) -> str:
+    """How far rounding may move the headline, to one digit."""
+    bound = row.inference.rounding
+    return "" if np.isnan(bound) else f"{bound:.0e}" if bound < 5e-3 else f"{bound:.2f}"
+
+
 _HOW_MUCH = (
     "*Marginal* is the change of the logit of the mean P(A) (jackknife). Last come the percent of prompts by how far "
     "P(A) can be trusted, and how many prompts there are."

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from completions_lp.quantities import find_quantity
-from completions_lp.records import Condition
+from completions_lp.records import Condition, Through
 from completions_lp.report.comparison import Difference
 from completions_lp.show.escape import printable
 from completions_lp.show.text.numbers import format_estimate
@@ -22,17 +22,19 @@ def format_comparison(
     differences: Sequence[Difference],
     *,
     targets: Mapping[str, str] | None = None,
+    through: Mapping[str, Through] | None = None,
     everything: bool = False,
     width: int | None = None,
 ) -> str:
     """For every further run, one line per cell and quantity: both means, and the second less the first.
 
     Where prompts are shared, all three are over these; else each mean is over its own run's. ``targets`` says what A is
-    in each run, by its name. With ``everything`` every line, instead of at most 12 a run: the best cells, which come
-    first in the differences of ``compare_reports``, then the cells that differ most.
+    in each run, by its name, and ``through`` how far its completions are scored. With ``everything`` every line,
+    instead of at most 12 a run: the best cells, which come first in the differences of ``compare_reports``, then the
+    cells that differ most.
     """
     runs = list(dict.fromkeys(d.second for d in differences))
-    parts = [wrap_text(line, width=width) for line in _say_targets(targets or {})]
+    parts = [wrap_text(line, width=width) for line in [*_say_targets(targets or {}), *_say_scored(through or {})]]
     for run in runs:
         here = [d for d in differences if d.second == run]
         shown = here if everything else pick_differences(here)
@@ -113,6 +115,14 @@ def _say_targets(targets: Mapping[str, str]) -> list[str]:
         return [f"A: {name_target(next(iter(targets.values())))}."]
     told = [f"A of {printable(run)}: {name_target(target)}." for run, target in targets.items()]
     return [*told, "The runs measure different answers: their numbers are not of one thing."] if told else []
+
+
+def _say_scored(through: Mapping[str, Through]) -> list[str]:
+    """That some runs lack what is over whole completions, and so the table does."""
+    if set(through.values()) <= {"end"}:
+        return []
+    told = ", ".join(f"{printable(run)} through the {where}" for run, where in through.items())
+    return [f"Completions are scored: {told}. What is over whole completions is compared only where both have it."]
 
 
 def _name(condition: Condition) -> str:

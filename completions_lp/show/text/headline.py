@@ -13,7 +13,7 @@ from completions_lp.show.text.numbers import Lookup
 from completions_lp.show.text.report import format_checks
 from completions_lp.show.text.sentence import format_sentence
 from completions_lp.show.text.tables import draw_table, wrap_text
-from completions_lp.show.text.words import MARK, say_target, say_units
+from completions_lp.show.text.words import MARK, say_scored, say_target, say_units
 from completions_lp.stats import promise_sign
 
 ROWS = 12
@@ -27,7 +27,8 @@ def format_overview(report: Report, *, title: str, everything: bool = False, wid
 
     ``title`` says what was measured on what; with ``everything`` the table has every cell.
     """
-    told = [format_sentence(report), format_quality_line(report.quality), format_checks(report)]
+    told = [format_sentence(report), *filter(None, [say_scored(report)])]
+    told += [format_quality_line(report.quality), format_checks(report)]
     parts = [wrap_text(title, width=width), *_list_warnings(report, width), ""]
     parts += [format_table(report, everything=everything, width=width), ""]
     return "\n".join([*parts, *(wrap_text(text, width=width) for text in told)])
@@ -49,13 +50,15 @@ def format_table(report: Report, *, everything: bool = False, width: int | None 
 
 
 def pick_cells(report: Report, shown: Sequence[Condition]) -> tuple[list[Condition], list[Condition]]:
-    """The cells that steer most, the best one first, and of the others those that damage most."""
+    """The cells that steer most, the best one first, and of the others those that damage most, where that is known."""
     lookup, quantity, best = Lookup.of(report), find_primary(report), report.best
     steered = [c for c in shown if c.multiplier != 0]
     sign = promise_sign([c.multiplier for c in steered])
     order = sorted(steered, key=lambda c: (best is None or c != best.condition, *_rank(lookup, c, quantity, sign)))
-    first = order[: ROWS - DAMAGED]
     damage, worse = _name_damage(report)
+    if not damage:
+        return order[:ROWS], []
+    first = order[: ROWS - DAMAGED]
     others = sorted((c for c in steered if c not in first), key=lambda c: _rank(lookup, c, damage, worse))
     return first, others[:DAMAGED]
 
@@ -67,7 +70,12 @@ def _rank(lookup: Lookup, condition: Condition, quantity: str, sign: float) -> t
 
 
 def _name_damage(report: Report) -> tuple[str, float]:
-    """What tells damage, and the sign of more of it: KL, or the increase of all completions, which estimates −KL."""
+    """What tells damage, and the sign of more of it: KL, or the increase of all completions, which estimates −KL.
+
+    Empty where completions are not scored through their end: neither is known.
+    """
+    if report.through != "end":
+        return "", 0.0
     known = any(row.quantity == "kl_per_token" and np.isfinite(row.estimate.value) for row in report.rows)
     return ("kl_per_token", 1.0) if known else ("increase_all", -1.0)
 
@@ -87,12 +95,11 @@ def _tell_chosen(
     left = len(shown) - len(first) - len(damaged)
     if not left and not damaged:
         return ""
-    effect, damage = _name(find_primary(report)), _name(_name_damage(report)[0])
+    effect = _name(find_primary(report))
     steered = [c for c in shown if c.multiplier != 0]
     most = "largest" if promise_sign([c.multiplier for c in steered]) > 0 else "smallest"
-    told = (
-        f"First the {len(first)} cells with the {most} {effect}, then the {len(damaged)} most damaged ones ({damage})."
-    )
+    then = f", then the {len(damaged)} most damaged ones ({_name(_name_damage(report)[0])})" if damaged else ""
+    told = f"First the {len(first)} cells with the {most} {effect}{then}."
     return told if not left else f"{told} {left} more: --all, everything=True, report.md or summary.csv."
 
 

@@ -45,7 +45,7 @@ def format_plan(plan: Plan, info: Mapping[str, Any], *, width: int | None = None
         draw_table(_list_needs(plan), width=width),
         wrap_text("\n".join(between), width=width),
         draw_table(_list_costs(need.costs), width=width),
-        wrap_text(f"Estimated from the pilot on {_name_machine(info)}.", width=width),
+        wrap_text(f"Estimated from the pilot on {_name_machine(info)}.{_tell_shares(plan)}", width=width),
     ]
     return "\n".join(parts)
 
@@ -184,6 +184,19 @@ def _tell_few(plan: Plan) -> list[str]:
     told = f"Few prompts: with {n} independent {unit}, fewer than {FEW_CLUSTERS}, an interval {why}, however many "
     least = pilot.least_prompts
     return [f"{told}samples each has. Take {least} prompts or more: --prompts {least}.", ""]
+
+
+def _tell_shares(plan: Plan) -> str:
+    """What it saves to score less of the completions, and what is missing then; empty where that is not known."""
+    less = {how: share for how, share in plan.shares.items() if how != "end"}
+    if not less:
+        return ""
+    told = ", ".join(f"through the {how} {share:.0%}" for how, share in less.items())
+    here = "" if plan.through == "end" else f" This plan is for the {plan.through}."
+    return (
+        f"\nScoring takes, of the tokens that whole completions take, {told} ([scoring] through). What is over whole "
+        f"completions, such as KL, is missing then.{here}"
+    )
 
 
 def _say_target(info: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from completions_lp.show.text.blocks import list_blocks
 from completions_lp.show.text.numbers import Lookup, format_estimate
 from completions_lp.show.text.sentence import format_sentence
 from completions_lp.show.text.tables import draw_markdown
-from completions_lp.show.text.words import name_target, say_units
+from completions_lp.show.text.words import name_target, say_scored, say_units
 
 
 def format_report(report: Report, *, title: str, quality: Mapping[int, VectorQuality]) -> str:
@@ -30,7 +30,7 @@ def format_report(report: Report, *, title: str, quality: Mapping[int, VectorQua
         new = [find_quantity(name) for name in block.quantities if name not in explained]
         explained |= {quantity.name for quantity in new}
         means = [f"- *{quantity.head}*: {quantity.meaning}" for quantity in new]
-        parts += [f"## {block.heading}", block.words, *(["\n".join(means)] if means else [])]
+        parts += [f"## {block.heading}", *filter(None, [block.words, "\n".join(means)])]
         parts.append(draw_markdown(block.columns))
     return "\n\n".join(parts) + "\n"
 
@@ -72,6 +72,7 @@ def describe_run(report: Report) -> list[str]:
         f"{clusters} clusters of prompts, the unit of all intervals"
         if clusters < size
         else "each prompt is its own cluster",
+        *filter(None, [say_scored(report)]),
     ]
     counts, n, unique = (np.asarray(columns.get(name, []))[:size] for name in ("n_A", "n", "n_unique"))
     if len(counts) and n.sum():

@@ -34,6 +34,21 @@ def say_units(report: Report) -> str:
     return f"Numbers are means over prompts (macro), brackets {known[0].level:.0%} intervals over {unit}."
 
 
+def say_scored(report: Report) -> str:
+    """How far completions are scored, and what is missing for it; empty where they are scored through their end."""
+    if report.increases is None or report.through == "end":
+        return ""
+    completions = report.increases.completions
+    scored, there = int(completions.count_scored(report.through).sum()), int(completions.lengths.sum())
+    where = "the window" if report.through == "window" else "the answer, or the window where there is none"
+    share = f" ({scored / there:.0%})" if there else ""
+    return (
+        f'Completions are scored through {where} ([scoring] through = "{report.through}"): {scored:,} of the '
+        f"{there:,} tokens of the distinct ones{share}. What is over whole completions is missing for it: their "
+        "increases, the part after the answer, KL, the sampler test and the mean of all completions."
+    )
+
+
 def name_cell(condition: Condition) -> str:
     """``layer 2, multiplier +1``."""
     return f"layer {condition.layer}, multiplier {condition.multiplier:+g}"
