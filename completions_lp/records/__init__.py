@@ -29,6 +29,6 @@ __all__ = [
     "BASELINE", "PARTIAL", "Best", "Choices", "Completions", "Condition", "ContrastPair", "Draw", "Estimate",
     "Increases", "Inference", "InputError", "Kind", "Labelling", "Measures", "NotFinite", "OutOfRoom", "Positions",
     "Profile", "ProfileRow", "Prompt", "Report", "ReportRow", "Rule", "Sampling", "Scores", "Slope", "SteeringVector",
-    "Through", "TokenIncreases", "TokenScores", "Tokenizer", "VectorQuality", "describe_cause", "is_failing", "is_plain",
-    "pick_letters", "read_bytes", "read_text", "show_sign",
+    "Through", "TokenIncreases", "TokenScores", "Tokenizer", "VectorQuality", "describe_cause", "is_failing",
+    "is_plain", "pick_letters", "read_bytes", "read_text", "show_sign",
 ]  # fmt: skip
