@@ -165,7 +165,7 @@ def test_notices_are_one_line_and_other_warnings_are_not_shown(capfd, caplog):
 
 
 def test_a_command_says_plainly_that_it_takes_the_slow_path(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(engine, "compare_engines", lambda _: (1.0, "the shared tree is off"))
+    monkeypatch.setattr(engine, "compare_engines", lambda _: engine.Comparison(1.0, reason="the shared tree is off"))
     few = [f"--set={key}" for key in ("prompts.limit=2", "sampling.n=2", "sampling.max_new_tokens=2")]
     with warnings.catch_warnings():
         warnings.simplefilter("default")
