@@ -16,6 +16,9 @@ from completions_lp.sample.draws import sample_completions
 from completions_lp.score.grid import score_tokens
 from completions_lp.steer.conditions import make_conditions
 
+COUNTED = ("missing", "prompts")
+"""Units of which there are whole numbers."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -30,6 +33,10 @@ class Finding:
     def passed(self) -> bool:
         """Whether the deviation is a number within the limit."""
         return bool(self.value <= self.limit)
+
+    def show(self, value: float, digits: int) -> str:
+        """A number of this finding's unit: what is counted as it is, anything else with so many digits."""
+        return f"{value:.0f}" if self.unit in COUNTED else f"{value:.{digits - 1}e}"
 
 
 def check_model(model: Model, *, n_prompts: int = 4, seed: int = 0) -> list[Finding]:
@@ -70,16 +77,18 @@ def check_model(model: Model, *, n_prompts: int = 4, seed: int = 0) -> list[Find
 
 def format_findings(model: Model, findings: Sequence[Finding]) -> str:
     """A line per check and a verdict."""
-    deviation, reason = compare_engines(model)
-    exact = f"shared prefix trees, {deviation:.1e} nats from plain rows"
+    compared = compare_engines(model)
     lines = [
         f"{model.name}: {type(model.module).__name__}, {model.n_layers} layers, d_model {model.d_model}, "
         f"vocabulary {model.vocab_size}, {str(model.dtype).removeprefix('torch.')} on {model.device}",
-        f"engine: {exact if deviation <= model.tolerance else f'plain rows, which are slower: {reason}'}",
+        f"engine: {'shared prefix trees' if compared.exact else 'plain rows, which are slower'}: {compared.describe()}",
     ]
     for finding in findings:
         mark = "ok  " if finding.passed else "FAIL"
-        lines.append(f"{mark} {finding.name}: {finding.value:.1e} {finding.unit} (allowed {finding.limit:.0e})")
+        lines.append(
+            f"{mark} {finding.name}: {finding.show(finding.value, 2)} {finding.unit} "
+            f"(allowed {finding.show(finding.limit, 1)})"
+        )
     failed = sum(not finding.passed for finding in findings)
     verdict = f"{failed} check{'s' if failed > 1 else ''} failed"
     lines.append(verdict if failed else "everything is computed right on this model")

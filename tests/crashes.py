@@ -31,16 +31,18 @@ class Forks:
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env, cwd=folder
         )
 
-    def start(self, *arguments, unit=None, whole=False, **fault):
+    def start(self, *arguments, unit=None, whole=False, places=(), **fault):
         """Start ``completions-lp ARGUMENTS``, with a size of units if given, and with a fault (see ``_Fault``).
 
-        With ``whole`` its end is that of any interpreter, which waits for all threads.
+        With ``whole`` its end is that of any interpreter, which waits for all threads. Reads are counted in
+        ``places``.
         """
         self.started += 1
         place = self.folder / f"child-{self.started}"
         place.mkdir()
         place = str(place)
-        command = {"arguments": list(map(str, arguments)), "unit": unit, "whole": whole, "fault": fault, "place": place}
+        asked = {"arguments": list(map(str, arguments)), "places": list(map(str, places))}
+        command = {**asked, "unit": unit, "whole": whole, "fault": fault, "place": place}
         return Child(self, self._ask(command)["pid"], Path(place))
 
     def run(self, *arguments, timeout=60, **options):
@@ -111,10 +113,10 @@ class Child:
 class _Fault:
     """What happens at the events of a run.
 
-    ``at``: the number of the event, from 1 on; ``lasting``: also at all later ones. ``of``: count only these events.
-    ``do``: ``kill`` (SIGKILL; in the middle of a write, before or ``late`` after any other event), ``error`` (an
-    OSError of ``word``, and nothing done), ``torn`` (the same after half of the bytes), ``signal`` (``number``, to
-    itself), ``pause`` (until a file ``go`` is there).
+    ``at``: the number of the event, from 1 on; ``lasting``: also at all later ones. ``of``: count only these events;
+    layers, loads and reads are counted only there. ``do``: ``kill`` (SIGKILL; in the middle of a write, before or
+    ``late`` after any other event), ``error`` (an OSError of ``word``, and nothing done), ``torn`` (the same after half
+    of the bytes), ``signal`` (``number``, to itself), ``pause`` (until a file ``go`` is there).
     """
 
     def __init__(self, place, *, at=0, do="", of=(), word="EIO", number=0, late=False, lasting=False):
@@ -179,6 +181,29 @@ def install(fault, root, patch=setattr):
         watch(Path, method, method)
 
 
+def watch_reads(fault, places):
+    """Count, where a fault asks for them, the files that are opened to be read below some places."""
+    if "read" not in fault.of:
+        return
+    import pyarrow.parquet
+
+    from completions_lp.model import checkpoint
+
+    def watch(owner, method):
+        inner = getattr(owner, method)
+
+        def watched(path, *rest, **options):
+            call = functools.partial(inner, path, *rest, **options)
+            return fault.meet("read", call) if str(path).startswith(tuple(places)) else call()
+
+        setattr(owner, method, watched)
+
+    watch(Path, "open")  # read_bytes and read_text open by it
+    watch(checkpoint, "safe_open")
+    for method in ("ParquetFile", "read_table", "read_schema"):
+        watch(pyarrow.parquet, method)
+
+
 def _serve():
     import torch
 
@@ -187,6 +212,8 @@ def _serve():
     import completions_lp.job.results
     import completions_lp.job.stages
     import completions_lp.job.status
+    import completions_lp.plan.validation
+    import completions_lp.show.text.status
     from completions_lp.job import batches
 
     torch.set_num_threads(1)
@@ -209,9 +236,11 @@ def _serve():
                 answers.close()
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 batches.UNIT = command["unit"] or batches.UNIT
-                root = command["arguments"][command["arguments"].index("--out") + 1]
+                words = command["arguments"]
+                root = words[words.index("--out") + 1] if "--out" in words else words[1]
                 fault = _Fault(command["place"], **command["fault"])
                 install(fault, root)
+                watch_reads(fault, command["places"])
                 _watch_passes(fault, torch)
                 code = completions_lp.cli.main(command["arguments"])
                 Path(command["place"], "modules").write_text("\n".join(sys.modules))

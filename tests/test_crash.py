@@ -11,6 +11,8 @@ from conftest import make_module
 from crashes import WORDS, Forks
 from test_prompts import ROW, write
 
+from completions_lp.store.directory import STAGES
+
 FULL = os.environ.get("FULL") == "1"
 UNIT = 200
 """Size of the units: several of each kind."""
@@ -136,6 +138,11 @@ def sample(n, size, *, seed=0, full=10**9):
     return sorted({1, *inner, n})
 
 
+def list_kinds(name):
+    """How a call fails: with which error, half done or not at all, once or from then on."""
+    return [(do, word, lasting) for lasting in (False, True) for do, word in KINDS if name == "write" or do != "torn"]
+
+
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_as_if_it_had_not_been(go, tmp_path, undisturbed):
     rng = np.random.default_rng(0)
@@ -180,7 +187,7 @@ def test_whichever_event_it_is_killed_at(go, tmp_path, undisturbed, late):
 @pytest.mark.parametrize("name", ["write", "fsync", "replace", "open", "mkdir", "chmod"])
 def test_whichever_call_fails_it_says_so_in_one_line_and_goes_on(go, tmp_path, undisturbed, name):
     """A full disk, an I/O error, a write of which half gets through; once, or from then on."""
-    kinds = [(do, word, lasting) for lasting in (False, True) for do, word in KINDS if name == "write" or do != "torn"]
+    kinds = list_kinds(name)
     for i, k in enumerate(sample(undisturbed[1].count(name), 5 if name == "write" else 3)):
         do, word, lasting = kinds[i % len(kinds)]
         out = tmp_path / "out"
@@ -373,3 +380,150 @@ def test_a_directory_that_was_removed_while_it_ran(go, tmp_path, undisturbed, at
     assert_refused(first.wait(), str(out))
     assert go(out).wait().code == 0
     assert_as_undisturbed(out, undisturbed)
+
+
+COMMANDS = {
+    # What later commands are given after the run directory.
+    "report": [],
+    "clean": [],
+    "figures": ["--only", "prompts"],
+    "plan": ["--validate", "--draws", "2", "--quiet"],
+}
+
+
+@pytest.fixture(scope="module")
+def whole(go, tmp_path_factory):
+    """A whole run that holds units in no table."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    for more in ([], ["--set", "sampling.n=24"], []):
+        assert go(out, *more).wait().code == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def ask(forks):
+    """A function that starts a later command on a run directory, with a fault."""
+
+    def start(command, out, **options):
+        return forks.start(command, out, *COMMANDS[command], unit=UNIT, **options).wait()
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def after(ask, whole, tmp_path_factory):
+    """By command, what the run directory holds when it has been done without faults, and what it did to the disk."""
+    found = {}
+    for command in COMMANDS:
+        out = tmp_path_factory.mktemp(command) / "out"
+        shutil.copytree(whole, out)
+        done = ask(command, out)
+        assert (done.code, done.err) == (0, "")
+        found[command] = read_all(out), done.events
+        assert found[command][0] != read_all(whole) or command == "report"  # which is there already
+    return found
+
+
+def read_all(out):
+    """The bytes of every file but those in which times stand."""
+    paths = [path for path in out.rglob("*") if path.is_file() and path.name not in ("run.json", ".lock")]
+    files = {str(path.relative_to(out)): path.read_bytes() for path in paths}
+    if "report.html" in files:
+        files["report.html"] = b""  # which shows times
+    return files
+
+
+def assert_before_or_after(out, before, end, *, partial=False):
+    """Every file is as it was, or as it will be, or not there, and no other is there."""
+    now = read_all(out)
+    if partial:
+        now = {name: data for name, data in now.items() if not name.endswith(".partial")}
+    assert now.keys() <= {*before, *end}
+    for name, data in now.items():
+        assert data in (before.get(name), end.get(name)), name
+    assert {*before} & {*end} - {*STAGES["report"]} <= now.keys()  # which that stage writes anew
+    json.loads((out / "run.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_later_command_whose_disk_fails_says_so_and_is_done_again(ask, whole, after, tmp_path, command):
+    end, events = after[command]
+    before, i = read_all(whole), 0
+    for name in ("write", "fsync", "replace", "open", "mkdir", "unlink", "rmdir"):
+        kinds = [
+            (do, word, lasting) for lasting in (False, True) for do, word in KINDS if name == "write" or do != "torn"
+        ]
+        for k in sample(events.count(name), 2):
+            (do, word, lasting), i, out = kinds[i % len(kinds)], i + 1, tmp_path / "out"
+            shutil.copytree(whole, out)
+            done = ask(command, out, do=do, word=word, lasting=lasting, of=[name], at=k)
+            assert_refused(done, "cannot be", os.strerror(WORDS[word]))
+            assert_before_or_after(out, before, end)
+            assert ask(command, out).code == 0
+            assert read_all(out) == end
+            shutil.rmtree(out)
+    assert i > 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_later_command_that_is_killed_is_done_again(ask, whole, after, tmp_path, command):
+    end, names = after[command]
+    before = read_all(whole)
+    moments = [k for k in range(1, len(names) + 1) if names[k - 1] != "write" or names[k - 2] != "write"]
+    for k in sample(len(moments), 4):
+        out = tmp_path / "out"
+        shutil.copytree(whole, out)
+        assert ask(command, out, do="kill", at=moments[k - 1], late=bool(k % 2)).code == 137
+        assert_before_or_after(out, before, end, partial=True)
+        assert ask(command, out).code == 0
+        assert read_all(out) == end
+        shutil.rmtree(out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["run", *COMMANDS])
+def test_what_cannot_be_read_is_told_in_one_line_and_nothing_is_done(go, ask, config, whole, after, tmp_path, command):
+    """The disk fails as a table, a unit, ``run.json``, the prompts or the weights are read."""
+
+    def start(out, **options):
+        options |= {"of": ["read", "layer"], "places": [out, config.parent]}
+        return go(out, "--overwrite", **options).wait() if command == "run" else ask(command, out, **options)
+
+    before, counted, out = read_all(whole), tmp_path / "counted", tmp_path / "out"
+    shutil.copytree(whole, counted)
+    events = start(counted).events
+    reads = [k for k, name in enumerate(events, 1) if name == "read" and "layer" not in events[:k]]
+    assert len(reads) > 3 or command == "clean"
+    for i, k in enumerate(sample(len(reads), 5)):
+        shutil.copytree(whole, out)
+        done = start(out, do="error", word="EIO", at=reads[k - 1], lasting=bool(i % 2))
+        assert_refused(done, "cannot be read", "Input/output error")
+        assert "layer" not in done.events
+        assert not list(out.rglob("*.partial"))
+        if command in COMMANDS:
+            assert_before_or_after(out, before, after[command][0])
+            assert ask(command, out).code == 0
+            assert read_all(out) == after[command][0]
+        shutil.rmtree(out)
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_a_unit_that_the_system_cannot_read_is_told_and_not_done_again(go, undisturbed, tmp_path, lasting):
+    """It may be whole; a damaged one is another matter."""
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed[0], out)
+    (out / "scores.parquet").unlink()
+    of, places = ["read", "layer"], [out / "units"]
+    reads = go(out, of=of, places=places).wait().events
+    assert "layer" not in reads
+    for k in sample(len(reads), 3):
+        shutil.rmtree(out)
+        shutil.copytree(undisturbed[0], out)
+        (out / "scores.parquet").unlink()
+        done = go(out, of=of, places=places, do="error", word="EIO", at=k, lasting=lasting).wait()
+        assert_refused(done, f"{out / 'units'}/", "cannot be read: Input/output error; once it can, the same command")
+        assert "layer" not in done.events
+        assert go(out).wait().code == 0
+        assert_as_undisturbed(out, undisturbed)

@@ -155,6 +155,15 @@ def test_an_undefined_deviation_does_not_pass():
     assert not doctor.Finding("x", 1.1, 1.0).passed
 
 
+def test_counts_are_printed_as_counts(build_model):
+    text = doctor.format_findings(
+        build_model("llama"),
+        [doctor.Finding("ends", 0.0, 0.0, "missing"), doctor.Finding("apart", 3.0, 0.0, "prompts")],
+    )
+    assert "ends: 0 missing (allowed 0)" in text
+    assert "apart: 3 prompts (allowed 0)" in text
+
+
 def test_scores_that_are_no_numbers_fail(build_model, monkeypatch):
     score = doctor.score_tokens
 

@@ -10,7 +10,7 @@ import pytest
 import completions_lp as clp
 from completions_lp import cli, store
 from completions_lp.job.config import load_config
-from completions_lp.job.provenance import FOLLOWED, NEEDS, check_earlier, describe_stage, list_stale
+from completions_lp.job.provenance import FOLLOWED, NEEDS, check_earlier, describe_stage, list_outdated, list_stale
 
 SMALL = {
     "prompts": {"limit": 8},
@@ -171,7 +171,12 @@ def test_what_is_stale_is_what_reads_the_tables_or_followed_other_settings():
     assert list_stale("report", config, made) == []
     other = {**config, "prompts": {**config["prompts"], "template": "{question}"}}
     assert list_stale("vector", other, made) == ["sample", "score", "report"]
+    assert list_outdated("sample", other, made) == {"vector": f"[prompts] template {config['prompts']['template']!r}"}
+    check_earlier("sample", other, made, Path("here"))  # its own template, whatever the vectors are of
+    for later in ("score", "report"):
+        with pytest.raises(clp.InputError, match="the vector stage of here followed"):
+            check_earlier(later, other, made, Path("here"))
     with pytest.raises(clp.InputError, match="the vector stage of here followed"):
-        check_earlier("sample", other, made, Path("here"))
+        check_earlier("sample", {**config, "controls": {}}, made, Path("here"))  # which it has no part in
     check_earlier("vector", other, made, Path("here"))
     assert set(NEEDS) == set(FOLLOWED)

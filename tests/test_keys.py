@@ -33,6 +33,7 @@ CHANGES = {
     # By setting: the changes; the kinds of units of which all keys are new, or some came or went; the stages remade.
     "model.name": ({"model.name": "PLACE/copy"}, {}, {VECTOR, SAMPLE, SCORE}),  # the same files under another name
     "model.dtype": ({"model.dtype": "float64"}, EVERY, {VECTOR, SAMPLE, SCORE}),
+    "model.residual": ({"model.residual": "weights"}, {}, {VECTOR, SAMPLE, SCORE}),  # of float32 weights it is float32
     "prompts.path": ({"prompts.path": "PLACE/same.jsonl"}, {}, {SAMPLE}),
     "prompts.split": ({"prompts.split": "test"}, {}, {SAMPLE}),  # of a hub's files; this one is local
     "prompts.revision": ({"prompts.revision": "x"}, {}, {SAMPLE}),

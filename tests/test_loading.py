@@ -23,10 +23,10 @@ def folder(tmp_path):
     ("name", "message"),
     [
         ("nobody/nothing", "model 'nobody/nothing'"),
-        ("a b?", "model 'a b?' cannot be loaded: "),
+        ("a b?", "no such folder, and no name that a model of the hub can have"),
         ("x" * 5000, "no such folder"),
         ("~nobody-of-this-name/m", "no such folder"),
-        ("nul\0nul", "cannot be loaded: "),
+        ("nul\0nul", "no name that a model of the hub can have"),
         ("", "no such folder"),
     ],
 )

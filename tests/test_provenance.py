@@ -12,12 +12,14 @@ import pandas as pd
 import pyarrow.parquet
 import pytest
 import safetensors.numpy
+import torch
 from runs import TABLES, begin, change, do_stages, make_place, read_info, sum_work
 from test_prompts import write
 
 from completions_lp import cli, load, store
 from completions_lp.job.config import make_config
 from completions_lp.job.ledger import Options
+from completions_lp.job.places import open_run
 from completions_lp.job.stages import Run
 from completions_lp.job.status import clean_run, find_status
 from completions_lp.job.units import Units
@@ -195,6 +197,28 @@ def test_memory_changes_how_sums_are_rounded_and_nothing_else(place, tmp_path):
     check_same(folder / "base", tmp_path / "small")
 
 
+def test_threads_change_how_sums_are_rounded_and_nothing_else(place, tmp_path):
+    """To the tolerance that the guide states for scores."""
+    folder, config = place
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        do_all(config, tmp_path / "three")
+    finally:
+        torch.set_num_threads(threads)
+    check_same(folder / "base", tmp_path / "three")
+
+
+def test_a_run_goes_on_with_the_revision_that_was_asked_for_and_is_done_again_with_that_used(own):
+    """Otherwise its own stages would have followed another one."""
+    _, _, run = own
+    info = read_info(run)
+    info["model"]["revision"] = "0123abc"  # as a hub's model has it
+    (run / "run.json").write_text(json.dumps(info))
+    assert open_run(None, run, []).model.revision is None
+    assert open_run(None, run.parent / "again", [], stored=run).model.revision == "0123abc"
+
+
 def call(*arguments, capsys):
     """The exit code of a command, and the one line that it says of an error."""
     capsys.readouterr()
@@ -279,6 +303,19 @@ def test_two_vectors_that_are_equal_both_have_numbers(place, tmp_path):
     assert one["increase"].tolist() == two["increase"].tolist()
 
 
+def test_a_confound_that_leaves_nothing_is_told_and_blocks_no_directory(place, tmp_path):
+    """Before anything is done where the vector is a file; once it is made where it is made from pairs."""
+    folder, config = place
+    path = str(folder / "base/vectors/pairs.safetensors")
+    for changes, begun in (({"vector.path": path}, False), ({}, True)):
+        out = tmp_path / f"out-{begun}"
+        with pytest.raises(InputError, match="are parallel at layer 0: nothing is left"):
+            do_all(change(config, {**changes, "controls.orthogonal_to": [path]}), out)
+        assert out.exists() == begun
+        do_all(config, out)
+        check_same(folder / "base", out, atol=0)
+
+
 STALE = {
     "sampling.seed=5": "sample",
     "sampling.n=1000": "sample",
@@ -287,6 +324,7 @@ STALE = {
     "vector.pairs=OTHER": "vector",
     "controls.random_directions=3": "vector",
     "model.dtype=float64": "vector",
+    "model.residual=weights": "vector",
     "model.name=COPY": "vector",
 }
 
@@ -309,18 +347,48 @@ def test_numbers_of_other_settings_are_never_reported(own, capsys, setting, begu
         if code == 2:
             assert "completions-lp" in said  # it says what to do
     info = read_info(run)
-    for stage, made in info["stages"].items():  # whatever is there was made as it says
+    stale = set()
+    for stage, made in info["stages"].items():
         for name, followed in made["settings"].items():
             now = info["config"]
             for part in name.split("."):
                 now = now[part]
-            assert now == followed, (stage, name)
+            stale |= {stage} if now != followed else set()
+    assert stale <= {"vector"}  # whatever else is there was made as it says
+    assert not stale or not {"score", "report"} & set(info["stages"])  # and nothing is of a stale vector
     if "report" in info["stages"]:
         sampling, report = info["config"]["sampling"], load(run)
         counts = read(run, "completions").groupby("prompt_id")["count"].sum()
         assert (counts == sampling["n"]).all()
         assert len(counts) == info["config"]["prompts"]["limit"]
         assert report.increases.completions.sampling.seed == sampling["seed"]
+
+
+def test_a_stage_may_change_what_it_follows_and_no_later_number_is_of_the_old(own, capsys):
+    """The random controls follow the seed as the draws do; draws are made without them."""
+    folder, config, run = own
+    vectors = (run / "vectors/pairs-random-0.safetensors").read_bytes()
+    capsys.readouterr()
+    assert cli.main(["sample", str(run), "--set", "sampling.seed=5", "--quiet"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    told = f"the vector stage followed [sampling] seed 0 and is stale now; `completions-lp vector {run}` makes it again"
+    assert said[-1] == f"completions-lp: sample: {told}"
+    status = call("status", run, capsys=capsys)[1]
+    assert re.findall(r"^\w+ +(made|to do)", status, re.MULTILINE) == ["to do", "made", "to do", "to do"]
+    assert "[sampling] seed is 5, it followed 0" in status
+    assert (run / "vectors/pairs-random-0.safetensors").read_bytes() == vectors
+    for command in ("score", "report", "figures", "plan", "compare"):
+        code, said = call(command, run, *["--quiet"] * (command in ("score", "report")), capsys=capsys)
+        assert code == 2, command
+        assert "vector stage" in said or "the score stage is not finished" in said
+    before = (run / "completions.parquet").read_bytes()
+    for stage in STAGES:
+        code, _ = call(stage, run, "--quiet", capsys=capsys)
+        assert code in (0, 3)
+    assert (run / "completions.parquet").read_bytes() == before
+    assert (run / "vectors/pairs-random-0.safetensors").read_bytes() != vectors
+    do_all(change(config, {"sampling.seed": 5}), folder / "fresh")
+    check_same(run, folder / "fresh", atol=0)
 
 
 def test_weights_replaced_between_stages_are_refused_by_one_and_redone_by_all(own, capsys):
@@ -365,6 +433,21 @@ def test_a_table_edited_by_hand_is_told_of_and_assembled_again(own, name):
     assert {file: (run / file).read_bytes() for file in list_tables(run)} == before
 
 
+def test_a_report_with_an_error_is_written_and_the_exit_code_is_3(own, capsys):
+    _, _, run = own
+    assert call("report", run, capsys=capsys)[0] == 0
+    scores = read(run, "scores")
+    scores.loc[scores["multiplier"] == 0, "increase"] = 1.0
+    scores.to_parquet(run / "scores.parquet", index=False)
+    code, said = call("report", run, capsys=capsys)
+    assert code == 3
+    assert "ERROR: noise floor" in said
+    assert (run / "report.md").read_text().startswith("ERROR: noise floor")
+    assert {"report", "score"} <= set(read_info(run)["stages"])
+    assert call("run", "--out", run, "--quiet", capsys=capsys)[0] == 0  # which assembles the table again
+    assert "ERROR" not in (run / "report.md").read_text()
+
+
 @pytest.mark.parametrize("command", ["run", "status", "clean", "score", "report", "figures"])
 def test_a_run_of_an_older_version_is_refused_in_one_line(own, capsys, command):
     _, _, run = own
@@ -403,6 +486,66 @@ def test_status_says_what_is_there_in_every_state(own, capsys):
     assert "and look first whether vector, sample, score still holds" in said
     (run / "scores.parquet").unlink()
     assert "scores.parquet is missing" in status()
+
+
+def test_status_says_what_a_run_with_other_settings_would_do(own, capsys):
+    folder, _, run = own
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    asked = {
+        "sampling.seed=5": "a run would do vector, sample, score, report\n",
+        "scoring.multipliers=[1,2]": "a run would do score, report\n",
+        "sampling.n=10": "a run would do nothing: all of it is made\n",  # as it is
+    }
+    for setting, words in asked.items():
+        code, said = call("status", run, "--set", setting, capsys=capsys)
+        assert (code, words in said) == (0, True), said
+        section, key, _ = re.split("[.=]", setting, maxsplit=2)
+        assert (f"[{section}] {key} is " in said) == ("do nothing" not in said)
+    config = folder / "other.toml"
+    config.write_text(f"[prompts]\npath = '{folder / 'pairs.jsonl'}'\n[vector]\npairs = '{folder / 'pairs.jsonl'}'\n")
+    code, said = call("status", run, config, capsys=capsys)
+    assert code == 0
+    assert re.search(r"^sample +to do +\[model\] name is '.*tiny-chooser', it followed", said, re.MULTILINE)
+    config.write_text("[prompts]\npath = 'gone.jsonl'\n")
+    code, said = call("status", run, config, capsys=capsys)  # as the run would say
+    assert code == 2
+    assert "gone.jsonl" in said
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_status_says_that_another_process_is_at_work_and_does_not_disturb_it(own, capsys):
+    _, _, run = own
+    told = "another process is at work there: a run would be refused until its end\n"
+    with store.hold_run(run):
+        code, said = call("status", run, capsys=capsys)
+        assert code == 0
+        assert said.endswith(told)
+        with pytest.raises(InputError, match="another process is at work there"), store.hold_run(run):
+            pass
+    before = sorted(path.name for path in run.iterdir())
+    assert told not in call("status", run, capsys=capsys)[1]
+    with store.hold_run(run):
+        pass
+    (run / ".lock").unlink()
+    assert told not in call("status", run, capsys=capsys)[1]
+    assert sorted(path.name for path in run.iterdir()) == sorted({*before} - {".lock"})
+
+
+def test_a_run_that_grows_says_how_to_have_again_what_it_removed(own, capsys):
+    _, _, run = own
+    plan = ["plan", str(run), "--validate", "--draws", "2", "--quiet"]
+    for command in (["figures", str(run), "--only", "prompts"], plan):
+        assert cli.main(command) == 0
+    capsys.readouterr()
+    assert cli.main(["run", "--out", str(run), "--set", "scoring.multipliers=[-1,1,2]", "--quiet"]) in (0, 3)
+    said = [line for line in capsys.readouterr().err.splitlines() if "removed" in line]
+    assert said == [
+        "completions-lp: score: figures/ and validation.parquet of an earlier score stage no longer hold; removed "
+        f"(`completions-lp figures {run}` and `completions-lp plan {run} --validate` make them again)"
+    ]
+    assert not list((run / "figures").glob("*"))
+    assert not (run / "validation.parquet").exists()
+    assert cli.main(plan) == 0
 
 
 def test_status_names_only_the_stages_that_a_run_would_do(own, capsys):

@@ -231,7 +231,8 @@ def test_the_noise_floor(healthy, noise, fails):
     lines = [e for e in got.errors if e.startswith("noise floor: multiplier 0 changes a completion by")]
     assert bool(lines) == fails
     if fails:
-        assert "likely a low precision" in lines[0]
+        assert "likely a model that treats the rows of a batch differently" in lines[0]
+        assert "a low precision alone leaves it at 0" in lines[0]
         assert "completions-lp doctor" in lines[0]
     np.testing.assert_equal(got.checks["noise_floor"], noise)
 

@@ -122,13 +122,13 @@ def test_an_unknown_head_is_read_from_whole_logits(tokenizer, monkeypatch):
     odd = wrap_model(make_module("llama", dtype=torch.float64), tokenizer)
     assert find_head(odd) is None
     got = Wavefront(odd, prompts, said, whole=False).score({}, [])
-    assert compare_engines(odd)[0] < 1e-9
+    assert compare_engines(odd).structure < 1e-9
     assert np.abs(got[0].logprob - want[0].logprob).max() > 0.1
 
 
 def test_a_model_on_which_the_tree_is_wrong_takes_the_plain_rows_and_says_so(tokenizer, monkeypatch):
     model = wrap_model(make_module("llama"), tokenizer, name="odd")
-    assert compare_engines(model)[0] < model.tolerance
+    assert compare_engines(model).structure < model.tolerance
     monkeypatch.setattr("completions_lp.model.tree.Tree.ancestors", property(lambda tree: np.eye(len(tree.tokens)) > 0))
     with pytest.warns(UserWarning, match="odd takes the plain path, which is slower: the shared tree is .* nats off"):
         assert pick_engine(model) == "rows"
@@ -359,6 +359,6 @@ def test_the_cache_goes_in_and_out_by_the_name_that_the_network_has_for_it(token
         return SimpleNamespace(logits=out.logits, **{name: getattr(out, theirs)})
 
     monkeypatch.setattr(type(module), "forward", old if name == "past_key_values" else new)
-    assert compare_engines(wrap_model(module, tokenizer))[0] < 1e-9
+    assert compare_engines(wrap_model(module, tokenizer)).structure < 1e-9
     assert len(seen) > 10
     assert all(seen)

@@ -1,8 +1,7 @@
 """Configuration -> what a run begins with: model, prompts, contrast pairs, vectors, the grid of conditions; checked."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,24 +11,24 @@ import numpy as np
 from completions_lp import store
 from completions_lp.job.config import Config
 from completions_lp.job.keys import hash_array
+from completions_lp.job.outset import check_scope, check_vector, make_grid, read_confounds, read_target
 from completions_lp.job.sources import stamp_model
-from completions_lp.model import Model, check_conditions, load_model, load_tokenizer, pick_device
+from completions_lp.model import Model, load_model, load_tokenizer, pick_device
 from completions_lp.prompts import first_difference, load_pairs, load_prompts
 from completions_lp.records import (
     Completions,
     Condition,
     ContrastPair,
-    InputError,
     Prompt,
     SteeringVector,
     pick_letters,
 )
 from completions_lp.sample.draws import check_context
-from completions_lp.steer.conditions import make_conditions
 from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
+from completions_lp.steer.rounding import draw_rounding_vector
 from completions_lp.steer.vectors import average_differences, check_pairs, describe_source, read_differences
 
-_TOLD = ("weights", "config", "tokenizer", "dtype", "device")
+_TOLD = ("weights", "config", "tokenizer", "dtype", "residual", "device")
 """What must be known of a model that is not loaded."""
 
 
@@ -44,7 +43,13 @@ class Inputs:
     def model(self) -> Model:
         """The model."""
         section = self.config.model
-        return load_model(section.name, revision=section.revision, dtype=section.dtype, device=section.device)
+        return load_model(
+            section.name,
+            revision=section.revision,
+            dtype=section.dtype,
+            device=section.device,
+            residual=section.residual,
+        )
 
     @cached_property
     def network(self) -> Mapping[str, Any]:
@@ -97,31 +102,27 @@ class Inputs:
 
     def hash_vector(self) -> dict[str, str]:
         """Stands for what the vectors are made from, or the file that has one, and for the confounds."""
-        confounds = store.hash_value([hash_vectors([vector]) for vector in self._read_confounds()])
+        confounds = store.hash_value([hash_vectors([vector]) for vector in read_confounds(self.config)])
         if self.config.vector.path is not None:
-            return {"vector": hash_vectors([self._read_target()]), "confounds": confounds}
+            return {"vector": hash_vectors([read_target(self.config)]), "confounds": confounds}
         return {"pairs": store.hash_value([asdict(pair) for pair in self.pairs]), "confounds": confounds}
 
     def check_vector(self) -> None:
         """Raise InputError where the layers, the pairs or the vector files are wrong."""
-        for layers in (self.config.vector.layers, self.config.scoring.layers):
-            if layers != "all":
-                self.model.check_layers(layers)
-        names = [vector.name for vector in self._read_confounds()]
-        if len(set(names)) < len(names):
-            raise InputError(f"[controls] orthogonal_to has two vectors of one name ({', '.join(names)}): rename one")
+        check_scope(self.config, self.model)
+        check_vector(self.config, self.model)
         if self.config.vector.path is None:
             check_pairs(self.model, self.pairs)
-        else:
-            vectors = [self._read_target()]
-            check_conditions(self.model, vectors, self.make_conditions(vectors))
+        elif self.config.controls.orthogonal_to:
+            for confound in read_confounds(self.config):
+                remove_direction(read_target(self.config), confound)  # of which nothing may be left
 
     def make_vectors(self, *, progress: bool) -> tuple[SteeringVector, ...]:
-        """The target vector and its controls."""
+        """The target vector, its controls, and a direction that is too small to matter."""
         controls, section, seed = self.config.controls, self.config.vector, self.config.sampling.seed
         shuffled: tuple[SteeringVector, ...] = ()
         if section.path is not None:
-            target = self._read_target()
+            target = read_target(self.config)
         else:
             layers, budget = None if section.layers == "all" else section.layers, self.config.run.memory_budget
             differences = read_differences(
@@ -137,29 +138,19 @@ class Inputs:
             target = average_differences(differences, name=Path(section.pairs).stem, provenance=provenance)
             shuffled = shuffle_labels(differences, target, controls.shuffled_labels, seed=seed)
         negated = (negate_vector(target),) if controls.negated else ()
-        orthogonal = tuple(remove_direction(target, vector) for vector in self._read_confounds())
+        orthogonal = tuple(remove_direction(target, vector) for vector in read_confounds(self.config))
         random = draw_random_vectors(target, controls.random_directions, seed=seed)
-        return (target, *negated, *orthogonal, *random, *shuffled)
+        made = (target, *negated, *orthogonal, *random, *shuffled)
+        return (*made, draw_rounding_vector(self.model, [vector.name for vector in made]))
 
     def make_conditions(self, vectors: Sequence[SteeringVector]) -> tuple[Condition, ...]:
-        """The grid, and the target vector with multiplier 0 at its lowest layer: the run's noise floor."""
-        section = self.config.scoring
-        layers = None if section.layers == "all" else section.layers
-        grid = make_conditions(vectors, layers=layers, multipliers=section.multipliers, positions=section.positions)
-        if any(c.multiplier == 0 for c in grid):
-            return grid
-        return (replace(grid[0], vector=vectors[0].name, kind=vectors[0].kind, multiplier=0.0), *grid)
-
-    def _read_confounds(self) -> list[SteeringVector]:
-        return [store.read_vector(Path(path)) for path in self.config.controls.orthogonal_to]
-
-    def _read_target(self) -> SteeringVector:
-        return replace(store.read_vector(Path(str(self.config.vector.path))), kind="target")
+        """The grid, the run's noise floor, and the direction that tells its rounding."""
+        return make_grid(self.config, vectors)
 
 
 def _hash_file(path: Path) -> str:
     """sha256 of a local file; empty for a hub dataset, whose revision says which it is."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return store.hash_file(path) if path.is_file() else ""
 
 
 def hash_vectors(vectors: Sequence[SteeringVector]) -> str:

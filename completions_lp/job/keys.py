@@ -25,7 +25,7 @@ from completions_lp.store.units import hash_value
 
 FORMAT = 1
 """Raised with every change of this package after which old units hold other numbers, or hold them otherwise."""
-_NETWORK = ("weights", "config", "dtype")
+_NETWORK = ("weights", "config", "dtype", "residual")
 _LIBRARIES = ("torch", "transformers", "nnsight")
 
 

@@ -18,9 +18,10 @@ from completions_lp.job.provenance import (
     check_model,
     describe_stage,
     find_reasons,
-    join_names,
     list_changed,
+    list_outdated,
     list_stale,
+    tell_removed,
 )
 from completions_lp.job.sources import hash_sources
 from completions_lp.job.units import Units
@@ -104,7 +105,7 @@ class Ledger(Inputs):
         store.claim_files(self._directory, self.info, names)
 
     def _describe_network(self) -> dict[str, str]:
-        network = {name: str(self.network[name]) for name in ("weights", "config", "tokenizer", "dtype")}
+        network = {name: str(self.network[name]) for name in ("weights", "config", "tokenizer", "dtype", "residual")}
         return {**network, "device": str(self.network["device"]).partition(":")[0]}
 
     def _is_made(self, stage: str, consumed: Mapping[str, str]) -> bool:
@@ -144,9 +145,14 @@ class Ledger(Inputs):
             store.start_run(self.folder, self.info)  # first of all, tables that are about to go are no longer valid
             dropped = store.drop_stages(self.folder, self.info, [name, *stale])
             again = {file for later in (store.STAGES if self._whole else (name,)) for file in store.STAGES[later]}
-            told = [file for file in dropped if file not in again and not file.startswith("vectors/")]
-            if told:
-                self.options.tell(f"{name}: {join_names(told)} of an earlier {name} stage no longer hold; removed")
+            removed = tell_removed(name, dropped, again, self.folder)
+            if removed:
+                self.options.tell(removed)
+            for earlier, followed in list_outdated(name, config, made).items():
+                self.options.tell(
+                    f"{name}: the {earlier} stage followed {followed} and is stale now; "
+                    f"`completions-lp {earlier} {self.folder}` makes it again"
+                )
         self._units, self._failed = set(), {}
         yield
         if self.folder is not None:
@@ -175,6 +181,8 @@ class Ledger(Inputs):
         self.info.setdefault("timings", {})[name] = round(seconds + sum(took["seconds"] for took in found), 3)
         self.info.setdefault("memory", {})[name] = round(read_peak(), 3)
         self.info.setdefault("token_counts", {})[name] = whole
+        if spent["passes"] and used.engine:
+            self.info.setdefault("engines", {})[name] = used.engine
         work = {**spent, "seconds": round(seconds, 3), "units_made": len(self.units.made), "units_found": len(found)}
         self.info.setdefault("work", {})[name] = work
         self.info |= {"machine": describe_machine(), "model": dict(self.network), "versions": list_versions(), **notes}

@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def read_peak() -> float:
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if psutil.MACOS else 2**20))
 
 
+@cache  # every unit's key asks
 def _find_version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)

@@ -2,14 +2,17 @@
 
 import difflib
 import os
+import shlex
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from completions_lp.job.config import EMBEDDED, Config, is_local, load_config, make_config
+from completions_lp.job.outset import check_input
 from completions_lp.records import InputError, describe_cause
 from completions_lp.records.sources import find_file
-from completions_lp.store import check_owned, read_info
+from completions_lp.store import check_owned, list_units, read_info
 
 GIVEN = ("weights", "config", "tokenizer", "prompts", "pairs", "vector", "confounds")
 """What a run is given and does not make, of all that its stages consume."""
@@ -33,15 +36,16 @@ def open_run(config: Path | None, folder: Path, overrides: Sequence[str], *, sto
     if config is not None and stored is not None:
         raise InputError(f"{config} and --from {stored} are two configurations; give one")
     check_folder(folder)
-    if stored is None and config is None and (folder / "run.json").is_file():
-        stored = folder
-    if stored is None:
-        opened = load_config(config or EMBEDDED, overrides)
-    else:
+    if stored is not None:
         opened = load_config(None, overrides, base=read_stored(stored).model_dump())
+    elif config is None and (folder / "run.json").is_file():
+        opened = load_config(None, overrides, base=make_config(read_info(folder)["config"]).model_dump())
+    else:
+        opened = load_config(config or EMBEDDED, overrides)
     check_owned(folder)
     for stage in ("vector", "sample"):
         check_files(opened, stage)
+    check_input(opened, ("vector", "sample"))
     return opened
 
 
@@ -85,6 +89,8 @@ def open_stage(stage: str, folder: Path, config: Path | None, overrides: Sequenc
         opened = load_config(config, overrides)
     check_folder(folder)
     check_files(opened, stage)
+    if stage != "report":
+        check_input(opened, (stage,))
     return opened
 
 
@@ -109,6 +115,12 @@ def check_folder(folder: Path) -> None:
         raise InputError(f"{folder}: cannot be made a run directory: {place} is a file")
     if not os.access(place, os.W_OK | os.X_OK):
         raise InputError(f"{folder}: cannot be made a run directory: no permission to write in {place}")
+    try:
+        tempfile.TemporaryFile(dir=place).close()  # a file system may be read-only for those who may do anything
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be made a run directory: nothing can be written in {place}: {describe_cause(error)}"
+        ) from None
 
 
 def check_files(config: Config, stage: str) -> None:
@@ -117,3 +129,13 @@ def check_files(config: Config, stage: str) -> None:
     for source in {"vector": vector, "sample": [config.prompts.path]}.get(stage, []):
         if is_local(source) or source == config.vector.path:
             find_file(source)
+
+
+def tell_rest(folder: Path, asked: Sequence[str]) -> str:
+    """Of a command, by its words, that was stopped on the way: what is kept, and how it goes on."""
+    words = [word for word in asked if word != "--overwrite"]  # which would start afresh
+    if words[0] == "run" and not any(word.partition("=")[0] == "--out" for word in words):
+        words += ["--out", str(folder)]
+    units = len(list_units(folder))
+    kept = f"; {units} finished units are kept" if units else ""
+    return f"{kept}; go on with: completions-lp {shlex.join(words)}"

@@ -6,6 +6,7 @@ vectors, completions, each as a hash. Its tables are valid while both are what t
 
 import json
 import os
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from completions_lp import store
 from completions_lp.records import InputError, Sampling
 
-_MODEL = ("model.name", "model.revision", "model.dtype")
+_MODEL = ("model.name", "model.revision", "model.dtype", "model.residual")
 _DRAWN = tuple(f"sampling.{item.name}" for item in fields(Sampling) if item.name != "top_up")
 FOLLOWED: Mapping[str, tuple[str, ...]] = {
     "vector": (*_MODEL, "prompts.template", "vector", "controls", "sampling.seed"),
@@ -25,8 +26,11 @@ FOLLOWED: Mapping[str, tuple[str, ...]] = {
 """By stage, in their order: the sections and keys of the configuration on which its numbers depend."""
 _ADDED: Mapping[str, Mapping[str, Any]] = {"scoring": {"through": "end"}}
 """By section, keys that runs of earlier versions do not name, and what these have followed."""
-REMADE = ("figures/", "report.html", "validation.parquet")
-"""What later commands write anew, whatever a stage has made of it."""
+REMADE: Mapping[str, str] = {
+    "figures/": "completions-lp figures {folder}",
+    "validation.parquet": "completions-lp plan {folder} --validate",
+}
+"""What commands after the stages write anew, whatever a stage has made of it, and by which command."""
 NEEDS: Mapping[str, tuple[str, ...]] = {"vector": (), "sample": (), "score": ("vector", "sample"), "report": ("score",)}
 """By stage, those whose tables it reads."""
 CONSUMED = {
@@ -34,6 +38,7 @@ CONSUMED = {
     "config": "the architecture of the model is not that",
     "tokenizer": "the tokenizer is not that",
     "dtype": "the precision is not that",
+    "residual": "the precision of the residual stream is not that",
     "device": "the kind of device is not that",
     "prompts": "the prompts are not those",
     "pairs": "the contrast pairs are not those",
@@ -51,7 +56,7 @@ def describe_stage(
 ) -> dict[str, Any]:
     """What ``run.json`` remembers of a stage: what it followed, consumed and wrote, and the units that are in it."""
     config = info["config"]
-    tables = [name for name in store.list_stage(info, stage) if not name.startswith(REMADE)]
+    tables = [name for name in store.list_stage(info, stage) if not name.startswith((*REMADE, "report.html"))]
     hashes = {name: store.hash_file(folder / name) for name in tables if (folder / name).is_file()}
     # A report that is saved knows but a part of its configuration.
     followed = {name: _look_up(config, name) for name in FOLLOWED[stage] if name.partition(".")[0] in config}
@@ -98,16 +103,35 @@ def list_changed(stage: str, made: Mapping[str, Any], folder: Path) -> list[str]
 
 
 def check_earlier(stage: str, config: Mapping[str, Any], made: Mapping[str, Any], folder: Path) -> None:
-    """Raise InputError if an earlier stage, of ``made``, has followed other settings, naming it and what to do."""
+    """Raise InputError if an earlier stage, of ``made``, has followed other settings, naming it and what to do.
+
+    What this stage follows itself, and the earlier one that it does not read followed too, it may change: see
+    ``list_outdated``.
+    """
     names = list(FOLLOWED)
     for earlier in names[: names.index(stage)]:
         for name, now, then in _compare(earlier, config, made):
+            if earlier not in NEEDS[stage] and _follows(stage, name):
+                continue
             section, _, key = name.partition(".")
             value = json.dumps(now, ensure_ascii=False)
             raise InputError(
                 f"[{section}] {key} is {now!r}, but the {earlier} stage of {folder} followed {then!r}; run "
                 f"`completions-lp {earlier} {folder} --set '{name}={value}'` first, or leave it as it was"
             )
+
+
+def list_outdated(stage: str, config: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, str]:
+    """Earlier stages that this one does not read and that followed other settings than it does, and which, in words.
+
+    Their tables stay, and are stale: no stage that reads them begins before they are made again.
+    """
+    names = list(FOLLOWED)
+    found: dict[str, str] = {}
+    for earlier in names[: names.index(stage)]:
+        for name, _, then in [] if earlier in NEEDS[stage] else _compare(earlier, config, made):
+            found.setdefault(earlier, f"[{name.replace('.', '] ')} {then!r}")
+    return found
 
 
 def list_stale(stage: str, config: Mapping[str, Any], made: Mapping[str, Any]) -> list[str]:
@@ -146,12 +170,32 @@ def _compare(stage: str, config: Mapping[str, Any], made: Mapping[str, Any]) -> 
     return found
 
 
+def _follows(stage: str, name: str) -> bool:
+    """Whether a setting, ``section.key``, or its whole section, is one that a stage follows."""
+    return any(name == own or name.startswith(f"{own}.") for own in FOLLOWED[stage])
+
+
 def _look_up(config: Mapping[str, Any], name: str) -> Any:
     """A section or a key of the configuration; None for one that it has not."""
     value: Any = config
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
+
+
+def tell_removed(stage: str, dropped: Sequence[str], again: Collection[str], folder: Path) -> str:
+    """What a stage has removed and is not making ``again`` just now, and how to have it again; empty for nothing."""
+    place = shlex.quote(str(folder))
+    asked = {name: f"`{how.format(folder=place)}`" for name, how in REMADE.items() if _holds(dropped, name)}
+    files = [name for name in dropped if name not in again and not name.startswith((*REMADE, "vectors/"))]
+    if not files and not asked:
+        return ""
+    how = f" ({join_names([*asked.values()])} {'makes' if len(asked) == 1 else 'make'} them again)" if asked else ""
+    return f"{stage}: {join_names([*files, *asked])} of an earlier {stage} stage no longer hold; removed{how}"
+
+
+def _holds(names: Sequence[str], start: str) -> bool:
+    return any(name.startswith(start) for name in names)
 
 
 def join_names(names: Sequence[str]) -> str:

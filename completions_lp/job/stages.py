@@ -41,6 +41,7 @@ from completions_lp.sample.draws import shorten_sampling
 from completions_lp.score.parts import reads_divergences, reduce_scores
 from completions_lp.score.profile import summarize_profile
 from completions_lp.score.topup import mend_measures
+from completions_lp.score.windows import Windows
 
 Made = TypeVar("Made")
 
@@ -288,14 +289,15 @@ class Run(Ledger):
         target, top_up, through = self.config.label.target, self.config.sampling.top_up, self.config.scoring.through
         kl = reads_divergences(through, kl=self.config.scoring.kl)
         asked: dict[str, Any] = {"target": target, "through": through}
-        total = len(completions) * len(conditions)
+        total, windows = len(completions) * len(conditions), Windows() if top_up else None
         tokens = nullcontext() if self.folder is None else store.open_tokens(self.folder)
         with tokens as keep, tqdm(total=total, desc="score", unit="row", disable=not self.options.progress) as bar:
 
             def score(part: Completions) -> TokenScores:
                 return self.units.score(part, vectors, conditions, kl=kl, advance=bar.update, **asked)
 
-            scores = reduce_scores(completions, conditions, score, target=target, kl=kl, keep=keep, keep_all=keep_all)
+            kept: dict[str, Any] = {"keep": keep, "keep_all": keep_all, "windows": windows}
+            scores = reduce_scores(completions, conditions, score, target=target, kl=kl, **kept)
 
         def draw(part: Completions, condition: Condition) -> Completions:
             sampling = shorten_sampling(part, top_up)
@@ -306,9 +308,8 @@ class Run(Ledger):
 
         drawn: Mapping[Condition, Completions] = {}
         if top_up:
-            measures, drawn = mend_measures(
-                completions, scores.measures, draw, score_pool, target=target, progress=self.options.progress
-            )
+            options: dict[str, Any] = {"target": target, "windows": windows, "progress": self.options.progress}
+            measures, drawn = mend_measures(completions, scores.measures, draw, score_pool, **options)
             scores = replace(scores, measures=measures)
         if self.folder is not None:
             if drawn:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from completions_lp import store
-from completions_lp.job.config import make_config
+from completions_lp.job.config import Config, make_config
 from completions_lp.job.provenance import FOLLOWED, NEEDS, find_reasons
 from completions_lp.job.sources import hash_sources, list_replaced, stamp_model
 from completions_lp.records import InputError
@@ -27,11 +27,15 @@ class StageStatus:
     """Finished units of its kinds that are in no table yet."""
 
 
-def find_status(folder: Path) -> list[StageStatus]:
-    """The stages of a run directory in their order. Needs no model: files are told by their hashes and time stamps."""
+def find_status(folder: Path, asked: Config | None = None) -> list[StageStatus]:
+    """The stages of a run directory in their order, as a run would find them that is ``asked`` for, by default its own.
+
+    Needs no model: files are told by their hashes and time stamps.
+    """
     info = store.read_info(folder)
-    config, made = info["config"], info["stages"]
-    sources, replaced = hash_sources(make_config(config)), _is_replaced(info)
+    asked = asked or make_config(info["config"])
+    config, made = asked.model_dump(), info["stages"]
+    sources, replaced = hash_sources(asked), _is_replaced(info)
     waiting = _list_unused(folder, info)
     found: list[StageStatus] = []
     todo: set[str] = set()

@@ -1,5 +1,6 @@
 """The one door to the network: only this folder knows nnsight and transformers, and every trace is made here."""
 
+from completions_lp.checkpoint import check_conditions
 from completions_lp.model.decoding import Decoder, RowDecoder, TreeDecoder
 from completions_lp.model.engine import Engine, compare_engines, pick_engine
 from completions_lp.model.identity import hash_tokenizer
@@ -9,7 +10,6 @@ from completions_lp.model.network import Steering, read_residuals, warp_logits
 from completions_lp.model.planning import score_trees
 from completions_lp.model.reading import Watch
 from completions_lp.model.rows import score_rows
-from completions_lp.model.steering import check_conditions
 from completions_lp.model.task import Reduced, Task
 
 __all__ = [

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from completions_lp.model.head import Head, find_head, head_envoy
+from completions_lp.model.head import Head, find_head, head_envoy, widen_output
 from completions_lp.model.loading import Model
 from completions_lp.model.masks import TreeCache, make_masks
 from completions_lp.model.network import Steering, prefill, read_next
@@ -119,10 +119,11 @@ class TreeDecoder:
         blocks, steering = self.model.blocks, self.steering
         inputs = {"position_ids": positions, "attention_mask": mask, self.model.cache_name: self.cache}
         states: Tensor
-        with torch.no_grad(), network.trace(input_ids=ids, use_cache=True, **inputs):
+        with torch.no_grad(), self.model.arithmetic(), network.trace(input_ids=ids, use_cache=True, **inputs):
             if steering is not None:
                 steering.add_to(blocks[steering.layer].output)
             if self.head is None:
+                widen_output(self.model, output)
                 states = nnsight.save(network.output.logits.to(exact))
             else:
                 states = nnsight.save(output.input)

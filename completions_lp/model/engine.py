@@ -1,10 +1,13 @@
 """Which way through the network a model takes: the shared tree where it is exact, else the plain rows.
 
 Whether it is exact is found by trying, once per model, not by a list of names: a few random token ids are decoded and
-scored both ways, with steering at the first, a middle and the last layer.
+scored both ways, with steering at the first, a middle and the last layer. In half precision the two differ by rounding,
+as two layouts of the plain rows do; so there a copy in float32 tells whether the tree is right, and what the tree's own
+rounding may be is measured, not set.
 """
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from traceback import walk_tb
 from typing import Literal
@@ -12,57 +15,101 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
-from completions_lp.model.decoding import RowDecoder, TreeDecoder
-from completions_lp.model.loading import Model
+from completions_lp.model.arithmetic import HALF
+from completions_lp.model.decoding import Decoder, RowDecoder, TreeDecoder
+from completions_lp.model.loading import TOLERANCES, Model
 from completions_lp.model.memory import is_out_of_memory
 from completions_lp.model.network import pad_tokens, score_next
 from completions_lp.model.reading import Reader
+from completions_lp.model.specimen import copy_wide
 from completions_lp.model.steering import Variants
 from completions_lp.model.wavefront import Wavefront
-from completions_lp.records import Condition, SteeringVector
+from completions_lp.records import Condition, Positions, SteeringVector
+from completions_lp.records.base import Notice
 
 Engine = Literal["auto", "tree", "rows"]
 """``tree`` shares every common prefix and every layer below the steered one; ``rows`` shares the prompt only."""
 
-_FOUND: "WeakKeyDictionary[Model, bool]" = WeakKeyDictionary()
+MOST_NOISE = 3.0
+"""How far trees may round off from plain rows, in units of what plain rows round by: 1.4 where both do it alike."""
+
+_FOUND: "WeakKeyDictionary[Model, Comparison]" = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How far shared trees are from plain rows, in nats per completion."""
+
+    structure: float
+    """The largest difference where rounding is out of the way: in float32 or better. Infinite where no tree runs."""
+    rounding: float = float("nan")
+    """In half precision, root mean square: trees off from plain rows."""
+    noise: float = float("nan")
+    """In half precision, root mean square: plain rows off from float32, or from themselves one by one, if that is more.
+    """
+    tolerance: float = 0.0
+    """Allowed of ``structure``."""
+    reason: str = ""
+    """Why no tree runs."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether trees give what plain rows give, but for rounding."""
+        if not self.structure <= self.tolerance:  # NaN, too
+            return False
+        return bool(np.isnan(self.noise)) or bool(self.rounding <= MOST_NOISE * self.noise + self.tolerance)
+
+    def describe(self) -> str:
+        """In words: what was found, and what is allowed."""
+        if self.reason:
+            return self.reason
+        if not self.structure <= self.tolerance or np.isnan(self.noise):
+            return f"the shared tree is {self.structure:.1e} nats off on it, and {self.tolerance:.0e} is allowed"
+        allowed = MOST_NOISE * self.noise + self.tolerance
+        return (
+            f"the shared tree is {self.structure:.1e} nats off in float32; in its own precision {self.rounding:.1e}, "
+            f"where plain rows round by {self.noise:.1e} and {allowed:.1e} is allowed"
+        )
 
 
 def pick_engine(model: Model, engine: Engine = "auto") -> Literal["tree", "rows"]:
     """The engine asked for; for ``auto`` the tree, or the rows (with one warning) where the tree is not exact."""
-    if engine != "auto":
-        return engine
-    if model not in _FOUND:
+    if engine == "auto" and model not in _FOUND:
         tokens, passes = model.usage.tokens, model.usage.passes
-        deviation, reason = compare_engines(model)
+        _FOUND[model] = compare_engines(model)
         model.usage.tokens, model.usage.passes = tokens, passes  # each process tries: no part of what a run takes
-        _FOUND[model] = deviation <= model.tolerance
-        if not _FOUND[model]:
-            warnings.warn(f"{model.name} takes the plain path, which is slower: {reason}", stacklevel=3)
-    return "tree" if _FOUND[model] else "rows"
+        if not _FOUND[model].exact:
+            reason = _FOUND[model].describe()
+            warnings.warn(f"{model.name} takes the plain path, which is slower: {reason}", Notice, stacklevel=3)
+    picked: Literal["tree", "rows"]
+    picked = ("tree" if _FOUND[model].exact else "rows") if engine == "auto" else engine
+    model.usage.engine = picked
+    return picked
 
 
-def compare_engines(model: Model, *, seed: int = 0) -> tuple[float, str]:
-    """Largest difference in nats per completion, and why; infinite where no tree can run; our own errors are raised."""
-    rng = np.random.default_rng(seed)
-    prompts = [rng.integers(0, model.vocab_size, size=size).tolist() for size in (9, 5)]
-    stem = rng.integers(0, model.vocab_size, size=6).tolist()
-    said = [[stem, [*stem[:3], stem[0]], stem[:1]], [stem[::-1], stem[:2]]]
-    layers = sorted({0, model.n_layers // 2, model.n_layers - 1})
-    scale = 1 / np.sqrt(model.d_model)
-    vector = SteeringVector("check", "random", {n: scale * rng.standard_normal(model.d_model) for n in layers})
+def compare_engines(model: Model, *, seed: int = 0) -> Comparison:
+    """Compare both ways on a few random tokens; our own errors are raised."""
     try:
-        found = [_compare_decoding(model, prompts)]
-        for positions in ("completion", "all"):
-            conditions = [Condition("check", "random", layer, 1.0, positions) for layer in layers]
-            found.append(_compare_scores(model, prompts, said, vector, conditions))
+        if model.dtype not in HALF:
+            tree, rows = _try_tree(model, seed), _try_rows(model, seed)
+            return Comparison(_find_largest(tree, rows), tolerance=model.tolerance)
+        wide, own = copy_wide(model)
+        tolerance = TOLERANCES[torch.float32]
+        rows = _try_rows(wide, seed)
+        structure = _find_largest(_try_tree(wide, seed), rows)
+        ours, alone = _try_rows(own, seed), _try_rows(own, seed, alone=True)
+        noise = np.maximum(_find_typical(ours, rows), _find_typical(ours, alone))
+        rounding = _find_typical(_try_tree(own, seed), ours)
     except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
         if not _lies_in_the_architecture(error):
             raise
         first = str(error).splitlines()[0] if str(error) else ""
-        return float("inf"), f"the shared tree does not run on it ({type(error).__name__}: {first})"
-    worst = float(np.max(found))  # NaN if any is
-    return worst, f"the shared tree is {worst:.1e} nats off on it, and {model.tolerance:.0e} is allowed"
+        reason = f"the shared tree does not run on it ({type(error).__name__}: {first})"
+        return Comparison(float("inf"), reason=reason)
+    worst = int(np.argmax(rounding / np.maximum(noise, 1e-12)))
+    return Comparison(structure, float(rounding[worst]), float(noise[worst]), tolerance)
 
 
 def _lies_in_the_architecture(error: Exception) -> bool:
@@ -79,40 +126,92 @@ def _lies_in_the_architecture(error: Exception) -> bool:
     return ran and not is_out_of_memory(error) and (not ours or isinstance(error, RuntimeError))
 
 
-def _compare_decoding(model: Model, prompts: list[list[int]]) -> float:
-    """Two steps with a branch in between: log probs of all tokens, both ways."""
-    worst = []
-    decoders = TreeDecoder(model, prompts), RowDecoder(model, prompts)
-    for step in (([0, 1], [0, 0], [p[-1] for p in prompts]), ([0, 0, 1], [0, 0, 1], [1, 2, 3])):
-        tree, rows = (
-            torch.cat([logits for _, logits in decoder.step(*step)]).log_softmax(-1).clamp(min=-30)
-            for decoder in decoders
-        )
-        worst.append(float((tree - rows).abs().max()))
-    return float(np.max(worst))
+@dataclass(frozen=True)
+class _Trial:
+    """Random prompts and completions, and a vector at the first, a middle and the last layer."""
+
+    prompts: list[list[int]]
+    said: list[list[list[int]]]
+    vector: SteeringVector
+    conditions: list[list[Condition]]
+    """By positions."""
+
+    @classmethod
+    def draw(cls, model: Model, seed: int) -> "_Trial":
+        rng = np.random.default_rng(seed)
+        prompts = [rng.integers(0, model.vocab_size, size=size).tolist() for size in (9, 5)]
+        stem = rng.integers(0, model.vocab_size, size=6).tolist()
+        said = [[stem, [*stem[:3], stem[0]], stem[:1]], [stem[::-1], stem[:2]]]
+        layers = sorted({0, model.n_layers // 2, model.n_layers - 1})
+        scale = 1 / np.sqrt(model.d_model)
+        vector = SteeringVector("check", "random", {n: scale * rng.standard_normal(model.d_model) for n in layers})
+        places: tuple[Positions, ...] = ("completion", "all")
+        conditions = [[Condition("check", "random", layer, 1.0, place) for layer in layers] for place in places]
+        return cls(prompts, said, vector, conditions)
 
 
-def _compare_scores(
+_Found = tuple[Float[np.ndarray, " token"], Float[np.ndarray, " completion"]]
+"""Log probs of every token where two steps are decoded, and of completions under all conditions."""
+
+
+def _try_tree(model: Model, seed: int) -> _Found:
+    """By trees."""
+    trial = _Trial.draw(model, seed)
+    scores = []
+    for conditions in trial.conditions:
+        front = Wavefront(model, trial.prompts, trial.said, whole=conditions[0].positions == "all")
+        found = front.score({trial.vector.name: trial.vector}, conditions)
+        for completions, reduced in zip(trial.said, found, strict=True):
+            there = pad_tokens(completions, torch.device("cpu"))[1].numpy()
+            scores.append(np.where(there, reduced.logprob, 0.0).sum(-1).ravel())
+    return _decode(TreeDecoder(model, trial.prompts), trial.prompts), np.concatenate(scores)
+
+
+def _try_rows(model: Model, seed: int, *, alone: bool = False) -> _Found:
+    """By plain rows: completions are scored side by side, or ``alone``, each in passes of its own."""
+    trial = _Trial.draw(model, seed)
+    scores = []
+    for conditions in trial.conditions:
+        for prompt, completions in zip(trial.prompts, trial.said, strict=True):
+            batches = [[one] for one in completions] if alone else [completions]
+            sums = [_score_rows(model, prompt, batch, trial.vector, conditions) for batch in batches]
+            scores.append(np.concatenate(sums, -1).ravel())
+    return _decode(RowDecoder(model, trial.prompts), trial.prompts), np.concatenate(scores)
+
+
+def _decode(decoder: Decoder, prompts: list[list[int]]) -> Float[np.ndarray, " token"]:
+    """Two steps with a branch in between: log probs of all tokens."""
+    steps = ([0, 1], [0, 0], [prompt[-1] for prompt in prompts]), ([0, 0, 1], [0, 0, 1], [1, 2, 3])
+    found = [logits.log_softmax(-1).clamp(min=-30) for step in steps for _, logits in decoder.step(*step)]
+    return torch.cat(found).flatten().cpu().numpy()
+
+
+def _score_rows(
     model: Model,
-    prompts: list[list[int]],
-    said: list[list[list[int]]],
+    prompt: list[int],
+    completions: list[list[int]],
     vector: SteeringVector,
     conditions: list[Condition],
-) -> float:
-    """Log probs of a few completions under conditions of several layers, both ways."""
-    front = Wavefront(model, prompts, said, whole=conditions[0].positions == "all")
-    found = front.score({vector.name: vector}, conditions)
-    worst = []
-    for prompt, completions, tree in zip(prompts, said, found, strict=True):
-        targets, mask = pad_tokens(completions, model.device)
-        tokens = torch.cat([torch.full_like(targets[:, :1], prompt[-1]), targets[:, :-1]], 1)
-        of_prompt = torch.zeros(len(completions), dtype=torch.long)
-        for c, condition in enumerate(conditions):
-            prefix, steering = Variants(model, [prompt], of_prompt).steer({vector.name: vector}, [condition])
-            nodes = torch.arange(tokens.shape[1], device=model.device).repeat(len(tokens), 1)
-            reader = Reader(len(tokens), nodes, targets, None, divergences=False)
-            rows = score_next(model, prefix, tokens.repeat(2, 1), reader, steering=steering)["logprob"]
-            theirs = rows.view(2, *mask.shape).masked_fill(~mask.cpu(), 0.0).sum(-1).numpy()
-            ours = np.where(mask.cpu().numpy(), tree.logprob[[0, 1 + c]], 0.0).sum(-1)
-            worst.append(float(np.abs(ours - theirs).max()))
-    return float(np.max(worst))
+) -> Float[np.ndarray, "variant completion"]:
+    """Log probs of a prompt's completions, unsteered and under each condition."""
+    targets, mask = pad_tokens(completions, model.device)
+    tokens = torch.cat([torch.full_like(targets[:, :1], prompt[-1]), targets[:, :-1]], 1)
+    variants = Variants(model, [prompt], torch.zeros(len(completions), dtype=torch.long))
+    nodes = torch.arange(tokens.shape[1], device=model.device).repeat(len(tokens), 1)
+    reader = Reader(len(tokens), nodes, targets, None, divergences=False)
+    found = []
+    for condition in conditions:
+        prefix, steering = variants.steer({vector.name: vector}, [condition])
+        rows = score_next(model, prefix, tokens.repeat(2, 1), reader, steering=steering)["logprob"]
+        found.append(rows.view(2, *mask.shape).masked_fill(~mask.cpu(), 0.0).sum(-1).numpy())
+    return np.stack([found[0][0], *(both[1] for both in found)])
+
+
+def _find_largest(one: _Found, other: _Found) -> float:
+    """The largest difference; NaN if any is."""
+    return float(np.max([np.abs(a - b).max() for a, b in zip(one, other, strict=True)]))
+
+
+def _find_typical(one: _Found, other: _Found) -> Float[np.ndarray, " 2"]:
+    """Root mean square of the differences, of what is decoded and of what is scored."""
+    return np.array([np.sqrt(np.mean(np.square((a - b).astype(np.float64)))) for a, b in zip(one, other, strict=True)])

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from completions_lp.model.arithmetic import HALF, multiply, multiply_change
 from completions_lp.model.loading import Model, find_envoy
 
 ROWS, COLUMNS = 2048, 512
@@ -19,13 +20,18 @@ GPU_BLOCK = 4096, 4096
 
 @dataclass(frozen=True)
 class Head:
-    """Hidden states from ``widen`` -> logits: a matrix (any factor is in it), perhaps a bias, perhaps a soft cap."""
+    """Hidden states from ``widen`` -> logits: a matrix, perhaps a factor, a bias, a soft cap.
+
+    Where hidden states are wider than the matrix, so are the logits. Those of the unsteered row are then as exact as
+    that; those of the others are that row's plus the product of what changed, whose rounding is as small as the change.
+    """
 
     weight: Float[Tensor, "vocab width"]
     """The matrix; with a bias that is one more column, for which ``widen`` appends a 1 to the hidden states."""
     has_bias: bool
     cap: float | None
     exact: torch.dtype
+    scale: float = 1.0
 
     @property
     def block(self) -> tuple[int, int]:
@@ -33,20 +39,28 @@ class Head:
         return (ROWS, COLUMNS) if self.weight.device.type == "cpu" else GPU_BLOCK
 
     def widen(self, hidden: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row width"]:
-        """Hidden states with a 1 for the bias, where there is one."""
-        return torch.nn.functional.pad(hidden, (0, 1), value=1.0) if self.has_bias else hidden
+        """Hidden states with a 1 for the bias, where there is one, times the factor."""
+        wide = torch.nn.functional.pad(hidden, (0, 1), value=1.0) if self.has_bias else hidden
+        return wide if self.scale == 1 else wide * self.scale
 
     def logits(
         self, hidden: Float[Tensor, "row width"], out: Float[Tensor, "row vocab"] | None = None
     ) -> Float[Tensor, "row vocab"]:
         """All logits of some rows: for a caller that draws from them; few rows at a time, into ``out`` if given."""
-        return self.soften(torch.mm(hidden, self.weight.T, out=out)).to(self.exact)
+        if hidden.dtype == self.weight.dtype:
+            return self.soften(torch.mm(hidden, self.weight.T, out=out)).to(self.exact)
+        found = hidden.new_empty(len(hidden), len(self.weight)) if out is None else out
+        for start in range(0, len(self.weight), GPU_BLOCK[1]):
+            at = slice(start, start + GPU_BLOCK[1])
+            found[:, at] = multiply(hidden, self.weight[at])
+        return self.soften(found).to(self.exact)
 
     def read(
         self, hidden: Float[Tensor, "row width"], nodes: Int[Tensor, " edge"], tokens: Int[Tensor, " edge"]
     ) -> Float[Tensor, " edge"]:
         """Logits of given tokens at given rows."""
-        return self.soften(torch.einsum("ed,ed->e", hidden[nodes], self.weight[tokens])).to(self.exact)
+        states, weight = hidden[nodes].to(self.exact), self.weight[tokens].to(self.exact)
+        return self.soften(torch.einsum("ed,ed->e", states, weight))
 
     def reduce(self, hidden: Float[Tensor, "variant node width"], *, divergences: bool = False) -> dict[str, Tensor]:
         """Reduce every row's distribution over the vocabulary, block by block, each while it is in the cache.
@@ -88,13 +102,11 @@ class Head:
     ) -> None:
         """Fill in what is found at some nodes."""
         states = hidden[:, at]
-        shape, flat = states.shape[:2], states.flatten(0, 1)
-        buffer = flat.new_empty(len(flat), self.block[1])
+        shape, product = states.shape[:2], _Product(states, self.block[1])
         total = torch.zeros(shape, dtype=self.exact, device=hidden.device)
         level, forward, reverse = total[:1].clone(), total.clone(), total.clone()
         for weight in torch.split(self.weight, self.block[1]):
-            block = buffer if len(weight) == buffer.shape[1] else flat.new_empty(len(flat), len(weight))
-            logits = self.soften(torch.mm(flat, weight.T, out=block)).to(self.exact).view(*shape, -1)
+            logits = self.soften(product.take(weight)).to(self.exact).view(*shape, -1)
             if shift is None:
                 shift = logits.amax(-1, keepdim=True)
             if "kl" not in found:
@@ -116,12 +128,35 @@ class Head:
 
     def _largest(self, hidden: Float[Tensor, "variant node width"]) -> Float[Tensor, "variant node 1"]:
         blocks = torch.split(self.weight, self.block[1])
-        largest = [self.soften(hidden @ weight.T).amax(-1, keepdim=True) for weight in blocks]
-        return torch.cat(largest, -1).amax(-1, keepdim=True).to(self.exact)
+        flat = hidden.flatten(0, 1)
+        largest = [self.soften(multiply(flat, weight)).amax(-1, keepdim=True) for weight in blocks]
+        return torch.cat(largest, -1).view(*hidden.shape[:2], -1).amax(-1, keepdim=True).to(self.exact)
 
     def soften(self, logits: Tensor) -> Tensor:
         """Logits under the soft cap, if there is one."""
         return logits if self.cap is None else torch.tanh(logits / self.cap) * self.cap
+
+
+class _Product:
+    """Products of hidden states with one block of the matrix after the other, in memory that is taken once."""
+
+    def __init__(self, states: Float[Tensor, "variant node width"], columns: int) -> None:
+        self.flat = states.flatten(0, 1)
+        self.change = (states[1:] - states[:1]).flatten(0, 1)
+        self.base = states[0]
+        self.room = self.flat.new_empty(len(self.flat), columns)
+
+    def take(self, weight: Float[Tensor, "entry width"]) -> Float[Tensor, "row entry"]:
+        """Good until the next."""
+        room = self.room if len(weight) == self.room.shape[1] else self.flat.new_empty(len(self.flat), len(weight))
+        if self.flat.dtype == weight.dtype:
+            return torch.mm(self.flat, weight.T, out=room)
+        n = len(self.base)
+        first = multiply(self.base, weight, out=room[:n])
+        if len(self.change):
+            change = multiply_change(self.change, weight).view(-1, n, len(weight))
+            torch.add(first, change, out=room[n:].view(change.shape))
+        return room
 
 
 def _dot(one: Float[Tensor, "#variant node entry"], other: Float[Tensor, "variant node entry"]) -> Tensor:
@@ -153,7 +188,7 @@ def _verify_head(model: Model) -> Head | None:
     forms += [(1 / float(divisor), None)] if divisor else []
     hidden, logits = _read_head(model)
     for scale, limit in forms:
-        head = Head(weight if scale == 1 else weight * scale, bias is not None, limit, model.exact_dtype)
+        head = Head(weight, bias is not None, limit, model.exact_dtype, scale)
         ours = head.logits(head.widen(hidden))
         if torch.allclose(ours, logits, rtol=1e-4, atol=1e-4 * float(logits.abs().max())):
             return head
@@ -165,11 +200,22 @@ def head_envoy(model: Model) -> Any:
     return find_envoy(model.network, model.module.get_output_embeddings())
 
 
+def widen_output(model: Model, envoy: Any) -> None:
+    """In a trace, let the output head be as exact as the hidden states that go into it, where it would round them."""
+    if model.residual_dtype not in HALF and model.dtype in HALF:
+        layer, states = model.module.get_output_embeddings(), envoy.input
+        weight = layer.weight.detach()
+        raw = Head(weight, False, None, model.exact_dtype).logits(states.flatten(0, -2))
+        raw = raw if getattr(layer, "bias", None) is None else raw + layer.bias.detach()
+        envoy.skip(raw.view(*states.shape[:-1], -1))
+
+
 def _read_head(model: Model) -> tuple[Tensor, Tensor]:
     """What goes into the head and the logits that come out of the model, on a few tokens."""
     ids = torch.arange(min(8, model.vocab_size), device=model.device)[None]
     network, envoy, exact = model.network, head_envoy(model), model.exact_dtype
-    with torch.no_grad(), network.trace(input_ids=ids, use_cache=False):
+    with torch.no_grad(), model.arithmetic(), network.trace(input_ids=ids, use_cache=False):
         hidden = nnsight.save(envoy.input[0])
+        widen_output(model, envoy)
         logits = nnsight.save(network.output.logits[0].to(exact))
     return hidden, logits

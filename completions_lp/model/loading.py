@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
@@ -11,13 +12,16 @@ from typing import Any
 import torch
 from nnsight import NNsight
 
-from completions_lp.model.checkpoint import check_checkpoint, locate, read_module, read_tokenizer
+from completions_lp import checkpoint as files
+from completions_lp.checkpoint import PRECISIONS, UNLIMITED, check_place, locate
+from completions_lp.model.arithmetic import compute_in
+from completions_lp.model.checkpoint import check_checkpoint, read_module, read_tokenizer
 from completions_lp.model.identity import hash_config, hash_tokenizer, hash_weights
 from completions_lp.records import InputError
 
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in PRECISIONS}
 
-DEVICES = ("cpu", "cuda", "mps")
+RESIDUALS = ("float32", "weights")
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 5e-4, torch.float16: 0.1, torch.bfloat16: 0.5}
 """Half precision rounds each token's log prob by about this much, whatever is done with it."""
@@ -30,6 +34,8 @@ class Usage:
     tokens: int = 0
     """Rows times tokens, padding included."""
     passes: int = 0
+    engine: str = ""
+    """The way it went: by shared trees or plain rows."""
 
     def count(self, ids: torch.Tensor, variants: int = 1) -> None:
         """One pass of these ids, repeated under so many variants."""
@@ -52,6 +58,8 @@ class Model:
     vocab_size: int
     context_length: int
     eos_ids: frozenset[int]
+    residual_dtype: torch.dtype
+    """Precision of the residual stream: where it is wider than the weights, they meet in products of half precision."""
     usage: Usage = field(default_factory=Usage)
 
     @property
@@ -80,6 +88,15 @@ class Model:
         return torch.promote_types(self.dtype, torch.float32)
 
     @property
+    def attention_dtype(self) -> torch.dtype:
+        """Precision of keys and values: of the weights on a GPU, for its speed and their size; else as the residual."""
+        return self.dtype if self.device.type == "cuda" else self.residual_dtype
+
+    def arithmetic(self) -> AbstractContextManager[Any]:
+        """What every pass is made in, for its products to be in the precision of the weights and all else wider."""
+        return compute_in(self.dtype, self.residual_dtype)
+
+    @property
     def tolerance(self) -> float:
         """Nats by which two right ways to the same completion's log prob may differ at this precision."""
         return TOLERANCES[self.dtype]
@@ -90,7 +107,7 @@ class Model:
         config = self.module.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         head_size = getattr(config, "head_dim", None) or self.d_model // config.num_attention_heads
-        return int(2 * self.n_layers * heads * head_size * torch.finfo(self.dtype).bits // 8)
+        return int(2 * self.n_layers * heads * head_size * torch.finfo(self.attention_dtype).bits // 8)
 
     @property
     def cache_name(self) -> str:
@@ -99,12 +116,7 @@ class Model:
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raise InputError unless all layers exist."""
-        wrong = [layer for layer in layers if not 0 <= layer < self.n_layers]
-        if wrong:
-            raise InputError(
-                f"layer {wrong[0]} is out of range: {self.name} has layers 0 to {self.n_layers - 1} "
-                "(layer L is the output of the 0-based block L)"
-            )
+        files.check_layers(self, layers)
 
     def check_tokens(self, token_ids: Sequence[int], what: str) -> None:
         """Raise InputError unless the model has embeddings of all these tokens; ``what`` says whose they are."""
@@ -126,6 +138,7 @@ class Model:
             "d_model": self.d_model,
             "vocab_size": self.vocab_size,
             "dtype": str(self.dtype).removeprefix("torch."),
+            "residual": str(self.residual_dtype).removeprefix("torch."),
             "device": str(self.device),
         }
 
@@ -159,23 +172,31 @@ def load_tokenizer(name: str | Path, *, revision: str | None = None) -> Any:
     return read_tokenizer(locate(name, revision))
 
 
-def load_model(name: str | Path, *, revision: str | None = None, dtype: str = "auto", device: str = "auto") -> Model:
+def load_model(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    residual: str = "float32",
+) -> Model:
     """Load a model and its tokenizer by local path or hub name.
 
     A local path never contacts the hub. Only safetensors weights are read, and no code from the checkpoint is run.
     ``revision`` is a hub branch, tag or commit; ``dtype`` ``"float32"``, ``"bfloat16"``, ``"float16"``, ``"float64"``
     or ``"auto"``: float32 on a CPU (where half precision is slower), the checkpoint's own precision elsewhere;
-    ``device`` ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``: a GPU where there is one.
+    ``device`` ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``: a GPU where there is one; ``residual``
+    is the least precision of all but products with weights: ``"float32"``, or ``"weights"`` for the plain way of
+    half precision, in which rounding drowns small effects.
 
     Raises:
         InputError: The checkpoint cannot be found or loaded as it is, weights are missing, misshapen, NaN or infinite,
             code from it would be needed, or an argument has no such value.
     """
+    check_place(dtype, device)
     place = pick_device(device)
-    if dtype != "auto" and dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} is none of auto, {', '.join(DTYPES)}")
-    if place.type == "mps" and dtype == "float64":
-        raise InputError("device 'mps' has no float64: take dtype float32, or device cpu")
+    if residual not in RESIDUALS:
+        raise InputError(f"residual {residual!r} is none of {', '.join(RESIDUALS)}")
     checkpoint = locate(name, revision)
     check_checkpoint(checkpoint)
     tokenizer = read_tokenizer(checkpoint)
@@ -187,7 +208,7 @@ def load_model(name: str | Path, *, revision: str | None = None, dtype: str = "a
             f"model {checkpoint.name!r} does not fit on {place}: take dtype bfloat16 or device cpu"
         ) from None
     try:
-        model = wrap_model(module, tokenizer, name=checkpoint.name, revision=checkpoint.commit)
+        model = wrap_model(module, tokenizer, name=checkpoint.name, revision=checkpoint.commit, residual=residual)
         _check_vocabulary(model)
         model.fingerprint()
     except InputError as error:
@@ -195,11 +216,17 @@ def load_model(name: str | Path, *, revision: str | None = None, dtype: str = "a
     return model
 
 
-def wrap_model(module: Any, tokenizer: Any, *, name: str = "in-memory", revision: str | None = None) -> Model:
-    """Wrap a transformers causal language model that is in memory already; it is put in evaluation mode."""
+def wrap_model(
+    module: Any, tokenizer: Any, *, name: str = "in-memory", revision: str | None = None, residual: str = "float32"
+) -> Model:
+    """Wrap a transformers causal language model that is in memory already; it is put in evaluation mode.
+
+    ``residual`` is as in ``load_model``.
+    """
     module.eval()
     config = module.config.get_text_config()
     network = NNsight(module)
+    weights = torch.get_default_dtype() if module.dtype is None else module.dtype
     return Model(
         name=name,
         revision=revision,
@@ -208,8 +235,9 @@ def wrap_model(module: Any, tokenizer: Any, *, name: str = "in-memory", revision
         tokenizer=tokenizer,
         d_model=int(config.hidden_size),
         vocab_size=int(module.get_output_embeddings().weight.shape[0]),
-        context_length=int(getattr(config, "max_position_embeddings", None) or 2**31),
+        context_length=int(getattr(config, "max_position_embeddings", None) or UNLIMITED),
         eos_ids=_find_eos(module, tokenizer),
+        residual_dtype=weights if residual == "weights" else torch.promote_types(weights, torch.float32),
     )
 
 
@@ -226,14 +254,10 @@ def _check_vocabulary(model: Model) -> None:
 
 def pick_device(device: str) -> torch.device:
     """The device of a name, ``"auto"`` being a GPU where there is one; raises InputError where it is none."""
+    check_place("auto", device)
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-    except (RuntimeError, ValueError, OverflowError):
-        place = None
-    if place is None or place.type not in DEVICES:
-        raise InputError(f"device {device!r} is none of auto, cpu, cuda, cuda:N, mps")
+    place = torch.device(device)
     if place.type == "mps" and not torch.backends.mps.is_available():
         raise InputError(f"device {device!r}: this machine has no MPS device; take device auto or cpu")
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():

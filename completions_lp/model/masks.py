@@ -29,12 +29,14 @@ class TreeCache:
         layers = [] if prefix.cache is None else getattr(prefix.cache, "layers", [prefix.cache])
         if not all(hasattr(layer, "keys") for layer in layers):
             raise NotImplementedError("a layer remembers something else than keys and values")
-        self.keys = {i: _Store(layer.keys) for i, layer in enumerate(layers)}
-        self.values = {i: _Store(layer.values) for i, layer in enumerate(layers)}
+        self.dtype = model.attention_dtype
+        self.keys = {i: _Store(layer.keys.to(self.dtype)) for i, layer in enumerate(layers)}
+        self.values = {i: _Store(layer.values.to(self.dtype)) for i, layer in enumerate(layers)}
         self.grows = grows
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """All keys and values that a pass may see: the kept ones, then the new ones."""
+        keys, values = keys.to(self.dtype), values.to(self.dtype)
         return self._join(self.keys, layer, keys), self._join(self.values, layer, values)
 
     def get_seq_length(self, *_: object) -> int:
@@ -93,6 +95,6 @@ def make_masks(
 
 
 def _to_additive(model: Model, visible: Bool[np.ndarray, "prompt query key"]) -> Tensor:
-    mask = torch.zeros(visible.shape, dtype=model.dtype)
+    mask = torch.zeros(visible.shape, dtype=model.attention_dtype)
     mask.masked_fill_(~torch.from_numpy(visible), float("-inf"))
     return mask[:, None].to(model.device)

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from completions_lp.model.head import head_envoy, widen_output
 from completions_lp.model.loading import Model
 from completions_lp.model.reading import Reader
 from completions_lp.records import Condition, Positions, SteeringVector
@@ -88,7 +89,7 @@ def prefill(
     inputs = {"attention_mask": mask, "position_ids": positions, **({kept: DynamicCache()} if keep_all else {})}
     # A padding token sees nothing at all, which some attention kernels turn into NaN; 0 x NaN would reach the others.
     padding = None if bool(there.all()) else ~there[..., None]
-    with torch.no_grad(), network.trace(input_ids=ids, use_cache=True, logits_to_keep=1, **inputs):
+    with torch.no_grad(), model.arithmetic(), network.trace(input_ids=ids, use_cache=True, logits_to_keep=1, **inputs):
         for layer, block in enumerate(blocks):
             if whole is not None and layer == whole.layer:
                 whole.add_to(block.output)
@@ -104,10 +105,11 @@ def score_next(
 ) -> dict[str, Tensor]:
     """What ``reader`` reads after each token past the prefix; padding, on the right, is for the caller to mask."""
     inputs = _continue(model, prefix, tokens)
-    network, blocks, exact = model.network, model.blocks, model.exact_dtype
-    with torch.no_grad(), network.trace(input_ids=tokens, use_cache=True, **inputs):
+    network, blocks, exact, output = model.network, model.blocks, model.exact_dtype, head_envoy(model)
+    with torch.no_grad(), model.arithmetic(), network.trace(input_ids=tokens, use_cache=True, **inputs):
         if steering is not None:
             steering.add_to(blocks[steering.layer].output)
+        widen_output(model, output)
         found = nnsight.save(reader.read_logits(network.output.logits.to(exact)))
     model.usage.count(tokens)
     return dict(found)
@@ -119,9 +121,15 @@ def read_next(
     """Logits after the last token of every row, and the prefix grown by ``tokens``."""
     inputs = _continue(model, prefix, tokens)
     network, blocks, exact, kept = model.network, model.blocks, model.exact_dtype, model.cache_name
-    with torch.no_grad(), network.trace(input_ids=tokens, use_cache=True, logits_to_keep=1, **inputs):
+    output = head_envoy(model)
+    with (
+        torch.no_grad(),
+        model.arithmetic(),
+        network.trace(input_ids=tokens, use_cache=True, logits_to_keep=1, **inputs),
+    ):
         if steering is not None:
             steering.add_to(blocks[steering.layer].output)
+        widen_output(model, output)
         cache = nnsight.save(getattr(network.output, kept))
         logits = nnsight.save(network.output.logits[:, 0].to(exact))
     model.usage.count(tokens)
@@ -138,7 +146,7 @@ def read_residuals(
     rows, columns = torch.arange(len(ids), device=ids.device), torch.tensor(index, device=ids.device)
     network, blocks, exact = model.network, model.blocks, model.exact_dtype
     inputs = {"attention_mask": mask, "position_ids": positions, "use_cache": False}
-    with torch.no_grad(), network.trace(input_ids=ids, **inputs) as tracer:
+    with torch.no_grad(), model.arithmetic(), network.trace(input_ids=ids, **inputs) as tracer:
         read = [residual_stream(blocks[layer].output)[rows, columns].to(exact).cpu() for layer in sorted(layers)]
         residuals: Tensor = nnsight.save(torch.stack(read))
         tracer.stop()

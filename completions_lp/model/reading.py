@@ -62,7 +62,11 @@ class Reader:
         found = {"logprob": (logits - lse[places]).view(rows, -1)}
         if self.answers is not None:
             tokens, allowed = self.answers
-            logits = torch.einsum("vpnd,pscd->vpnsc", wide.reshape(repeats, self.n, width, -1), head.weight[tokens])
+            logits = torch.einsum(
+                "vpnd,pscd->vpnsc",
+                wide.reshape(repeats, self.n, width, -1).to(lse),
+                head.weight[tokens].to(lse),
+            )
             logits = head.soften(logits).to(lse).masked_fill(~allowed, float("-inf"))
             found["answers"] = (logits.logsumexp(-1) - lse.view(repeats, self.n, width, 1)).flatten(0, 1)
         found |= {name: values.view(-1, width) for name, values in reduced.items()}

@@ -10,32 +10,7 @@ from torch import Tensor
 
 from completions_lp.model.loading import Model
 from completions_lp.model.network import Prefix, Steering, prefill
-from completions_lp.records import Condition, InputError, SteeringVector
-
-
-def check_conditions(model: Model, vectors: Sequence[SteeringVector], conditions: Sequence[Condition]) -> None:
-    """Raise InputError unless every condition can be computed on this model."""
-    by_name = {vector.name: vector for vector in vectors}
-    if len(by_name) < len(vectors):
-        raise InputError(f"two vectors have the same name; names: {', '.join(vector.name for vector in vectors)}")
-    for vector in vectors:
-        if vector.d_model != model.d_model:
-            raise InputError(
-                f"vector {vector.name!r} has size {vector.d_model}, but the residual stream of {model.name} has "
-                f"{model.d_model}; use a vector that was made with this model"
-            )
-    model.check_layers([condition.layer for condition in conditions])
-    for condition in conditions:
-        if condition.vector not in by_name:
-            raise InputError(f"a condition names vector {condition.vector!r}; there are {', '.join(by_name) or 'none'}")
-        if condition.layer not in by_name[condition.vector].directions:
-            layers = ", ".join(map(str, by_name[condition.vector].directions))
-            raise InputError(f"vector {condition.vector!r} has no layer {condition.layer}; it has layers {layers}")
-        if condition.multiplier != 0 and not by_name[condition.vector].directions[condition.layer].any():
-            raise InputError(
-                f"vector {condition.vector!r} is zero at layer {condition.layer}, so it steers nothing there; leave "
-                "the layer out of [scoring] layers"
-            )
+from completions_lp.records import Condition, SteeringVector
 
 
 def group_conditions(conditions: Sequence[Condition]) -> list[list[int]]:

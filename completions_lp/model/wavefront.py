@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from completions_lp.model.head import find_head, head_envoy
+from completions_lp.model.head import find_head, head_envoy, widen_output
 from completions_lp.model.loading import Model
 from completions_lp.model.masks import TreeCache, make_masks
 from completions_lp.model.network import Steering, residual_stream
@@ -88,7 +88,7 @@ class Wavefront:
         inputs = {"position_ids": self.positions, "attention_mask": self.masks, "use_cache": self.prefix is not None}
         if self.prefix is not None:
             inputs[model.cache_name] = self.prefix
-        with torch.no_grad(), network.trace(input_ids=self.ids, **inputs):
+        with torch.no_grad(), model.arithmetic(), network.trace(input_ids=self.ids, **inputs):
             variants = 1
             for layer, block in enumerate(blocks):
                 if variants > 1 and n > 1:
@@ -101,6 +101,7 @@ class Wavefront:
                     block.output = (grown, *whole[1:]) if isinstance(whole, tuple) else grown
                     variants += len(added[layer])
             if head is None:
+                widen_output(model, output)
                 found = nnsight.save(reader.read_logits(network.output.logits.to(model.exact_dtype)))
             else:
                 hidden = output.input

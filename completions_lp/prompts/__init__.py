@@ -7,6 +7,7 @@ a ``prompt`` and a ``response``) and, for pairs, two plain texts (``positive``, 
 """
 
 from completions_lp.prompts.answers import answer_tokens, first_difference
+from completions_lp.prompts.files import is_of_hub
 from completions_lp.prompts.loading import load_pairs, load_prompts
 
-__all__ = ["answer_tokens", "first_difference", "load_pairs", "load_prompts"]
+__all__ = ["answer_tokens", "first_difference", "is_of_hub", "load_pairs", "load_prompts"]

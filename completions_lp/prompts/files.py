@@ -39,17 +39,22 @@ def read_rows(
     Raises:
         InputError: The source is missing, malformed, too large or empty; for JSON with the line at fault.
     """
-    name = str(source)
     if Path(source).suffix.lower() in SUFFIXES:
         return _read_file(Path(source), columns)
-    if not HUB.fullmatch(name) or Path(source).exists():
+    if not is_of_hub(source):
         known = f"prompts and pairs are {', '.join(SUFFIXES)} files or hub datasets (OWNER/NAME)"
         try:
             find_file(source)
         except InputError as error:
             raise InputError(f"{error}; {known}") from None
         raise InputError(f"{source}: not a file of a known kind; {known}")
-    return _read_hub(name, columns, split, revision)
+    return _read_hub(str(source), columns, split, revision)
+
+
+def is_of_hub(source: str | Path) -> bool:
+    """Whether a source is taken for the name of a hub dataset; else it is a file, or a mistake."""
+    path = Path(source)
+    return path.suffix.lower() not in SUFFIXES and HUB.fullmatch(str(source)) is not None and not path.exists()
 
 
 def _read_file(source: Path, columns: Collection[str]) -> list[Row]:

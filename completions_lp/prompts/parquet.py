@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from completions_lp.records import InputError, describe_cause
+from completions_lp.records import InputError, describe_cause, is_failing
 from completions_lp.records.sources import find_file
 
 MOST_ROWS = 10_000_000
@@ -35,7 +35,8 @@ def read_parquet(path: Path, wanted: Collection[str]) -> tuple[list[dict[str, An
     except InputError:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
-        raise InputError(f"{path}: not a Parquet file: {describe_cause(error)}") from None
+        what = "cannot be read" if is_failing(error) else "not a Parquet file"
+        raise InputError(f"{path}: {what}: {describe_cause(error)}") from None
     return rows, names
 
 

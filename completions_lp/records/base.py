@@ -5,7 +5,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-Kind = Literal["baseline", "target", "negated", "random", "shuffled", "orthogonal"]
+Kind = Literal["baseline", "target", "negated", "random", "shuffled", "orthogonal", "rounding"]
 Positions = Literal["completion", "all"]
 Rule = Literal["letter", "token", "substring", "regex"]
 Through = Literal["end", "window", "answer"]
@@ -41,6 +41,10 @@ def is_plain(sign: str) -> bool:
 def show_sign(sign: str) -> str:
     """A character that may stand as it is, or else the escape code by which it becomes visible."""
     return sign if is_plain(sign) else sign.encode("unicode_escape").decode()
+
+
+class Notice(UserWarning):
+    """What the user should know of a run that goes on all the same."""
 
 
 class OutOfRoom(InputError):  # noqa: N818 - what it says, like the standard library's TimeoutExpired

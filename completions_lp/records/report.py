@@ -66,6 +66,9 @@ class Inference:
     random_sd: float = NAN
     p_rank_shuffled: float = NAN
     """As ``p_rank``, among the vectors from shuffled labels."""
+    rounding: float = NAN
+    """How far rounding may move the number: the larger end, without sign, of its interval under a direction that is too
+    small to matter."""
     selection_frequency: float = NAN
     """How often this cell is the best of the sweep when clusters are resampled."""
 

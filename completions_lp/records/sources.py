@@ -54,6 +54,11 @@ def read_text(source: str | Path, *, largest: int = LARGEST) -> str:
     return text
 
 
+def is_failing(error: BaseException) -> bool:
+    """Whether it is the system that cannot do it, a disk with an error or no permission, whatever the file holds."""
+    return isinstance(error, OSError) and error.errno is not None
+
+
 def describe_cause(error: BaseException) -> str:
     """What another package says is wrong, on one line, without the advice that follows; its name where it is mute."""
     words = (error.strerror or "") if isinstance(error, OSError) and error.errno is not None else str(error)

@@ -81,9 +81,9 @@ def _judge_sums(checks: dict[str, float], increases: Increases) -> tuple[list[st
     if zero and not checks["noise_floor"] <= MAX_NOISE:
         errors.append(
             f"noise floor: multiplier 0 changes a completion by {checks['noise_floor']:.2g} nats (limit "
-            f"{MAX_NOISE:g}): steered and unsteered scores do not come from the same computation; likely a low "
-            'precision, or a model that treats batched rows differently: use [model] dtype = "float32", and run '
-            "completions-lp doctor"
+            f"{MAX_NOISE:g}): steered and unsteered scores do not come from the same computation; likely a model "
+            "that treats the rows of a batch differently (random numbers in a layer, experts with a capacity), or "
+            "numbers that are not finite; a low precision alone leaves it at 0: run completions-lp doctor"
         )
     gap = checks["sampler_gap"]
     if not gap <= WARN_GAP:

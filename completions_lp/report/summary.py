@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
-from completions_lp.quantities import list_missing, rank_quantity
-from completions_lp.records import Choices, Increases, InputError, Measures, ProfileRow, Report, ReportRow, Scores
+import numpy as np
+
+from completions_lp.quantities import HEADLINE, list_missing, rank_quantity
+from completions_lp.records import Best, Choices, Increases, InputError, Measures, ProfileRow, Report, ReportRow, Scores
 from completions_lp.report.averages import (
     average_completions,
     average_odd,
@@ -19,6 +21,7 @@ from completions_lp.report.caveats import count_red, list_caveats
 from completions_lp.report.checks import check_run
 from completions_lp.report.held_out import report_held_out
 from completions_lp.report.prompts import Columns, collect_columns, tabulate
+from completions_lp.report.rounding import judge_rounding, measure_rounding, set_apart
 from completions_lp.report.rows import make_rows
 from completions_lp.report.slopes import fit_slopes
 from completions_lp.report.sweep import Sweep, study_sweep
@@ -73,11 +76,17 @@ def summarize(
             raise InputError("scores bring their own measures and profile: leave both out, or give scores.increases")
         measures, profile = scores.measures, summarize_profile(scores.profile, level=level)
     increases = scores.increases if isinstance(scores, Scores) else scores
-    table = hide_prompts(collect_columns(increases, choices, measures, target=target), increases)
+    collected, whole = collect_columns(increases, choices, measures, target=target), increases
+    kept, at, increases, choices, measures = set_apart(increases, choices, measures)
+    rounding = measure_rounding(whole, collected, at, level=level, seed=seed)
+    every = np.ones(len(collected.clusters), dtype=bool)
+    table = hide_prompts(collected.select(conditions=kept, prompts=every) if at else collected, increases)
     columns = leave_out(table)
     sweep = study_sweep(columns, level=level, seed=seed)
     missing = list_missing(increases.through)
-    rows = [row for row in _list_rows(columns, sweep, level=level, seed=seed) if row.quantity not in missing]
+    listed = _list_rows(columns, sweep, level=level, seed=seed)
+    rows = [rounding.mark(row) for row in listed if row.quantity not in missing]
+    best = find_best(columns, sweep)
     findings = check_run(increases, columns, measures)
     red, graded = count_red(columns)
     share_red = red / graded if graded else float("nan")
@@ -85,15 +94,28 @@ def summarize(
         target=target,
         rows=tuple(rows),
         prompts=tabulate(table, increases.completions),
-        checks={**findings.checks, "share_red": share_red, "p_rank_sweep": sweep.p_rank},
+        checks={**findings.checks, **rounding.checks, "share_red": share_red, "p_rank_sweep": sweep.p_rank},
         warnings=(*findings.warnings, *list_caveats(increases, columns, rows)),
-        errors=findings.errors,
+        errors=(*findings.errors, *judge_rounding(rounding, increases, _find_headline(rows, best))),
         profile=hide_profile(profile, columns),
         slopes=fit_slopes(columns, level=level),
-        best=find_best(columns, sweep),
+        best=best,
         increases=increases,
         measures=measures,
         choices=choices,
+    )
+
+
+def _find_headline(rows: Sequence[ReportRow], best: Best | None) -> ReportRow | None:
+    """The headline of the best cell, over all prompts."""
+    return next(
+        (
+            row
+            for row in rows
+            if best is not None
+            and (row.condition, row.quantity, row.weighting, row.split) == (best.condition, HEADLINE, "macro", "all")
+        ),
+        None,
     )
 
 

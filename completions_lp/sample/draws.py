@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from completions_lp.checkpoint import check_length
 from completions_lp.model import (
     Decoder,
     Engine,
@@ -31,7 +32,6 @@ from completions_lp.records import (
     Completions,
     Condition,
     Draw,
-    InputError,
     Labelling,
     NotFinite,
     Prompt,
@@ -172,13 +172,7 @@ def check_context(model: Model, prompts: Sequence[Prompt], max_new_tokens: int) 
     for prompt in prompts:
         model.check_tokens(prompt.token_ids, f"prompt {prompt.id!r}")
     longest = max(prompts, key=lambda prompt: len(prompt.token_ids))
-    need = len(longest.token_ids) + max_new_tokens
-    if need > model.context_length:
-        raise InputError(
-            f"prompt {longest.id!r} has {len(longest.token_ids)} tokens, max_new_tokens is {max_new_tokens}: together "
-            f"{need}, more than the {model.context_length} of the context of {model.name}; shorten or leave out the "
-            f"prompt ({longest.text[:60]!r}...)"
-        )
+    check_length(model, longest, len(longest.token_ids), max_new_tokens)
 
 
 @dataclass

@@ -7,6 +7,7 @@ decides. The label depends on no token past the window.
 
 import re
 from collections.abc import Sequence, Sized
+from functools import lru_cache
 from typing import cast
 from weakref import WeakKeyDictionary
 
@@ -58,7 +59,9 @@ class Labeller:
         """
         if self.labelling.rule == "regex":
             return None
-        tail = "" if self.labelling.rule == "token" else _reduce_tail(self._text(tuple(said)), letter)
+        tail = ""
+        if self.labelling.rule != "token":
+            tail = _reduce_tail(self._text(tuple(said))[-len(letter) - 1 :], letter)
         if (tail, letter) not in self._completing:
             candidates = _list_candidates(self.tokenizer, letter[-1])
             hits = [token for token, text in candidates if self._completes(tail, text, letter)]
@@ -136,8 +139,8 @@ def _decode_vocabulary(tokenizer: Tokenizer) -> list[str]:
     return [str(tokenizer.decode([*before, token], skip_special_tokens=True))[skip:] for token in range(size)]
 
 
-def _reduce_tail(text: str, letter: str) -> str:
-    """The end of a text that bears on what completes ``letter``; other characters count only as words or not."""
-    tail = text[-len(letter) - 1 :]
+@lru_cache(maxsize=2**16)
+def _reduce_tail(tail: str, letter: str) -> str:
+    """The end of a text as far as it bears on what completes ``letter``: other characters count as words or not."""
     word = next(c for c in map(chr, range(0x4E00, 0x9FFF)) if c not in letter)  # more than any answer has
     return "".join(c if c in letter else word if re.match(r"\w", c) else "\n" for c in tail)

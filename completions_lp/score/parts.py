@@ -31,6 +31,7 @@ from completions_lp.score.grid import score_tokens
 from completions_lp.score.measures import measure_completions
 from completions_lp.score.profile import profile_tokens
 from completions_lp.score.sums import sum_tokens
+from completions_lp.score.windows import Windows
 from completions_lp.stats import choose_best_cell, start_stream
 
 PART = 2**27
@@ -95,8 +96,12 @@ def reduce_scores(
     kl: bool,
     keep: Keep | None = None,
     keep_all: bool = False,
+    windows: Windows | None = None,
 ) -> Scores:
-    """Reduce what ``score`` gives of some completions under all conditions, part by part; as ``score_completions``."""
+    """Reduce what ``score`` gives of some completions under all conditions, part by part; as ``score_completions``.
+
+    ``windows`` keep what a top-up will ask for.
+    """
     increases, measures, profiles = [], [], []
     chosen: list[int] | None = None
     tokens: list[Float[np.ndarray, "condition completion token"]] = []
@@ -106,6 +111,8 @@ def reduce_scores(
         increases.append(sum_tokens(scores))
         measures.append(measure_completions(scores, target=target))
         profiles.append(profile_tokens(scores, target=target))
+        if windows is not None:
+            windows.keep(scores, measures[-1])
         chosen = choose_conditions(measures[-1], seed=completions.sampling.seed) if chosen is None else chosen
         tokens.append(scores.increase[chosen].astype(np.float32))
         if keep is not None:

@@ -7,11 +7,10 @@ the divergences stay on the unsteered draws alone.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 from tqdm import tqdm
 
 from completions_lp.model import Model
@@ -30,16 +29,7 @@ from completions_lp.records import (
 from completions_lp.sample.draws import draw_steered
 from completions_lp.score.grid import score_tokens
 from completions_lp.score.measures import estimate_mediation, estimate_steered, read_texts, weigh_completions
-
-
-@dataclass(frozen=True, eq=False)
-class Pool:
-    """Distinct completions of the unsteered and of the steered model, and how often each of them drew them."""
-
-    completions: Completions
-    """``counts`` adds both."""
-    draws: Int[np.ndarray, "sampler completion"]
-    """By the unsteered model, by the steered one."""
+from completions_lp.score.windows import Pool, Windows
 
 
 def pool_completions(unsteered: Completions, steered: Completions) -> Pool:
@@ -61,6 +51,10 @@ def pool_completions(unsteered: Completions, steered: Completions) -> Pool:
     def gather(name: str) -> Any:
         return np.array([getattr(source, name)[row] for source, row, _ in texts])
 
+    places = np.full(len(keys), -1)
+    for k, (source, row, _) in enumerate(texts):
+        if source is unsteered:
+            places[k] = np.searchsorted(unsteered.rows_of(keys[k][0]), row)
     counts = np.array([draws for _, _, draws in texts], dtype=np.int64).reshape(-1, 2).T
     pieces = tuple(source.pieces[row][:within] for source, row, _ in texts)
     lengths = gather("lengths")
@@ -77,7 +71,7 @@ def pool_completions(unsteered: Completions, steered: Completions) -> Pool:
         text=tuple("".join(cut) for cut in pieces),
         pieces=pieces,
     )
-    return Pool(pooled, counts)
+    return Pool(pooled, counts, places)
 
 
 def top_up(
@@ -118,14 +112,22 @@ def mend_measures(
     score: Callable[[Completions, Condition], TokenScores],
     *,
     target: str,
+    windows: Windows | None = None,
     progress: bool = True,
 ) -> tuple[Measures, dict[Condition, Completions]]:
-    """As ``top_up``, with what draws completions of some prompts under a condition, and what scores a pool of them."""
+    """As ``top_up``, with what draws completions of some prompts under a condition, and what scores a pool of them.
+
+    Unsteered completions are not scored again where ``windows`` has kept their scores.
+    """
     pairs = pick_letters(completions.prompts, target)
     steered = {name: values.copy() for name, values in measures.steered.items()}
     trust, drawn = measures.trust.copy(), {}
     is_red = measures.trust == "red"
-    red = [c for c, condition in enumerate(measures.conditions) if condition.multiplier != 0 and is_red[c].any()]
+    red = [
+        c
+        for c, condition in enumerate(measures.conditions)
+        if condition.multiplier != 0 and condition.kind != "rounding" and is_red[c].any()
+    ]
     for c in tqdm(red, desc="top up", unit="condition", disable=not progress):
         condition = measures.conditions[c]
         chosen, part, said = _draw_sound(completions, np.flatnonzero(is_red[c]).tolist(), condition, draw)
@@ -133,7 +135,7 @@ def mend_measures(
             continue
         drawn[condition] = said
         pool = pool_completions(part, said)
-        scores = score(pool.completions, condition)
+        scores = score(pool.completions, condition) if windows is None else windows.score(pool, condition, score)
         for k, prompt in enumerate(chosen):
             rows = pool.completions.rows_of(k)
             texts = read_texts(scores, rows, pairs[prompt])

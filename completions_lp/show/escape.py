@@ -24,7 +24,7 @@ _LATEX = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
 }
 _MARKDOWN = frozenset("\\`*_{}[]<>#|~!")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """What makes a spreadsheet take a cell for a formula."""
 
 

@@ -20,3 +20,14 @@ def make_conditions(
         for multiplier in multipliers
     ]
     return tuple(sorted(dict.fromkeys(conditions), key=lambda condition: condition.layer))
+
+
+def place_rounding(vector: SteeringVector, layers: Sequence[int], *, n_layers: int, positions: Positions) -> Condition:
+    """The condition in which it is scored: at the second layer of a sweep; below the only one, where there is but one.
+
+    Steered rows part from the unsteered ones at the layer of the vector, so the lower it is, the more rounding it sees;
+    at the sweep's lowest layer they part together with all the others.
+    """
+    swept = sorted(set(layers))
+    layer = swept[1] if len(swept) > 1 else swept[0] - 1 if swept[0] > 0 else min(1, n_layers - 1)
+    return Condition(vector.name, vector.kind, layer, 1.0, positions)

@@ -29,6 +29,8 @@ STAGES: Mapping[str, tuple[str, ...]] = {
 """Files that each stage writes; the vector stage has a folder of its own, ``vectors/``."""
 OWN = (".lock", "units")
 """What stands in a run directory beside ``run.json`` and the files that it lists."""
+WAIT = 0.2
+"""Seconds to wait for a lock: as good as none, and longer than it takes to look whether there is one."""
 
 
 def start_run(folder: Path, info: Mapping[str, Any]) -> None:
@@ -51,6 +53,25 @@ def check_owned(folder: Path) -> None:
             raise InputError(f"{folder} holds files and no run ({some}): a run needs a directory of its own")
 
 
+def is_held(folder: Path) -> bool:
+    """Whether another process is at work in a run directory; where one cannot tell, in one that is read-only, no.
+
+    Nothing is made, and a process that comes to hold it meanwhile waits the moment that this takes.
+    """
+    place = folder / OWN[0]
+    if not place.is_file():
+        return False
+    lock = filelock.FileLock(place)
+    try:
+        lock.acquire(timeout=WAIT, poll_interval=WAIT / 20)
+    except filelock.Timeout:
+        return True
+    except OSError:
+        return False
+    lock.release()
+    return False
+
+
 @contextmanager
 def hold_run(folder: Path) -> Iterator[None]:
     """Keep other processes from writing into a run directory, which is made; the system ends this with the process.
@@ -67,7 +88,7 @@ def hold_run(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         for path in missing:
             sync_folder(path.parent)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=WAIT, poll_interval=WAIT / 20)
     except filelock.Timeout:
         raise InputError(f"{folder}: another process is at work there; wait for its end, or give another DIR") from None
     except OSError as error:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from completions_lp.records import InputError, describe_cause
+from completions_lp.records import InputError, describe_cause, is_failing
 from completions_lp.store.columns import pick_columns
 
 PARTIAL = ".partial"
@@ -150,8 +150,8 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], *, names: Sequence
 
 
 def hash_file(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as file:
+    """sha256 of a file's bytes; raises InputError where it cannot be read."""
+    with refuse_failing(path, "read"), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -178,7 +178,8 @@ def refuse_broken(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError, KeyError) as error:
-        raise InputError(f"{path}: not a Parquet file: {describe_cause(error)}") from None
+        what = "cannot be read" if is_failing(error) else "not a Parquet file"
+        raise InputError(f"{path}: {what}: {describe_cause(error)}") from None
 
 
 def to_plain(value: Any) -> Any:

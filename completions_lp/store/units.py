@@ -1,8 +1,9 @@
 """Work units <-> ``units/KIND/CONTEXT/NAME.parquet``: what a run has finished, each by what its numbers depend on.
 
 The folder's name stands for everything that all units in it have in common, the file's for what it covers; both are
-written out in the file's metadata. A unit is there whole or not at all, and never changed. One that cannot be read, cut
-short by whatever came after us, counts as not there.
+written out in the file's metadata. A unit is there whole or not at all, and never changed. A damaged one, cut short by
+whatever came after us, counts as not there. One that the system cannot read, as the disk fails or gives no permission,
+is an error: it may be whole, and its work is not done again in silence.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
+from completions_lp.records import InputError, describe_cause, is_failing
 from completions_lp.store.files import make_folder, refuse_failing, remove_file, replace_file
 
 FOLDER = "units"
@@ -38,10 +40,14 @@ class Unit:
     """Names and types of the columns of its table, which no checksum of a page protects."""
 
     def read(self) -> pa.Table | None:
-        """Its table; None where the file is damaged."""
+        """Its table; None where the file is damaged; raises InputError where the system cannot read it."""
+        path = self.folder / self.name
         try:
-            table = pa.parquet.read_table(self.folder / self.name, page_checksum_verification=True)
-        except (pa.ArrowException, OSError):
+            # read_table would do, and handle signals by itself meanwhile, SIGTERM maybe as SIGINT.
+            with pa.parquet.ParquetFile(path, page_checksum_verification=True) as file:
+                table = file.read()
+        except (pa.ArrowException, OSError) as error:
+            _refuse_unreadable(path, error)
             return None
         return table if _list_columns(table) == self.columns else None
 
@@ -105,10 +111,19 @@ def _look_into(folder: Path, path: Path) -> Iterator[Unit]:
     try:
         described = json.loads((pa.parquet.read_schema(path).metadata or {})[_META])
         covers, spent, columns = (described[name] for name in ("covers", "spent", "columns"))
-    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError):
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        _refuse_unreadable(path, error)
         return
     if isinstance(covers, dict) and hash_value(covers) == path.stem:
         yield Unit(folder, path.relative_to(folder).as_posix(), covers, spent, columns)
+
+
+def _refuse_unreadable(path: Path, error: Exception) -> None:
+    if is_failing(error) and not isinstance(error, FileNotFoundError | IsADirectoryError):  # which is no unit
+        raise InputError(
+            f"{path}: cannot be read: {describe_cause(error)}; once it can, the same command goes on; if it is lost, "
+            "remove it, and its work is done again"
+        ) from None
 
 
 def _list_columns(table: pa.Table) -> list[list[str]]:

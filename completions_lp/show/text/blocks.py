@@ -28,7 +28,8 @@ class Block:
 
 _GLANCE = (
     f"Each line is a *cell*: a layer to which the vector is added, with a multiplier; `{MARK}` marks the best one. "
-    f"*Prompts* counts those behind *{find_quantity(HEADLINE).head}*."
+    f"*Prompts* counts those behind *{find_quantity(HEADLINE).head}*; *± rounding*, in nats, is how far the "
+    "arithmetic may move it: the same number under a direction that is too small to matter."
 )
 _CONTROLS = (
     "*Odd part* is [f(m) − f(−m)]/2, in which second-order damage cancels. *Random* is the same number under random "
@@ -97,9 +98,18 @@ def format_quality_line(quality: Mapping[int, VectorQuality]) -> str:
     return f"Vector: split-half cosine at least {cosine:.3f} (layer {layer}); {error}."
 
 
-_FIRST = [*numbers(PRIMARY, "share_red", HEADLINE), *values("log_ratio_A", "kl_per_token")]
-_WITHOUT_MEASURES = [*numbers(HEADLINE), *values("increase_A", "increase_not_A", "increase_all")]
+_ROUNDING = tell("± rounding", HEADLINE, lambda row: _tell_rounding(row))
+_FIRST = [*numbers(PRIMARY, "share_red", HEADLINE), _ROUNDING, *values("log_ratio_A", "kl_per_token")]
+_WITHOUT_MEASURES = [*numbers(HEADLINE), _ROUNDING, *values("increase_A", "increase_not_A", "increase_all")]
 _CHOICE = values("logit_diff_change", "mass_steered")
+
+
+def _tell_rounding(row: ReportRow) -> str:
+    """How far rounding may move the headline, to one digit."""
+    bound = row.inference.rounding
+    return "" if np.isnan(bound) else f"{bound:.0e}" if bound < 5e-3 else f"{bound:.2f}"
+
+
 _HOW_MUCH = (
     "*Marginal* is the change of the logit of the mean P(A) (jackknife). Last come the percent of prompts by how far "
     "P(A) can be trusted, and how many prompts there are."

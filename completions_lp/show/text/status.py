@@ -6,8 +6,11 @@ from typing import Any
 from completions_lp.show.escape import printable
 
 
-def format_status(stages: Sequence[Any], units: int, size: int, unused: int) -> str:
-    """A line for each stage, what a run would do, and the units; ``stages`` are of ``job.status``."""
+def format_status(stages: Sequence[Any], units: int, size: int, unused: int, *, held: bool = False) -> str:
+    """A line for each stage, what a run would do, and the units; ``stages`` are of ``job.status``.
+
+    Where the directory is ``held``, a line says that another process is at work there.
+    """
     lines = []
     for stage in stages:
         state = "made" if stage.made else "to do"
@@ -21,4 +24,5 @@ def format_status(stages: Sequence[Any], units: int, size: int, unused: int) -> 
         lines[-1] += f", and look first whether {', '.join(doubtful)} still holds"
     spare = f"; {unused} in no table (completions-lp clean)" if unused and not todo else ""
     lines.append(f"units: {units}, {size / 1e6:.1f} MB{spare}")
+    lines += ["another process is at work there: a run would be refused until its end"] * held
     return "\n".join(lines)

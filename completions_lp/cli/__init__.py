@@ -2,11 +2,10 @@
 
 import json
 import os
-import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from completions_lp import __version__
+from completions_lp.cli.imports import import_once
+from completions_lp.cli.notices import speak_plainly
+from completions_lp.cli.options import ALL, CODES, FOLDER, OVERRIDES, QUIET, TOKENS, Ordered, add_stage_options
 from completions_lp.job.signals import end_on_signals
 from completions_lp.quantities import PRIMARY
 from completions_lp.records import InputError
@@ -24,31 +26,6 @@ if TYPE_CHECKING:
     from completions_lp.job.stages import Run
     from completions_lp.records import Report
 
-FOLDER = click.argument("folder", metavar="DIR", type=Path)
-CONFIG = click.option("--config", metavar="CONFIG.toml", type=Path, help="What to run; DIR's own by default.")
-OVERRIDES = click.option(
-    "--set",
-    "overrides",
-    metavar="SECTION.KEY=VALUE",
-    multiple=True,
-    help="Override a key of the configuration, as often as wanted: --set sampling.n=50 --set scoring.layers=[3,4]",
-)
-CODES = (
-    "Exit codes: 0 done, 2 the input is wrong, 3 the report is written and has an ERROR, 130 or 143 stopped by a "
-    "signal (what is finished is kept), 1 anything else."
-)
-ALL = click.option("--all", "everything", is_flag=True, help="Every line of the table, not the first dozen alone.")
-QUIET = click.option("--quiet", is_flag=True, help="No progress bars.")
-TOKENS = click.option("--tokens", is_flag=True, help="Keep every condition in tokens.parquet, not only a few.")
-
-
-class Ordered(click.Group):
-    """A group whose commands are listed in the order in which they are used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of the source."""
-        return list(self.commands)
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code, see ``CODES``."""
@@ -57,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     asked, signals = list(sys.argv[1:] if arguments is None else arguments), []
     try:
-        with end_on_signals() as signals:
+        with end_on_signals() as signals, speak_plainly(_tell):
             return int(commands.main(asked, prog_name="completions-lp", standalone_mode=False, obj=asked) or 0)
     except InputError as error:
         message, code = str(error), 2
@@ -80,14 +57,9 @@ def _resumable(folder: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        from completions_lp.store import list_units
+        from completions_lp.job.places import tell_rest
 
-        asked = [word for word in click.get_current_context().obj if word != "--overwrite"]  # which would start afresh
-        if asked[0] == "run" and not any(word.partition("=")[0] == "--out" for word in asked):
-            asked += ["--out", str(folder)]
-        units = len(list_units(folder))
-        kept = f"; {units} finished units are kept" if units else ""
-        raise click.Abort(f"{kept}; go on with: completions-lp {shlex.join(asked)}") from None
+        raise click.Abort(tell_rest(folder, click.get_current_context().obj)) from None
 
 
 @click.group(
@@ -148,10 +120,13 @@ def config(schema: bool) -> None:
 
 
 def _begin(opened: "Config", folder: Path, *, quiet: bool, **options: Any) -> "Run":
-    from completions_lp.job.ledger import Options
-    from completions_lp.job.stages import Run
+    with import_once():
+        from completions_lp.job.ledger import Options
+        from completions_lp.job.stages import Run
 
-    return Run(opened, folder, options=Options(progress=not quiet, tell=_tell, **options))
+        begun = Run(opened, folder, options=Options(progress=not quiet, tell=_tell, **options))
+        _ = begun.tokenizer  # with it transformers imports the better part of itself
+    return begun
 
 
 def _run_stage(stage: str, folder: Path, config: Path | None, overrides: Sequence[str], **flags: bool) -> None:
@@ -171,28 +146,22 @@ def _check_runs(*folders: Path) -> None:
         check_run(folder)
 
 
-def _add_stage_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for add in (QUIET, OVERRIDES, CONFIG, FOLDER):
-        command = add(command)
-    return command
-
-
 @commands.command()
-@_add_stage_options
+@add_stage_options
 def vector(**options: Any) -> None:
     """Make the steering vector and its controls."""
     _run_stage("vector", **options)
 
 
 @commands.command()
-@_add_stage_options
+@add_stage_options
 def sample(**options: Any) -> None:
     """Draw completions of the unsteered model and label them."""
     _run_stage("sample", **options)
 
 
 @commands.command()
-@_add_stage_options
+@add_stage_options
 @TOKENS
 def score(**options: Any) -> None:
     """Score them under every condition, and read the two choices.
@@ -204,7 +173,7 @@ def score(**options: Any) -> None:
 
 
 @commands.command()
-@_add_stage_options
+@add_stage_options
 @ALL
 def report(folder: Path, config: Path | None, overrides: Sequence[str], everything: bool, quiet: bool) -> int:
     """The numbers of the paper, from the stored tables; needs no model."""
@@ -220,13 +189,18 @@ def report(folder: Path, config: Path | None, overrides: Sequence[str], everythi
 
 @commands.command()
 @FOLDER
-def status(folder: Path) -> None:
-    """What a run directory holds, what is stale and why, and what a run would do; needs no model."""
+@click.argument("config", metavar="[CONFIG.toml]", type=Path, required=False)
+@OVERRIDES
+def status(folder: Path, config: Path | None, overrides: Sequence[str]) -> None:
+    """What DIR holds, what is stale and why, what a run (of CONFIG) would do; needs no model."""
     _check_runs(folder)
+    from completions_lp.job.places import open_run
     from completions_lp.job.status import find_status, measure_units
     from completions_lp.show.text.status import format_status
+    from completions_lp.store import is_held
 
-    click.echo(format_status(find_status(folder), *measure_units(folder)))
+    asked = open_run(config, folder, overrides) if config or overrides else None
+    click.echo(format_status(find_status(folder, asked), *measure_units(folder), held=is_held(folder)))
 
 
 @commands.command()
@@ -332,11 +306,15 @@ def _validate(folder: Path, draws: int, quiet: bool, **cells: Any) -> None:
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps.")
 def doctor(model: str | None, **options: Any) -> int:
     """Self-checks: is everything computed right on this model?"""
+    from completions_lp.job.config import ModelSection, make_config
+    from completions_lp.job.outset import check_input
+
+    named = model or ModelSection().name
+    check_input(make_config({"model": {"name": named, **options}}), ())
     from completions_lp.doctor import check_model, format_findings
-    from completions_lp.job.config import ModelSection
     from completions_lp.model import load_model
 
-    loaded = load_model(model or ModelSection().name, **options)
+    loaded = load_model(named, **options)
     findings = check_model(loaded)
     click.echo(format_findings(loaded, findings))
     return 0 if all(finding.passed for finding in findings) else 1

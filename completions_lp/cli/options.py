@@ -1,0 +1,39 @@
+"""Options and arguments that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+FOLDER = click.argument("folder", metavar="DIR", type=Path)
+CONFIG = click.option("--config", metavar="CONFIG.toml", type=Path, help="What to run; DIR's own by default.")
+OVERRIDES = click.option(
+    "--set",
+    "overrides",
+    metavar="SECTION.KEY=VALUE",
+    multiple=True,
+    help="Override a key of the configuration, as often as wanted: --set sampling.n=50 --set scoring.layers=[3,4]",
+)
+CODES = (
+    "Exit codes: 0 done, 2 the input is wrong, 3 the report is written and has an ERROR, 130 or 143 stopped by a "
+    "signal (what is finished is kept), 1 anything else."
+)
+ALL = click.option("--all", "everything", is_flag=True, help="Every line of the table, not the first dozen alone.")
+QUIET = click.option("--quiet", is_flag=True, help="No progress bars.")
+TOKENS = click.option("--tokens", is_flag=True, help="Keep every condition in tokens.parquet, not only a few.")
+
+
+class Ordered(click.Group):
+    """A group whose commands are listed in the order in which they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the source."""
+        return list(self.commands)
+
+
+def add_stage_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What every stage takes: the run directory, a configuration, overrides, silence."""
+    for add in (QUIET, OVERRIDES, CONFIG, FOLDER):
+        command = add(command)
+    return command

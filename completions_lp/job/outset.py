@@ -1,0 +1,107 @@
+"""What a run sets out with, as far as its files tell: what is wrong there is refused before torch is imported.
+
+The same rules hold again where the model itself is at hand; here they see its configuration, and a stand-in for its
+tokenizer.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from completions_lp import store
+from completions_lp.checkpoint import (
+    Outline,
+    Shape,
+    Sized,
+    check_conditions,
+    check_files,
+    check_layers,
+    check_length,
+    check_place,
+    locate,
+    read_shape,
+)
+from completions_lp.job.config import Config
+from completions_lp.prompts import is_of_hub, load_pairs, load_prompts
+from completions_lp.records import Condition, InputError, SteeringVector, pick_letters
+from completions_lp.steer.conditions import make_conditions, place_rounding
+
+
+def check_input(config: Config, stages: Collection[str]) -> None:
+    """Raise InputError for what files tell is wrong with the input of these stages; no weights are read.
+
+    Of a model of the hub, its configuration is fetched, as it will be anyway; of its data sets nothing is.
+    """
+    check_place(config.model.dtype, config.model.device)
+    checkpoint = locate(config.model.name, config.model.revision)
+    if checkpoint.local:
+        check_files(checkpoint)
+    shape = read_shape(checkpoint)
+    outline = Outline(checkpoint)
+    if "sample" in stages and not is_of_hub(config.prompts.path):
+        _check_prompts(config, outline, shape)
+    if shape is not None:
+        check_scope(config, shape)
+    if "vector" in stages:
+        check_vector(config, shape)
+        if config.vector.path is None and not is_of_hub(config.vector.pairs):
+            _check_pairs(config, outline)
+
+
+def check_scope(config: Config, model: Sized) -> None:
+    """Raise InputError for a layer that the model does not have."""
+    for layers in (config.vector.layers, config.scoring.layers):
+        if layers != "all":
+            check_layers(model, layers)
+
+
+def check_vector(config: Config, model: Sized | None) -> None:
+    """Raise InputError where vector files are wrong, by themselves or for the model, if its shape is known."""
+    names = [vector.name for vector in read_confounds(config)]
+    if len(set(names)) < len(names):
+        raise InputError(f"[controls] orthogonal_to has two vectors of one name ({', '.join(names)}): rename one")
+    vectors = [] if config.vector.path is None else [read_target(config)]
+    if vectors and model is not None:
+        check_conditions(model, vectors, make_grid(config, vectors))
+
+
+def read_target(config: Config) -> SteeringVector:
+    """The finished vector of [vector] path."""
+    return replace(store.read_vector(Path(str(config.vector.path))), kind="target")
+
+
+def read_confounds(config: Config) -> list[SteeringVector]:
+    """The vectors of [controls] orthogonal_to."""
+    return [store.read_vector(Path(path)) for path in config.controls.orthogonal_to]
+
+
+def make_grid(config: Config, vectors: Sequence[SteeringVector]) -> tuple[Condition, ...]:
+    """All conditions; the target vector with multiplier 0 at its lowest layer; the direction that tells rounding."""
+    section = config.scoring
+    layers = None if section.layers == "all" else section.layers
+    steering = [vector for vector in vectors if vector.kind != "rounding"]
+    grid = make_conditions(steering, layers=layers, multipliers=section.multipliers, positions=section.positions)
+    if not any(c.multiplier == 0 for c in grid):
+        grid = (replace(grid[0], vector=steering[0].name, kind=steering[0].kind, multiplier=0.0), *grid)
+    swept = [condition.layer for condition in grid]
+    return grid + tuple(
+        place_rounding(vector, swept, n_layers=len(vector.directions), positions=section.positions)
+        for vector in vectors
+        if vector.kind == "rounding"
+    )
+
+
+def _check_prompts(config: Config, outline: Outline, shape: Shape | None) -> None:
+    prompts = load_prompts(config.prompts.path, outline, **config.prompts.model_dump(exclude={"path"}))
+    pick_letters(prompts, config.label.target)
+    if shape is None:
+        return
+    new = config.sampling.max_new_tokens
+    for prompt in prompts:
+        if len(prompt.text.encode()) + new > shape.context_length:  # no token is shorter than a byte
+            check_length(shape, prompt, outline.count_tokens(prompt.text), new)
+
+
+def _check_pairs(config: Config, outline: Outline) -> None:
+    where = config.vector.read_token if isinstance(config.vector.read_token, str) else "last"  # tokens are not known
+    load_pairs(config.vector.pairs, outline, template=config.prompts.template, read_token=where)

@@ -1,0 +1,67 @@
+"""A copy of a half-precision model in float32, on which the structure of a pass shows without its rounding.
+
+Whole where it is small; else its first two and its last two blocks, as a model of their own.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import psutil
+import torch
+
+from completions_lp.model.loading import Model, wrap_model
+
+LARGEST = 2**31
+"""Bytes of a copy of the whole model; one of four blocks may take more, as its embedding does."""
+ENDS = 2
+"""Blocks of either end."""
+
+
+def copy_wide(model: Model, *, largest: int = LARGEST) -> tuple[Model, Model]:
+    """A specimen of a half-precision model twice: in float32, and as the model itself computes.
+
+    They have all blocks if these take at most ``largest`` bytes in float32, and a quarter of the memory; else the first
+    two and last two. The second is then the model, or has copies of these blocks.
+    """
+    size = 4 * sum(parameter.numel() for parameter in model.module.parameters())
+    chosen = list(range(model.n_layers))
+    if size > min(largest, psutil.virtual_memory().total // 4) and model.n_layers > 2 * ENDS:
+        chosen = [*chosen[:ENDS], *chosen[-ENDS:]]
+    wide = _copy(model, chosen, torch.float32)
+    return wide, model if len(chosen) == model.n_layers else _copy(model, chosen, model.dtype)
+
+
+def _copy(model: Model, chosen: Sequence[int], dtype: torch.dtype) -> Model:
+    """A model of some blocks of another one, in a precision, with copies of its weights."""
+    n, module = model.n_layers, model.module
+    config = copy.deepcopy(module.config)
+    for part in {id(c): c for c in (config, config.get_text_config())}.values():
+        for name, value in list(vars(part).items()):
+            if isinstance(value, list) and len(value) == n:  # one entry a layer
+                setattr(part, name, [value[i] for i in chosen])
+    config.get_text_config().num_hidden_layers = len(chosen)
+    with torch.random.fork_rng(devices=[]):
+        made = type(module)(config).to(device=model.device, dtype=dtype).eval()
+    prefix = _find_path(module, n)
+    place = {f"{prefix}.{old}.": f"{prefix}.{new}." for new, old in enumerate(chosen)}
+    state: dict[str, Any] = {}
+    for name, value in module.state_dict().items():
+        start = next((old for old in place if name.startswith(old)), None)
+        if start is not None:
+            state[place[start] + name.removeprefix(start)] = value
+        elif not name.startswith(f"{prefix}."):
+            state[name] = value
+    made.load_state_dict(state)
+    residual = "weights" if model.residual_dtype == model.dtype else "float32"
+    copied = wrap_model(made, model.tokenizer, name=model.name, residual=residual)
+    return replace(copied, eos_ids=model.eos_ids)
+
+
+def _find_path(module: Any, n: int) -> str:
+    """Where the list of the blocks is."""
+    decoder = module.get_decoder()
+    blocks = next(part for part in decoder.modules() if isinstance(part, torch.nn.ModuleList) and len(part) == n)
+    path: str = next(name for name, part in module.named_modules() if part is blocks)
+    return path

@@ -1,0 +1,126 @@
+"""How far rounding moves the numbers: what they are under a direction too small to matter (kind ``rounding``)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from completions_lp.quantities import HEADLINE
+from completions_lp.records import Choices, Increases, Measures, ReportRow
+from completions_lp.report.averages import average_completions, average_prompts, contrast_means
+from completions_lp.report.prompts import Columns
+from completions_lp.report.rows import Numbers
+from completions_lp.stats import average_by_group, measure_spread
+
+LEAST = 2.0
+"""A headline, and a spread over completions, must be so many times what rounding makes of nothing."""
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """What a run measured of its own rounding; NaN where it did not."""
+
+    sd: float = float("nan")
+    """Standard deviation over completions of the increase, nats."""
+    mean: float = float("nan")
+    """Mean over prompts of the same, nats."""
+    se: float = float("nan")
+    """Its standard error over clusters."""
+    bounds: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """By quantity and weighting: the larger end, without its sign, of the number's own interval."""
+
+    @property
+    def checks(self) -> dict[str, float]:
+        """The numbers that stand among a report's checks."""
+        return {"rounding_sd": self.sd, "rounding_mean": self.mean, "rounding_se": self.se}
+
+    def mark(self, row: ReportRow) -> ReportRow:
+        """A row with what rounding may make of its number."""
+        bound = self.bounds.get((row.quantity, row.weighting))
+        if bound is None or row.condition.kind == "baseline":
+            return row
+        return replace(row, inference=replace(row.inference, rounding=bound))
+
+
+def set_apart(
+    increases: Increases, choices: Choices | None, measures: Measures | None
+) -> tuple[list[int], list[int], Increases, Choices | None, Measures | None]:
+    """The conditions that are measured and those that tell the rounding, and the records of the former alone."""
+    conditions = increases.conditions
+    at = [i for i, condition in enumerate(conditions) if condition.kind == "rounding"]
+    kept = [i for i in range(len(conditions)) if i not in at]
+    if not at or not kept:
+        return [*range(len(conditions))], [], increases, choices, measures
+    chosen = tuple(conditions[i] for i in kept)
+    parts = {name: getattr(increases, name)[kept] for name in Increases.PARTS}
+    increases = replace(increases, conditions=chosen, **parts)
+    if choices is not None:
+        choices = replace(choices, conditions=chosen, logprob=choices.logprob[kept])
+    if measures is not None:
+        steered = {name: values[kept] for name, values in measures.steered.items()}
+        measures = replace(measures, conditions=chosen, steered=steered, trust=measures.trust[kept])
+    return kept, at, increases, choices, measures
+
+
+def measure_rounding(increases: Increases, columns: Columns, at: list[int], *, level: float, seed: int) -> Rounding:
+    """What a run's own rounding does to its numbers; of all conditions, those ``at`` tell it."""
+    if not at:
+        return Rounding()
+    values, counts = _list_increases(increases)[at[0]], increases.completions.counts
+    known = np.isfinite(values)
+    only = columns.select(conditions=at[:1], prompts=np.ones(len(columns.clusters), dtype=bool))
+    index, size = increases.completions.prompt_index, len(increases.completions.prompts)
+    cut = average_by_group(values[None], counts, index, size)
+    mean, se, *_ = measure_spread(only.steered["increase_all"] if increases.through == "end" else cut, only.clusters)
+    numbers: list[Numbers] = [
+        *average_prompts(only, level=level, seed=seed, inference={}),
+        *average_completions(only, level=level),
+        *contrast_means(only, level=level),
+    ]
+    bounds = {}
+    for one in numbers:
+        e = one.estimates[0]
+        ends = [abs(end) for end in (e.value, e.low, e.high) if end is not None and np.isfinite(end)]
+        if ends and one.quantity not in LEVELS:
+            bounds[one.quantity, one.weighting] = float(max(ends))
+    spread = float(np.sqrt(np.cov(values[known], fweights=counts[known]))) if known.sum() > 1 else float("nan")
+    return Rounding(spread, float(mean[0]), float(se[0]), bounds)
+
+
+def judge_rounding(rounding: Rounding, increases: Increases, best: ReportRow | None) -> list[str]:
+    """Errors: the headline of the best cell, or the spread of its completions, is not clear of rounding."""
+    if best is None or not np.isfinite(rounding.sd):
+        return []
+    c, value = best.condition, best.estimate.value
+    cell = f"layer {c.layer}, multiplier {c.multiplier:+g}"
+    told = (
+        'the precision is too low for an effect of this size: use [model] dtype = "float32", with half-precision '
+        'weights [model] residual = "float32", or a larger multiplier'
+    )
+    errors = []
+    bound = rounding.bounds.get((HEADLINE, "macro"), float("nan"))
+    if abs(value) < LEAST * bound:
+        errors.append(
+            f"rounding: the headline is {value:+.2g} nats ({cell}), and a direction too small to matter gives up to "
+            f"{bound:.2g}; {told}"
+        )
+    row = _list_increases(increases)[increases.conditions.index(c)]
+    known = np.isfinite(row)
+    if known.sum() > 1:
+        spread = float(np.sqrt(np.cov(row[known], fweights=increases.completions.counts[known])))
+        if spread < LEAST * rounding.sd:
+            errors.append(
+                f"rounding: the increase varies over completions by {spread:.2g} nats ({cell}), and under a direction "
+                f"too small to matter by {rounding.sd:.2g}; {told}"
+            )
+    return errors
+
+
+def _list_increases(increases: Increases) -> Float[np.ndarray, "condition completion"]:
+    """Of every completion through its end, or else of every one through its answer or the window."""
+    return increases.increase if increases.through == "end" else increases.increase_to_answer
+
+
+LEVELS = frozenset({"logit_diff", "logit_diff_steered", "mass", "mass_steered", "p_A_steered", "answered_steered"})
+"""Quantities that are no change: what they are under a negligible direction is what they are without."""
