@@ -14,7 +14,8 @@ from completions_lp import cli, store
 from completions_lp.job import results
 from completions_lp.records import InputError
 
-DROPPABLE = {"cluster", "logprob", "logit_diff", "mass", "token_id", "kl", "kl_reverse", "entropy"}
+DROPPABLE = {"cluster", "logprob", "logit_diff", "mass", "token_id", "kl", "kl_reverse", "entropy", "n_scored"}
+DROPPABLE |= {"baseline"}
 DROPPABLE |= {f"{side}_{what}" for side in ("answer", "other") for what in ("logprob", "baseline")}
 """Columns for people, which no reader needs, but for those that have the name of one that is needed elsewhere."""
 NEEDED = {("questions", "cluster"), ("scores", "logprob"), ("measures", "kl"), ("measures", "kl_reverse")}

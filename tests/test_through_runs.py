@@ -112,6 +112,11 @@ def test_a_stored_run_knows_how_far_it_has_scored(place, through, tmp_path):
     assert report.through == report.increases.through == through
     assert read_info(folder / through)["config"]["scoring"]["through"] == through
     assert not [error for error in report.errors if "finite" in error]
+    for name in ("rounding_sd", "rounding_mean"):  # of all completions, through what is scored of each
+        assert 0 < abs(report.checks[name]) < 1e-3, name
+    increases = read(folder / through, "scores").query("kind == 'rounding'").increase_to_answer
+    counts = report.increases.completions.counts
+    assert report.checks["rounding_sd"] == pytest.approx(np.repeat(increases.to_numpy(), counts).std(ddof=1))
     report.save(tmp_path / "saved")
     again = load(tmp_path / "saved")
     assert again.through == through

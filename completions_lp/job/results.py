@@ -12,7 +12,6 @@ from completions_lp.job.provenance import check_earlier, describe_stage, list_ch
 from completions_lp.records import InputError, Report
 from completions_lp.report import summarize
 from completions_lp.show.escape import escape_rows
-from completions_lp.show.figures import GALLERY, check_names, say_skipped
 from completions_lp.show.page import Figure, make_page, name_run
 from completions_lp.show.text import format_latex, format_report
 
@@ -155,6 +154,8 @@ def draw_figures(
     Raises:
         InputError: There is no such figure, or a stage is missing.
     """
+    from completions_lp.show.figures import GALLERY, check_names, say_skipped  # which import matplotlib
+
     folder = Path(folder)
     check_names(names)
     with store.hold_run(folder):

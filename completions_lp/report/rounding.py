@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from jaxtyping import Float
 
 from completions_lp.quantities import HEADLINE
 from completions_lp.records import Choices, Increases, Measures, ReportRow
 from completions_lp.report.averages import average_completions, average_prompts, contrast_means
 from completions_lp.report.prompts import Columns
 from completions_lp.report.rows import Numbers
-from completions_lp.stats import measure_spread
+from completions_lp.stats import average_by_group, measure_spread
 
 LEAST = 2.0
 """A headline, and a spread over completions, must be so many times what rounding makes of nothing."""
@@ -66,10 +67,12 @@ def measure_rounding(increases: Increases, columns: Columns, at: list[int], *, l
     """What a run's own rounding does to its numbers; of all conditions, those ``at`` tell it."""
     if not at:
         return Rounding()
-    values, counts = increases.increase[at[:1]][0], increases.completions.counts
+    values, counts = _list_increases(increases)[at[0]], increases.completions.counts
     known = np.isfinite(values)
     only = columns.select(conditions=at[:1], prompts=np.ones(len(columns.clusters), dtype=bool))
-    mean, se, *_ = measure_spread(only.steered["increase_all"], only.clusters)
+    index, size = increases.completions.prompt_index, len(increases.completions.prompts)
+    cut = average_by_group(values[None], counts, index, size)
+    mean, se, *_ = measure_spread(only.steered["increase_all"] if increases.through == "end" else cut, only.clusters)
     numbers: list[Numbers] = [
         *average_prompts(only, level=level, seed=seed, inference={}),
         *average_completions(only, level=level),
@@ -102,7 +105,7 @@ def judge_rounding(rounding: Rounding, increases: Increases, best: ReportRow | N
             f"rounding: the headline is {value:+.2g} nats ({cell}), and a direction too small to matter gives up to "
             f"{bound:.2g}; {told}"
         )
-    row = increases.increase[increases.conditions.index(c)]
+    row = _list_increases(increases)[increases.conditions.index(c)]
     known = np.isfinite(row)
     if known.sum() > 1:
         spread = float(np.sqrt(np.cov(row[known], fweights=increases.completions.counts[known])))
@@ -112,6 +115,11 @@ def judge_rounding(rounding: Rounding, increases: Increases, best: ReportRow | N
                 f"too small to matter by {rounding.sd:.2g}; {told}"
             )
     return errors
+
+
+def _list_increases(increases: Increases) -> Float[np.ndarray, "condition completion"]:
+    """Of every completion through its end, or else of every one through its answer or the window."""
+    return increases.increase if increases.through == "end" else increases.increase_to_answer
 
 
 LEVELS = frozenset({"logit_diff", "logit_diff_steered", "mass", "mass_steered", "p_A_steered", "answered_steered"})

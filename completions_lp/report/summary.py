@@ -84,9 +84,8 @@ def summarize(
     columns = leave_out(table)
     sweep = study_sweep(columns, level=level, seed=seed)
     missing = list_missing(increases.through)
-    rows = [
-        rounding.mark(row) for row in _list_rows(columns, sweep, level=level, seed=seed) if row.quantity not in missing
-    ]
+    listed = _list_rows(columns, sweep, level=level, seed=seed)
+    rows = [rounding.mark(row) for row in listed if row.quantity not in missing]
     best = find_best(columns, sweep)
     findings = check_run(increases, columns, measures)
     red, graded = count_red(columns)
