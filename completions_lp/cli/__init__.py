@@ -309,6 +309,7 @@ def _validate(folder: Path, draws: int, quiet: bool, **cells: Any) -> None:
 @click.option("--revision", help="Hub branch, tag or commit.")
 @click.option("--dtype", default="auto", help="auto, float32, bfloat16, float16 or float64.")
 @click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--residual", default="float32", help="float32, or weights: half precision throughout.")
 def doctor(model: str | None, **options: Any) -> int:
     """Self-checks: is everything computed right on this model?"""
     from completions_lp.job.config import ModelSection, make_config
@@ -316,12 +317,12 @@ def doctor(model: str | None, **options: Any) -> int:
 
     named = model or ModelSection().name
     check_input(make_config({"model": {"name": named, **options}}), ())
-    from completions_lp.doctor import check_model, format_findings
+    from completions_lp.doctor import check_model, format_findings, measure_rounding
     from completions_lp.model import load_model
 
     loaded = load_model(named, **options)
     findings = check_model(loaded)
-    click.echo(format_findings(loaded, findings))
+    click.echo(format_findings(loaded, findings, measure_rounding(loaded)))
     return 0 if all(finding.passed for finding in findings) else 1
 
 

@@ -62,7 +62,7 @@ class ModelSection(Section):
     revision: str | None = None
     """A branch, tag or commit of the hub."""
     dtype: str = "auto"
-    """auto (float32 on a CPU, the checkpoint's own on a GPU), float32, bfloat16, float16 or float64."""
+    """auto (what is measured to be fast and to round little), float32, bfloat16, float16 or float64."""
     residual: Literal["float32", "weights"] = "float32"
     """float32: with half-precision weights, only products are in half precision; weights: everything is, and noisy."""
     device: str = "auto"

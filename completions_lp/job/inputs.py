@@ -13,7 +13,7 @@ from completions_lp.job.config import Config
 from completions_lp.job.keys import hash_array
 from completions_lp.job.outset import check_scope, check_vector, make_grid, read_confounds, read_target
 from completions_lp.job.sources import stamp_model
-from completions_lp.model import Model, load_model, load_tokenizer, pick_device
+from completions_lp.model import Model, draw_rounding_vector, load_model, load_tokenizer, pick_device
 from completions_lp.prompts import first_difference, load_pairs, load_prompts
 from completions_lp.records import (
     Completions,
@@ -25,7 +25,6 @@ from completions_lp.records import (
 )
 from completions_lp.sample.draws import check_context
 from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
-from completions_lp.steer.rounding import draw_rounding_vector
 from completions_lp.steer.vectors import average_differences, check_pairs, describe_source, read_differences
 
 _TOLD = ("weights", "config", "tokenizer", "dtype", "residual", "device")

@@ -4,12 +4,15 @@ from completions_lp.checkpoint import check_conditions
 from completions_lp.model.decoding import Decoder, RowDecoder, TreeDecoder
 from completions_lp.model.engine import Engine, compare_engines, pick_engine
 from completions_lp.model.identity import hash_tokenizer
-from completions_lp.model.loading import Model, Usage, load_model, load_tokenizer, pick_device, wrap_model
+from completions_lp.model.loading import Model, Usage, load_tokenizer, pick_device, wrap_model
 from completions_lp.model.memory import Room, row_bytes
 from completions_lp.model.network import Steering, read_residuals, warp_logits
 from completions_lp.model.planning import score_trees
+from completions_lp.model.precision import load_model
 from completions_lp.model.reading import Watch
+from completions_lp.model.rounding import draw_rounding_vector
 from completions_lp.model.rows import score_rows
+from completions_lp.model.specimen import copy_model, copy_wide, is_small
 from completions_lp.model.task import Reduced, Task
 
 __all__ = [
@@ -26,7 +29,11 @@ __all__ = [
     "Watch",
     "check_conditions",
     "compare_engines",
+    "copy_model",
+    "copy_wide",
+    "draw_rounding_vector",
     "hash_tokenizer",
+    "is_small",
     "load_model",
     "load_tokenizer",
     "pick_device",

@@ -13,7 +13,7 @@ import torch
 from nnsight import NNsight
 
 from completions_lp import checkpoint as files
-from completions_lp.checkpoint import PRECISIONS, UNLIMITED, check_place, locate
+from completions_lp.checkpoint import PRECISIONS, UNLIMITED, Checkpoint, check_place, locate, read_settings
 from completions_lp.model.arithmetic import compute_in
 from completions_lp.model.checkpoint import check_checkpoint, read_module, read_tokenizer
 from completions_lp.model.identity import hash_config, hash_tokenizer, hash_weights
@@ -172,27 +172,8 @@ def load_tokenizer(name: str | Path, *, revision: str | None = None) -> Any:
     return read_tokenizer(locate(name, revision))
 
 
-def load_model(
-    name: str | Path,
-    *,
-    revision: str | None = None,
-    dtype: str = "auto",
-    device: str = "auto",
-    residual: str = "float32",
-) -> Model:
-    """Load a model and its tokenizer by local path or hub name.
-
-    A local path never contacts the hub. Only safetensors weights are read, and no code from the checkpoint is run.
-    ``revision`` is a hub branch, tag or commit; ``dtype`` ``"float32"``, ``"bfloat16"``, ``"float16"``, ``"float64"``
-    or ``"auto"``: float32 on a CPU (where half precision is slower), the checkpoint's own precision elsewhere;
-    ``device`` ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``: a GPU where there is one; ``residual``
-    is the least precision of all but products with weights: ``"float32"``, or ``"weights"`` for the plain way of
-    half precision, in which rounding drowns small effects.
-
-    Raises:
-        InputError: The checkpoint cannot be found or loaded as it is, weights are missing, misshapen, NaN or infinite,
-            code from it would be needed, or an argument has no such value.
-    """
+def open_model(name: str | Path, *, revision: str | None, dtype: str, device: str, residual: str) -> Model:
+    """Load a model as ``load_model`` does; with dtype ``"auto"`` in the checkpoint's own precision where it may pay."""
     check_place(dtype, device)
     place = pick_device(device)
     if residual not in RESIDUALS:
@@ -200,7 +181,7 @@ def load_model(
     checkpoint = locate(name, revision)
     check_checkpoint(checkpoint)
     tokenizer = read_tokenizer(checkpoint)
-    module = read_module(checkpoint, DTYPES.get(dtype, torch.float32 if place.type == "cpu" else "auto"))
+    module = read_module(checkpoint, DTYPES.get(dtype) or _guess_precision(place, checkpoint))
     try:
         module = module.to(place)
     except torch.OutOfMemoryError:
@@ -214,6 +195,17 @@ def load_model(
     except InputError as error:
         raise checkpoint.error(str(error)) from None
     return model
+
+
+def _guess_precision(place: torch.device, checkpoint: Checkpoint) -> torch.dtype | str:
+    """What to load where the precision is left open: float32 on a CPU, unless it has units for the checkpoint's."""
+    if place.type != "cpu":
+        return "auto"
+    config = read_settings(checkpoint) or {}
+    named = config.get("dtype") or config.get("torch_dtype")
+    able = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not tell
+    units = able.get("avx512_bf16") or able.get("amx_bf16")
+    return torch.bfloat16 if named == "bfloat16" and units else torch.float32
 
 
 def wrap_model(

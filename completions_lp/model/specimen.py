@@ -25,16 +25,24 @@ def copy_wide(model: Model, *, largest: int = LARGEST) -> tuple[Model, Model]:
     They have all blocks if these take at most ``largest`` bytes in float32, and a quarter of the memory; else the first
     two and last two. The second is then the model, or has copies of these blocks.
     """
-    size = 4 * sum(parameter.numel() for parameter in model.module.parameters())
     chosen = list(range(model.n_layers))
-    if size > min(largest, psutil.virtual_memory().total // 4) and model.n_layers > 2 * ENDS:
+    if not is_small(model, largest=largest) and model.n_layers > 2 * ENDS:
         chosen = [*chosen[:ENDS], *chosen[-ENDS:]]
-    wide = _copy(model, chosen, torch.float32)
-    return wide, model if len(chosen) == model.n_layers else _copy(model, chosen, model.dtype)
+    wide = copy_model(model, chosen, torch.float32)
+    if len(chosen) == model.n_layers:
+        return wide, model
+    residual = "weights" if model.residual_dtype == model.dtype else "float32"
+    return wide, copy_model(model, chosen, model.dtype, residual=residual)
 
 
-def _copy(model: Model, chosen: Sequence[int], dtype: torch.dtype) -> Model:
-    """A model of some blocks of another one, in a precision, with copies of its weights."""
+def is_small(model: Model, *, largest: int = LARGEST) -> bool:
+    """Whether a copy of the whole model may be made in float32: of ``largest`` bytes, and a quarter of the memory."""
+    size = 4 * sum(parameter.numel() for parameter in model.module.parameters())
+    return bool(size <= min(largest, psutil.virtual_memory().total // 4))
+
+
+def copy_model(model: Model, chosen: Sequence[int], dtype: torch.dtype, *, residual: str = "float32") -> Model:
+    """A model of some blocks of another one, with copies of its weights; precisions as in ``load_model``."""
     n, module = model.n_layers, model.module
     config = copy.deepcopy(module.config)
     for part in {id(c): c for c in (config, config.get_text_config())}.values():
@@ -54,7 +62,6 @@ def _copy(model: Model, chosen: Sequence[int], dtype: torch.dtype) -> Model:
         elif not name.startswith(f"{prefix}."):
             state[name] = value
     made.load_state_dict(state)
-    residual = "weights" if model.residual_dtype == model.dtype else "float32"
     copied = wrap_model(made, model.tokenizer, name=model.name, residual=residual)
     return replace(copied, eos_ids=model.eos_ids)
 

@@ -25,6 +25,9 @@ MAX_NOISE = 0.01
 """Nats by which multiplier 0 may change a completion: it must do nothing but round."""
 MAX_GAP, WARN_GAP = 0.5, 0.05
 """Nats, per completion, between its log prob when it was drawn and when it was scored."""
+MOST_ROUNDING = 3.0
+"""The same, root mean square, in units of the rounding that the run measured: of this size it is no finding; 1 to 1.4
+is what two layouts of one model are apart."""
 FALSE_ALARMS = 1e-3
 """How often the largest of many t, over few prompts, may be taken for an error where there is none."""
 
@@ -38,8 +41,10 @@ class Findings:
     warnings: tuple[str, ...]
 
 
-def check_run(increases: Increases, columns: Columns, measures: Measures | None) -> Findings:
-    """Check the instrument.
+def check_run(
+    increases: Increases, columns: Columns, measures: Measures | None, *, rounding: float = float("nan")
+) -> Findings:
+    """Check the instrument; ``rounding`` is what was measured of it, as the standard deviation of a completion's sum.
 
     Returns:
         Numbers: ``noise_floor`` and ``sampler_gap`` as of ``check_increases``. ``sampler_z``: the mean over prompts of
@@ -58,7 +63,7 @@ def check_run(increases: Increases, columns: Columns, measures: Measures | None)
     parts = (increases.baseline, increases.increase[:, increases.is_whole], increases.increase_to_answer)
     checks["not_finite"] = float(sum(int((~np.isfinite(part)).sum()) for part in parts))
     errors, warnings = describe_broken(columns)
-    for found, more in zip((errors, warnings), _judge_sums(checks, increases), strict=True):
+    for found, more in zip((errors, warnings), _judge_sums(checks, increases, rounding), strict=True):
         found += more
     if plain and measures is not None:
         errors += _find_undefined(measures, columns)
@@ -73,7 +78,7 @@ def check_run(increases: Increases, columns: Columns, measures: Measures | None)
     return Findings(checks, tuple(errors), tuple(warnings))
 
 
-def _judge_sums(checks: dict[str, float], increases: Increases) -> tuple[list[str], list[str]]:
+def _judge_sums(checks: dict[str, float], increases: Increases, rounding: float) -> tuple[list[str], list[str]]:
     """Errors and warnings about the sums; comparisons are such that NaN fails them."""
     errors: list[str] = []
     warnings: list[str] = []
@@ -86,7 +91,8 @@ def _judge_sums(checks: dict[str, float], increases: Increases) -> tuple[list[st
             "numbers that are not finite; a low precision alone leaves it at 0: run completions-lp doctor"
         )
     gap = checks["sampler_gap"]
-    if not gap <= WARN_GAP:
+    typical = checks["sampler_gap_rms"]
+    if not gap <= WARN_GAP and not typical <= MOST_ROUNDING * rounding:
         (warnings if gap <= MAX_GAP else errors).append(
             f"sampled against scored log probs: they differ by {gap:.2g} nats in a completion (limit {MAX_GAP:g}); "
             "likely a low precision, or completions of another checkpoint, dtype or template"

@@ -87,7 +87,7 @@ def summarize(
     listed = _list_rows(columns, sweep, level=level, seed=seed)
     rows = [rounding.mark(row) for row in listed if row.quantity not in missing]
     best = find_best(columns, sweep)
-    findings = check_run(increases, columns, measures)
+    findings = check_run(increases, columns, measures, rounding=rounding.sd)
     red, graded = count_red(columns)
     share_red = red / graded if graded else float("nan")
     return Report(

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from completions_lp.model import Model, read_residuals
+from completions_lp.model.loading import Model
+from completions_lp.model.network import read_residuals
 from completions_lp.records import SteeringVector
 
 NAME = "rounding"

@@ -1,0 +1,109 @@
+"""The precision that a model computes in where that is left open: by what is measured on it, of speed and of rounding.
+
+Half precision here is that of products, beside a float32 residual stream. It is taken where the processor multiplies it
+faster than float32 and where what it rounds is little beside the increases that people report, tenths of a nat.
+"""
+
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from completions_lp.model.arithmetic import HALF
+from completions_lp.model.loading import Model, open_model, wrap_model
+from completions_lp.model.network import score_next
+from completions_lp.model.reading import Reader
+from completions_lp.model.rounding import draw_rounding_vector
+from completions_lp.model.steering import Variants
+from completions_lp.records import Condition
+from completions_lp.records.base import Notice
+
+LEAST_SPEED = 1.2
+"""Times as fast as float32 that half precision must multiply."""
+MOST_ROUNDING = 0.15
+"""Nats, as the standard deviation of a completion's increase that should be 0."""
+_ROWS, _TOKENS = 8, 10
+
+
+def load_model(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    residual: str = "float32",
+) -> Model:
+    """Load a model and its tokenizer by local path or hub name.
+
+    A local path never contacts the hub. Only safetensors weights are read, and no code from the checkpoint is run.
+
+    Args:
+        name: A local folder or a hub name.
+        revision: A hub branch, tag or commit.
+        dtype: ``"float32"``, ``"bfloat16"``, ``"float16"``, ``"float64"``, or ``"auto"``: a half-precision checkpoint's
+            own where that is measured to be faster than float32 and to round little, else float32; one line says which
+            and why. On a CPU that needs units for bfloat16 (AVX512-BF16, AMX).
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``: a GPU where there is one.
+        residual: The least precision of all but products with weights: ``"float32"``, or ``"weights"`` for the plain way
+            of half precision, in which rounding drowns small effects.
+
+    Raises:
+        InputError: The checkpoint cannot be found or loaded as it is, weights are missing, misshapen, NaN or infinite,
+            code from it would be needed, or an argument has no such value.
+    """
+    model = open_model(name, revision=revision, dtype=dtype, device=device, residual=residual)
+    return settle_precision(model) if dtype == "auto" and model.dtype in HALF else model
+
+
+def settle_precision(model: Model) -> Model:
+    """A half-precision model as it is, or in float32, whichever was measured to serve better; one line says why."""
+    speed, rounding = measure_speed(model), measure_rounding(model)
+    name = str(model.dtype).removeprefix("torch.")
+    found = (
+        f"{name} multiplies {speed:.1f} times as fast as float32 here and rounds a completion by {rounding:.2g} nats"
+    )
+    if speed >= LEAST_SPEED and rounding <= MOST_ROUNDING:
+        warnings.warn(f'dtype auto is {name}: {found}; for less, [model] dtype = "float32"', Notice, stacklevel=3)
+        return model
+    warnings.warn(f"dtype auto is float32: {found}", Notice, stacklevel=3)
+    wide = wrap_model(model.module.float(), model.tokenizer, name=model.name, revision=model.revision)
+    wide.fingerprint()
+    return wide
+
+
+def measure_speed(model: Model, *, rounds: int = 7) -> float:
+    """Times as fast as float32 that the largest matrix of a block multiplies in its own precision; medians."""
+    weight: Any = max((p for p in model.blocks[0]._module.parameters() if p.dim() == 2), key=torch.numel).detach()
+    states = torch.ones(256, weight.shape[1], dtype=weight.dtype, device=weight.device)
+    both = (states, weight), (states.float(), weight.float())
+    seconds: list[list[float]] = [[], []]
+    with torch.no_grad():
+        for _ in range(rounds):
+            for one, took in zip(both, seconds, strict=True):
+                start = time.perf_counter()
+                float(torch.nn.functional.linear(*one)[-1, -1])  # waits for a GPU
+                took.append(time.perf_counter() - start)
+    return float(np.median(seconds[1]) / np.median(seconds[0]))
+
+
+def measure_rounding(model: Model) -> float:
+    """What rounding does to an increase: nats, standard deviation over completions of random tokens.
+
+    The direction that is added is too small to matter (``draw_rounding_vector``); it is added at a low layer, above
+    which most rounding happens.
+    """
+    rng = np.random.default_rng(0)
+    ids = torch.from_numpy(rng.integers(0, model.vocab_size, (_ROWS, 2 * _TOKENS))).to(model.device)
+    vector = draw_rounding_vector(model)
+    condition = Condition(vector.name, vector.kind, min(1, model.n_layers - 1), 1.0)
+    prompts, tokens, targets = ids[:, :_TOKENS].tolist(), ids[:, _TOKENS - 1 : -1], ids[:, _TOKENS:]
+    prefix, steering = Variants(model, prompts, torch.arange(_ROWS)).steer({vector.name: vector}, [condition])
+    nodes = torch.arange(_TOKENS, device=model.device).repeat(_ROWS, 1)
+    reader = Reader(_ROWS, nodes, targets, None, divergences=False)
+    found = score_next(model, prefix, tokens.repeat(2, 1), reader, steering=steering)["logprob"]
+    model.usage.tokens = model.usage.passes = 0  # no part of what a run takes
+    sums = found.view(2, _ROWS, _TOKENS).double().sum(-1)
+    return float((sums[1] - sums[0]).std())
