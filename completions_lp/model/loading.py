@@ -1,7 +1,7 @@
 """Load a causal language model and find its parts, whatever its architecture."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -203,7 +203,7 @@ def _guess_precision(place: torch.device, checkpoint: Checkpoint) -> torch.dtype
         return "auto"
     config = read_settings(checkpoint) or {}
     named = config.get("dtype") or config.get("torch_dtype")
-    able = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not tell
+    able: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not tell
     units = able.get("avx512_bf16") or able.get("amx_bf16")
     return torch.bfloat16 if named == "bfloat16" and units else torch.float32
 

@@ -47,8 +47,8 @@ def load_model(
             own where that is measured to be faster than float32 and to round little, else float32; one line says which
             and why. On a CPU that needs units for bfloat16 (AVX512-BF16, AMX).
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``: a GPU where there is one.
-        residual: The least precision of all but products with weights: ``"float32"``, or ``"weights"`` for the plain way
-            of half precision, in which rounding drowns small effects.
+        residual: The least precision of all but products with weights: ``"float32"``, or ``"weights"`` for the plain
+            way of half precision, in which rounding drowns small effects.
 
     Raises:
         InputError: The checkpoint cannot be found or loaded as it is, weights are missing, misshapen, NaN or infinite,
@@ -62,13 +62,11 @@ def settle_precision(model: Model) -> Model:
     """A half-precision model as it is, or in float32, whichever was measured to serve better; one line says why."""
     speed, rounding = measure_speed(model), measure_rounding(model)
     name = str(model.dtype).removeprefix("torch.")
-    found = (
-        f"{name} multiplies {speed:.1f} times as fast as float32 here and rounds a completion by {rounding:.2g} nats"
-    )
+    found = f"it multiplies {speed:.1f} times as fast as float32 here and rounds a completion by {rounding:.2g} nats"
     if speed >= LEAST_SPEED and rounding <= MOST_ROUNDING:
         warnings.warn(f'dtype auto is {name}: {found}; for less, [model] dtype = "float32"', Notice, stacklevel=3)
         return model
-    warnings.warn(f"dtype auto is float32: {found}", Notice, stacklevel=3)
+    warnings.warn(f"dtype auto is float32, not {name}: {found}", Notice, stacklevel=3)
     wide = wrap_model(model.module.float(), model.tokenizer, name=model.name, revision=model.revision)
     wide.fingerprint()
     return wide
