@@ -4,6 +4,7 @@
     python analysis/benchmark.py --large              also 500M parameters
     python analysis/benchmark.py --growth --memory    also how time and memory grow
     python analysis/benchmark.py --extras             also what reading answers and divergences at each token costs
+    python analysis/benchmark.py --real FOLDER        a real model instead, in each precision, with its noise
     python analysis/benchmark.py --quick              toy sizes: shows that it runs, measures nothing
 
 Prints one table and writes it as JSON beside it (``--out``). Everything is measured in one process, in turns (peer,
@@ -32,6 +33,7 @@ import transformers
 from bench_floor import Machine, Work, count_flops, describe_machine, grid_work, interleave, sampling_work
 from bench_growth import list_peaks, measure_growth, measure_peak, measure_trace, run_sampling
 from bench_models import EMBEDDED, SETTINGS, Case, make_case, sharpen, shrink
+from bench_real import bench_real
 from bench_table import Row, Target, find_targets, print_table
 
 from completions_lp.model import Engine
@@ -247,6 +249,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--entropies", type=float, nargs="+", help="nats per token of the random models (default: all)")
     parser.add_argument("--growth", action="store_true", help="time against one variable at a time")
     parser.add_argument("--memory", action="store_true", help="peak memory, a process per setting (Linux)")
+    parser.add_argument(
+        "--real", metavar="FOLDER", help="a model of yours, by each precision; nothing else is measured"
+    )
     parser.add_argument("--quick", action="store_true", help="toy sizes, 2 repeats")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
@@ -261,8 +266,14 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure, print, write."""
     args = parse()
+    results: dict[str, Any]
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    if args.real:
+        size = {"samples": 20, "new_tokens": 8, "repeats": 1} if args.quick else {"repeats": args.repeats}
+        results = {"machine": describe_machine(**args.place)} | bench_real(args.real, device=args.device, **size)
+        args.out.write_text(json.dumps(results, indent=1) + "\n")
+        return
     for name in filter(peers.missing, peers.PACKAGES):
         print(f"{name} is not installed; its row is left out")
     table, rates = measure_models(args)
@@ -271,7 +282,7 @@ def main() -> None:
     print_table(table)
     medians = f"{trace.raw:.2f} ms raw, {trace.wrapped:.2f} wrapped, {trace.traced:.2f} in an empty trace"
     print(f"nnsight, one token: {medians}; {trace.added:.2f} a trace (median of paired differences)")
-    results: dict[str, Any] = {"machine": describe_machine(**args.place) | {"best_gflop_per_second": rates}}
+    results = {"machine": describe_machine(**args.place) | {"best_gflop_per_second": rates}}
     results |= {"rows": [asdict(row) for row in table], "trace": asdict(trace), "growth": [], "memory": []}
     if args.growth:
         for growth in measure_growth(small, repeats=args.repeats, quick=args.quick, **args.place):

@@ -65,6 +65,11 @@ ESTIMATE = {
     "p_max_t": Column(NUMBER, "p-value adjusted for all cells of the sweep by max-T."),
     "p_rank": Column(NUMBER, "One-sided rank among the random directions."),
     "p_predictive": Column(NUMBER, "One-sided t of one new direction against the random directions."),
+    "rounding": Column(
+        NUMBER,
+        "How far rounding may move the number: the larger end, without sign, of its interval under a direction too "
+        "small to matter.",
+    ),
     "random_low": Column(NUMBER, "Lower end of the central 95 % of the random directions."),
     "random_high": Column(NUMBER, "Its upper end."),
     "random_mean": Column(NUMBER, "Mean of the random directions."),

@@ -50,6 +50,10 @@ A step is a stage; of the score stage there are two, `choices` and `score`, and 
 | `noise_floor` | largest change of a completion under multiplier 0, nats: what the hook itself changes | 0 |
 | `sampler_gap` | sampled against scored log prob of what is scored of a completion, largest difference, nats: \
 rounding | below 0.05 |
+| `sampler_gap_rms` | the same, root mean square over completions | of the size of `rounding_sd` |
+| `rounding_sd` | what rounding does to an increase, nats: its standard deviation over completions under a direction \
+too small to matter | far below the spread of the increases |
+| `rounding_mean`, `rounding_se` | the mean of the same over prompts, and its standard error | near 0 |
 | `sampler_z` | the sampler test (surprisal minus entropy), in standard errors | below 3 |
 | `all_completions_z` | mean increase of all completions, the largest in standard errors | at most 3 |
 | `label_gap` | share of the target by labels less P(A) by tokens | near 0 |

@@ -23,6 +23,8 @@ ALL, SOME = "all", "some"
 VECTOR, SAMPLE, SCORE = "vector", "sample", "score"
 EVERY = {"draws": ALL, "steered": ALL, "scores": ALL, "choices": ALL}
 STEERED = {"steered": ALL, "scores": ALL, "choices": ALL}
+VECTORS = {"steered": ALL, "scores": SOME, "choices": SOME}
+"""The direction that tells the rounding is of the model alone, and stays."""
 STREAM = {"steered": ALL, "scores": SOME}
 """Other random numbers: draws of the steered model are others, and so what is scored of them."""
 MORE = {"steered": SOME, "scores": SOME, "choices": SOME}
@@ -43,7 +45,7 @@ CHANGES = {
     "vector.pairs": ({"vector.pairs": "PLACE/elsewhere/pairs.jsonl"}, {}, {VECTOR}),
     "vector.pairs: its name": ({"vector.pairs": "PLACE/named.jsonl"}, STREAM, {VECTOR, SCORE}),
     "vector.path": ({"vector.path": "PLACE/other.safetensors"}, MORE, {VECTOR, SCORE}),
-    "vector.read_token": ({"vector.read_token": "last"}, STEERED, {VECTOR, SCORE}),
+    "vector.read_token": ({"vector.read_token": "last"}, VECTORS, {VECTOR, SCORE}),
     "vector.layers": ({"vector.layers": [0]}, {}, {VECTOR, SCORE}),  # fewer vectors; those that are scored stay
     "sampling.n": ({"sampling.n": 12}, {"draws": SOME, "scores": SOME}, {SAMPLE, SCORE}),
     "sampling.max_new_tokens": ({"sampling.max_new_tokens": 4}, {"draws": ALL, **STREAM}, {SAMPLE, SCORE}),

@@ -11,6 +11,7 @@ from completions_lp.job.config import Config, make_config
 from completions_lp.job.provenance import check_earlier, describe_stage, list_changed
 from completions_lp.records import InputError, Report
 from completions_lp.report import summarize
+from completions_lp.report.rounding import put_back
 from completions_lp.show.escape import escape_rows
 from completions_lp.show.page import Figure, make_page, name_run
 from completions_lp.show.text import format_latex, format_report
@@ -98,6 +99,7 @@ def save(report: Report, folder: str | Path) -> Path:
     increases, measures, choices = report.increases, report.measures, report.choices
     if increases is None or measures is None or choices is None:
         raise InputError("this report lacks the completions, the read-out or the measures behind it; save a whole one")
+    increases, read, told = put_back((increases, choices, measures), report.rounding)
     completions = increases.completions
     label = {**asdict(completions.labelling), "target": report.target}
     settings = {"sampling": asdict(completions.sampling), "label": label, "scoring": {"through": increases.through}}
@@ -108,9 +110,9 @@ def save(report: Report, folder: str | Path) -> Path:
     store.claim_files(folder, info, ["profile.parquet", "choices.parquet"])
     store.write_completions(folder, completions)
     store.write_increases(folder, increases)
-    store.write_measures(folder, measures)
+    store.write_measures(folder, told or measures)
     store.write_profile(folder, report.profile)
-    store.write_choices(folder, choices)
+    store.write_choices(folder, read or choices)
     for stage in ("sample", "score"):
         info["stages"][stage] = describe_stage(stage, info, folder, consumed={})
     write_report(replace(report, info=info), folder, time.perf_counter())

@@ -155,6 +155,8 @@ class Report:
     measures: Measures | None = None
     choices: Choices | None = None
     """The two-choice read-out behind the rows."""
+    rounding: tuple[Increases, Choices | None, Measures | None] | None = None
+    """The same three under a direction that is too small to matter, by which the run knows its own rounding."""
     tokens: TokenIncreases | None = None
     """Increases of single tokens under a few conditions, where they are at hand."""
     quality: Mapping[int, VectorQuality] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -43,24 +44,52 @@ class Rounding:
         return replace(row, inference=replace(row.inference, rounding=bound))
 
 
-def set_apart(
-    increases: Increases, choices: Choices | None, measures: Measures | None
-) -> tuple[list[int], list[int], Increases, Choices | None, Measures | None]:
-    """The conditions that are measured and those that tell the rounding, and the records of the former alone."""
-    conditions = increases.conditions
+Records = tuple[Increases, Choices | None, Measures | None]
+"""What a report is made of."""
+
+
+def set_apart(records: Records) -> tuple[list[int], list[int], Records, Records | None]:
+    """The conditions that are measured and those that tell the rounding, by number, and the records of either."""
+    conditions = records[0].conditions
     at = [i for i, condition in enumerate(conditions) if condition.kind == "rounding"]
     kept = [i for i in range(len(conditions)) if i not in at]
     if not at or not kept:
-        return [*range(len(conditions))], [], increases, choices, measures
-    chosen = tuple(conditions[i] for i in kept)
-    parts = {name: getattr(increases, name)[kept] for name in Increases.PARTS}
+        return [*range(len(conditions))], [], records, None
+    return kept, at, _select(records, kept), _select(records, at)
+
+
+def put_back(records: Records, apart: Records | None) -> Records:
+    """The records of all conditions, as a run keeps them: those that tell the rounding last."""
+    increases, choices, measures = records
+    if apart is None:
+        return records
+    theirs, read, told = apart
+    conditions = increases.conditions + theirs.conditions
+    parts: dict[str, Any] = {
+        name: np.concatenate([getattr(one, name) for one in (increases, theirs)]) for name in Increases.PARTS
+    }
+    increases = replace(increases, conditions=conditions, **parts)
+    if choices is not None and read is not None:
+        choices = replace(choices, conditions=conditions, logprob=np.concatenate([choices.logprob, read.logprob]))
+    if measures is not None and told is not None:
+        steered = {name: np.concatenate([x, told.steered[name]]) for name, x in measures.steered.items()}
+        trust = np.concatenate([measures.trust, told.trust])
+        measures = replace(measures, conditions=conditions, steered=steered, trust=trust)
+    return increases, choices, measures
+
+
+def _select(records: Records, kept: list[int]) -> Records:
+    """The records of some conditions."""
+    increases, choices, measures = records
+    chosen = tuple(increases.conditions[i] for i in kept)
+    parts: dict[str, Any] = {name: getattr(increases, name)[kept] for name in Increases.PARTS}
     increases = replace(increases, conditions=chosen, **parts)
     if choices is not None:
         choices = replace(choices, conditions=chosen, logprob=choices.logprob[kept])
     if measures is not None:
         steered = {name: values[kept] for name, values in measures.steered.items()}
         measures = replace(measures, conditions=chosen, steered=steered, trust=measures.trust[kept])
-    return kept, at, increases, choices, measures
+    return increases, choices, measures
 
 
 def measure_rounding(increases: Increases, columns: Columns, at: list[int], *, level: float, seed: int) -> Rounding:

@@ -77,7 +77,7 @@ def summarize(
         measures, profile = scores.measures, summarize_profile(scores.profile, level=level)
     increases = scores.increases if isinstance(scores, Scores) else scores
     collected, whole = collect_columns(increases, choices, measures, target=target), increases
-    kept, at, increases, choices, measures = set_apart(increases, choices, measures)
+    kept, at, (increases, choices, measures), apart = set_apart((increases, choices, measures))
     rounding = measure_rounding(whole, collected, at, level=level, seed=seed)
     every = np.ones(len(collected.clusters), dtype=bool)
     table = hide_prompts(collected.select(conditions=kept, prompts=every) if at else collected, increases)
@@ -103,6 +103,7 @@ def summarize(
         increases=increases,
         measures=measures,
         choices=choices,
+        rounding=apart,
     )
 
 
