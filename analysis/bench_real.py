@@ -21,6 +21,7 @@ from torch import Tensor
 from completions_lp.model import Model, copy_model, draw_rounding_vector, load_model, read_residuals
 from completions_lp.prompts import load_prompts
 from completions_lp.records import Completions, Condition, Sampling, SteeringVector, Through
+from completions_lp.report.rounding import join_signs
 from completions_lp.sample.draws import sample_completions
 from completions_lp.score.grid import score_tokens
 from completions_lp.steer.conditions import make_conditions, place_rounding
@@ -90,7 +91,7 @@ def _make_grid(model: Model, ids: Any, layers: list[int]) -> tuple[list[Steering
     drawn *= DOSE * np.linalg.norm(residuals, axis=-1, keepdims=True) / np.linalg.norm(drawn, axis=-1, keepdims=True)
     vector, tiny = SteeringVector("v", "target", dict(zip(layers, drawn, strict=True))), draw_rounding_vector(model)
     grid = make_conditions([vector], multipliers=MULTIPLIERS)
-    return [vector, tiny], (*grid, place_rounding(tiny, layers, n_layers=model.n_layers, positions="completion"))
+    return [vector, tiny], (*grid, *place_rounding(tiny, layers, n_layers=model.n_layers, positions="completion"))
 
 
 def _tell(
@@ -132,7 +133,8 @@ def _measure_noise(found: Any, exact: Any, conditions: tuple[Condition, ...]) ->
         np.where(there, x, 0.0).sum(-1, dtype=np.float64) for x in (found.increase - exact.increase, found.increase)
     )
     measured = [i for i, condition in enumerate(conditions) if condition.kind != "rounding"]
-    return {"noise": float(off[measured].std(-1).mean()), "told": float(own[len(conditions) - 1].std())}
+    told = join_signs(own[[i for i in range(len(conditions)) if i not in measured]])
+    return {"noise": float(off[measured].std(-1).mean()), "told": float(told.std())}
 
 
 def _find_rate(model: Model, seconds: float = 2.0) -> float:
@@ -158,7 +160,7 @@ def _take_rows(model: Model, completions: Completions) -> tuple[int, Tensor]:
 def _score_naive(model: Model, completions: Completions, vectors: list[SteeringVector], condition: Condition) -> Tensor:
     """A forward hook and a full forward."""
     past, ids = _take_rows(model, completions)
-    added = torch.from_numpy(vectors[0].directions[condition.layer]).to(model.device, torch.float32)
+    added = torch.tensor(vectors[0].directions[condition.layer], device=model.device, dtype=torch.float32)
 
     def hook(_module: Any, _inputs: Any, output: Any) -> Any:
         (output[0] if isinstance(output, tuple) else output)[:, past - 1 :] += condition.multiplier * added
@@ -178,7 +180,7 @@ def _score_nnsight(
 ) -> Tensor:
     """As nnsight's documentation teaches it."""
     past, ids = _take_rows(model, completions)
-    added = torch.from_numpy(vectors[0].directions[condition.layer]).to(model.device, torch.float32)
+    added = torch.tensor(vectors[0].directions[condition.layer], device=model.device, dtype=torch.float32)
     network, block, multiplier = model.network, model.blocks[condition.layer], condition.multiplier
     with network.trace(input_ids=ids, use_cache=False):
         block.output[:, past - 1 :] += multiplier * added

@@ -25,6 +25,7 @@ from completions_lp.model import (
 from completions_lp.model.arithmetic import HALF
 from completions_lp.prompts import first_difference, load_prompts
 from completions_lp.records import Completions, InputError, Positions, Prompt, Sampling, SteeringVector, TokenScores
+from completions_lp.report.rounding import join_signs
 from completions_lp.sample.draws import sample_completions
 from completions_lp.score.grid import score_tokens
 from completions_lp.steer.conditions import make_conditions
@@ -92,9 +93,9 @@ def check_model(model: Model, *, n_prompts: int = 4, seed: int = 0) -> list[Find
 def measure_rounding(model: Model, *, n_prompts: int = 4, seed: int = 0) -> dict[str, float]:
     """What rounding does to an increase, by the way of computing: float32, and half precision with either residual.
 
-    The standard deviation, in nats per completion of 8 tokens, of the increase under a direction that is too small to
-    matter, at a low, a middle and a high layer. Of the model itself, and of copies in the other precisions where they
-    are small enough to be made.
+    The standard deviation, in nats per completion of 8 tokens, of the increase under a small
+    direction, by both signs (``report/rounding``), at a low, a middle and a high layer. Of the model itself, and of
+    copies in the other precisions where they are small enough to be made.
     """
     section = PromptsSection()
     prompts = load_prompts(section.path, model.tokenizer, template=section.template, limit=n_prompts)
@@ -111,13 +112,14 @@ def measure_rounding(model: Model, *, n_prompts: int = 4, seed: int = 0) -> dict
         one = model if (dtype, residual) == own else copy_model(model, blocks, dtype, residual=residual)
         vector = draw_rounding_vector(one)
         layers = sorted({0, model.n_layers // 2, max(0, model.n_layers - 2)})
-        conditions = make_conditions([vector], layers=layers, multipliers=(1.0,))
+        conditions = make_conditions([vector], layers=layers, multipliers=(-1.0, 1.0))
         scores = score_tokens(one, completions, [vector], conditions, progress=False)
         sums = np.where(completions.mask, scores.increase, 0.0).sum(-1, dtype=np.float64)
         name = str(dtype).removeprefix("torch.")
         if dtype in HALF:
             name += " with a float32 residual stream" if residual == "float32" else " throughout"
-        found[name] = float(sums.std(-1).mean())
+        signs = sums.reshape(len(layers), 2, -1).swapaxes(0, 1)
+        found[name] = float(join_signs(signs).std(-1).mean())
     return found
 
 

@@ -19,7 +19,11 @@ COMMON = {
     "cluster": Column(TEXT, "What is independent; the prompt itself where the file has no `cluster`."),
     "completion_id": Column(WHOLE, "Counts the distinct completions of a prompt from 0."),
     "vector": Column(TEXT, "Name of the vector; empty for the unsteered model."),
-    "kind": Column(TEXT, "`target`, `negated`, `random`, `shuffled`, `orthogonal`, or `baseline` (unsteered)."),
+    "kind": Column(
+        TEXT,
+        "`target`, `negated`, `random`, `shuffled`, `orthogonal`, `rounding` (tells what rounding does), or `baseline` "
+        "(unsteered).",
+    ),
     "layer": Column(WHOLE, "0-based block to whose output the vector is added; −1 for the unsteered model."),
     "multiplier": Column(NUMBER, "The vector is added this many times."),
     "positions": Column(TEXT, "`completion`: from the last prompt token on; `all`: the prompt too."),
@@ -67,8 +71,8 @@ ESTIMATE = {
     "p_predictive": Column(NUMBER, "One-sided t of one new direction against the random directions."),
     "rounding": Column(
         NUMBER,
-        "How far rounding may move the number: the larger end, without sign, of its interval under a direction too "
-        "small to matter.",
+        "How far rounding may move the number: the larger end, without sign, of its interval in the mean of a "
+        "small direction's two signs.",
     ),
     "random_low": Column(NUMBER, "Lower end of the central 95 % of the random directions."),
     "random_high": Column(NUMBER, "Its upper end."),

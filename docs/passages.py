@@ -24,6 +24,7 @@ caption and the tidy CSV of each, and `table.tex`.
 for; size and times of its `files`, by which a later start knows that they are the same |
 | `vector` | pairs behind it; by layer its norm, the norm's standard error and the split-half cosine |
 | `versions`, `machine` | Python and packages; processor, cores, system |
+| `engines` | by step, whether it went by shared trees (`tree`) or plain rows (`rows`) |
 | `timings`, `token_counts` | by step, the seconds, and the tokens and passes of the network, that all in its tables \
 took, whenever it was done |
 | `work` | by step, what the last time took that it was done: `tokens`, `passes`, `seconds`, `units_made`, and \
@@ -51,8 +52,8 @@ A step is a stage; of the score stage there are two, `choices` and `score`, and 
 | `sampler_gap` | sampled against scored log prob of what is scored of a completion, largest difference, nats: \
 rounding | below 0.05 |
 | `sampler_gap_rms` | the same, root mean square over completions | of the size of `rounding_sd` |
-| `rounding_sd` | what rounding does to an increase, nats: its standard deviation over completions under a direction \
-too small to matter | far below the spread of the increases |
+| `rounding_sd` | what rounding does to an increase, nats: its standard deviation over completions, in the mean \
+of a small direction's two signs | far below the spread of the increases |
 | `rounding_mean`, `rounding_se` | the mean of the same over prompts, and its standard error | near 0 |
 | `sampler_z` | the sampler test (surprisal minus entropy), in standard errors | below 3 |
 | `all_completions_z` | mean increase of all completions, the largest in standard errors | at most 3 |

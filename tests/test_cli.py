@@ -105,7 +105,7 @@ def test_a_run_writes_its_directory_and_prints_its_table(tmp_path, config, capsy
     assert names >= files | {"tokens.parquet"}
     assert "steered.parquet" not in names  # nothing was asked of the steered model
     vectors = {path.stem for path in (out / "vectors").iterdir()}
-    assert vectors == {"pairs", "pairs-negated", "pairs-random-0", "pairs-shuffled-0"}
+    assert vectors == {"pairs", "pairs-negated", "pairs-random-0", "pairs-shuffled-0", "rounding"}
     info = json.loads((out / "run.json").read_text())
     assert make_config(info["config"]).sampling.n == 40
     assert info["checks"]["noise_floor"] <= 1e-5
@@ -115,7 +115,7 @@ def test_a_run_writes_its_directory_and_prints_its_table(tmp_path, config, capsy
     assert info["versions"]["torch"]
     scores = pyarrow.parquet.read_table(out / "scores.parquet")
     completions = pyarrow.parquet.read_table(out / "completions.parquet")
-    n_conditions = 1 + 4 * 2 * 2  # the noise floor, and vectors x layers x multipliers
+    n_conditions = 1 + 4 * 2 * 2 + 2  # the noise floor, the grid, and what tells rounding
     assert scores.num_rows == n_conditions * completions.num_rows
     assert sum(completions["count"].to_pylist()) == 6 * 40
     changed = np.abs(scores["increase"].to_numpy())[completions.num_rows :]

@@ -142,11 +142,28 @@ def test_what_a_model_lacks_is_found(build_model, tokenizer):
     assert failed(doctor.check_model(model, n_prompts=1)) == {"end of sequence is known"}
 
 
-def test_half_precision_is_allowed_its_own_rounding(tokenizer):
-    model = wrap_model(make_module("llama", dtype=torch.bfloat16), tokenizer, name="half")
+@pytest.mark.parametrize("residual", ["float32", "weights"])
+def test_half_precision_is_checked_in_float32_and_its_rounding_is_told(tokenizer, residual):
+    module = make_module("llama", dtype=torch.bfloat16, scale=4.0)
+    model = wrap_model(module, tokenizer, name="half", residual=residual)
     findings = doctor.check_model(model, n_prompts=2)
     assert failed(findings) == set()
-    assert max(finding.value for finding in findings) > 1e-4
+    assert max(finding.value for finding in findings if finding.unit == "nats") < 1e-4
+    rounding = doctor.measure_rounding(model, n_prompts=2)
+    ways = ["float32", "bfloat16 with a float32 residual stream", "bfloat16 throughout"]
+    assert list(rounding) == ways
+    assert 3 * rounding[ways[0]] < rounding[ways[1]] < rounding[ways[2]]
+    told = doctor.format_findings(model, findings, rounding)
+    assert f"{rounding[ways[2]]:.1e} in bfloat16 throughout" in told
+    assert "engine: shared prefix trees" in told
+
+
+def test_a_float32_model_is_told_what_half_precision_would_round(tokenizer):
+    model = wrap_model(make_module("llama", scale=4.0), tokenizer, name="whole")
+    rounding = doctor.measure_rounding(model, n_prompts=2)
+    assert len(rounding) == 3
+    double = wrap_model(make_module("llama", dtype=torch.float64, scale=4.0), tokenizer, name="double")
+    assert list(doctor.measure_rounding(double, n_prompts=2)) == ["float64"]
 
 
 def test_an_undefined_deviation_does_not_pass():

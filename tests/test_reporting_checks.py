@@ -51,8 +51,8 @@ def test_a_healthy_run_has_no_errors_and_one_caveat(healthy):
     (told,) = [w for w in got.warnings if "bootstrap-t" not in w]
     assert told == "1 of 24 prompts have no completion with the target answer; means over A leave them out"
     assert list(got.checks) == [
-        *("noise_floor", "sampler_gap", "sampler_z", "all_completions_z", "label_gap", "not_finite", "share_red"),
-        "p_rank_sweep",
+        *("noise_floor", "sampler_gap", "sampler_gap_rms", "sampler_z", "all_completions_z", "label_gap", "not_finite"),
+        *("rounding_sd", "rounding_mean", "rounding_se", "share_red", "p_rank_sweep"),
     ]
 
 

@@ -29,9 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Where other programs share the cores, threads that spin while they wait cost a run most of its time (measured:
     # four- to ninefold on two cores); sleeping ones cost it about a tenth on cores of its own. Set it to ACTIVE there.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    asked, signals = list(sys.argv[1:] if arguments is None else arguments), []
+    asked = list(sys.argv[1:] if arguments is None else arguments)
+    signals: list[int] = []
     try:
-        with end_on_signals() as signals, speak_plainly(_tell):
+        with end_on_signals(signals), speak_plainly(_tell):
             return int(commands.main(asked, prog_name="completions-lp", standalone_mode=False, obj=asked) or 0)
     except ValueError as error:
         from completions_lp.records import InputError  # which imports numpy

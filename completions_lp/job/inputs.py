@@ -117,7 +117,7 @@ class Inputs:
                 remove_direction(read_target(self.config), confound)  # of which nothing may be left
 
     def make_vectors(self, *, progress: bool) -> tuple[SteeringVector, ...]:
-        """The target vector, its controls, and a direction that is too small to matter."""
+        """The target vector, its controls, and the direction that tells the rounding."""
         controls, section, seed = self.config.controls, self.config.vector, self.config.sampling.seed
         shuffled: tuple[SteeringVector, ...] = ()
         if section.path is not None:

@@ -85,9 +85,10 @@ def make_grid(config: Config, vectors: Sequence[SteeringVector]) -> tuple[Condit
         grid = (replace(grid[0], vector=steering[0].name, kind=steering[0].kind, multiplier=0.0), *grid)
     swept = [condition.layer for condition in grid]
     return grid + tuple(
-        place_rounding(vector, swept, n_layers=len(vector.directions), positions=section.positions)
+        condition
         for vector in vectors
         if vector.kind == "rounding"
+        for condition in place_rounding(vector, swept, n_layers=len(vector.directions), positions=section.positions)
     )
 
 

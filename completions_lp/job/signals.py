@@ -10,13 +10,12 @@ PATIENCE = 2.0
 
 
 @contextmanager
-def end_on_signals() -> Iterator[list[int]]:
-    """Let SIGINT and SIGTERM raise KeyboardInterrupt, once; yields a list, to which the number of the first comes.
+def end_on_signals(found: list[int]) -> Iterator[None]:
+    """Let SIGINT and SIGTERM raise KeyboardInterrupt, once; ``found`` is an empty list, to which the number comes.
 
     More of them change nothing at first (a terminal and the program that started us may both send one). After
     ``PATIENCE`` seconds one ends the process at once, as SIGKILL does at any time without a loss.
     """
-    found: list[int] = []
     since = 0.0
 
     def stop(number: int, _: object) -> None:
@@ -31,7 +30,7 @@ def end_on_signals() -> Iterator[list[int]]:
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield found
+        yield
     finally:
         if not found:  # otherwise the process is about to end
             for number, handler in before.items():

@@ -90,18 +90,18 @@ def measure_speed(model: Model, *, rounds: int = 7) -> float:
 def measure_rounding(model: Model) -> float:
     """What rounding does to an increase: nats, standard deviation over completions of random tokens.
 
-    The direction that is added is too small to matter (``draw_rounding_vector``); it is added at a low layer, above
-    which most rounding happens.
+    In the mean of both signs of ``draw_rounding_vector``, which is added at a low layer: most rounding happens above.
     """
     rng = np.random.default_rng(0)
     ids = torch.from_numpy(rng.integers(0, model.vocab_size, (_ROWS, 2 * _TOKENS))).to(model.device)
     vector = draw_rounding_vector(model)
-    condition = Condition(vector.name, vector.kind, min(1, model.n_layers - 1), 1.0)
+    layer = min(1, model.n_layers - 1)
+    conditions = [Condition(vector.name, vector.kind, layer, sign) for sign in (-1.0, 1.0)]
     prompts, tokens, targets = ids[:, :_TOKENS].tolist(), ids[:, _TOKENS - 1 : -1], ids[:, _TOKENS:]
-    prefix, steering = Variants(model, prompts, torch.arange(_ROWS)).steer({vector.name: vector}, [condition])
+    prefix, steering = Variants(model, prompts, torch.arange(_ROWS)).steer({vector.name: vector}, conditions)
     nodes = torch.arange(_TOKENS, device=model.device).repeat(_ROWS, 1)
     reader = Reader(_ROWS, nodes, targets, None, divergences=False)
-    found = score_next(model, prefix, tokens.repeat(2, 1), reader, steering=steering)["logprob"]
+    found = score_next(model, prefix, tokens.repeat(3, 1), reader, steering=steering)["logprob"]
     model.usage.tokens = model.usage.passes = 0  # no part of what a run takes
-    sums = found.view(2, _ROWS, _TOKENS).double().sum(-1)
-    return float((sums[1] - sums[0]).std())
+    sums = found.view(3, _ROWS, _TOKENS).double().sum(-1)
+    return float(np.sqrt(4 / 3) * ((sums[1] + sums[2]) / 2 - sums[0]).std())  # as ``report/rounding`` has it

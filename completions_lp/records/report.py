@@ -67,8 +67,8 @@ class Inference:
     p_rank_shuffled: float = NAN
     """As ``p_rank``, among the vectors from shuffled labels."""
     rounding: float = NAN
-    """How far rounding may move the number: the larger end, without sign, of its interval under a direction that is too
-    small to matter."""
+    """How far rounding may move the number: the larger end, without sign, of its interval in the mean of a
+    small direction's two signs."""
     selection_frequency: float = NAN
     """How often this cell is the best of the sweep when clusters are resampled."""
 
@@ -156,7 +156,7 @@ class Report:
     choices: Choices | None = None
     """The two-choice read-out behind the rows."""
     rounding: tuple[Increases, Choices | None, Measures | None] | None = None
-    """The same three under a direction that is too small to matter, by which the run knows its own rounding."""
+    """The same three under a small direction with both signs, by which the run knows its own rounding."""
     tokens: TokenIncreases | None = None
     """Increases of single tokens under a few conditions, where they are at hand."""
     quality: Mapping[int, VectorQuality] = field(default_factory=dict)

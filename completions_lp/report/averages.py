@@ -108,7 +108,8 @@ def count_shares(columns: Columns, *, level: float) -> list[Numbers]:
         return []
     values, errors = columns.steered[PRIMARY], measure_errors(columns)[PRIMARY]
     both = np.isfinite(values) & np.isfinite(errors)
-    below = [share_below_zero(v, e) for v, e in zip(values, errors, strict=True)]
+    found = zip(columns.conditions, values, errors, strict=True)
+    below = [share_below_zero(v, e) if c.multiplier else float("nan") for c, v, e in found]  # 0 steers nowhere
     numbers = [_make_shares(f"below_zero_{PRIMARY}", below, both, columns, level, "normal shrinkage")]
     graded = columns.trust != ""
     for name in TRUST:

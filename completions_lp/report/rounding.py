@@ -1,4 +1,8 @@
-"""How far rounding moves the numbers: what they are under a direction too small to matter (kind ``rounding``)."""
+"""How far rounding moves the numbers: what they are in the mean of a small direction's two signs (kind ``rounding``).
+
+An increase is a steered row's error less the unsteered row's: of variance 2 s², if either has s². The mean of both
+signs has s²/2 + s², so it is widened by the root of 4/3. What the direction itself does is nearly odd in its sign.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -7,9 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from completions_lp.quantities import HEADLINE
+from completions_lp.quantities import HEADLINE, POOLED
 from completions_lp.records import Choices, Increases, Measures, ReportRow
-from completions_lp.report.averages import average_completions, average_prompts, contrast_means
+from completions_lp.report.averages import average_completions, average_prompts
 from completions_lp.report.prompts import Columns
 from completions_lp.report.rows import Numbers
 from completions_lp.stats import average_by_group, measure_spread
@@ -96,25 +100,29 @@ def measure_rounding(increases: Increases, columns: Columns, at: list[int], *, l
     """What a run's own rounding does to its numbers; of all conditions, those ``at`` tell it."""
     if not at:
         return Rounding()
-    values, counts = _list_increases(increases)[at[0]], increases.completions.counts
+    values, counts = join_signs(_list_increases(increases)[at]), increases.completions.counts
     known = np.isfinite(values)
-    only = columns.select(conditions=at[:1], prompts=np.ones(len(columns.clusters), dtype=bool))
+    one = columns.select(conditions=at[:1], prompts=np.ones(len(columns.clusters), dtype=bool))
+    only = replace(one, steered={name: join_signs(x[at])[None] for name, x in columns.steered.items()})
     index, size = increases.completions.prompt_index, len(increases.completions.prompts)
-    cut = average_by_group(values[None], counts, index, size)
-    mean, se, *_ = measure_spread(only.steered["increase_all"] if increases.through == "end" else cut, only.clusters)
+    mean, se, *_ = measure_spread(average_by_group(values[None], counts, index, size), only.clusters)
     numbers: list[Numbers] = [
         *average_prompts(only, level=level, seed=seed, inference={}),
         *average_completions(only, level=level),
-        *contrast_means(only, level=level),
     ]
     bounds = {}
-    for one in numbers:
-        e = one.estimates[0]
+    for number in numbers:
+        e = number.estimates[0]
         ends = [abs(end) for end in (e.value, e.low, e.high) if end is not None and np.isfinite(end)]
-        if ends and one.quantity not in LEVELS:
-            bounds[one.quantity, one.weighting] = float(max(ends))
+        if ends and number.quantity in CHANGES:
+            bounds[number.quantity, number.weighting] = float(max(ends))
     spread = float(np.sqrt(np.cov(values[known], fweights=counts[known]))) if known.sum() > 1 else float("nan")
     return Rounding(spread, float(mean[0]), float(se[0]), bounds)
+
+
+def join_signs(values: Float[np.ndarray, "sign *rest"]) -> Float[np.ndarray, "*rest"]:
+    """Both signs' numbers -> what rounding does to one: their mean, widened."""
+    return np.asarray(values.mean(0) * np.sqrt(4 / 3 if len(values) == 2 else 1))
 
 
 def judge_rounding(rounding: Rounding, increases: Increases, best: ReportRow | None) -> list[str]:
@@ -131,8 +139,8 @@ def judge_rounding(rounding: Rounding, increases: Increases, best: ReportRow | N
     bound = rounding.bounds.get((HEADLINE, "macro"), float("nan"))
     if abs(value) < LEAST * bound:
         errors.append(
-            f"rounding: the headline is {value:+.2g} nats ({cell}), and a direction too small to matter gives up to "
-            f"{bound:.2g}; {told}"
+            f"rounding: the headline is {value:+.2g} nats ({cell}), and rounding may make up to "
+            f"{bound:.2g} of it; {told}"
         )
     row = _list_increases(increases)[increases.conditions.index(c)]
     known = np.isfinite(row)
@@ -140,8 +148,8 @@ def judge_rounding(rounding: Rounding, increases: Increases, best: ReportRow | N
         spread = float(np.sqrt(np.cov(row[known], fweights=increases.completions.counts[known])))
         if spread < LEAST * rounding.sd:
             errors.append(
-                f"rounding: the increase varies over completions by {spread:.2g} nats ({cell}), and under a direction "
-                f"too small to matter by {rounding.sd:.2g}; {told}"
+                f"rounding: the increase varies over completions by {spread:.2g} nats ({cell}), and by "
+                f"{rounding.sd:.2g} from rounding alone; {told}"
             )
     return errors
 
@@ -151,5 +159,5 @@ def _list_increases(increases: Increases) -> Float[np.ndarray, "condition comple
     return increases.increase if increases.through == "end" else increases.increase_to_answer
 
 
-LEVELS = frozenset({"logit_diff", "logit_diff_steered", "mass", "mass_steered", "p_A_steered", "answered_steered"})
-"""Quantities that are no change: what they are under a negligible direction is what they are without."""
+CHANGES = frozenset({*POOLED, HEADLINE, "before_answer_A", "at_answer_A", "after_answer_A", "logit_diff_change"})
+"""Quantities of which rounding is told: sums of changes of log probs."""

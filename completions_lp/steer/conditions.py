@@ -22,12 +22,15 @@ def make_conditions(
     return tuple(sorted(dict.fromkeys(conditions), key=lambda condition: condition.layer))
 
 
-def place_rounding(vector: SteeringVector, layers: Sequence[int], *, n_layers: int, positions: Positions) -> Condition:
-    """The condition in which it is scored: at the second layer of a sweep; below the only one, where there is but one.
+def place_rounding(
+    vector: SteeringVector, layers: Sequence[int], *, n_layers: int, positions: Positions
+) -> tuple[Condition, Condition]:
+    """Where rounding is told, by both signs: at a sweep's second layer; below the only one, where there is but one.
 
     Steered rows part from the unsteered ones at the layer of the vector, so the lower it is, the more rounding it sees;
     at the sweep's lowest layer they part together with all the others.
     """
     swept = sorted(set(layers))
     layer = swept[1] if len(swept) > 1 else swept[0] - 1 if swept[0] > 0 else min(1, n_layers - 1)
-    return Condition(vector.name, vector.kind, layer, 1.0, positions)
+    down, up = (Condition(vector.name, vector.kind, layer, sign, positions) for sign in (-1.0, 1.0))
+    return down, up

@@ -29,7 +29,7 @@ class Block:
 _GLANCE = (
     f"Each line is a *cell*: a layer to which the vector is added, with a multiplier; `{MARK}` marks the best one. "
     f"*Prompts* counts those behind *{find_quantity(HEADLINE).head}*; *± rounding*, in nats, is how far the "
-    "arithmetic may move it: the same number under a direction that is too small to matter."
+    "arithmetic may move it: the same number in the mean of a small direction's two signs."
 )
 _CONTROLS = (
     "*Odd part* is [f(m) − f(−m)]/2, in which second-order damage cancels. *Random* is the same number under random "
