@@ -162,7 +162,7 @@ def test_an_effect_that_is_not_clear_of_rounding_is_an_error(records):
 
 def test_auto_takes_half_precision_where_it_pays(tokenizer, monkeypatch):
     model = wrap_model(make_module("llama", dtype=torch.bfloat16, scale=4.0), tokenizer, name="half")
-    for speed, rounding, dtype in ((2.0, 0.05, torch.bfloat16), (1.1, 0.05, torch.float32), (2.0, 0.2, torch.float32)):
+    for speed, rounding, dtype in ((2.0, 0.05, torch.bfloat16), (1.1, 0.05, torch.float32), (2.0, 0.3, torch.float32)):
         monkeypatch.setattr("completions_lp.model.precision.measure_speed", lambda _, speed=speed: speed)
         monkeypatch.setattr("completions_lp.model.precision.measure_rounding", lambda _, off=rounding: off)
         fresh = copy_model(model, range(3), torch.bfloat16)

@@ -274,7 +274,7 @@ def test_checks_that_were_not_made_say_so(report):
     assert f"Noise floor (largest change under multiplier 0): {report.checks['noise_floor']:.1e} nats;" in text
     assert f"z = {report.checks['sampler_z']:+.1f};" in text
     bare = Report("A", (), {}, {"noise_floor": math.nan, "sampler_gap": 1e-6})
-    assert format_checks(bare).count("not measured") == 4
+    assert format_checks(bare).count("not measured") == 5
 
 
 def test_text_of_files_reaches_no_terminal_as_it_is():

@@ -30,6 +30,7 @@ LIMIT = 40_000_000
 """Bytes that a page takes at most, by default."""
 _CHECKS = {
     "noise_floor": ("Noise floor", "largest change of a completion under multiplier 0, in nats"),
+    "rounding_sd": ("Rounding", "what it does to an increase, as a standard deviation over completions, in nats"),
     "sampler_gap": ("Sampler gap", "largest difference between sampled and scored log probs, in nats"),
     "label_gap": (
         "Labels − tokens",

@@ -45,7 +45,8 @@ def format_checks(report: Report) -> str:
     floor, gap = tell("noise_floor", "{:.1e} nats"), tell("sampler_gap", "{:.1e} nats")
     sampler, everything = tell("sampler_z", "z = {:+.1f}"), tell("all_completions_z", "largest t = {:+.1f}")
     return (
-        f"Noise floor (largest change under multiplier 0): {floor}; sampled against scored log probs: {gap}; sampler "
+        f"Noise floor (largest change under multiplier 0): {floor}; rounding (sd of a completion's increase): "
+        f"{tell('rounding_sd', '{:.1e} nats')}; sampled against scored log probs: {gap}; sampler "
         f"test (surprisal minus entropy): {sampler}; mean increase of all completions, at most 0: {everything}; share "
         f"of the target by labels less by tokens: {tell('label_gap', '{:+.3f}')}."
     )
