@@ -187,7 +187,7 @@ def watch_reads(fault, places):
         return
     import pyarrow.parquet
 
-    from completions_lp.model import checkpoint
+    from completions_lp.checkpoint import files
 
     def watch(owner, method):
         inner = getattr(owner, method)
@@ -199,7 +199,7 @@ def watch_reads(fault, places):
         setattr(owner, method, watched)
 
     watch(Path, "open")  # read_bytes and read_text open by it
-    watch(checkpoint, "safe_open")
+    watch(files, "safe_open")
     for method in ("ParquetFile", "read_table", "read_schema"):
         watch(pyarrow.parquet, method)
 
