@@ -114,9 +114,10 @@ def test_a_stored_run_knows_how_far_it_has_scored(place, through, tmp_path):
     assert not [error for error in report.errors if "finite" in error]
     for name in ("rounding_sd", "rounding_mean"):  # of all completions, through what is scored of each
         assert 0 < abs(report.checks[name]) < 1e-3, name
-    increases = read(folder / through, "scores").query("kind == 'rounding'").increase_to_answer
-    counts = report.increases.completions.counts
-    assert report.checks["rounding_sd"] == pytest.approx(np.repeat(increases.to_numpy(), counts).std(ddof=1))
+    told = read(folder / through, "scores").query("kind == 'rounding'")
+    signs = [told[told.multiplier == sign].increase_to_answer.to_numpy() for sign in (-1, 1)]
+    repeated = np.repeat(np.mean(signs, axis=0), report.increases.completions.counts)
+    assert report.checks["rounding_sd"] == pytest.approx(np.sqrt(4 / 3) * repeated.std(ddof=1))
     report.save(tmp_path / "saved")
     again = load(tmp_path / "saved")
     assert again.through == through
