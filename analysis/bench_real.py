@@ -21,9 +21,9 @@ from torch import Tensor
 from completions_lp.model import Model, copy_model, draw_rounding_vector, load_model, read_residuals
 from completions_lp.prompts import load_prompts
 from completions_lp.records import Completions, Condition, Sampling, SteeringVector, Through
-from completions_lp.report.rounding import join_signs
 from completions_lp.sample.draws import sample_completions
 from completions_lp.score.grid import score_tokens
+from completions_lp.stats import join_signs
 from completions_lp.steer.conditions import make_conditions, place_rounding
 
 DATA = Path(__file__).resolve().parent.parent / "data" / "prompts" / "cautious.jsonl"

@@ -15,19 +15,20 @@ from jaxtyping import Float
 from completions_lp.job.config import PromptsSection
 from completions_lp.model import (
     Model,
-    compare_engines,
     copy_model,
     copy_wide,
     draw_rounding_vector,
+    find_comparison,
     is_small,
+    pick_engine,
     read_residuals,
 )
 from completions_lp.model.arithmetic import HALF
 from completions_lp.prompts import first_difference, load_prompts
 from completions_lp.records import Completions, InputError, Positions, Prompt, Sampling, SteeringVector, TokenScores
-from completions_lp.report.rounding import join_signs
 from completions_lp.sample.draws import sample_completions
 from completions_lp.score.grid import score_tokens
+from completions_lp.stats import join_signs
 from completions_lp.steer.conditions import make_conditions
 
 COUNTED = ("missing", "prompts")
@@ -93,16 +94,15 @@ def check_model(model: Model, *, n_prompts: int = 4, seed: int = 0) -> list[Find
 def measure_rounding(model: Model, *, n_prompts: int = 4, seed: int = 0) -> dict[str, float]:
     """What rounding does to an increase, by the way of computing: float32, and half precision with either residual.
 
-    The standard deviation, in nats per completion of 8 tokens, of the increase under a small
-    direction, by both signs (``report/rounding``), at a low, a middle and a high layer. Of the model itself, and of
-    copies in the other precisions where they are small enough to be made.
+    The standard deviation, in nats per completion of 8 tokens, of the increase under a small direction, by both signs
+    (``stats/rounding``), at a low, a middle and a high layer. Of the model itself, and of copies in the other
+    precisions where they are small enough to be made.
     """
     section = PromptsSection()
     prompts = load_prompts(section.path, model.tokenizer, template=section.template, limit=n_prompts)
     sampling = Sampling(n=8, max_new_tokens=8, seed=seed)
     completions = sample_completions(model, prompts, sampling=sampling, progress=False)
-    plain = "weights" if model.dtype in HALF and model.residual_dtype == model.dtype else "float32"
-    ways = [own := (model.dtype, plain)]
+    ways = [own := (model.dtype, model.residual)]
     if model.dtype != torch.float64 and is_small(model):
         half = model.dtype if model.dtype in HALF else torch.bfloat16
         ways = [(torch.float32, "float32"), (half, "float32"), (half, "weights")]
@@ -113,7 +113,7 @@ def measure_rounding(model: Model, *, n_prompts: int = 4, seed: int = 0) -> dict
         vector = draw_rounding_vector(one)
         layers = sorted({0, model.n_layers // 2, max(0, model.n_layers - 2)})
         conditions = make_conditions([vector], layers=layers, multipliers=(-1.0, 1.0))
-        scores = score_tokens(one, completions, [vector], conditions, progress=False)
+        scores = score_tokens(one, completions, [vector], conditions, engine=pick_engine(model), progress=False)
         sums = np.where(completions.mask, scores.increase, 0.0).sum(-1, dtype=np.float64)
         name = str(dtype).removeprefix("torch.")
         if dtype in HALF:
@@ -125,7 +125,7 @@ def measure_rounding(model: Model, *, n_prompts: int = 4, seed: int = 0) -> dict
 
 def format_findings(model: Model, findings: Sequence[Finding], rounding: Mapping[str, float] | None = None) -> str:
     """A line per check, what rounding does, and a verdict."""
-    compared = compare_engines(model)
+    compared = find_comparison(model)
     lines = [
         f"{model.name}: {type(model.module).__name__}, {model.n_layers} layers, d_model {model.d_model}, "
         f"vocabulary {model.vocab_size}, {str(model.dtype).removeprefix('torch.')} on {model.device}",

@@ -14,9 +14,10 @@ from completions_lp.model import copy_model, draw_rounding_vector, read_residual
 from completions_lp.model.precision import measure_rounding, settle_precision
 from completions_lp.records import Condition, SteeringVector
 from completions_lp.report import summarize
-from completions_lp.report.rounding import join_signs, put_back, set_apart
+from completions_lp.report.rounding import put_back, set_apart
 from completions_lp.score.grid import score_tokens
 from completions_lp.score.parts import score_completions
+from completions_lp.stats import join_signs
 from completions_lp.steer.conditions import make_conditions, place_rounding
 
 HALVES = {"float32": "float32 residual", "weights": "throughout"}

@@ -2,7 +2,7 @@
 
 from completions_lp.checkpoint import check_conditions
 from completions_lp.model.decoding import Decoder, RowDecoder, TreeDecoder
-from completions_lp.model.engine import Engine, compare_engines, pick_engine
+from completions_lp.model.engine import Engine, compare_engines, find_comparison, pick_engine
 from completions_lp.model.identity import hash_tokenizer
 from completions_lp.model.loading import Model, Usage, load_tokenizer, pick_device, wrap_model
 from completions_lp.model.memory import Room, row_bytes
@@ -32,6 +32,7 @@ __all__ = [
     "copy_model",
     "copy_wide",
     "draw_rounding_vector",
+    "find_comparison",
     "hash_tokenizer",
     "is_small",
     "load_model",

@@ -50,12 +50,12 @@ class Promoted(TorchFunctionMode):
             kinds = _list_dtypes((args, named))
             if len(kinds) > 1:
                 half = next((dtype for dtype in HALF if dtype in kinds), None)
-                if half is not None and func is functional.linear:
-                    args = (self._halve(args[0], half), *_cast(args[1:], half))
-                elif half is not None:
+                if half is not None:
+                    if func is functional.linear and args:
+                        args = (self._halve(args[0], half), *args[1:])
                     args, named = _cast((args, named), half)
         elif func in _NORMS:
-            wide = args[0].dtype
+            wide = (args[0] if args else named["input"]).dtype
             if wide not in HALF:
                 args, named = _cast((args, named), wide)
         found = func(*args, **named)

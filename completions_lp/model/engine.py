@@ -76,17 +76,23 @@ class Comparison:
 
 def pick_engine(model: Model, engine: Engine = "auto") -> Literal["tree", "rows"]:
     """The engine asked for; for ``auto`` the tree, or the rows (with one warning) where the tree is not exact."""
-    if engine == "auto" and model not in _FOUND:
+    if engine == "auto":
+        known, compared = model in _FOUND, find_comparison(model)
+        engine = "tree" if compared.exact else "rows"
+        if not known and not compared.exact:
+            reason = compared.describe()
+            warnings.warn(f"{model.name} takes the plain path, which is slower: {reason}", Notice, stacklevel=3)
+    model.usage.engine = engine
+    return engine
+
+
+def find_comparison(model: Model) -> Comparison:
+    """What ``compare_engines`` says, found once per model and process; its passes are no part of what a run takes."""
+    if model not in _FOUND:
         tokens, passes = model.usage.tokens, model.usage.passes
         _FOUND[model] = compare_engines(model)
-        model.usage.tokens, model.usage.passes = tokens, passes  # each process tries: no part of what a run takes
-        if not _FOUND[model].exact:
-            reason = _FOUND[model].describe()
-            warnings.warn(f"{model.name} takes the plain path, which is slower: {reason}", Notice, stacklevel=3)
-    picked: Literal["tree", "rows"]
-    picked = ("tree" if _FOUND[model].exact else "rows") if engine == "auto" else engine
-    model.usage.engine = picked
-    return picked
+        model.usage.tokens, model.usage.passes = tokens, passes
+    return _FOUND[model]
 
 
 def compare_engines(model: Model, *, seed: int = 0) -> Comparison:
@@ -174,7 +180,7 @@ def _try_rows(model: Model, seed: int, *, alone: bool = False) -> _Found:
     for conditions in trial.conditions:
         for prompt, completions in zip(trial.prompts, trial.said, strict=True):
             batches = [[one] for one in completions] if alone else [completions]
-            sums = [_score_rows(model, prompt, batch, trial.vector, conditions) for batch in batches]
+            sums = [score_plainly(model, prompt, batch, trial.vector, conditions) for batch in batches]
             scores.append(np.concatenate(sums, -1).ravel())
     return _decode(RowDecoder(model, trial.prompts), trial.prompts), np.concatenate(scores)
 
@@ -186,14 +192,14 @@ def _decode(decoder: Decoder, prompts: list[list[int]]) -> Float[np.ndarray, " t
     return torch.cat(found).flatten().cpu().numpy()
 
 
-def _score_rows(
+def score_plainly(
     model: Model,
     prompt: list[int],
     completions: list[list[int]],
     vector: SteeringVector,
     conditions: list[Condition],
 ) -> Float[np.ndarray, "variant completion"]:
-    """Log probs of a prompt's completions, unsteered and under each condition."""
+    """Log probs of a prompt's completions, in nats, unsteered and under each condition, by plain rows."""
     targets, mask = pad_tokens(completions, model.device)
     tokens = torch.cat([torch.full_like(targets[:, :1], prompt[-1]), targets[:, :-1]], 1)
     variants = Variants(model, [prompt], torch.zeros(len(completions), dtype=torch.long))

@@ -9,13 +9,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from completions_lp.model.arithmetic import HALF, multiply, multiply_change
+from completions_lp.model.arithmetic import multiply, multiply_change
 from completions_lp.model.loading import Model, find_envoy
 
 ROWS, COLUMNS = 2048, 512
 """Hidden states x vocabulary entries of one block: the product stays in the processor's cache while it is reduced."""
 GPU_BLOCK = 4096, 4096
 """The same on a GPU, where small blocks would spend their time on being launched; 64 MiB in float32."""
+WIDENED = 4096
+"""Vocabulary entries whose half-precision weights are made as wide as the hidden states at once."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Head:
         if hidden.dtype == self.weight.dtype:
             return self.soften(torch.mm(hidden, self.weight.T, out=out)).to(self.exact)
         found = hidden.new_empty(len(hidden), len(self.weight)) if out is None else out
-        for start in range(0, len(self.weight), GPU_BLOCK[1]):
-            at = slice(start, start + GPU_BLOCK[1])
+        for start in range(0, len(self.weight), WIDENED):
+            at = slice(start, start + WIDENED)
             found[:, at] = multiply(hidden, self.weight[at])
         return self.soften(found).to(self.exact)
 
@@ -202,7 +204,7 @@ def head_envoy(model: Model) -> Any:
 
 def widen_output(model: Model, envoy: Any) -> None:
     """In a trace, let the output head be as exact as the hidden states that go into it, where it would round them."""
-    if model.residual_dtype not in HALF and model.dtype in HALF:
+    if model.residual_dtype != model.dtype:
         layer, states = model.module.get_output_embeddings(), envoy.input
         weight = layer.weight.detach()
         raw = Head(weight, False, None, model.exact_dtype).logits(states.flatten(0, -2))

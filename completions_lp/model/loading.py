@@ -14,7 +14,7 @@ from nnsight import NNsight
 
 from completions_lp import checkpoint as files
 from completions_lp.checkpoint import PRECISIONS, UNLIMITED, Checkpoint, check_place, locate, read_settings
-from completions_lp.model.arithmetic import compute_in
+from completions_lp.model.arithmetic import HALF, compute_in
 from completions_lp.model.checkpoint import check_checkpoint, read_module, read_tokenizer
 from completions_lp.model.identity import hash_config, hash_tokenizer, hash_weights
 from completions_lp.records import InputError
@@ -86,6 +86,11 @@ class Model:
     def exact_dtype(self) -> torch.dtype:
         """Precision of log probs and accumulated activations: float32, or float64 where the model runs in it."""
         return torch.promote_types(self.dtype, torch.float32)
+
+    @property
+    def residual(self) -> str:
+        """The residual stream's precision as ``load_model`` takes it."""
+        return "weights" if self.dtype in HALF and self.residual_dtype == self.dtype else "float32"
 
     @property
     def attention_dtype(self) -> torch.dtype:

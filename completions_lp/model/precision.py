@@ -13,13 +13,12 @@ import numpy as np
 import torch
 
 from completions_lp.model.arithmetic import HALF
+from completions_lp.model.engine import score_plainly
 from completions_lp.model.loading import Model, open_model, wrap_model
-from completions_lp.model.network import score_next
-from completions_lp.model.reading import Reader
 from completions_lp.model.rounding import draw_rounding_vector
-from completions_lp.model.steering import Variants
 from completions_lp.records import Condition
 from completions_lp.records.base import Notice
+from completions_lp.stats import join_signs
 
 LEAST_SPEED = 1.2
 """Times as fast as float32 that half precision must multiply."""
@@ -94,15 +93,9 @@ def measure_rounding(model: Model) -> float:
     In the mean of both signs of ``draw_rounding_vector``, which is added at a low layer: most rounding happens above.
     """
     rng = np.random.default_rng(0)
-    ids = torch.from_numpy(rng.integers(0, model.vocab_size, (_ROWS, 2 * _TOKENS))).to(model.device)
-    vector = draw_rounding_vector(model)
-    layer = min(1, model.n_layers - 1)
+    prompt, *said = rng.integers(0, model.vocab_size, (1 + _ROWS, _TOKENS)).tolist()
+    vector, layer = draw_rounding_vector(model), min(1, model.n_layers - 1)
     conditions = [Condition(vector.name, vector.kind, layer, sign) for sign in (-1.0, 1.0)]
-    prompts, tokens, targets = ids[:, :_TOKENS].tolist(), ids[:, _TOKENS - 1 : -1], ids[:, _TOKENS:]
-    prefix, steering = Variants(model, prompts, torch.arange(_ROWS)).steer({vector.name: vector}, conditions)
-    nodes = torch.arange(_TOKENS, device=model.device).repeat(_ROWS, 1)
-    reader = Reader(_ROWS, nodes, targets, None, divergences=False)
-    found = score_next(model, prefix, tokens.repeat(3, 1), reader, steering=steering)["logprob"]
+    sums = score_plainly(model, prompt, said, vector, conditions).astype(np.float64)
     model.usage.tokens = model.usage.passes = 0  # no part of what a run takes
-    sums = found.view(3, _ROWS, _TOKENS).double().sum(-1)
-    return float(np.sqrt(4 / 3) * ((sums[1] + sums[2]) / 2 - sums[0]).std())  # as ``report/rounding`` has it
+    return float(join_signs(sums[1:] - sums[0]).std(ddof=1))

@@ -31,8 +31,7 @@ def copy_wide(model: Model, *, largest: int = LARGEST) -> tuple[Model, Model]:
     wide = copy_model(model, chosen, torch.float32)
     if len(chosen) == model.n_layers:
         return wide, model
-    residual = "weights" if model.residual_dtype == model.dtype else "float32"
-    return wide, copy_model(model, chosen, model.dtype, residual=residual)
+    return wide, copy_model(model, chosen, model.dtype, residual=model.residual)
 
 
 def is_small(model: Model, *, largest: int = LARGEST) -> bool:
@@ -52,7 +51,8 @@ def copy_model(model: Model, chosen: Sequence[int], dtype: torch.dtype, *, resid
     config.get_text_config().num_hidden_layers = len(chosen)
     with torch.random.fork_rng(devices=[]):
         made = type(module)(config).to(device=model.device, dtype=dtype).eval()
-    prefix = _find_path(module, n)
+    first = model.blocks[0]._module
+    prefix = next(name for name, part in module.named_modules() if part is first).removesuffix(".0")
     place = {f"{prefix}.{old}.": f"{prefix}.{new}." for new, old in enumerate(chosen)}
     state: dict[str, Any] = {}
     for name, value in module.state_dict().items():
@@ -64,11 +64,3 @@ def copy_model(model: Model, chosen: Sequence[int], dtype: torch.dtype, *, resid
     made.load_state_dict(state)
     copied = wrap_model(made, model.tokenizer, name=model.name, residual=residual)
     return replace(copied, eos_ids=model.eos_ids)
-
-
-def _find_path(module: Any, n: int) -> str:
-    """Where the list of the blocks is."""
-    decoder = module.get_decoder()
-    blocks = next(part for part in decoder.modules() if isinstance(part, torch.nn.ModuleList) and len(part) == n)
-    path: str = next(name for name, part in module.named_modules() if part is blocks)
-    return path

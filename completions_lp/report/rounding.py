@@ -1,22 +1,18 @@
-"""How far rounding moves the numbers: what they are in the mean of a small direction's two signs (kind ``rounding``).
-
-An increase is a steered row's error less the unsteered row's: of variance 2 s², if either has s². The mean of both
-signs has s²/2 + s², so it is widened by the root of 4/3. What the direction itself does is nearly odd in its sign.
-"""
+"""How far rounding moves the numbers: what they are under both signs of a small direction (kind ``rounding``)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from completions_lp.quantities import HEADLINE, POOLED
 from completions_lp.records import Choices, Increases, Measures, ReportRow
 from completions_lp.report.averages import average_completions, average_prompts
 from completions_lp.report.prompts import Columns
 from completions_lp.report.rows import Numbers
-from completions_lp.stats import average_by_group, measure_spread
+from completions_lp.stats import average_by_group, join_signs, measure_spread
 
 LEAST = 2.0
 """A headline, and a spread over completions, must be so many times what rounding makes of nothing."""
@@ -101,7 +97,6 @@ def measure_rounding(increases: Increases, columns: Columns, at: list[int], *, l
     if not at:
         return Rounding()
     values, counts = join_signs(_list_increases(increases)[at]), increases.completions.counts
-    known = np.isfinite(values)
     one = columns.select(conditions=at[:1], prompts=np.ones(len(columns.clusters), dtype=bool))
     only = replace(one, steered={name: join_signs(x[at])[None] for name, x in columns.steered.items()})
     index, size = increases.completions.prompt_index, len(increases.completions.prompts)
@@ -116,13 +111,7 @@ def measure_rounding(increases: Increases, columns: Columns, at: list[int], *, l
         ends = [abs(end) for end in (e.value, e.low, e.high) if end is not None and np.isfinite(end)]
         if ends and number.quantity in CHANGES:
             bounds[number.quantity, number.weighting] = float(max(ends))
-    spread = float(np.sqrt(np.cov(values[known], fweights=counts[known]))) if known.sum() > 1 else float("nan")
-    return Rounding(spread, float(mean[0]), float(se[0]), bounds)
-
-
-def join_signs(values: Float[np.ndarray, "sign *rest"]) -> Float[np.ndarray, "*rest"]:
-    """Both signs' numbers -> what rounding does to one: their mean, widened."""
-    return np.asarray(values.mean(0) * np.sqrt(4 / 3 if len(values) == 2 else 1))
+    return Rounding(_spread(values, counts), float(mean[0]), float(se[0]), bounds)
 
 
 def judge_rounding(rounding: Rounding, increases: Increases, best: ReportRow | None) -> list[str]:
@@ -142,16 +131,19 @@ def judge_rounding(rounding: Rounding, increases: Increases, best: ReportRow | N
             f"rounding: the headline is {value:+.2g} nats ({cell}), and rounding may make up to "
             f"{bound:.2g} of it; {told}"
         )
-    row = _list_increases(increases)[increases.conditions.index(c)]
-    known = np.isfinite(row)
-    if known.sum() > 1:
-        spread = float(np.sqrt(np.cov(row[known], fweights=increases.completions.counts[known])))
-        if spread < LEAST * rounding.sd:
-            errors.append(
-                f"rounding: the increase varies over completions by {spread:.2g} nats ({cell}), and by "
-                f"{rounding.sd:.2g} from rounding alone; {told}"
-            )
+    spread = _spread(_list_increases(increases)[increases.conditions.index(c)], increases.completions.counts)
+    if spread < LEAST * rounding.sd:
+        errors.append(
+            f"rounding: the increase varies over completions by {spread:.2g} nats ({cell}), and by "
+            f"{rounding.sd:.2g} from rounding alone; {told}"
+        )
     return errors
+
+
+def _spread(values: Float[np.ndarray, " completion"], counts: Int[np.ndarray, " completion"]) -> float:
+    """Standard deviation over draws, of those that are finite; NaN with fewer than two."""
+    known = np.isfinite(values)
+    return float(np.sqrt(np.cov(values[known], fweights=counts[known]))) if known.sum() > 1 else float("nan")
 
 
 def _list_increases(increases: Increases) -> Float[np.ndarray, "condition completion"]:

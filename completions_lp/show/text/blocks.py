@@ -28,7 +28,7 @@ class Block:
 
 _GLANCE = (
     f"Each line is a *cell*: a layer to which the vector is added, with a multiplier; `{MARK}` marks the best one. "
-    f"*Prompts* counts those behind *{find_quantity(HEADLINE).head}*; *± rounding*, in nats, is how far the "
+    f"*Prompts* counts those behind *{find_quantity(HEADLINE).head}*; *noise*, in nats, is how far the "
     "arithmetic may move it: the same number in the mean of a small direction's two signs."
 )
 _CONTROLS = (
@@ -98,7 +98,7 @@ def format_quality_line(quality: Mapping[int, VectorQuality]) -> str:
     return f"Vector: split-half cosine at least {cosine:.3f} (layer {layer}); {error}."
 
 
-_ROUNDING = tell("± rounding", HEADLINE, lambda row: _tell_rounding(row))
+_ROUNDING = tell("noise", HEADLINE, lambda row: _tell_rounding(row))
 _FIRST = [*numbers(PRIMARY, "share_red", HEADLINE), _ROUNDING, *values("log_ratio_A", "kl_per_token")]
 _WITHOUT_MEASURES = [*numbers(HEADLINE), _ROUNDING, *values("increase_A", "increase_not_A", "increase_all")]
 _CHOICE = values("logit_diff_change", "mass_steered")
