@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 from conftest import make_module, make_prompts, make_vector, random_completions
@@ -195,3 +196,28 @@ def test_a_run_in_half_precision_tells_it_everywhere(tmp_path, capsys):
     assert info["model"]["residual"] == "float32"
     assert info["engines"] == {"choices": "tree", "sample": "tree", "score": "tree"}
     assert (out / "vectors/rounding.safetensors").is_file()
+
+
+def test_a_gap_of_the_size_of_rounding_is_no_finding(records):
+    """Sampled against scored: the same 0.2 nats are told where the run rounds by less, and not where by as much."""
+    increases = records.increases
+    said = increases.completions
+    gap = np.resize([0.2, -0.2], len(said))
+    drawn = np.where(said.mask, 0.0, np.nan)
+    drawn[:, 0] = increases.baseline - gap
+    increases = dataclasses.replace(increases, completions=dataclasses.replace(said, logprob=drawn))
+    scores = dataclasses.replace(records, increases=increases)
+    for sd, told in ((0.01, True), (0.2, False)):
+        report = summarize(replace_rounding(scores, np.resize([sd, sd, -sd, -sd], len(said))))
+        assert report.checks["sampler_gap_rms"] == pytest.approx(0.2)
+        assert any("sampled against scored log probs" in line for line in report.warnings + report.errors) == told
+
+
+def test_nothing_is_drawn_to_learn_about_rounding(tmp_path):
+    """Of six draws every cell is red, that of rounding, too; the target's are topped up."""
+    small = {"prompts": {"limit": 4}, "sampling": {"n": 6, "max_new_tokens": 8, "top_up": 4}}
+    clp.run(out=tmp_path / "out", progress=False, **small, scoring={"layers": [1, 2], "multipliers": [1]})
+    steered = pyarrow.parquet.read_table(tmp_path / "out/steered.parquet").to_pandas()
+    measures = pyarrow.parquet.read_table(tmp_path / "out/measures.parquet").to_pandas()
+    assert "red" in set(measures[measures.kind == "rounding"].trust)
+    assert set(steered.vector) == {"cautious"}
