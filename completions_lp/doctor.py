@@ -111,7 +111,7 @@ def measure_rounding(model: Model, *, n_prompts: int = 4, seed: int = 0) -> dict
         blocks = range(model.n_layers)
         one = model if (dtype, residual) == own else copy_model(model, blocks, dtype, residual=residual)
         vector = draw_rounding_vector(one)
-        layers = sorted({0, model.n_layers // 2, max(0, model.n_layers - 2)})
+        layers = sorted({min(1, model.n_layers - 1), model.n_layers // 2, max(0, model.n_layers - 2)})
         conditions = make_conditions([vector], layers=layers, multipliers=(-1.0, 1.0))
         scores = score_tokens(one, completions, [vector], conditions, engine=pick_engine(model), progress=False)
         sums = np.where(completions.mask, scores.increase, 0.0).sum(-1, dtype=np.float64)
