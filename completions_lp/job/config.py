@@ -29,6 +29,7 @@ NEEDED = {
     "bool_type": "true or false",
     "string_type": "text",
     "tuple_type": "a list",
+    "dict_type": "a table, {key = value}",
     "too_short": "a list of at least one",
 }
 """What is needed, where pydantic has another word for it."""
@@ -38,6 +39,7 @@ DEPTH = 8
 
 Layers = Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0, lt=10_000)], ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=0, le=10_000)]
+Fields = dict[str, str | tuple[str, ...]]
 Multiplier = Annotated[FiniteFloat, Field(ge=-1e6, le=1e6)]
 
 
@@ -68,17 +70,40 @@ class PromptsSection(Section):
     """What is asked."""
 
     path: str = str(DATA / "prompts" / "cautious.jsonl")
-    """Two-choice questions: a .json, .jsonl, .csv or .parquet file, or the name of a hub dataset."""
+    """Questions with their answers: a .json, .jsonl, .csv, .tsv or .parquet file, or the name of a hub dataset."""
+    subset: str | None = None
+    """Subset (configuration) of a hub dataset."""
     split: str = "train"
     """Split of a hub dataset."""
     revision: str | None = None
     """Revision of a hub dataset."""
     template: str = "{question}\n\nAnswer:"
     """A format string over the file's fields, or "chat" for the model's own chat template."""
+    system: str = ""
+    """The system's turn of a chat; for the pairs, too, as all that says how is asked."""
+    few_shot: tuple[dict[Literal["user", "assistant"], str], ...] = ()
+    """Turns of a chat before the question, for example [{user = "Is ice cold?", assistant = "Yes"}]."""
+    prefix: str = ""
+    """How the answer begins, for example "(" or "My answer is: (": then the first token read is the answer's own."""
+    fields: Fields = {}
+    """Columns that are not called as in a known format, for example {question = "q", matching = "good"}: question,
+    messages, matching, not_matching, choices, answer, positive, negative, id, cluster."""
+    answers: tuple[str, ...] = ()
+    """Answers to open questions, whose rows have none, the matching one first: for example ["Yes", "No"]."""
     letters: tuple[str, ...] = ()
     """Keep only prompts whose two answers are among these, for example ["A", "B"]; [] keeps all."""
     limit: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Keep only so many prompts, the first ones."""
+
+    @property
+    def asking(self) -> dict[str, Any]:
+        """How questions are put, which holds for pairs, too."""
+        return self.model_dump(include={"template", "system", "few_shot", "prefix"})
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What ``load_prompts`` is told."""
+        return self.model_dump(exclude={"path"})
 
 
 class VectorSection(Section):
@@ -86,6 +111,14 @@ class VectorSection(Section):
 
     pairs: str = str(DATA / "pairs" / "cautious.jsonl")
     """Contrast pairs, in a file or dataset as for the prompts."""
+    subset: str | None = None
+    """Subset (configuration) of a hub dataset."""
+    split: str = "train"
+    """Split of a hub dataset."""
+    revision: str | None = None
+    """Revision of a hub dataset."""
+    fields: Fields = {}
+    """Columns of the pairs, as for the prompts."""
     path: str | None = None
     """A finished vector, a .safetensors file of this package; then no pairs are read."""
     read_token: str | Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = "letter"
@@ -172,6 +205,13 @@ class Config(Section):
                 f"[vector] layers is {list(made)}"
             )
         return self
+
+    @property
+    def pairs_options(self) -> dict[str, Any]:
+        """What ``load_pairs`` is told."""
+        return self.prompts.asking | self.vector.model_dump(
+            include={"fields", "subset", "split", "revision", "read_token"}
+        )
 
     @property
     def labelling(self) -> Labelling:

@@ -79,15 +79,12 @@ class Inputs:
     @cached_property
     def prompts(self) -> tuple[Prompt, ...]:
         """The prompts as asked."""
-        return load_prompts(
-            self.config.prompts.path, self.tokenizer, **self.config.prompts.model_dump(exclude={"path"})
-        )
+        return load_prompts(self.config.prompts.path, self.tokenizer, **self.config.prompts.options)
 
     @cached_property
     def pairs(self) -> tuple[ContrastPair, ...]:
-        """The contrast pairs, asked by the template of the prompts."""
-        vector, template = self.config.vector, self.config.prompts.template
-        return load_pairs(vector.pairs, self.tokenizer, template=template, read_token=vector.read_token)
+        """The contrast pairs, asked as the prompts are."""
+        return load_pairs(self.config.vector.pairs, self.tokenizer, **self.config.pairs_options)
 
     def check_prompts(self) -> None:
         """Raise InputError unless the prompts fit into the context and offer the answers to be told apart."""
@@ -132,7 +129,7 @@ class Inputs:
                 "pairs": Path(section.pairs).name,
                 "pairs_sha256": _hash_file(Path(section.pairs)),
                 "read_token": section.read_token,
-                "template": self.config.prompts.template,
+                **{name: value for name, value in self.config.prompts.asking.items() if value or name == "template"},
             }
             target = average_differences(differences, name=Path(section.pairs).stem, provenance=provenance)
             shuffled = shuffle_labels(differences, target, controls.shuffled_labels, seed=seed)

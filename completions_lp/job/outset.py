@@ -93,7 +93,7 @@ def make_grid(config: Config, vectors: Sequence[SteeringVector]) -> tuple[Condit
 
 
 def _check_prompts(config: Config, outline: Outline, shape: Shape | None) -> None:
-    prompts = load_prompts(config.prompts.path, outline, **config.prompts.model_dump(exclude={"path"}))
+    prompts = load_prompts(config.prompts.path, outline, **config.prompts.options)
     pick_letters(prompts, config.label.target)
     if shape is None:
         return
@@ -105,4 +105,4 @@ def _check_prompts(config: Config, outline: Outline, shape: Shape | None) -> Non
 
 def _check_pairs(config: Config, outline: Outline) -> None:
     where = config.vector.read_token if isinstance(config.vector.read_token, str) else "last"  # tokens are not known
-    load_pairs(config.vector.pairs, outline, template=config.prompts.template, read_token=where)
+    load_pairs(config.vector.pairs, outline, **{**config.pairs_options, "read_token": where})
