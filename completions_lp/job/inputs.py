@@ -1,5 +1,6 @@
 """Configuration -> what a run begins with: model, prompts, contrast pairs, vectors, the grid of conditions; checked."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -129,7 +130,7 @@ class Inputs:
                 "pairs": Path(section.pairs).name,
                 "pairs_sha256": _hash_file(Path(section.pairs)),
                 "read_token": section.read_token,
-                **{name: value for name, value in self.config.prompts.asking.items() if value or name == "template"},
+                **self._describe_asking(),
             }
             target = average_differences(differences, name=Path(section.pairs).stem, provenance=provenance)
             shuffled = shuffle_labels(differences, target, controls.shuffled_labels, seed=seed)
@@ -138,6 +139,12 @@ class Inputs:
         random = draw_random_vectors(target, controls.random_directions, seed=seed)
         made = (target, *negated, *orthogonal, *random, *shuffled)
         return (*made, draw_rounding_vector(self.model, [vector.name for vector in made]))
+
+    def _describe_asking(self) -> dict[str, str]:
+        """How pairs were asked, as far as it is not by default; what is no text as JSON."""
+        asking = self.config.prompts.asking
+        told = {name: value for name, value in asking.items() if value or name == "template"}
+        return {name: value if isinstance(value, str) else json.dumps(value) for name, value in told.items()}
 
     def make_conditions(self, vectors: Sequence[SteeringVector]) -> tuple[Condition, ...]:
         """The grid, the run's noise floor, and the direction that tells its rounding."""
