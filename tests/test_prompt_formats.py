@@ -279,6 +279,23 @@ def test_of_a_dataset_only_the_columns_that_are_needed_are_opened(tokenizer):
         load_prompts([], tokenizer)
 
 
+def test_a_dataset_of_the_hub_is_asked_for_by_name_subset_and_split(tokenizer, monkeypatch):
+    asked = []
+
+    def give(*names, **options):
+        asked.append((*names, options))
+        return datasets.Dataset.from_list([MMLU, {**MMLU, "answer": 3}])
+
+    monkeypatch.setattr(datasets, "load_dataset", give)
+    where = {"subset": "all", "split": "test", "revision": "v2"}
+    first, second = load_prompts("someone/mmlu", tokenizer, fields={"cluster": "subject"}, **where)
+    assert asked == [("someone/mmlu", "all", {"split": "test", "revision": "v2"})]
+    assert (first.matching, second.matching, first.letters, first.cluster) == ("B", "D", tuple("ABCD"), "sums")
+    assert len(load_pairs("someone/mmlu", tokenizer, **where)) == 2
+    with pytest.raises(InputError, match=r"^someone/mmlu\[train\], row 1: no field 'topic' .* choices, answer$"):
+        load_prompts("someone/mmlu", tokenizer, template="{topic}")
+
+
 def make_set(letters, choices=2):
     listed = "".join(f"\n ({x}) {x}{x}" for x in "ABCDEFGH"[:choices])
     return [
