@@ -26,7 +26,7 @@ from completions_lp.store.units import hash_value
 FORMAT = 1
 """Raised with every change of this package after which old units hold other numbers, or hold them otherwise."""
 READ_OUT = 1
-"""The same for the two-choice read-out alone: 1 since an answer that would join the prompt's last token stands apart."""
+"""The same for the two-choice read-out alone: 1 since an answer that would join the prompt's last token is apart."""
 _NETWORK = ("weights", "config", "dtype", "residual")
 _LIBRARIES = ("torch", "transformers", "nnsight")
 
