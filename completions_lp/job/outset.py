@@ -22,7 +22,7 @@ from completions_lp.checkpoint import (
     read_shape,
 )
 from completions_lp.job.config import Config
-from completions_lp.prompts import is_of_hub, load_pairs, load_prompts
+from completions_lp.prompts import check_asking, is_of_hub, load_pairs, load_prompts
 from completions_lp.records import Condition, InputError, SteeringVector, pick_letters
 from completions_lp.steer.conditions import make_conditions, place_rounding
 
@@ -38,6 +38,9 @@ def check_input(config: Config, stages: Collection[str]) -> None:
         check_files(checkpoint)
     shape = read_shape(checkpoint)
     outline = Outline(checkpoint)
+    asking = config.prompts.asking
+    check_asking(**asking, fields=config.prompts.fields, answers=config.prompts.answers)
+    check_asking(**asking, fields=config.vector.fields, section="vector")
     if "sample" in stages and not is_of_hub(config.prompts.path):
         _check_prompts(config, outline, shape)
     if shape is not None:

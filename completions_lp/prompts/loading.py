@@ -124,6 +124,21 @@ def load_pairs(
     return tuple(pairs)
 
 
+def check_asking(
+    *,
+    template: str,
+    system: str,
+    few_shot: Sequence[Mapping[str, str]],
+    prefix: str,
+    fields: Fields,
+    answers: Sequence[str] = (),
+    section: str = "prompts",
+) -> None:
+    """Raise InputError where options of ``load_prompts`` do not go together, whatever the source has."""
+    Template(template, system, few_shot, prefix)
+    Format(fields, answers, section)
+
+
 def _make_prompt(
     question: Question, form: Format, asking: Template, tokenizer: Tokenizer, seen: dict[str, int]
 ) -> Prompt:
