@@ -74,8 +74,6 @@ class Template:
             if self.prefix:
                 apart = text[-1:].isspace() or self.prefix[0].isspace() or not text
                 text += self.prefix if apart else f" {self.prefix}"
-        if self.prefix:
-            seam = " "
         return text, "" if text[-1:].isspace() else seam
 
     def _fill(self, row: Row, form: Format) -> str:
@@ -88,9 +86,7 @@ class Template:
     def _fill_chat(self, question: Question, form: Format, tokenizer: Tokenizer) -> tuple[str, str]:
         where = question.row.where
         if not getattr(tokenizer, "chat_template", None) or not hasattr(tokenizer, "apply_chat_template"):
-            raise InputError(
-                'template = "chat", but this model\'s tokenizer has no chat template; give a format string'
-            )
+            raise InputError(NO_TEMPLATE)
         messages = self._list_turns(question, form)
         try:
             if self.prefix:
