@@ -91,3 +91,24 @@ def test_work_is_done_anew_where_the_asking_changes(place, tmp_path):
         **{"tokens": 0, "passes": 0, "units_found": 0},
         "units_made": made,
     }
+
+
+def test_a_run_of_before_these_settings_is_gone_on_with(place, tmp_path):
+    config = configure(place, "persona.jsonl")
+    begin(config, tmp_path).all()
+    info = read_info(tmp_path)
+    added = {"prompts": ("subset", "system", "few_shot", "prefix", "fields", "answers")}
+    added["vector"] = ("subset", "split", "revision", "fields")
+    for stage in info["stages"].values():
+        for name in ("prompts.system", "prompts.few_shot", "prompts.prefix"):
+            stage["settings"].pop(name, None)
+        for section in added.keys() & stage["settings"].keys():
+            for name in added[section]:
+                del stage["settings"][section][name]
+    (tmp_path / "run.json").write_text(json.dumps(info))
+    again = begin(config, tmp_path)
+    again.all()
+    assert not again.has_worked
+    later = begin(configure(place, "persona.jsonl", limit=4, answers=["Yes", "No"]), tmp_path)
+    later.all()
+    assert later.has_worked
