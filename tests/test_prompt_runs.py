@@ -10,6 +10,7 @@ from test_prompts import ANSWERS, write
 
 from completions_lp import store
 from completions_lp.job.config import make_config
+from completions_lp.job.provenance import find_reasons
 
 CHAT = (
     "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
@@ -105,10 +106,8 @@ def test_a_run_of_before_these_settings_is_gone_on_with(place, tmp_path):
         for section in added.keys() & stage["settings"].keys():
             for name in added[section]:
                 del stage["settings"][section][name]
-    (tmp_path / "run.json").write_text(json.dumps(info))
-    again = begin(config, tmp_path)
-    again.all()
-    assert not again.has_worked
-    later = begin(configure(place, "persona.jsonl", limit=4, answers=["Yes", "No"]), tmp_path)
-    later.all()
-    assert later.has_worked
+    for stage in ("vector", "sample"):
+        assert find_reasons(stage, info["config"], info["stages"], tmp_path) == []
+    other = make_config(configure(place, "persona.jsonl", answers=["Yes", "No"])).model_dump()
+    (reason,) = find_reasons("sample", other, info["stages"], tmp_path)
+    assert reason == "[prompts] answers is ('Yes', 'No'), it followed []"
