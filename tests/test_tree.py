@@ -384,7 +384,7 @@ def test_parts_of_a_large_tree_read_their_prompt_once(build_model, monkeypatch):
     rng = np.random.default_rng(0)
     said = [[rng.integers(2, 300, size=5).tolist() for _ in range(30)] for _ in range(2)]
     monkeypatch.setattr(planning, "CPU_NODES", 40)
-    monkeypatch.setattr(planning, "CPU_TOKENS", 100)
+    monkeypatch.setattr(planning, "CPU_TOKENS", 1)
     task = make_task(model, [[5, 6, 7, 8], [9, 8, 7]], said)
     asked = []
     prefill = masks.prefill
