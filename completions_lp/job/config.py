@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, ValidationError, model_validator
 from pydantic_core import ErrorDetails, from_json, to_json
 
-from completions_lp.records import InputError, Labelling, Positions, Rule, Sampling, Through, describe_cause, read_text
+from completions_lp.job.label import LabelSection, Section
+from completions_lp.records import InputError, Labelling, Positions, Sampling, Through, describe_cause, read_text
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent / "data"
@@ -46,12 +47,6 @@ DEPTH = 8
 Layers = Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0, lt=10_000)], ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=0, le=10_000)]
 Multiplier = Annotated[FiniteFloat, Field(ge=-1e6, le=1e6)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: immutable, with no keys but its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ModelSection(Section):
@@ -99,19 +94,6 @@ class VectorSection(Section):
     """Where a text is read: "letter" (the answer's token), "last", or an index such as -2."""
     layers: Layers = "all"
     """Layers that vectors are made for, 0-based blocks, or "all"."""
-
-
-class LabelSection(Section):
-    """When a completion counts as an answer, and which answer the numbers are of."""
-
-    rule: Rule = "letter"
-    """The answer as a letter that stands alone, as a token, as a substring, or by a regular expression."""
-    target: str = "matching"
-    """The answer whose probability is measured: "matching" is each prompt's own behaviour-matching one; or a letter."""
-    within: int = 10
-    """Only so many tokens, the first ones, decide."""
-    pattern: str = ""
-    """For rule = "regex", and only for it: a regular expression in which {letter} stands for the answer."""
 
 
 class ScoringSection(Section):
@@ -182,8 +164,8 @@ class Config(Section):
 
     @property
     def labelling(self) -> Labelling:
-        """The label rule as a record."""
-        return Labelling(rule=self.label.rule, within=self.label.within, pattern=self.label.pattern)
+        """The label rule as a record; a function of the user's own is in it by its name alone."""
+        return self.label.labelling
 
 
 def load_config(
@@ -200,6 +182,16 @@ def load_config(
     for override in overrides:
         _apply_override(values, override)
     return make_config(values)
+
+
+def find_function(path: str | Path | None, overrides: Sequence[str]) -> str:
+    """The label function that a file or overrides name, whatever else they say; empty for none."""
+    values = {} if path is None else _read_toml(Path(path))
+    for override in overrides:
+        _apply_override(values, override)
+    label = values.get("label")
+    named = label.get("function", "") if isinstance(label, dict) else ""
+    return named if isinstance(named, str) else ""
 
 
 def make_config(values: Mapping[str, Any]) -> Config:

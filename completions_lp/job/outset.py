@@ -23,7 +23,7 @@ from completions_lp.checkpoint import (
 )
 from completions_lp.job.config import Config
 from completions_lp.prompts import is_of_hub, load_pairs, load_prompts
-from completions_lp.records import Condition, InputError, SteeringVector, pick_letters
+from completions_lp.records import Condition, InputError, SteeringVector, name_outcomes, pick_letters
 from completions_lp.steer.conditions import make_conditions, place_rounding
 
 
@@ -94,7 +94,7 @@ def make_grid(config: Config, vectors: Sequence[SteeringVector]) -> tuple[Condit
 
 def _check_prompts(config: Config, outline: Outline, shape: Shape | None) -> None:
     prompts = load_prompts(config.prompts.path, outline, **config.prompts.model_dump(exclude={"path"}))
-    pick_letters(prompts, config.label.target)
+    pick_letters(name_outcomes(prompts, config.labelling), config.label.target)
     if shape is None:
         return
     new = config.sampling.max_new_tokens

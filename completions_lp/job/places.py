@@ -14,7 +14,7 @@ from completions_lp.records import InputError, describe_cause
 from completions_lp.records.sources import find_file
 from completions_lp.store import check_owned, list_units, read_info
 
-GIVEN = ("weights", "config", "tokenizer", "prompts", "pairs", "vector", "confounds")
+GIVEN = ("weights", "config", "tokenizer", "prompts", "function", "pairs", "vector", "confounds")
 """What a run is given and does not make, of all that its stages consume."""
 
 

@@ -24,6 +24,11 @@ class Cutter:
             return quick
         return self._cut_slowly(ids, text)
 
+    def cut_ids(self, token_ids: Sequence[int]) -> tuple[str, ...]:
+        """The same, where the text is not at hand."""
+        ids = list(token_ids)
+        return self.cut(ids, self._decode(ids)) if ids else ()
+
     def _follow(self, before: int, token: int) -> str:
         """What a token adds after another one; most tokenizers write a token alike after any."""
         if (before, token) not in self._pairs:
