@@ -38,7 +38,7 @@ from completions_lp.report import summarize
 from completions_lp.report.best import pick_best
 from completions_lp.sample.completions import collect_completions
 from completions_lp.sample.draws import shorten_sampling
-from completions_lp.sample.functions import hash_function
+from completions_lp.sample.functions import hash_function, refuse_name
 from completions_lp.score.parts import reads_divergences, reduce_scores
 from completions_lp.score.profile import summarize_profile
 from completions_lp.score.topup import mend_measures
@@ -229,10 +229,12 @@ class Run(Ledger):
     def _hash_function(self) -> dict[str, str]:
         """Stands for what labels by a function of the user's own: what it is now, or was, where it may not be asked."""
         function = self.labelling.function
-        if isinstance(function, str):
-            made: Mapping[str, Any] = self.info["stages"].get("sample", {}).get("consumed", {})
-            return {"function": made.get("function", "")} if function else {}
-        return {"function": hash_function(function)}
+        if not isinstance(function, str):
+            return {"function": hash_function(function)}
+        known: str | None = self.info["stages"].get("sample", {}).get("consumed", {}).get("function")
+        if function and known is None:
+            refuse_name(function)
+        return {} if known is None or not function else {"function": known}
 
     def _draw(
         self,
