@@ -3,6 +3,7 @@
 import json
 import sys
 
+import numpy as np
 import pyarrow.parquet
 import pytest
 from runs import change, make_place

@@ -14,6 +14,7 @@ import click
 
 from completions_lp import __version__
 from completions_lp.cli.imports import import_once
+from completions_lp.cli.labels import labels
 from completions_lp.cli.notices import speak_plainly
 from completions_lp.cli.options import ALL, CODES, FOLDER, OVERRIDES, QUIET, TOKENS, Ordered, add_stage_options
 from completions_lp.job.signals import end_on_signals
@@ -264,6 +265,9 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
         write_rows(csv, escape_rows(tabulate_comparison(differences)))
 
 
+commands.add_command(labels)
+
+
 @commands.command()
 @FOLDER
 @click.option("--quantity", metavar="NAME", help="What the interval is of; by default the change of P(A).")
@@ -294,8 +298,7 @@ def plan(folder: Path, validate: bool, quantity: str | None, **wanted: Any) -> N
     from completions_lp.show.text import format_plan
 
     pilot = load(folder)
-    if quantity is not None:
-        wanted["quantity"] = quantity
+    wanted |= {} if quantity is None else {"quantity": quantity}
     click.echo(format_plan(plan_run(pilot, **wanted), pilot.info))
 
 
