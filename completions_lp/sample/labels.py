@@ -20,7 +20,7 @@ from completions_lp.sample.final import FinalAnswers
 from completions_lp.sample.functions import call_function
 from completions_lp.sample.reasoning import Thinking, find_ends, find_token
 
-MOST_TEXTS = 2**16
+MOST_TEXTS = 2**14
 """Decoded prefixes that are kept: long completions have hundreds each, and share few."""
 
 
