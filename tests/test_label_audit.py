@@ -193,6 +193,15 @@ def test_a_saved_report_has_labels_but_no_token_scores(place, tmp_path):
     assert "moved" not in str(audit)
 
 
+def test_greedy_completions_have_labels_but_no_probability(place, tmp_path):
+    _, config, _ = place
+    clp.run(make_config(change(config, {**FIRST, "sampling.greedy": True})), out=tmp_path / "out", progress=False)
+    audit = clp.audit_labels(tmp_path / "out")
+    assert audit.effects == ()
+    assert any("not drawn by plain sampling" in note for note in audit.notes)
+    assert {count.draws for count in audit.counts} == {6}
+
+
 def test_without_the_tokenizer_pieces_are_read_and_it_is_told(place, tmp_path):
     folder, _, _ = place
     shutil.copytree(folder / "run", tmp_path / "run")
