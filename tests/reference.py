@@ -147,3 +147,10 @@ def share_windows(draws, weigh):
     low = sum(weigh(window)[0] for window, hit in seen.items() if hit)
     high = 1 - sum(weigh(window)[0] for window, hit in seen.items() if not hit)
     return float(np.clip(value, low, high)), np.std(influence, ddof=1) / math.sqrt(len(draws)), low, high, influence
+
+
+def attend(query, keys, values, visible, scale):
+    """Attention of one node and head by definition: ``visible`` lists the keys that it sees."""
+    scores = np.array([query @ keys[k] * scale for k in visible])
+    weights = np.exp(scores - scores.max())
+    return sum(w * values[k] for w, k in zip(weights / weights.sum(), visible, strict=True))
