@@ -61,9 +61,9 @@ def forget(folder):
 def test_the_last_answer_of_a_whole_completion(place, tmp_path):
     folder, config = place
     label = {"label.rule": "final_answer", "label.within": "all", "label.phrases": [], "label.pattern": "{letter}"}
-    changes = {**label, "prompts.path": str(folder / "digits.jsonl"), "label.target": "matching"}
+    changes = {**label, "sampling.n": 60, "prompts.path": str(folder / "digits.jsonl"), "label.target": "matching"}
     rows = [json.loads(line) for line in (folder / "asked.jsonl").read_text().splitlines()]
-    answers = {"answer_matching_behavior": "1", "answer_not_matching_behavior": "e"}
+    answers = {"answer_matching_behavior": "s", "answer_not_matching_behavior": "e"}
     (folder / "digits.jsonl").write_text("\n".join(json.dumps({**row, **answers}) for row in rows))
     values = change(config, changes)
     out = tmp_path / "out"
@@ -71,7 +71,7 @@ def test_the_last_answer_of_a_whole_completion(place, tmp_path):
     completions = report.increases.completions
     assert completions.window == 3
     for row, text in enumerate(completions.text):
-        places = {letter: text.rfind(letter) for letter in "1e"}
+        places = {letter: text.rfind(letter) for letter in "se"}
         last = max(places, key=places.get)
         assert completions.label[row] == (last if places[last] >= 0 else "")
     told = (out / "report.md").read_text()
