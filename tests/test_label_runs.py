@@ -124,6 +124,24 @@ def test_outcomes_have_numbers_of_their_own_and_no_read_out(place, tmp_path):
     )
 
 
+def test_open_questions_are_asked_for_outcomes(place, tmp_path):
+    """Their rows have no answers, and need none."""
+    _, config = place
+    (tmp_path / "open.json").write_text(
+        json.dumps([{"question": f"{word}, then?"} for word in ("So", "Or", "I", "Is it")])
+    )
+    label = {"label.rule": "regex", "label.patterns": PATTERNS, "label.target": "vowel", **PLAIN}
+    values = change(config, {**label, "prompts.path": str(tmp_path / "open.json")})
+    report = clp.run(make_config(values), progress=False)
+    prompts = report.increases.completions.prompts
+    assert {prompt.letters for prompt in prompts} == {("vowel", "digit")}
+    assert not any(prompt.is_read_out for prompt in prompts)
+    assert report.choices is None
+    assert np.isfinite(report.prompts["p_A"]).all()
+    with pytest.raises(clp.InputError, match="answer"):  # without outcomes they do
+        clp.run(make_config(change(config, {"prompts.path": str(tmp_path / "open.json")})), progress=False)
+
+
 def test_a_target_that_is_no_outcome_is_refused_before_any_work(place, tmp_path, capsys):
     _, config = place
     path = write_config(tmp_path, change(config, {"label.rule": "regex", "label.patterns": PATTERNS}))

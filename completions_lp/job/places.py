@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from completions_lp.job.config import EMBEDDED, Config, find_function, is_local, load_config, make_config
+from completions_lp.job.config import EMBEDDED, Config, find_function, load_config, make_config
 from completions_lp.job.outset import check_input
+from completions_lp.job.toml import is_local
 from completions_lp.records import InputError, Labelling, describe_cause
 from completions_lp.records.sources import find_file
 from completions_lp.sample.functions import load_function

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from completions_lp.job.config import Config, is_local
+from completions_lp.job.config import Config
+from completions_lp.job.toml import is_local
 from completions_lp.store import hash_file
 
 WEIGHTS = (".safetensors", ".json", ".model", ".txt", ".jinja")
