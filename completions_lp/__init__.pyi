@@ -30,6 +30,7 @@ from .show.figures.distributions import Distributions
 from .show.figures.doses import DoseResponse
 from .show.figures.heatmap import Heatmap
 from .show.figures.layers import LayerSweep
+from .show.figures.odds import Odds
 from .show.figures.probabilities import Probabilities
 from .show.figures.profile import TokenProfile
 from .show.figures.promotion import Promotion
@@ -59,6 +60,7 @@ __all__ = [
     "LabelAudit",
     "Labelling",
     "LayerSweep",
+    "Odds",
     "Probabilities",
     "Promotion",
     "Prompt",

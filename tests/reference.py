@@ -149,6 +149,56 @@ def share_windows(draws, weigh):
     return float(np.clip(value, low, high)), np.std(influence, ddof=1) / math.sqrt(len(draws)), low, high, influence
 
 
+def read_choices(module, prompt, written, texts, **steering):
+    """[choice, 2] log probs that each answer is said, from whole logits: in any spelling, and whole.
+
+    ``written`` are the token ids of each answer, ``texts`` what each token of the vocabulary spells. An answer is said
+    with the first token after which no other answer is possible, or by another token that spells the same there.
+    """
+    shared = 0
+    while all(len(ids) > shared and ids[shared] == written[0][shared] for ids in written):
+        shared += 1
+
+    def ends(ids):
+        others = [other for other in written if other is not ids]
+        found = [t for t in range(len(ids)) if all(other[: t + 1] != ids[: t + 1] for other in others)]
+        return found[0] if found else None
+
+    def spell(ids, end):
+        rest = "".join(texts[t] for t in ids[end:])
+        return {t for t, text in enumerate(texts) if text and text in (texts[ids[end]], rest)} | {ids[end]}
+
+    rows = []
+    for ids in written:
+        logits = logits_of(module, [*prompt, *ids], **steering)
+        law = logits[len(prompt) - 1 :].softmax(-1)
+        end = ends(ids)
+        whole = sum(math.log(law[t, ids[t]]) for t in range(shared, len(ids)))
+        if end is None:
+            rows.append((math.nan, math.nan))
+            continue
+        tokens = spell(ids, end)
+        for other in written:
+            if other is not ids and other[:end] == ids[:end]:
+                tokens -= set(other[end : end + 1]) | (spell(other, end) - {ids[end]} if ends(other) == end else set())
+        before = math.prod(float(law[t, ids[t]]) for t in range(shared, end))
+        rows.append((math.log(before * sum(float(law[end, t]) for t in tokens)), whole))
+    return np.array(rows)
+
+
+def weigh_choices(logprob, target, matching):
+    """Every number that the log probs of all choices give, by plain arithmetic."""
+    p = [math.exp(x) for x in logprob]
+    mass, rest = sum(p), sum(x for i, x in enumerate(p) if i != target)
+    return {
+        "mass": mass,
+        "p_choice": p[target] / mass,
+        "pref_odds": math.log(p[target] / rest),
+        "util_odds": math.log(mass / (1 - mass)),
+        "greedy": float(max(range(len(p)), key=p.__getitem__) == matching),
+    }
+
+
 def attend(query, keys, values, visible, scale):
     """Attention of one node and head by definition: ``visible`` lists the keys that it sees."""
     scores = np.array([query @ keys[k] * scale for k in visible])

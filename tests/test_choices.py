@@ -21,6 +21,12 @@ ANSWERS = {
 }
 
 
+SPOKEN = {7: "A", 9: "B", 40: " (", 41: ")", 44: "x] ", 50: " A", 51: " B", 60: "(A", 61: "\nB.", 62: "BA", 63: "a"}
+TEXTS = [SPOKEN.get(token, f"w{token}") for token in range(320)]
+SPELLINGS = {"A": [7, 50, 60], "B": [9, 51, 61]}
+"""What each of the two may be said with."""
+
+
 class HandMade:
     """A tokenizer that knows the texts of ``make_prompts`` and their answers, with the tokens that this file says."""
 
@@ -33,10 +39,13 @@ class HandMade:
         for known, ids in self.known.items():
             if text == known or text.removeprefix(known) in ANSWERS:
                 return types.SimpleNamespace(input_ids=ids + ANSWERS.get(text.removeprefix(known), []))
-        return types.SimpleNamespace(input_ids=ANSWERS[text])
+        return types.SimpleNamespace(input_ids=[40] if text == "x" else ANSWERS[text])
+
+    def __len__(self):
+        return len(TEXTS)
 
     def decode(self, token_ids, *, skip_special_tokens=False):
-        raise NotImplementedError
+        return "".join(TEXTS[i] for i in token_ids)
 
 
 @pytest.fixture
@@ -62,12 +71,13 @@ def slow_choices(model, prompts, vector, condition, target="A"):
     rows = []
     for prompt in prompts:
         first = prompt.matching if target == "matching" else target
-        a, b = (ANSWERS[prompt.answer_format.replace("{letter}", x)] for x in (first, prompt.other(first)))
+        letters = first, prompt.other(first)
+        a, b = (ANSWERS[prompt.answer_format.replace("{letter}", x)] for x in letters)
         same = next(i for i in range(len(a)) if a[i] != b[i])
         start = len(prompt.token_ids) - 1 if condition is not None and condition.positions == "completion" else 0
         logits = reference.logits_of(model.module, [*prompt.token_ids, *a[:same]], start=start, **steering)
         logprob = logits[-1].log_softmax(-1)
-        rows.append([float(logprob[a[same]]), float(logprob[b[same]])])
+        rows.append([float(logprob[SPELLINGS[x]].logsumexp(0)) for x in letters])
     return np.array(rows)
 
 

@@ -25,8 +25,8 @@ from completions_lp.store.units import hash_value
 
 FORMAT = 1
 """Raised with every change of this package after which old units hold other numbers, or hold them otherwise."""
-READ_OUT = 1
-"""The same for the two-choice read-out alone: 1 since an answer that would join the prompt's last token is apart."""
+READ_OUT = 2
+"""The same for the two-choice read-out alone: 2 since all answers on offer are read, in all their spellings."""
 _NETWORK = ("weights", "config", "dtype", "residual")
 _LIBRARIES = ("torch", "transformers", "nnsight")
 
@@ -73,8 +73,9 @@ def key_prompt(prompt: Prompt) -> str:
 
 
 def key_question(prompt: Prompt, target: str) -> str:
-    """Of a prompt whose two answers are read: its id and tokens, the answers, and how they are written."""
-    return hash_value([prompt.id, list(prompt.token_ids), prompt.pair(target), prompt.answer_format])
+    """Of a prompt whose answers are read: its id and tokens, which two are compared, all, and how they are written."""
+    asked = [prompt.pair(target), prompt.letters, prompt.answer_format]
+    return hash_value([prompt.id, list(prompt.token_ids), *asked])
 
 
 def key_completions(completions: Completions, target: str | None, through: Through = "end") -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Float
 
 from completions_lp import store
 from completions_lp.job import keys
@@ -31,11 +32,10 @@ from completions_lp.records import (
     SteeringVector,
     Through,
     TokenScores,
-    pick_letters,
 )
 from completions_lp.sample.completions import join_draws
 from completions_lp.sample.draws import draw_samples
-from completions_lp.score.choices import read_choices
+from completions_lp.score.choices import list_sides, make_choices, read_choices
 from completions_lp.score.grid import score_tokens
 
 _ANSWERS = ("answer", "other")
@@ -156,22 +156,26 @@ class Units:
             part = [prompts[i] for i in some]
             read = target if any(prompt.offers(target) for prompt in part) else "matching"
             choices = read_choices(self.open_model(), part, vectors, chosen, target=read, **self._quiet)
-            return {"logprob": choices.baseline}, {"logprob": choices.logprob}
+            unsteered, steered = list_sides(choices)
+            return {"logprob": _flatten(unsteered)}, {"logprob": _flatten(steered)}
+
+        lengths = [2 * (2 + len(prompt.letters)) for prompt in prompts]
+        sizes = [len(prompt.letters) * (1 + len(conditions)) for prompt in prompts]
 
         task = Task(
             kind="choices",
             context=keys.describe_choices(self.model),
             items=[keys.key_question(prompt, target) for prompt in prompts],
             ids=[prompt.id for prompt in prompts],
-            lengths=[2] * len(prompts),
+            lengths=lengths,
             conditions=conditions,
             keys=[keys.key_condition(condition, vectors) for condition in conditions],
-            batches=list(split_work(prompts, [2 * (1 + len(conditions))] * len(prompts), measure_unit(self.model))),
+            batches=list(split_work(prompts, sizes, measure_unit(self.model))),
             work=work,
         )
-        found = self._cover(task, 2, advance)
-        letters = pick_letters(prompts, target)
-        return Choices(tuple(prompts), letters, tuple(conditions), found.unsteered["logprob"], found.steered["logprob"])
+        found = self._cover(task, max(lengths), advance)
+        read = (part["logprob"] for part in (found.unsteered, found.steered))
+        return make_choices(prompts, target, conditions, *(x.reshape(*x.shape[:-1], -1, 2) for x in read))
 
     @property
     def _quiet(self) -> dict[str, Any]:
@@ -271,6 +275,10 @@ def _reach(runs: Sequence[_Run]) -> int:
         if first <= reach:
             reach = max(reach, last)
     return reach
+
+
+def _flatten(values: Float[np.ndarray, "*place side 2"]) -> Float[np.ndarray, "*place value"]:
+    return values.reshape(*values.shape[:-2], -1)
 
 
 def _split_scores(scores: TokenScores) -> tuple[Arrays, Arrays]:

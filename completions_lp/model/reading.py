@@ -15,27 +15,31 @@ from torch import Tensor
 from completions_lp.model.head import Head
 
 Watch = Callable[[tuple[int, ...]], Sequence[Int[np.ndarray, " token"] | None]]
-"""For one prompt: what its completion has said so far -> the tokens that would complete each of two answers."""
+"""For one prompt: what its completion has said so far -> the tokens that would complete each of its answers."""
 
 
 def stack_answers(
     watch: Sequence[Watch], said: Sequence[Sequence[tuple[int, ...]]], width: int, device: torch.device
-) -> tuple[Int[Tensor, "prompt 2 candidate"], Bool[Tensor, "prompt node 2 candidate"]]:
-    """Tokens (padded with 0) that complete an answer after what a prompt's nodes have said, and at which nodes."""
+) -> tuple[Int[Tensor, "prompt side candidate"], Bool[Tensor, "prompt node side candidate"]]:
+    """Tokens (padded with 0) that complete an answer after what a prompt's nodes have said, and at which nodes.
+
+    There are as many sides as the prompt with the most answers has; what another has not is completed by no token.
+    """
     sets = [
         [[() if ids is None else ids.tolist() for ids in look(prefix)] for prefix in nodes]
         for look, nodes in zip(watch, said, strict=True)
     ]
-    union = [[sorted({t for node in nodes for t in node[side]}) for side in (0, 1)] for nodes in sets]
-    candidates = max(1, max(len(ids) for pair in union for ids in pair))
-    tokens = np.zeros((len(sets), 2, candidates), dtype=np.int64)
-    allowed = np.zeros((len(sets), width, 2, candidates), dtype=bool)
-    for i, (nodes, pair) in enumerate(zip(sets, union, strict=True)):
-        for side, ids in enumerate(pair):
+    union = [[sorted({t for node in nodes for t in node[side]}) for side in range(len(nodes[0]))] for nodes in sets]
+    sides = max(len(answers) for answers in union)
+    candidates = max(1, max(len(ids) for answers in union for ids in answers))
+    tokens = np.zeros((len(sets), sides, candidates), dtype=np.int64)
+    allowed = np.zeros((len(sets), width, sides, candidates), dtype=bool)
+    for i, (nodes, answers) in enumerate(zip(sets, union, strict=True)):
+        for side, ids in enumerate(answers):
             tokens[i, side, : len(ids)] = ids
             column = {token: k for k, token in enumerate(ids)}
-            for node, both in enumerate(nodes):
-                allowed[i, node, side, [column[t] for t in both[side]]] = True
+            for node, each in enumerate(nodes):
+                allowed[i, node, side, [column[t] for t in each[side]]] = True
     return torch.from_numpy(tokens).to(device), torch.from_numpy(allowed).to(device)
 
 
@@ -46,11 +50,11 @@ class Reader:
     n: int
     edge_node: Int[Tensor, "prompt edge"]
     edge_token: Int[Tensor, "prompt edge"]
-    answers: tuple[Int[Tensor, "prompt 2 candidate"], Bool[Tensor, "prompt node 2 candidate"]] | None
+    answers: tuple[Int[Tensor, "prompt side candidate"], Bool[Tensor, "prompt node side candidate"]] | None
     divergences: bool
 
     def read_hidden(self, head: Head, hidden: Float[Tensor, "row node d_model"]) -> dict[str, Tensor]:
-        """``logprob [row, edge]``; where asked for ``answers [row, node, 2]``, ``entropy``, ``kl``, ``kl_reverse``."""
+        """``logprob [row, edge]``; if asked for ``answers [row, node, side]``, ``entropy``, ``kl``, ``kl_reverse``."""
         rows, width, _ = hidden.shape
         repeats = rows // self.n
         wide = head.widen(hidden)

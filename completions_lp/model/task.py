@@ -47,8 +47,8 @@ class Reduced:
 
     logprob: Float[np.ndarray, "variant sequence token"]
     """Log prob of each token, unsteered first."""
-    answers: Float[np.ndarray, "variant sequence token 2"] | None = None
-    """Log prob that this token completes each of the two answers; None unless watched."""
+    answers: Float[np.ndarray, "variant sequence token side"] | None = None
+    """Log prob that this token completes each of the answers; None unless watched."""
     entropy: Float[np.ndarray, "sequence token"] | None = None
     """Entropy of the unsteered distribution of this token; None without divergences."""
     kl: Float[np.ndarray, "variant sequence token"] | None = None

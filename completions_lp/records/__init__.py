@@ -17,12 +17,13 @@ from completions_lp.records.base import (
     is_plain,
     show_sign,
 )
+from completions_lp.records.choices import Choices
 from completions_lp.records.completions import Completions, Draw, Sampling
 from completions_lp.records.labelling import LabelFunction, Labelling, compile_pattern, name_function
 from completions_lp.records.measures import Measures, Profile
 from completions_lp.records.prompts import ContrastPair, Prompt, name_outcomes, pick_letters
 from completions_lp.records.report import Best, Estimate, Inference, ProfileRow, Report, ReportRow, Slope
-from completions_lp.records.scores import Choices, Increases, Scores, TokenIncreases, TokenScores
+from completions_lp.records.scores import Increases, Scores, TokenIncreases, TokenScores
 from completions_lp.records.sources import describe_cause, is_failing, read_bytes, read_text
 from completions_lp.records.steering import BASELINE, Condition, SteeringVector, VectorQuality
 

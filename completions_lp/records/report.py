@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from completions_lp.records.base import InputError, Kind, Positions, Through
+from completions_lp.records.choices import Choices
 from completions_lp.records.measures import Measures
-from completions_lp.records.scores import Choices, Increases, TokenIncreases
+from completions_lp.records.scores import Increases, TokenIncreases
 from completions_lp.records.steering import Condition, VectorQuality
 
 NAN = float("nan")

@@ -1,4 +1,4 @@
-"""How likely it was, per token, summed, and as the two-choice read-out."""
+"""How likely it was, per token and summed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float
 from completions_lp.records.base import Through, freeze, require
 from completions_lp.records.completions import Completions
 from completions_lp.records.measures import Measures, Profile
-from completions_lp.records.prompts import Prompt
 from completions_lp.records.steering import Condition
 
 
@@ -168,24 +167,3 @@ class Scores:
 
     def __repr__(self) -> str:
         return f"Scores({len(self.increases.conditions)} conditions x {self.increases.completions!r})"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Choices:
-    """The two-choice read-out: log probs of the two answers at the first answer position, without ``generate``."""
-
-    prompts: tuple[Prompt, ...]
-    letters: tuple[tuple[str, str], ...]
-    """By prompt: the target answer and the one it is compared with."""
-    conditions: tuple[Condition, ...]
-    baseline: Float[np.ndarray, "prompt 2"]
-    logprob: Float[np.ndarray, "condition prompt 2"]
-
-    def __repr__(self) -> str:
-        return f"Choices({len(self.conditions)} conditions x {len(self.prompts)} prompts)"
-
-    def __post_init__(self) -> None:
-        freeze(self, "baseline", "logprob")
-        want = (len(self.conditions), len(self.prompts), 2)
-        require(self.logprob.shape == want, f"choices: logprob has shape {self.logprob.shape}, needs {want}")
-        require(self.baseline.shape == want[1:], f"choices: baseline has shape {self.baseline.shape}, needs {want[1:]}")

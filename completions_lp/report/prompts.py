@@ -20,9 +20,9 @@ from completions_lp.records import (
     Measures,
     pick_letters,
 )
+from completions_lp.report.choices import Steered, measure_choices, take_log_odds
 from completions_lp.stats import average_by_group, split_change
 
-Steered = Float[np.ndarray, "condition prompt"]
 UNTOUCHED = ("share_A", "n_tokens")
 """Of the unsteered completions, what needs no log prob."""
 
@@ -88,7 +88,7 @@ def collect_columns(
         steered |= {name: values for name, values in measures.steered.items() if name in QUANTITIES}
         steered |= _derive(measures)
     if choices is not None:
-        steered |= _measure_choices(choices, target)
+        steered |= measure_choices(choices, target)
     steered["n_broken"] = count_broken(increases, measures, choices)
     names = np.array([prompt.cluster for prompt in completions.prompts], dtype=str)
     clusters = np.unique(names, return_inverse=True)[1]
@@ -200,40 +200,23 @@ def _derive(measures: Measures) -> dict[str, Steered]:
     answer, reasoning = split_change(
         np.broadcast_to(p, q.shape), after["p_A_answer_only"], after["p_A_reasoning_only"], q
     )
+    said, said_steered = before["first_A"] + before["first_B"], after["first_A_steered"] + after["first_B_steered"]
     with np.errstate(invalid="ignore", divide="ignore"):
         log_ratio = np.where(inside, np.log(q / p), np.nan)
         delta_logit = np.where(inside, logit(q) - logit(p), np.nan)
         odds, odds_steered = before["first_A"] / before["first_B"], after["first_A_steered"] / after["first_B_steered"]
         log_odds = np.log(odds_steered / odds)
         kl_per_token = after["kl"] / before["n_tokens"]
+        change_answered = take_log_odds(np.log(said_steered)) - take_log_odds(np.log(said))
     return {
         "kl_per_token": kl_per_token,
         "delta_p_A": 100 * (q - p),
         "log_ratio_A": log_ratio,
         "delta_logit_A": delta_logit,
         "bound_gap": log_ratio - after["increase_to_answer_A_rb"],
-        "answered_steered": after["first_A_steered"] + after["first_B_steered"],
+        "answered_steered": said_steered,
         "log_odds_change_A_B": np.where(np.isfinite(log_odds), log_odds, np.nan),
+        "log_odds_change_answered": change_answered,
         "answer_share": answer,
         "reasoning_share": reasoning,
-    }
-
-
-def _measure_choices(choices: Choices, target: str) -> dict[str, Steered]:
-    """Logit diff of the target against the other answer, and the mass on the two; NaN where it is not on offer."""
-    wanted = [prompt.pair(target)[0] if prompt.offers(target) else None for prompt in choices.prompts]
-    sides = [(letter == pair[0]) - (letter == pair[1]) for pair, letter in zip(choices.letters, wanted, strict=True)]
-    sign = np.where(np.array(sides) == 0, np.nan, sides)  # the target may be the second answer of the read-out
-    hide = sign * 0
-    with np.errstate(invalid="ignore"):
-        before = np.broadcast_to((choices.baseline[:, 0] - choices.baseline[:, 1]) * sign, choices.logprob.shape[:2])
-        after = (choices.logprob[..., 0] - choices.logprob[..., 1]) * sign
-        change = after - before
-    mass = np.broadcast_to(np.exp(choices.baseline).sum(-1) + hide, before.shape)
-    return {
-        "logit_diff": before,
-        "logit_diff_steered": after,
-        "logit_diff_change": change,
-        "mass": mass,
-        "mass_steered": np.exp(choices.logprob).sum(-1) + hide,
     }

@@ -70,7 +70,7 @@ def put_back(records: Records, apart: Records | None) -> Records:
     }
     increases = replace(increases, conditions=conditions, **parts)
     if choices is not None and read is not None:
-        choices = replace(choices, conditions=conditions, logprob=np.concatenate([choices.logprob, read.logprob]))
+        choices = choices.join(read)
     if measures is not None and told is not None:
         steered = {name: np.concatenate([x, told.steered[name]]) for name, x in measures.steered.items()}
         trust = np.concatenate([measures.trust, told.trust])
@@ -85,7 +85,7 @@ def _select(records: Records, kept: list[int]) -> Records:
     parts: dict[str, Any] = {name: getattr(increases, name)[kept] for name in Increases.PARTS}
     increases = replace(increases, conditions=chosen, **parts)
     if choices is not None:
-        choices = replace(choices, conditions=chosen, logprob=choices.logprob[kept])
+        choices = choices.select(kept)
     if measures is not None:
         steered = {name: values[kept] for name, values in measures.steered.items()}
         measures = replace(measures, conditions=chosen, steered=steered, trust=measures.trust[kept])

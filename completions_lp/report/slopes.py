@@ -7,7 +7,8 @@ from jaxtyping import Float
 
 from completions_lp.quantities import name_unit
 from completions_lp.records import Condition, Slope
-from completions_lp.report.prompts import Columns, Steered
+from completions_lp.report.choices import Steered
+from completions_lp.report.prompts import Columns
 from completions_lp.stats import mean_interval, share_below_zero
 
 SLOPED = ("log_ratio_A", "logit_diff_change")

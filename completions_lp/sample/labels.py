@@ -7,10 +7,8 @@ committed in it, or what a function says of its text. The label depends on no to
 """
 
 import re
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import cast
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Int
@@ -19,6 +17,7 @@ from completions_lp.records import PARTIAL, InputError, Labelling, Prompt, Token
 from completions_lp.sample.final import FinalAnswers
 from completions_lp.sample.functions import call_function
 from completions_lp.sample.reasoning import Thinking, find_ends, find_token
+from completions_lp.sample.vocabulary import find_tokens
 
 MOST_TEXTS = 2**14
 """Decoded prefixes that are kept: long completions have hundreds each, and share few."""
@@ -87,7 +86,7 @@ class Labeller:
         if self.labelling.rule != "token":
             tail = _reduce_tail(self._text(tuple(said))[-len(letter) - 1 :], letter)
         if (tail, letter) not in self._completing:
-            candidates = _list_candidates(self.tokenizer, letter[-1])
+            candidates = find_tokens(self.tokenizer, letter[-1])
             hits = [token for token, text in candidates if self._completes(tail, text, letter)]
             self._completing[tail, letter] = np.array(hits, dtype=np.int64)
         return self._completing[tail, letter]
@@ -170,24 +169,6 @@ class Labeller:
                 self._texts = {(): ""}
             self._texts[token_ids] = str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
         return self._texts[token_ids]
-
-
-_VOCABULARIES: WeakKeyDictionary[Tokenizer, list[str]] = WeakKeyDictionary()
-
-
-def _list_candidates(tokenizer: Tokenizer, character: str) -> list[tuple[int, str]]:
-    """Tokens whose text holds a character, with that text as it stands inside a longer one; decoded once."""
-    if tokenizer not in _VOCABULARIES:
-        _VOCABULARIES[tokenizer] = _decode_vocabulary(tokenizer)
-    return [(token, text) for token, text in enumerate(_VOCABULARIES[tokenizer]) if character in text]
-
-
-def _decode_vocabulary(tokenizer: Tokenizer) -> list[str]:
-    """The text of every token after another one."""
-    before = list(tokenizer("x", add_special_tokens=False).input_ids)[-1:]
-    skip = len(str(tokenizer.decode(before)))
-    size = len(cast(Sized, tokenizer))
-    return [str(tokenizer.decode([*before, token], skip_special_tokens=True))[skip:] for token in range(size)]
 
 
 @lru_cache(maxsize=2**16)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from tqdm import tqdm
 
 from completions_lp.model import (
@@ -90,12 +90,19 @@ def score_task(
     width: int = 0,
     title: str = "score",
     advance: Advance | None = None,
+    sides: int = 2,
+    paired: bool = False,
 ) -> dict[str, Any]:
-    """The arrays of ``TokenScores`` for the sequences of a task, at least ``width`` tokens wide, in a precision."""
+    """The arrays of ``TokenScores`` for the sequences of a task, at least ``width`` tokens wide, in a precision.
+
+    ``sides`` is the most answers that are watched for at once. With ``paired`` their log probs are, like those of the
+    tokens, the unsteered ones plus a difference within one pass.
+    """
     lengths = np.array([len(ids) for ids in task.said], dtype=int)
     mask = np.arange(max(width, lengths.max(initial=0))) < lengths[:, None]
     n = len(task.conditions)
-    table = _Table(mask, n, dtype, answers=task.watch is not None, kl=task.divergences)
+    watched = 0 if task.watch is None else sides
+    table = _Table(mask, n, dtype, sides=watched, paired=paired, kl=task.divergences)
     score = score_trees if pick_engine(task.model, engine) == "tree" else score_rows
     with tqdm(total=len(mask) * max(1, n), desc=title, unit="row", disable=not progress or advance is not None) as bar:
         for rows, indices, found in score(task):
@@ -107,13 +114,15 @@ def score_task(
 class _Table:
     """The scores as they come in; NaN where nothing has come in, and past a sequence's end."""
 
-    def __init__(self, mask: Bool[np.ndarray, "row token"], n: int, dtype: type, *, answers: bool, kl: bool) -> None:
-        self.mask = mask
+    def __init__(
+        self, mask: Bool[np.ndarray, "row token"], n: int, dtype: type, *, sides: int, paired: bool, kl: bool
+    ) -> None:
+        self.mask, self.paired = mask, paired
         shapes: dict[str, tuple[int, ...]] = {"baseline": mask.shape, "logprob": (n, *mask.shape)}
         if kl:
             shapes |= {"entropy": mask.shape, "kl": (n, *mask.shape), "kl_reverse": (n, *mask.shape)}
-        if answers:
-            shapes |= {"baseline_answers": (*mask.shape, 2), "answers": (n, *mask.shape, 2)}
+        if sides:
+            shapes |= {"baseline_answers": (*mask.shape, sides), "answers": (n, *mask.shape, sides)}
         self.arrays: dict[str, Any] = {name: np.full(shape, np.nan, dtype=dtype) for name, shape in shapes.items()}
 
     def add(self, rows: Int[np.ndarray, " row"], indices: Sequence[int], found: Reduced) -> None:
@@ -127,8 +136,7 @@ class _Table:
         if found.entropy is not None:
             self.arrays["entropy"][rows, :width] = np.where(mask, found.entropy, np.nan)
         if found.answers is not None:
-            answers = np.where(mask[..., None], found.answers, np.nan)
-            self.arrays["baseline_answers"][rows, :width] = answers[0]
+            self._add_answers(rows, indices, found.answers)
         for place, index in enumerate(indices, start=1):
             with np.errstate(invalid="ignore"):  # two infinite log probs have no difference: NaN
                 change = np.where(mask, logprob[place] - logprob[0], np.nan)
@@ -136,8 +144,28 @@ class _Table:
             for name, values in (("kl", found.kl), ("kl_reverse", found.kl_reverse)):
                 if values is not None:  # a divergence is at least 0; what rounding leaves below is 0
                     self.arrays[name][index, rows, :width] = np.where(mask, values[place].clip(min=0), np.nan)
-            if found.answers is not None:
-                self.arrays["answers"][index, rows, :width] = answers[place]
+
+    def _add_answers(
+        self,
+        rows: Int[np.ndarray, " row"],
+        indices: Sequence[int],
+        found: Float[np.ndarray, "variant row token side"],
+    ) -> None:
+        """The log probs of the answers in one pass; -inf where no token completes one."""
+        width, sides = found.shape[2:]
+        baseline, steered = self.arrays["baseline_answers"], self.arrays["answers"]
+        answers = np.where(self.mask[rows, :width, None], found.astype(baseline.dtype, copy=False), np.nan)
+        if not self.paired:
+            baseline[rows, :width, :sides] = answers[0]
+            steered[np.array(indices, dtype=int)[:, None], rows, :width, :sides] = answers[1:]
+            return
+        known = baseline[rows, :width, :sides]
+        known = np.where(np.isnan(known), answers[0], known)
+        baseline[rows, :width, :sides] = known
+        for place, index in enumerate(indices, start=1):
+            with np.errstate(invalid="ignore"):
+                change = np.where(np.isneginf(answers[0]), answers[place], answers[place] - answers[0])
+            steered[index, rows, :width, :sides] = known + change
 
 
 def _watch_answers(model: Model, completions: Completions, target: str) -> list[Watch] | None:

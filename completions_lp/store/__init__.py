@@ -4,6 +4,7 @@ Files are moved into place once whole. Other programs read these tables: names a
 ``SCHEMA_VERSION``. ``questions.parquet`` has the prompts as asked: later stages need the directory alone.
 """
 
+from completions_lp.store.choices import read_choices, write_choices
 from completions_lp.store.completions import completion_ids, read_completions, write_completions, write_steered
 from completions_lp.store.directory import (
     STAGES,
@@ -21,15 +22,7 @@ from completions_lp.store.drawings import name_files, read_figures, write_figure
 from completions_lp.store.files import hash_file, write_rows, write_text
 from completions_lp.store.keys import CONDITION
 from completions_lp.store.reports import PROFILE, SLOPES, SUMMARY, read_profile, write_profile, write_report
-from completions_lp.store.scores import (
-    open_tokens,
-    read_choices,
-    read_increases,
-    read_measures,
-    write_choices,
-    write_increases,
-    write_measures,
-)
+from completions_lp.store.scores import open_tokens, read_increases, read_measures, write_increases, write_measures
 from completions_lp.store.tokens import read_token_increases
 from completions_lp.store.unit_tables import read_draws, read_sequences, tabulate_draws, tabulate_sequences
 from completions_lp.store.units import (

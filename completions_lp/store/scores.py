@@ -1,4 +1,4 @@
-"""Increases, measures, tokens and choices <-> their tables, one block of rows per condition."""
+"""Increases, measures and tokens <-> their tables, one block of rows per condition."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from completions_lp.records import BASELINE, Choices, Completions, Increases, InputError, Measures, Through, TokenScores
+from completions_lp.records import Completions, Increases, InputError, Measures, Through, TokenScores
 from completions_lp.store.completions import completion_ids
 from completions_lp.store.files import append_table, read_table, write_table
 from completions_lp.store.keys import KEYS, arrange_rows, condition_columns, find_completions, find_prompts
@@ -134,36 +134,3 @@ def _read_columns(scores: TokenScores, row: np.ndarray, token: np.ndarray) -> di
             columns[f"{name}_logprob"] = scores.answers[:, row, token, side].reshape(-1)
             columns[f"{name}_baseline"] = np.tile(scores.baseline_answers[row, token, side], repeat)
     return columns
-
-
-def write_choices(folder: Path, choices: Choices) -> None:
-    """Write ``choices.parquet``: the unsteered rows first, then one row per condition and prompt."""
-    conditions = (BASELINE, *choices.conditions)
-    logprob = np.concatenate([choices.baseline[None], choices.logprob]).reshape(-1, 2)
-    repeat = len(conditions)
-    write_table(
-        folder / "choices.parquet",
-        {
-            "prompt_id": np.tile(np.array([p.id for p in choices.prompts], dtype=object), repeat),
-            **condition_columns(conditions, len(choices.prompts)),
-            "letter_1": np.tile(np.array([pair[0] for pair in choices.letters], dtype=object), repeat),
-            "letter_2": np.tile(np.array([pair[1] for pair in choices.letters], dtype=object), repeat),
-            "logit_diff": logprob[:, 0] - logprob[:, 1],
-            "logprob_A": logprob[:, 0],
-            "logprob_B": logprob[:, 1],
-            "mass": np.exp(logprob).sum(-1),
-        },
-    )
-
-
-def read_choices(folder: Path, increases: Increases) -> Choices:
-    """Read the two-choice read-out of a run, of the prompts and conditions of its scores."""
-    path, prompts, conditions = folder / "choices.parquet", increases.completions.prompts, increases.conditions
-    names = ("logprob_A", "logprob_B")
-    kinds = {"letter_1": "text", "letter_2": "text", **dict.fromkeys(names, "number")}
-    table = read_table(path, "score", KEYS | kinds)
-    items = find_prompts(table, prompts)
-    _, rows = arrange_rows(path, table, items, len(prompts), (BASELINE, *conditions))
-    letters = [np.array(table[f"letter_{number}"].to_pylist(), dtype=object)[rows[0]] for number in (1, 2)]
-    logprob = np.stack([table[name].to_numpy()[rows] for name in names], -1)
-    return Choices(tuple(prompts), tuple(zip(*letters, strict=True)), conditions, logprob[0], logprob[1:])

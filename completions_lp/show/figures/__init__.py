@@ -13,6 +13,7 @@ from completions_lp.show.figures.distributions import Distributions
 from completions_lp.show.figures.doses import DoseResponse
 from completions_lp.show.figures.heatmap import Heatmap
 from completions_lp.show.figures.layers import LayerSweep
+from completions_lp.show.figures.odds import Odds
 from completions_lp.show.figures.probabilities import Probabilities
 from completions_lp.show.figures.profile import TokenProfile
 from completions_lp.show.figures.promotion import Promotion
@@ -35,6 +36,7 @@ GALLERY: Mapping[str, Callable[..., View]] = MappingProxyType(
         "steerability": Steerability.of,
         "promotion": Promotion.of,
         "agreement": Agreement.of,
+        "odds": Odds.of,
     }
 )
 """By name, in the order of a paper: what makes each figure of a report and of its own options."""

@@ -44,7 +44,7 @@ class DoseResponse(LayerView):
 
     @classmethod
     def _read(cls, part: Part, cell: Cell | None) -> "DoseResponse":
-        series = {name: _add_origin(part.at_layer(name, cell)) for name in (RATIO, BOUND, OTHERS, DAMAGE)}
+        series = {name: add_origin(part.at_layer(name, cell)) for name in (RATIO, BOUND, OTHERS, DAMAGE)}
         return cls(part, cell, series, _find_slope(part.report, cell))
 
     @property
@@ -142,7 +142,7 @@ class DoseResponse(LayerView):
             panel.plot(ends, self.slope.estimate.value * ends, **style)
 
 
-def _add_origin(rows: Sequence[ReportRow]) -> list[ReportRow]:
+def add_origin(rows: Sequence[ReportRow]) -> list[ReportRow]:
     """The rows of one quantity with multiplier 0 among them, where everything is 0 by definition."""
     if not rows:
         return []

@@ -39,6 +39,10 @@ _SWEEP = (
     "*Band of all cells* covers all means at once (max-T, approximate); *max-T* and *Holm* allow for all cells, *BH* "
     "is for a list to explore; *best in* is how often a cell is the best when clusters are resampled."
 )
+_ALL_CHOICES = (
+    "*PrefOdds*: log odds of the target against all other choices. *UtilOdds*: log odds of the *mass*, the probability "
+    "of all choices, against everything else. *Greedy*: how often the likeliest choice is the matching one."
+)
 _SUM = "The first three sum to the increase of the whole."
 _SLOPES = (
     "Least-squares slope over the multipliers, prompt by prompt, per unit of multiplier; *below 0* is the share of "
@@ -56,6 +60,7 @@ def list_blocks(report: Report, quality: Mapping[int, VectorQuality]) -> list[Bl
         _make(report, steered, "The average increase and its bound", _AVERAGE, _INCREASES),
         _make(report, steered, "Whole completions and divergences", "Intervals of KL are bootstrap-t.", _WHOLE),
         _make(report, steered, "The two-choice read-out", "One forward pass, no sampling.", _CHOICES),
+        _make(report, steered, "All choices of the read-out", _ALL_CHOICES, _ODDS),
         _make(report, steered, "Where the gain is", _SUM if report.through == "end" else "", _PLACES),
         _make(report, steered, "Controls", _CONTROLS + _rank_sweep(report), _list_controls(primary), least=2),
         _make(report, steered, "The sweep", _SWEEP, _list_sweep(primary), least=2),
@@ -123,6 +128,8 @@ _INCREASES += [*values(HEADLINE, weighting="micro"), count(HEADLINE)]
 _WHOLE = [*numbers("increase_A"), *values("increase_not_A", "increase_all")]
 _WHOLE += [*numbers("kl", "kl_per_token"), *values("kl_reverse")]
 _CHOICES = [*values("logit_diff", "logit_diff_steered"), *numbers("logit_diff_change"), *values("mass", "mass_steered")]
+_ODDS = [*numbers("pref_odds_steered", "util_odds_steered"), *values("p_choice_steered", "mass_steered")]
+_ODDS += [*values("greedy", "greedy_steered"), *numbers("logit_diff_whole_change")]
 _PLACES = [*numbers("before_answer_A", "at_answer_A"), *values("after_answer_A")]
 _PLACES += numbers("answer_share", "reasoning_share")
 

@@ -1,0 +1,119 @@
+"""The two-choice read-out <-> its table, one block of rows per condition, the unsteered model's first."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int
+
+from completions_lp.records import BASELINE, Choices, Increases, InputError
+from completions_lp.store.columns import pick_columns
+from completions_lp.store.files import read_table, write_table
+from completions_lp.store.keys import KEYS, arrange_rows, condition_columns, find_prompts
+
+PAIR = ("logprob_A", "logprob_B")
+PAIR_WHOLE = ("logprob_A_whole", "logprob_B_whole")
+EVERY = ("logprobs", "logprobs_whole")
+"""Columns with a list for all answers, in the order of ``letters``."""
+
+
+def write_choices(folder: Path, choices: Choices) -> None:
+    """Write ``choices.parquet``: the unsteered rows first, then one row per condition and prompt."""
+    conditions = (BASELINE, *choices.conditions)
+    repeat = len(conditions)
+    pair = _stack(choices, "logprob")
+    columns: dict[str, Any] = {
+        "prompt_id": np.tile(np.array([p.id for p in choices.prompts], dtype=object), repeat),
+        **condition_columns(conditions, len(choices.prompts)),
+        "letter_1": np.tile(np.array([pair[0] for pair in choices.letters], dtype=object), repeat),
+        "letter_2": np.tile(np.array([pair[1] for pair in choices.letters], dtype=object), repeat),
+        "logit_diff": pair[:, 0] - pair[:, 1],
+        **{name: pair[:, i] for i, name in enumerate(PAIR)},
+    }
+    if choices.offered is None:
+        columns["mass"] = np.exp(pair).sum(-1)
+    else:
+        columns |= _list_all(choices, repeat)
+    write_table(folder / "choices.parquet", columns)
+
+
+def _list_all(choices: Choices, repeat: int) -> dict[str, Any]:
+    """The columns of all answers on offer."""
+    offered = choices.offered or ()
+    every, whole, whole_pair = (_stack(choices, name) for name in ("logprob_all", "all_whole", "whole"))
+    lengths = np.tile([len(letters) for letters in offered], repeat)
+    mask = np.arange(every.shape[1]) < lengths[:, None]
+    p = np.where(mask, np.exp(every), 0.0)
+    mass = p.sum(-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = p / mass[:, None]
+    return {
+        "mass": mass,
+        **{name: whole_pair[:, i] for i, name in enumerate(PAIR_WHOLE)},
+        "letters": pa.array([list(letters) for letters in offered] * repeat, pa.list_(pa.string())),
+        **{name: _to_lists(values, mask) for name, values in zip(EVERY, (every, whole), strict=True)},
+        "p_choices": _to_lists(share, mask),
+    }
+
+
+def read_choices(folder: Path, increases: Increases) -> Choices:
+    """Read the two-choice read-out of a run, of the prompts and conditions of its scores.
+
+    Tables of earlier versions have the two answers that are compared alone.
+    """
+    path, prompts, conditions = folder / "choices.parquet", increases.completions.prompts, increases.conditions
+    table = read_table(path, "score")
+    is_complete = EVERY[0] in table.column_names
+    kinds = {"letter_1": "text", "letter_2": "text", **dict.fromkeys(PAIR, "number")}
+    if is_complete:
+        kinds |= {"letters": "texts", **dict.fromkeys(PAIR_WHOLE, "number"), **dict.fromkeys(EVERY, "numbers")}
+    table = pick_columns(path, table, "score", KEYS | kinds)
+    items = find_prompts(table, prompts)
+    _, rows = arrange_rows(path, table, items, len(prompts), (BASELINE, *conditions))
+    letters = [np.array(table[f"letter_{number}"].to_pylist(), dtype=object)[rows[0]] for number in (1, 2)]
+    extra: dict[str, Any] = {}
+    if is_complete:
+        given = table["letters"].take(pa.array(rows[0])).to_pylist()
+        extra["offered"] = tuple(tuple(names) for names in given)
+        lengths = np.array([len(names) for names in given], dtype=np.int64)
+        whole = _read_pair(table, PAIR_WHOLE, rows)
+        extra |= {"baseline_whole": whole[0], "whole": whole[1:]}
+        for name, column in zip(("logprob_all", "all_whole"), EVERY, strict=True):
+            values = _read_lists(path, table[column], rows, lengths)
+            extra |= {Choices.name_unsteered(name): values[0], name: values[1:]}
+    logprob = _read_pair(table, PAIR, rows)
+    return Choices(tuple(prompts), tuple(zip(*letters, strict=True)), conditions, logprob[0], logprob[1:], **extra)
+
+
+def _stack(choices: Choices, name: str) -> Float[np.ndarray, "row value"]:
+    """An array by condition with its unsteered twin before it, a row per condition and prompt."""
+    values = np.concatenate([getattr(choices, Choices.name_unsteered(name))[None], getattr(choices, name)])
+    return np.asarray(values.reshape(-1, values.shape[-1]))
+
+
+def _to_lists(values: Float[np.ndarray, "row choice"], mask: np.ndarray) -> pa.ListArray:
+    offsets = np.concatenate([[0], np.cumsum(mask.sum(-1))]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values[mask]))
+
+
+def _read_pair(
+    table: pa.Table, names: tuple[str, ...], rows: Int[np.ndarray, "condition prompt"]
+) -> Float[np.ndarray, "condition prompt 2"]:
+    return np.stack([table[name].to_numpy()[rows] for name in names], -1)
+
+
+def _read_lists(
+    path: Path, column: pa.ChunkedArray, rows: Int[np.ndarray, "condition prompt"], lengths: Int[np.ndarray, " prompt"]
+) -> Float[np.ndarray, "condition prompt choice"]:
+    """A list column as an array, NaN past the last answer of a prompt."""
+    lists = column.combine_chunks().take(pa.array(rows.reshape(-1)))
+    want = np.tile(lengths, len(rows))
+    if not np.array_equal(lists.value_lengths().to_numpy(zero_copy_only=False), want):
+        raise InputError(
+            f"{path}: lists that do not have a number for each of a prompt's letters; run the score stage again"
+        )
+    mask = np.arange(lengths.max(initial=0)) < want[:, None]
+    values = np.full(mask.shape, np.nan)
+    values[mask] = lists.flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(*rows.shape, -1)
