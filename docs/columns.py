@@ -109,7 +109,12 @@ UNIT = {
     "item": Column(TEXT, "Key of the prompt or the completion: a hash of its tokens, its prompt and its answers."),
     "samples": Column(LIST, "Numbers of the draws, from 0, that gave just these tokens."),
     "token_logprob": Column(LIST, "Log prob of each token, from the pass that drew it.", "nats"),
-    "answers": Column(LIST, "Log prob of the target answer (or the matching one), and of the other.", "nats"),
+    "answers": Column(
+        LIST,
+        "Two numbers for each of the target answer (or the matching one), the other, and all choices in order: log "
+        "prob in any spelling, and of the whole answer.",
+        "nats",
+    ),
     "logprob": Column(LIST, "Log prob of each token.", "nats"),
     "entropy": Column(LIST, "Entropy of the unsteered next-token distribution at each token.", "nats"),
     "answer": Column(LIST, "Log prob that this token completes the target.", "nats"),

@@ -152,7 +152,8 @@ def _describe_scores() -> tuple[Table, ...]:
         Table(
             "choices.parquet",
             "prompt × condition",
-            "The two-choice read-out at the first answer position. The first rows are the unsteered model.",
+            "The two-choice read-out at the first answer position, of all choices, each in all its spellings. The "
+            "first rows are the unsteered model. Tables of earlier versions have the two answers alone, each as one token.",
             {
                 **_common("prompt_id", *CONDITION),
                 "letter_1": Column(TEXT, "The target answer, or the matching one where the target is not on offer."),
@@ -160,7 +161,13 @@ def _describe_scores() -> tuple[Table, ...]:
                 "logit_diff": Column(NUMBER, "Log prob of `letter_1` minus that of `letter_2`.", nats),
                 "logprob_A": Column(NUMBER, "Log prob of `letter_1`.", nats),
                 "logprob_B": Column(NUMBER, "Log prob of `letter_2`.", nats),
-                "mass": Column(NUMBER, "Probability of the two together.", "probability"),
+                "mass": Column(NUMBER, "Probability of all choices together.", "probability"),
+                "logprob_A_whole": Column(NUMBER, "Log prob of `letter_1` whole, from where both part.", nats),
+                "logprob_B_whole": Column(NUMBER, "The same of `letter_2`.", nats),
+                "letters": Column(LIST, "All choices, in the order of the lists."),
+                "logprobs": Column(LIST, "Log prob of each; NaN where it cannot be told from another.", nats),
+                "logprobs_whole": Column(LIST, "Log prob of all tokens of each, from where all part.", nats),
+                "p_choices": Column(LIST, "Probability of each, given that one of them is said.", "probability"),
             },
         ),
         Table(

@@ -158,6 +158,8 @@ def _measure(rng, c, layers, base, taste):
         **{"answer_share": 0.7 * (logit(q) - logit(p)), "reasoning_share": 0.3 * (logit(q) - logit(p))},
         **{"kl": 4 * damage, "kl_per_token": damage, "increase_all": -4 * damage + noise[2]},
         **{"logit_diff": base, "logit_diff_steered": base + push * taste, "logit_diff_change": push * taste},
+        **{"pref_odds_change": push * taste, "util_odds_change": -5 * damage},
+        **{"log_odds_change_answered": -4 * damage + noise[3]},
         **{"log_odds_change_A_B": push * taste + noise[3], "ess": 100 * np.exp(-0.4 * damage * rng.random(n) * 10)},
         **{"mean_weight_low": 1 - 0.9 * damage, "mean_weight_high": 1 + damage},
         "excess_surprisal": np.random.default_rng(1).normal(0, 0.1, n),

@@ -31,7 +31,7 @@ from completions_lp.show.figures import (
 )
 from completions_lp.show.figures.page import COLUMN, WIDE
 
-PANELS = {"token_profile": 2, "steerability": 2, "diagnostics": 6, "distributions": 4}
+PANELS = {"odds": 2, "token_profile": 2, "steerability": 2, "diagnostics": 6, "distributions": 4}
 """Axes that a figure asks for, where it is not one."""
 NAMES = sorted(GALLERY)
 

@@ -10,7 +10,7 @@ from matplotlib.transforms import Bbox
 from synthetic import make_study
 
 from completions_lp.records import Estimate, Report, ReportRow
-from completions_lp.show.figures import Agreement, Promotion, PromptEffects, Steerability
+from completions_lp.show.figures import Agreement, Odds, Promotion, PromptEffects, Steerability
 
 
 @pytest.fixture(scope="module")
@@ -224,6 +224,25 @@ def test_agreement_of_cells_has_crosses_and_a_diagonal(study):
     diagonal = axes.get_lines()[-1]
     assert (diagonal.get_slope(), diagonal.get_xy1()) == (1, (0, 0))
     assert axes.get_xlabel() == "change of the two-choice logit diff (nats)"
+
+
+def test_odds_set_the_read_out_beside_the_completions(study):
+    view = Odds.of(study, layer=1)
+    axes = view.draw().axes
+    pairs = (("pref_odds_change", "log_odds_change_A_B"), ("util_odds_change", "log_odds_change_answered"))
+    for panel, pair in zip(axes, pairs, strict=True):
+        lines = {line.get_label(): line for line in panel.get_lines()}
+        for name, label in zip(pair, ("read-out", "completions"), strict=True):
+            rows = [r for r in study.table(name) if r.condition.layer == 1]
+            want = sorted([(r.condition.multiplier, r.estimate.value) for r in rows] + [(0.0, 0.0)])
+            assert lines[label].get_xydata().tolist() == [list(point) for point in want]
+    assert [panel.get_title() for panel in axes] == ["PrefOdds: which answer", "UtilOdds: any answer"]
+    assert {row["quantity"] for row in view.rows} == {name for pair in pairs for name in pair}
+    assert {row["unit"] for row in view.rows} == {"nats"}
+    assert "95 % t intervals over 12 prompts" in view.caption
+    without = replace(study, rows=tuple(r for r in study.rows if "odds" not in r.quantity))
+    assert Odds.of(without).caption == "PrefOdds and UtilOdds: nothing to draw."
+    assert Odds.of(without).rows == []
 
 
 def test_agreement_of_prompts_says_their_correlation_where_the_report_has_it(study):

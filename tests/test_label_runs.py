@@ -113,7 +113,11 @@ def test_outcomes_have_numbers_of_their_own_and_no_read_out(place, tmp_path):
     assert not (out / "choices.parquet").exists()
     quantities = {row.quantity for row in report.rows}
     assert {"delta_p_A", "increase_to_answer_A", "p_A_steered"} <= quantities
-    assert not {name for name in quantities if name.startswith(("logit_diff", "mass"))}
+    assert not {
+        name
+        for name in quantities
+        if name.startswith(("logit_diff", "mass", "pref_odds", "util_odds", "greedy", "p_choice"))
+    }
     assert not report.errors
     assert (out / "report.html").stat().st_size > 1000
     assert cli.main(["run", "--out", str(out), "--quiet"]) == 0  # and again: nothing is left to do

@@ -142,13 +142,27 @@ def read_two(worlds, target):
     return np.array(before), np.array(after).transpose(1, 0, 2)
 
 
+def read_all(worlds):
+    """The same of every letter: NaN past the last of a prompt."""
+    offered, most = tuple(world.letters for world in worlds), max(len(world.letters) for world in worlds)
+    before, after = (np.full((*n, len(worlds), most), np.nan) for n in ((), (len(MULTIPLIERS),)))
+    for i, world in enumerate(worlds):
+        for k, (token,) in enumerate(world.answers):
+            before[i, k], after[:, i, k] = world.law(())[token], [q(())[token] for q in world.steered]
+    return {
+        **{"offered": offered, "baseline_all": before, "logprob_all": after},
+        **{"baseline_all_whole": before, "all_whole": after},
+    }
+
+
 @pytest.mark.parametrize("target", ["C", "matching"])
 def test_a_target_that_is_a_third_letter_counts_in_every_number(target):
     """Headline, P(A) and read-out cover the same prompts: all that offer it, whatever their own two answers are."""
     worlds = list(WORLDS.values())
     scores = make_scores(worlds, within=STEPS, target=target)
     prompts = scores.completions.prompts
-    choices = Choices(prompts, pick_letters(prompts, target), scores.conditions, *read_two(worlds, target))
+    two = read_two(worlds, target)
+    choices = Choices(prompts, pick_letters(prompts, target), scores.conditions, *two, *two, **read_all(worlds))
     measures, profile = (make(scores, target=target) for make in (measure_completions, profile_tokens))
     report = summarize(Scores(sum_tokens(scores), measures, profile), choices, target=target)
     offered = np.array([target == "matching" or target in world.letters for world in worlds])

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import make_module
@@ -56,7 +57,15 @@ def test_a_persona_set_runs_whole_by_default(place, tmp_path):
     assert labels <= {"Yes", "No"}
     choices = pq.read_table(tmp_path / "choices.parquet").to_pydict()
     assert {*zip(choices["letter_1"], choices["letter_2"], strict=True)} == {("Yes", "No"), ("No", "Yes")}
-    for quantity in ("delta_p_A", "logit_diff_change"):
+    assert {tuple(letters) for letters in choices["letters"]} == {("No", "Yes")}
+    for quantity in (
+        "delta_p_A",
+        "logit_diff_change",
+        "pref_odds_change",
+        "util_odds_change",
+        "mass_steered",
+        "greedy",
+    ):
         assert report.estimate(quantity, report.best.condition).n == 8
 
 
@@ -65,7 +74,12 @@ def test_many_choices_under_other_names_run_whole_in_a_chat(place, tmp_path):
     shots = [{"user": "Is ice cold?", "assistant": "(A)"}]
     asked = {"template": "chat", "system": "Answer.", "few_shot": shots, "prefix": "("}
     config = configure(place, "many.json", fields=fields, **asked)
-    begin(config, tmp_path).all()
+    report = begin(config, tmp_path).all()
+    mass, share = (np.array(report.prompts[name]) for name in ("mass_steered", "p_choice_steered"))
+    assert ((mass > 0) & (mass < 1) & (share > 0) & (share < 1)).all()
+    read = pq.read_table(tmp_path / "choices.parquet").to_pylist()
+    assert [len(row["letters"]) for row in read[:6]] == [3, 4, 5, 6, 7, 8]
+    assert all(sum(row["p_choices"]) == pytest.approx(1) for row in read)
     questions = pq.read_table(tmp_path / "questions.parquet").to_pydict()
     assert questions["prompt_id"] == [f"q{n}" for n in range(3, 9)]
     assert [row["matching"] for row in pq.read_table(tmp_path / "questions.parquet").to_pylist()] == list("CDEFGH")

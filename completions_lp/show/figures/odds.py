@@ -28,7 +28,7 @@ class Odds(LayerView):
     completions (squares) the whole window.
     """
 
-    sheet = Sheet(2, (WIDE, 2.8))
+    sheet = Sheet(2, (WIDE, 2.6), columns=2)
     series: Mapping[str, Sequence[ReportRow]]
     """By quantity, rows over the multipliers, with the origin where it was not measured."""
 
@@ -58,7 +58,7 @@ class Odds(LayerView):
         return [row.estimate for rows in self.series.values() for row in rows if row.condition.multiplier]
 
     def _draw(self, panels: list[Axes], page: Page | None) -> None:
-        for panel, pair, title in zip(panels, PAIRS, ("which answer", "any answer"), strict=True):
+        for panel, pair, title in zip(panels, PAIRS, ("PrefOdds: which answer", "UtilOdds: any answer"), strict=True):
             draw_zero(panel)
             looks = ("read-out", BLUE, "o"), ("completions", RED, "s")
             drawn: list[ReportRow] = []
@@ -70,7 +70,7 @@ class Odds(LayerView):
                     draw_line(panel, x, estimates, label=label, color=color, marker=marker, hollow=hollow, ribbon=True)
                     drawn += rows
             tick_multipliers(panel, {row.condition.multiplier for row in drawn})
-            label_axes(panel, x="multiplier", y=f"change of log odds, {title} (nats)")
+            label_axes(panel, x="multiplier", y="change of log odds (nats)", title=title)
             if not drawn:
                 write_empty(panel, f"no {pair[0]!r}\nor {pair[1]!r}")
                 continue
