@@ -153,7 +153,8 @@ def _describe_scores() -> tuple[Table, ...]:
             "choices.parquet",
             "prompt × condition",
             "The two-choice read-out at the first answer position, of all choices, each in all its spellings. The "
-            "first rows are the unsteered model. Tables of earlier versions have the two answers alone, each as one token.",
+            "first rows are the unsteered model. In tables of earlier versions there are the two answers alone, "
+            "each as one token.",
             {
                 **_common("prompt_id", *CONDITION),
                 "letter_1": Column(TEXT, "The target answer, or the matching one where the target is not on offer."),

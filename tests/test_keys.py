@@ -84,7 +84,7 @@ CHANGES = {
     ),
     "label.outcomes": (
         {"label.rule": "python", "label.function": "test_keys:find_a", "label.outcomes": ["A", "B", "C"]},
-        {"scores": ALL},
+        {"scores": ALL, "choices": ALL},
         {SAMPLE, SCORE},
     ),
     "scoring.layers": ({"scoring.layers": [1]}, STEERED, {SCORE}),
