@@ -10,6 +10,7 @@ from completions_lp.checkpoint.files import (
 )
 from completions_lp.checkpoint.outline import Outline
 from completions_lp.checkpoint.place import PRECISIONS, check_place
+from completions_lp.checkpoint.quantized import check_packages, name_quantization
 from completions_lp.checkpoint.shape import (
     UNLIMITED,
     Shape,
@@ -31,9 +32,11 @@ __all__ = [
     "check_files",
     "check_layers",
     "check_length",
+    "check_packages",
     "check_place",
     "count_tensors",
     "locate",
+    "name_quantization",
     "read_settings",
     "read_shape",
     "reading",

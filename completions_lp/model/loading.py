@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from nnsight import NNsight
 
 from completions_lp import checkpoint as files
-from completions_lp.checkpoint import PRECISIONS, UNLIMITED, Checkpoint, check_place, locate, read_settings
+from completions_lp.checkpoint import PRECISIONS, UNLIMITED, Checkpoint, check_place, locate, name_quantization, read_settings
 from completions_lp.model.arithmetic import HALF, compute_in
 from completions_lp.model.checkpoint import check_checkpoint, read_module, read_tokenizer
 from completions_lp.model.identity import hash_config, hash_tokenizer, hash_weights
@@ -22,6 +22,10 @@ from completions_lp.records import InputError
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in PRECISIONS}
 
 RESIDUALS = ("float32", "weights")
+
+Recall = Literal["cache", "tokens"]
+RECALLS: tuple[Recall, ...] = ("cache", "tokens")
+"""How a prompt is remembered for what follows it: by keys and values, or by its tokens, which go through again."""
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 5e-4, torch.float16: 0.1, torch.bfloat16: 0.5}
 """Half precision rounds each token's log prob by about this much, whatever is done with it."""
@@ -36,6 +40,8 @@ class Usage:
     passes: int = 0
     engine: str = ""
     """The way it went: by shared trees or plain rows."""
+    recall: Recall = "cache"
+    """How prompts are remembered; ``check_anatomy`` finds it out."""
 
     def count(self, ids: torch.Tensor, variants: int = 1) -> None:
         """One pass of these ids, repeated under so many variants."""
@@ -60,7 +66,14 @@ class Model:
     eos_ids: frozenset[int]
     residual_dtype: torch.dtype
     """Precision of the residual stream: where it is wider than the weights, they meet in products of half precision."""
+    quantization: str = ""
+    """How the checkpoint stores its weights in fewer bits than they compute in; "" where it does not."""
     usage: Usage = field(default_factory=Usage)
+
+    @property
+    def packed(self) -> bool:
+        """Whether weights stay quantised in memory, so that no copy in another precision can be made."""
+        return bool(getattr(self.module, "is_quantized", False))
 
     @property
     def module(self) -> Any:
@@ -110,14 +123,20 @@ class Model:
     def kv_bytes(self) -> int:
         """Memory of one token's keys and values in all layers."""
         config = self.module.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", None)
+        if not isinstance(heads, int):
+            return 0  # no attention
         head_size = getattr(config, "head_dim", None) or self.d_model // config.num_attention_heads
         return int(2 * self.n_layers * heads * head_size * torch.finfo(self.attention_dtype).bits // 8)
 
     @property
     def cache_name(self) -> str:
-        """What the network calls its cache of keys and values: ``cache``, before transformers 5.24 another name."""
-        return "cache" if "cache" in inspect.signature(type(self.module).forward).parameters else "past_key_values"
+        """What the network calls its cache of keys and values; "" where it takes none.
+
+        It is ``cache``, before transformers 5.24 another name.
+        """
+        taken = inspect.signature(type(self.module).forward).parameters
+        return next((name for name in ("cache", "past_key_values") if name in taken), "")
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raise InputError unless all layers exist."""
@@ -145,6 +164,7 @@ class Model:
             "dtype": str(self.dtype).removeprefix("torch."),
             "residual": str(self.residual_dtype).removeprefix("torch."),
             "device": str(self.device),
+            **({"quantization": self.quantization} if self.quantization else {}),
         }
 
     def fingerprint(self) -> str:
@@ -214,15 +234,30 @@ def _guess_precision(place: torch.device, checkpoint: Checkpoint) -> torch.dtype
 
 
 def wrap_model(
-    module: Any, tokenizer: Any, *, name: str = "in-memory", revision: str | None = None, residual: str = "float32"
+    module: Any,
+    tokenizer: Any,
+    *,
+    name: str = "in-memory",
+    revision: str | None = None,
+    residual: str = "float32",
+    quantization: str = "",
 ) -> Model:
     """Wrap a transformers causal language model that is in memory already; it is put in evaluation mode.
 
-    ``residual`` is as in ``load_model``.
+    ``residual`` is as in ``load_model``; ``quantization`` says how the weights were stored, where the module cannot.
+
+    Raises:
+        InputError: No list of decoder blocks, or no output head, is found in it.
     """
     module.eval()
     config = module.config.get_text_config()
     network = NNsight(module)
+    head = module.get_output_embeddings()
+    if not isinstance(getattr(head, "weight", None), torch.Tensor):
+        raise InputError(
+            f"{type(module).__name__} has no output head that gives logits over a vocabulary: it is no causal language "
+            "model, or one of an unknown kind"
+        )
     weights = torch.get_default_dtype() if module.dtype is None else module.dtype
     return Model(
         name=name,
@@ -231,11 +266,32 @@ def wrap_model(
         blocks=_find_blocks(network, config.num_hidden_layers),
         tokenizer=tokenizer,
         d_model=int(config.hidden_size),
-        vocab_size=int(module.get_output_embeddings().weight.shape[0]),
-        context_length=int(getattr(config, "max_position_embeddings", None) or UNLIMITED),
+        vocab_size=int(head.weight.shape[0]),
+        context_length=_find_context(config),
         eos_ids=_find_eos(module, tokenizer),
         residual_dtype=weights if residual == "weights" else torch.promote_types(weights, torch.float32),
+        quantization=quantization or name_quantization(_list_settings(module.config)),
     )
+
+
+def _find_context(config: Any) -> int:
+    """Tokens of a text, at most: those up to which no number depends on how long the longest text beside it is.
+
+    Rotary positions of these types are of other lengths once any text of a batch is longer than the model was trained on.
+    """
+    longest = int(getattr(config, "max_position_embeddings", None) or UNLIMITED)
+    rotary = getattr(config, "rope_parameters", None) or {}
+    for settings in (rotary, *(value for value in rotary.values() if isinstance(value, dict))):
+        if settings.get("rope_type") in ("dynamic", "longrope"):
+            trained = settings.get("original_max_position_embeddings")
+            longest = min(longest, int(trained or getattr(config, "original_max_position_embeddings", None) or longest))
+    return longest
+
+
+def _list_settings(config: Any) -> dict[str, Any]:
+    """The part of a module's configuration that tells of quantised weights, as config.json has it."""
+    told = getattr(config, "quantization_config", None)
+    return {} if told is None else {"quantization_config": told if isinstance(told, dict) else told.to_dict()}
 
 
 def _check_vocabulary(model: Model) -> None:
@@ -265,12 +321,16 @@ def pick_device(device: str) -> torch.device:
 
 
 def _find_blocks(network: Any, n_layers: int) -> tuple[Any, ...]:
-    """Envoys of the decoder's blocks: the ModuleList in the decoder that is as long as the model is deep."""
+    """Envoys of the decoder's blocks: the ModuleList in the decoder that is as long as the model is deep.
+
+    What a family takes for its decoder may be no more than a part of its head; then the whole module is searched.
+    """
     module = network._module
-    for candidate in module.get_decoder().modules():
-        if isinstance(candidate, torch.nn.ModuleList) and len(candidate) == n_layers:
-            envoy = find_envoy(network, candidate)
-            return tuple(envoy[i] for i in range(n_layers))
+    for place in (module.get_decoder(), module):
+        for candidate in place.modules():
+            if isinstance(candidate, torch.nn.ModuleList) and len(candidate) == n_layers:
+                envoy = find_envoy(network, candidate)
+                return tuple(envoy[i] for i in range(n_layers))
     raise InputError(
         f"{type(module).__name__}: found no list of {n_layers} decoder blocks; this architecture is unknown"
     )
@@ -279,7 +339,9 @@ def _find_blocks(network: Any, n_layers: int) -> tuple[Any, ...]:
 def find_envoy(network: Any, module: Any) -> Any:
     """The nnsight envoy of a part of the network."""
     path = next(name for name, child in network._module.named_modules() if child is module)
-    return attrgetter(path)(network)
+    # nnsight serves what goes in and out under these names, and a part that is called so under another one.
+    parts = [f"E_{part}" if part in ("input", "output") else part for part in path.split(".")]
+    return attrgetter(".".join(parts))(network)
 
 
 def _find_eos(module: Any, tokenizer: Any) -> frozenset[int]:

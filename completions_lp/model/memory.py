@@ -96,6 +96,8 @@ def row_bytes(model: Model, *, tokens: int, logits: int, past: int = 0) -> int:
     The logits and two working copies in exact precision, about 20 arrays of the residual stream's width for a block at
     work, and the keys and values twice (attention joins the past ones with the new ones).
     """
+    if model.usage.recall == "tokens":
+        tokens, past = tokens + past, 0
     exact = torch.finfo(model.exact_dtype).bits // 8
     width = torch.finfo(model.dtype).bits // 8
     row = 3 * logits * model.vocab_size * exact + 20 * tokens * model.d_model * width
