@@ -18,6 +18,7 @@ from completions_lp.records import Completions, Labelling, Prompt, Sampling, Ste
 
 torch.set_num_threads(1)  # the models are tiny: more threads cost more than they bring
 
+
 @pytest.fixture
 def exact_softmax(monkeypatch):
     """Let eager attention, which takes its softmax in float32 whatever the model's precision, take it in float64."""

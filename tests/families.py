@@ -4,7 +4,6 @@ The first ones are written out. Of the others a configuration is made by its own
 small one, so that the list follows the transformers that is installed; what that cannot make is mended in ``SETTINGS``.
 """
 
-import functools
 import warnings
 from dataclasses import dataclass
 
@@ -67,7 +66,7 @@ _PLAIN_ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0
 _VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 SETTINGS = {
     **dict.fromkeys(
-        "axk1 axk2 deepseek_v3 deepseek_v32 glm4_moe_lite glm_moe_dsa minicpm3 youtu".split(),
+        ["axk1", "axk2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite", "glm_moe_dsa", "minicpm3", "youtu"],
         _LATENT,
     ),
     "bailing_hybrid": {**_LATENT, **_HALF_LINEAR},
@@ -91,10 +90,10 @@ SETTINGS = {
     "modernbert-decoder": {"cls_token_id": 0, "sep_token_id": 0},
     "nemotron": {"head_dim": 8},
     "opt": {"word_embed_proj_dim": 16},
-    **dict.fromkeys(
-        "glm46v glm4v glm4v_moe glm_ocr glmga paddleocr_vl qwen2_5_vl qwen2_vl".split(),
-        {"text_config": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}}},
-    ),
+    **{
+        name: {"text_config": {"rope_parameters": _PLAIN_ROPE["rope_parameters"] | {"mrope_section": [1, 1, 2]}}}
+        for name in ("glm46v", "glm4v", "glm4v_moe", "glm_ocr", "glmga", "paddleocr_vl", "qwen2_5_vl", "qwen2_vl")
+    },
     "qwen3_next": {"layer_types": ["linear_attention", "full_attention"] * 2},
     "rwkv": {"attention_hidden_size": 32},
     "zamba": {"num_hidden_layers": 8},
@@ -124,8 +123,8 @@ def make_module(architecture, *, dtype=torch.float32, scale=8.0, **changes):
 
 def list_families():
     """Names of configurations of whatever transformers calls a causal LM, with or without pictures."""
-    named = {**modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, **modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES}
-    return sorted(set(named))
+    pictures = modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    return sorted({*modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *pictures})
 
 
 def make_family(family, *, dtype=torch.float32, scale=4.0, **changes):
@@ -191,7 +190,7 @@ def find_path(family, tokenizer):
             module = make_family(family)
             with torch.no_grad():
                 module(torch.arange(2, 9)[None])
-        except Exception as error:  # noqa: BLE001  whatever foreign code raises over sizes that it was not made for
+        except Exception as error:
             return Path("not tried", f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
         try:
             model = wrap_model(module, tokenizer, name=family)

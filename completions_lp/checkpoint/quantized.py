@@ -19,7 +19,7 @@ PACKAGES = {
 
 
 def name_quantization(settings: Mapping[str, Any]) -> str:
-    """How a configuration says that its weights are stored, as ``"bitsandbytes 4-bit nf4"``; "" where they are plain."""
+    """How a configuration says that weights are stored, as ``"bitsandbytes 4-bit nf4"``; "" where they are plain."""
     told = settings.get("quantization_config")
     if not isinstance(told, Mapping):
         return ""

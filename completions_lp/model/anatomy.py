@@ -20,7 +20,7 @@ from torch import Tensor
 from completions_lp.model.arithmetic import HALF
 from completions_lp.model.loading import RECALLS, Model, Recall
 from completions_lp.model.memory import is_out_of_memory
-from completions_lp.model.network import Steering, pad_tokens, residual_stream, score_next
+from completions_lp.model.network import pad_tokens, residual_stream, score_next
 from completions_lp.model.reading import Reader
 from completions_lp.model.specimen import copy_wide
 from completions_lp.model.steering import Variants
@@ -31,6 +31,7 @@ SAME, WIDTH = 7, 12
 
 FOREIGN = (RuntimeError, TypeError, ValueError, AttributeError, LookupError, AssertionError)
 """What networks were seen to raise over inputs that they do not take."""
+
 
 @dataclass(frozen=True)
 class Anatomy:
@@ -122,8 +123,8 @@ def _check_blocks(model: Model, seen: list[_Seen], shape: tuple[int, ...]) -> No
     for layer, notes in enumerate(seen):
         if len(notes.put_out) != 1:
             raise _Unfit(
-                f"runs block {layer} {len(notes.put_out)} times in a pass over text, not once: what is added to what it "
-                "puts out would be lost, or come in more than once"
+                f"runs block {layer} {len(notes.put_out)} times in a pass over text, not once: what is added there "
+                "would be lost, or come in more than once"
             )
         (stream,) = notes.put_out
         if stream is None or tuple(stream.shape) != (*shape, model.d_model):
@@ -141,7 +142,7 @@ def _check_blocks(model: Model, seen: list[_Seen], shape: tuple[int, ...]) -> No
 
 
 def _find_recall(model: Model) -> Anatomy:
-    """``cache`` where keys and values of a prompt, kept, give what whole texts give; else ``tokens`` where that does."""
+    """``cache`` where a prompt's keys and values, kept, give what whole texts give; else ``tokens`` where that does."""
     trial = _Trial.draw(model)
     why, told = "", ""
     for recall in RECALLS:
@@ -158,8 +159,8 @@ def _find_recall(model: Model) -> Anatomy:
         if off <= model.tolerance:
             return Anatomy(recall, why)
         told = (
-            f"gives a text other log probs, {off:.1e} nats off, when it is computed beside others than it has alone: its "
-            "numbers depend on the batch or on padding"
+            f"gives a text other log probs, {off:.1e} nats off, when it is computed beside others than it has alone: "
+            "its numbers depend on the batch or on padding"
         )
     raise _Unfit(told)
 
@@ -183,10 +184,12 @@ class _Trial:
         return cls(model, prompts, said, [0, 0, 1], vector)
 
     def find_error(self) -> float:
-        """Nats by which batches are off from full passes of one text each; a prompt serves two of them, one after the
-        other, so that what the first leaves behind shows."""
+        """Nats by which batches are off from full passes of one text each.
+
+        A prompt serves two batches, one after the other, so that what the first leaves behind shows.
+        """
         model, condition = self.model, Condition("check", "random", 0, 1.0)
-        targets, there = pad_tokens(self.said, model.device)
+        targets, _ = pad_tokens(self.said, model.device)
         last = torch.tensor([self.prompts[i][-1] for i in self.of_prompt], device=model.device)
         tokens = torch.cat([last[:, None], targets[:, :-1]], 1)
         variants = Variants(model, self.prompts, torch.tensor(self.of_prompt))

@@ -82,7 +82,9 @@ def pick_engine(model: Model, engine: Engine = "auto") -> Literal["tree", "rows"
             trees and has no keys and values to share.
     """
     if check_anatomy(model).recall == "tokens" and engine == "tree":
-        raise InputError(f"engine 'tree': {model.name} remembers something else than keys and values; take auto or rows")
+        raise InputError(
+            f"engine 'tree': {model.name} has no keys and values that a tree could share; take auto or rows"
+        )
     if engine == "auto":
         known, compared = model in _FOUND, find_comparison(model)
         engine = "tree" if compared.exact else "rows"

@@ -11,9 +11,8 @@ from torch import Tensor
 from completions_lp.model.loading import Model
 from completions_lp.model.network import Steering, prefill
 
-
 WINDOWS = ("window_size", "attention_window_size", "attention_chunk_size", "local_attention", "sliding_window_size")
-"""Names by which configurations narrow attention in ways of their own; layers of several kinds are told apart by them."""
+"""Names by which configurations narrow attention in ways of their own."""
 
 
 class TreeCache:

@@ -55,8 +55,7 @@ class Prefix:
     """A transformers cache, or None where no row has a token."""
     mask: Int[Tensor, "row past"]
     tokens: Int[Tensor, "row past"] | None = None
-    """The tokens themselves, where the model is one whose memory cannot be continued: they go through it again with what
-    follows them."""
+    """The tokens themselves, of a model whose memory cannot be continued: they go through again with what follows."""
 
     def select(self, rows: Int[Tensor, " kept"]) -> "Prefix":
         """Some rows, in their order and as often as they are named."""
@@ -145,9 +144,9 @@ def read_next(
 ) -> tuple[Float[Tensor, "row vocab"], Prefix]:
     """Logits after the last token of every row, and the prefix grown by ``tokens``."""
     if prefix.tokens is not None:
-        grown = Prefix(None, *(torch.cat(both, 1) for both in ((prefix.mask, torch.ones_like(tokens)), (prefix.tokens, tokens))))
-        logits = _run_whole(model, prefix, prefix.tokens, tokens, lambda whole: {"logits": whole[:, -1]}, steering)
-        return logits["logits"], grown
+        found = _run_whole(model, prefix, prefix.tokens, tokens, lambda whole: {"logits": whole[:, -1]}, steering)
+        mask = torch.cat([prefix.mask, torch.ones_like(tokens)], 1)
+        return found["logits"], Prefix(None, mask, torch.cat([prefix.tokens, tokens], 1))
     inputs = _continue(model, prefix, tokens)
     network, blocks, exact, kept = model.network, model.blocks, model.exact_dtype, model.cache_name
     output = head_envoy(model)
