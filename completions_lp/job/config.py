@@ -24,7 +24,7 @@ DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent 
 """The embedded model, prompts and pairs: inside an installed package, or beside it in a checkout."""
 EMBEDDED = DATA / "run.toml"
 """The configuration of the embedded run."""
-LOCAL = (".json", ".jsonl", ".csv", ".parquet", ".safetensors")
+LOCAL = (".json", ".jsonl", ".csv", ".parquet", ".safetensors", ".gguf")
 """Endings that no name on a hub has."""
 PATHS = (("model", "name"), ("prompts", "path"), ("vector", "pairs"), ("vector", "path"), ("controls", "orthogonal_to"))
 """Keys whose values may be paths."""
@@ -58,7 +58,7 @@ class ModelSection(Section):
     """Which model, and where it runs."""
 
     name: str = str(DATA / "tiny-chooser")
-    """A hub name or a local folder."""
+    """A hub name, a local folder (of a LoRA adapter, too) or a .gguf file."""
     revision: str | None = None
     """A branch, tag or commit of the hub."""
     dtype: str = "auto"

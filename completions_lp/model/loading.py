@@ -18,6 +18,8 @@ from completions_lp.checkpoint import (
     check_place,
     locate,
     name_quantization,
+    read_adapter,
+    read_header,
     read_settings,
 )
 from completions_lp.model.arithmetic import HALF, compute_in
@@ -75,6 +77,8 @@ class Model:
     """Precision of the residual stream: where it is wider than the weights, they meet in products of half precision."""
     quantization: str = ""
     """How the checkpoint stores its weights in fewer bits than they compute in; "" where it does not."""
+    base: str = ""
+    """The model that the weights of an adapter were merged into; "" of a model of its own."""
     usage: Usage = field(default_factory=Usage)
 
     @property
@@ -171,7 +175,7 @@ class Model:
             "dtype": str(self.dtype).removeprefix("torch."),
             "residual": str(self.residual_dtype).removeprefix("torch."),
             "device": str(self.device),
-            **({"quantization": self.quantization} if self.quantization else {}),
+            **{name: value for name in ("quantization", "base") if (value := getattr(self, name))},
         }
 
     def fingerprint(self) -> str:
@@ -213,15 +217,24 @@ def open_model(name: str | Path, *, revision: str | None, dtype: str, device: st
     checkpoint = locate(name, revision)
     check_checkpoint(checkpoint)
     tokenizer = read_tokenizer(checkpoint)
-    module = read_module(checkpoint, DTYPES.get(dtype) or _guess_precision(place, checkpoint))
+    module = read_module(checkpoint, DTYPES.get(dtype) or _guess_precision(place, checkpoint), place)
+    adapter = read_adapter(checkpoint)
     try:
-        module = module.to(place)
+        module = module if getattr(module, "is_quantized", False) else module.to(place)
     except torch.OutOfMemoryError:
         raise InputError(
             f"model {checkpoint.name!r} does not fit on {place}: take dtype bfloat16 or device cpu"
         ) from None
     try:
-        model = wrap_model(module, tokenizer, name=checkpoint.name, revision=checkpoint.commit, residual=residual)
+        model = wrap_model(
+            module,
+            tokenizer,
+            name=checkpoint.name,
+            revision=checkpoint.commit,
+            residual=residual,
+            quantization=read_header(checkpoint).quantization if checkpoint.gguf else "",
+            base="" if adapter is None else adapter.base.name,
+        )
         _check_vocabulary(model)
         model.fingerprint()
     except InputError as error:
@@ -230,7 +243,16 @@ def open_model(name: str | Path, *, revision: str | None, dtype: str, device: st
 
 
 def _guess_precision(place: torch.device, checkpoint: Checkpoint) -> torch.dtype | str:
-    """What to load where the precision is left open: float32 on a CPU, unless it has units for the checkpoint's."""
+    """What to load where the precision is left open: float32 on a CPU, unless it has units for the checkpoint's.
+
+    Float32 for an adapter, too: in half precision, weights round off most of what it adds to them.
+    """
+    if read_adapter(checkpoint) is not None:
+        return torch.float32
+    if checkpoint.gguf:
+        header = read_header(checkpoint)
+        half = DTYPES["bfloat16" if header.quantization else header.narrow]
+        return torch.float32 if place.type == "cpu" else half
     if place.type != "cpu":
         return "auto"
     config = read_settings(checkpoint) or {}
@@ -248,10 +270,12 @@ def wrap_model(
     revision: str | None = None,
     residual: str = "float32",
     quantization: str = "",
+    base: str = "",
 ) -> Model:
     """Wrap a transformers causal language model that is in memory already; it is put in evaluation mode.
 
-    ``residual`` is as in ``load_model``; ``quantization`` says how the weights were stored, where the module cannot.
+    ``residual`` is as in ``load_model``; ``quantization`` says how the weights were stored, where the module cannot;
+    ``base`` names the model that an adapter was merged into.
 
     Raises:
         InputError: No list of decoder blocks, or no output head, is found in it.
@@ -277,6 +301,7 @@ def wrap_model(
         context_length=find_context(config),
         eos_ids=find_eos(module, tokenizer),
         residual_dtype=weights if residual == "weights" else torch.promote_types(weights, torch.float32),
+        base=base,
         quantization=quantization or name_quantization(list_settings(module.config)),
     )
 

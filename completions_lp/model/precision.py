@@ -72,9 +72,8 @@ def settle_precision(model: Model) -> Model:
         warnings.warn(f'dtype auto is {name}: {found}; for less, [model] dtype = "float32"', Notice, stacklevel=3)
         return model
     warnings.warn(f"dtype auto is float32, not {name}: {found}", Notice, stacklevel=3)
-    wide = wrap_model(
-        model.module.float(), model.tokenizer, name=model.name, revision=model.revision, quantization=model.quantization
-    )
+    told = {name: getattr(model, name) for name in ("name", "revision", "quantization", "base")}
+    wide = wrap_model(model.module.float(), model.tokenizer, **told)
     wide.fingerprint()
     return wide
 

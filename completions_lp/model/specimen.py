@@ -62,5 +62,7 @@ def copy_model(model: Model, chosen: Sequence[int], dtype: torch.dtype, *, resid
         elif not name.startswith(f"{prefix}."):
             state[name] = value
     made.load_state_dict(state)
-    copied = wrap_model(made, model.tokenizer, name=model.name, residual=residual, quantization=model.quantization)
+    copied = wrap_model(
+        made, model.tokenizer, name=model.name, residual=residual, quantization=model.quantization, base=model.base
+    )
     return replace(copied, eos_ids=model.eos_ids)
