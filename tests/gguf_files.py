@@ -21,7 +21,7 @@ NAMES = {
 
 
 def write_gguf(module, tokenizer, path, *, kind="F32", parts=None):
-    """Write a Llama with its tokenizer; ``kind`` is the type of its matrices, ``parts`` says that it is one of several."""
+    """Write a Llama with its tokenizer; ``kind`` is the type of its matrices, ``parts`` of how many it is one."""
     import gguf
 
     config = module.config

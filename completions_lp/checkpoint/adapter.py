@@ -43,8 +43,8 @@ def read_adapter(checkpoint: Checkpoint) -> Adapter | None:
         return None
     if settings.get("peft_type") != KIND:
         raise checkpoint.error(
-            f"an adapter of kind {str(settings.get('peft_type'))[:40]!r} ({SETTINGS}): only {KIND} is read; merge it into "
-            "its model, and save that whole"
+            f"an adapter of kind {str(settings.get('peft_type'))[:40]!r} ({SETTINGS}): only {KIND} is read; merge it "
+            "into its model, and save that whole"
         )
     if settings.get("alora_invocation_tokens"):
         raise checkpoint.error("an activated LoRA acts on some tokens alone, and cannot be merged into its model")
@@ -67,12 +67,12 @@ def read_adapter(checkpoint: Checkpoint) -> Adapter | None:
 
 
 def name_base(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Name and revision of an adapter's model; a folder may be given from the adapter's own."""
+    """Name and revision of an adapter's model; a folder may be given from the adapter's own, else from where we are."""
     base, revision = str(settings.get("base_model_name_or_path")), settings.get("revision")
     inside = Path(checkpoint.name) / base
-    if Path(base).is_dir():
-        return base, None
-    return (str(inside), None) if checkpoint.local and inside.is_dir() else (base, revision)
+    if checkpoint.local and inside.is_dir():
+        return str(inside), None
+    return base, None if Path(base).is_dir() else revision
 
 
 def find_tokenizer(checkpoint: Checkpoint) -> Checkpoint:

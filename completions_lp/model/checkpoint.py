@@ -126,7 +126,7 @@ def _forget_packing(module: Any) -> None:
 
 
 def _pick_class(config: Any) -> Any:
-    """What makes the model: the class of causal models, or, for one that only the other has, that of text and images."""
+    """What makes the model: the class of causal models or, for one that only that has, the class of text and images."""
     kinds = transformers.AutoModelForCausalLM, transformers.AutoModelForImageTextToText
     return next((kind for kind in kinds if type(config) in kind._model_mapping), kinds[0])
 
@@ -154,11 +154,13 @@ def merge_adapter(adapter: Adapter, module: Any) -> Any:
     with reading(checkpoint), _quiet():
         found = peft.PeftModel.from_pretrained(module, str(adapter.folder), is_trainable=False, local_files_only=True)
     theirs = set(load_file(adapter.folder / adapter.weights))
-    ours = set(peft.get_peft_model_state_dict(found))
-    if theirs != ours:
-        odd = sorted(theirs ^ ours)
-        side = "has no place for" if odd[0] in theirs else "does not find"
-        raise checkpoint.error(f"its model {adapter.base.name!r} {side} the adapter's weights {_name_some(odd)}")
+    ours = set(peft.get_peft_model_state_dict(found, save_embedding_layers=False))  # "auto" would ask the hub
+    ours |= theirs & set(found.state_dict())  # whole layers, as embeddings that were trained
+    useless, missing = sorted(theirs - ours), sorted(ours - theirs)
+    if useless or missing:
+        side = "has no place for" if useless else "does not find"
+        odd = _name_some(useless or missing)
+        raise checkpoint.error(f"its model {adapter.base.name!r} {side} the adapter's weights {odd}")
     with reading(checkpoint), _quiet():
         if getattr(module, "is_quantized", False):
             return found.get_base_model()
