@@ -130,3 +130,10 @@ def prompt_means(values, counts, prompt_index, n_prompts):
     for value, count, prompt in zip(values, counts, prompt_index, strict=True):
         draws[prompt].extend(itertools.repeat(value, count))
     return np.array([np.mean(values) if values else np.nan for values in draws])
+
+
+def attend(query, keys, values, visible, scale):
+    """Attention of one node and head by definition: ``visible`` lists the keys that it sees."""
+    scores = np.array([query @ keys[k] * scale for k in visible])
+    weights = np.exp(scores - scores.max())
+    return sum(w * values[k] for w, k in zip(weights / weights.sum(), visible, strict=True))

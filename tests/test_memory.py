@@ -15,6 +15,7 @@ from completions_lp.model import Room, memory, wrap_model
 from completions_lp.model.anatomy import check_anatomy
 from completions_lp.model.memory import is_out_of_memory
 from completions_lp.records import ContrastPair, OutOfRoom, Sampling
+from completions_lp.sample import draws
 from completions_lp.sample.draws import sample_completions
 from completions_lp.score import choices
 from completions_lp.score.grid import score_tokens
@@ -117,7 +118,7 @@ def test_the_size_that_fitted_is_remembered(small, engine):
 @pytest.mark.parametrize(
     ("work", "message"),
     [
-        (draw, "prompt '(?P<id>p2)' of 12 tokens, 8 draws of up to 4 more, does not fit in memory"),
+        (draw, "prompt '(?P<id>p2)' of 12 tokens, one draw of up to 4 more, does not fit in memory"),
         (score, "prompt '(?P<id>p[0-3])' of [0-9]+ tokens, [1-5] after it, does not fit in memory"),
         (read_out, "prompt '(?P<id>p[0-3])' of [0-9]+ tokens, [0-9]+ after it, does not fit in memory"),
         (extract, "contrast pair 3 of 12 and 12 tokens does not fit in memory"),
@@ -141,14 +142,14 @@ def test_what_does_not_fit_alone_is_named(small, work, engine, message):
 @pytest.mark.parametrize("work", [draw, score_whole, read_out])
 def test_without_the_one_that_does_not_fit_the_others_go_as_before(small, monkeypatch, engine, work):
     """What one prompt's failures seem to tell is forgotten: the others take no more passes than in a run without it."""
-    prompts = [*make_prompts((4,) * 12), replace(make_prompts((90,))[0], id="long")]
+    prompts = [*make_prompts((4,) * 12), replace(make_prompts((110,))[0], id="long")]
     fresh, bounded = small(), small()
     monkeypatch.setitem(globals(), "make_prompts", lambda: prompts[:-1])
     want = work(fresh.model, engine)
     passes = fresh.model.usage.passes
-    bounded.longest = 80
+    bounded.longest = 100
     monkeypatch.setitem(globals(), "make_prompts", lambda: prompts)
-    with pytest.raises(OutOfRoom, match="prompt 'long' of 90 tokens") as caught:
+    with pytest.raises(OutOfRoom, match="prompt 'long' of 110 tokens") as caught:
         work(bounded.model, engine)
     assert caught.value.prompt_id == "long"
     monkeypatch.setitem(globals(), "make_prompts", lambda: prompts[:-1])
@@ -164,19 +165,19 @@ def test_the_room_is_that_of_the_machine_not_of_the_moment(small, monkeypatch, f
     told = namedtuple("Memory", "total available")(2**31, free)
     monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: told)
     model = small().model
-    assert Room.find(model, None) == Room(2**29)
+    assert Room.find(model, None) == Room(2**29, most_kept=2**29)
     assert Room.find(model, 0.25) == Room(2**28)
     assert Room.find(model, 0.25) is Room.find(model, 0.25)
     assert Room.find(small().model, 0.25) is not Room.find(model, 0.25)
     monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: told._replace(total=2**40))
-    assert Room.find(small().model, None) == Room(memory.CPU_CEILING)
+    assert Room.find(small().model, None) == Room(memory.CPU_CEILING, most_kept=2**38)
 
 
 def test_a_graphics_card_gives_a_quarter_of_all_its_memory(small, monkeypatch):
     model = small().model
     monkeypatch.setattr(type(model), "device", torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=2**33))
-    assert Room.find(model, None) == Room(2**31)
+    assert Room.find(model, None) == Room(2**31, most_kept=2**31)
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(small, monkeypatch):
@@ -222,3 +223,41 @@ def test_what_says_that_memory_ran_out():
     assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
     assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not is_out_of_memory(ValueError("out of memory"))
+
+
+@pytest.mark.parametrize("engine", ["tree", "rows"])
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_prompt_whose_draws_may_not_fit_is_drawn_in_runs_of_them(small, monkeypatch, engine, first):
+    """A run's keys and values take no more than the budget; what is drawn is the same, equal ones together."""
+    model, prompts, sampling = small().model, make_prompts(), Sampling(n=30, max_new_tokens=4, temperature=0.02)
+    want = draws.draw_samples(model, prompts, sampling, first=first, engine=engine)
+    sizes = []
+    sample_batch = draws._sample_batch
+
+    def watched(decoder, chosen, sampling, samples, *rest):
+        sizes.extend((len(prompt.token_ids), len(numbers)) for prompt, numbers in zip(chosen, samples, strict=True))
+        return sample_batch(decoder, chosen, sampling, samples, *rest)
+
+    monkeypatch.setattr(draws, "_sample_batch", watched)
+    longest = max(len(prompt.token_ids) for prompt in prompts)
+    budget = draws._prompt_bytes(model, longest, 12, 4, tree=engine == "tree") / 2**30
+    got = draws.draw_samples(model, prompts, sampling, first=first, engine=engine, memory_budget=budget)
+    assert max(draws._prompt_bytes(model, *size, 4, tree=engine == "tree") for size in sizes) <= budget * 2**30
+    assert sum(n for _, n in sizes) == len(prompts) * (30 - first)
+    for one, other in zip(got, want, strict=True):
+        assert [(d.token_ids, d.samples, d.ended) for d in one] == [
+            (d.token_ids, list(d.samples), d.ended) for d in other
+        ]
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_allclose(a.logprob, b.logprob, atol=1e-9)
+    assert any(d.samples[0] < 10 and d.samples[-1] > 20 for found in want for d in found)  # said in more than one run
+
+
+@pytest.mark.parametrize("engine", ["tree", "rows"])
+def test_where_memory_runs_out_for_one_prompt_fewer_of_its_draws_go_together(small, engine):
+    bounded, prompts = small(), make_prompts((6,))
+    want = draws.draw_samples(bounded.model, prompts, Sampling(n=40, max_new_tokens=3), engine=engine)
+    bounded.tokens = 8  # its prompt alone takes 5
+    got = draws.draw_samples(bounded.model, prompts, Sampling(n=40, max_new_tokens=3), engine=engine)
+    assert bounded.failures
+    assert [(d.token_ids, list(d.samples)) for d in got[0]] == [(d.token_ids, list(d.samples)) for d in want[0]]

@@ -1,8 +1,8 @@
 """Decode the prefix trees of many prompts side by side: one pass per step over the distinct prefixes still alive.
 
 Both decoders take the new nodes of each step as (parent in the last step, token) and give the logits after them. The
-rows decoder is the plain way: each node is a row with its own copy of the keys and values. The tree decoder packs a
-prompt's nodes into one row that reads the prompt's keys and values once, through an ancestor mask.
+rows decoder is the plain way: each node is a row with its own copy of the keys and values. The tree decoder packs all
+nodes into one row; in attention, those of a prompt read its keys and values once, through an ancestor mask.
 
 Both grow the completions of the steered model where they are given a ``Steering`` of one direction: it is added at
 every new node, the prompt's last token being the first, and to the tokens before it where it acts at all positions.
@@ -14,12 +14,13 @@ from typing import Any
 import nnsight
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from completions_lp.model.attention import Layout, attend_by_prompt, can_attend
 from completions_lp.model.head import Head, find_head, head_envoy, widen_output
 from completions_lp.model.loading import Model
-from completions_lp.model.masks import TreeCache, make_masks
+from completions_lp.model.masks import GrowingCache, make_masks
 from completions_lp.model.network import Steering, prefill, read_next
 
 CHUNK = 2**24
@@ -53,42 +54,55 @@ class RowDecoder:
 
 
 class TreeDecoder:
-    """A row per prompt: its new nodes see the prompt, their ancestors and themselves."""
+    """New nodes see their prompt, their ancestors and themselves.
+
+    All of them go in as one row where the model's attention can be told whose they are; else in a row per prompt, as
+    wide as the most that any prompt has.
+    """
 
     def __init__(self, model: Model, prompts: Sequence[Sequence[int]], *, steering: Steering | None = None) -> None:
         self.model, self.steering, self.head = model, steering, find_head(model)
+        self.packed = can_attend(model)
         self.room: Tensor | None = None
         past = [len(prompt) - 1 for prompt in prompts]
-        width = max(past)
-        self.cache = TreeCache(model, [prompt[:-1] for prompt in prompts], grows=True, steering=steering)
+        self.past = max(past)
+        self.cache = GrowingCache(model, [prompt[:-1] for prompt in prompts], steering=steering)
         self.depth = np.array(past)
-        self.key_position = np.zeros((len(prompts), width), dtype=np.int64)
+        self.nodes = np.zeros(len(prompts), dtype=np.int64)  # kept so far, of every prompt
+        self.key_position = np.zeros((len(prompts), self.past), dtype=np.int64)
         # What the nodes of the last step see; before the first step, one node per prompt that sees its prompt.
-        self.visible = np.zeros((len(prompts), 1, width), dtype=bool)
+        self.visible = np.zeros((len(prompts), 1, self.past), dtype=bool)
         self.start = np.arange(len(prompts))
         for i, n in enumerate(past):
-            self.key_position[i, width - n :] = np.arange(n)
-            self.visible[i, 0, width - n :] = True
+            self.key_position[i, self.past - n :] = np.arange(n)
+            self.visible[i, 0, self.past - n :] = True
 
     def step(
         self, prompt: Sequence[int], parent: Sequence[int], token: Sequence[int]
     ) -> Iterator[tuple[slice, Float[Tensor, "node vocab"]]]:
         """See ``RowDecoder``."""
-        row, column, visible = self._place(np.asarray(prompt), np.asarray(parent))
-        n, width = visible.shape[:2]
-        device = self.model.device
-        ids = np.zeros((n, width), dtype=np.int64)
-        ids[row, column] = token
-        position = np.broadcast_to(self.depth[:, None], (n, width))
-        self.key_position = np.concatenate([self.key_position, position], 1)
-        mask = make_masks(self.model, visible, position, self.key_position)
-        states = self._run(torch.from_numpy(ids).to(device), torch.from_numpy(position.copy()).to(device), mask)
-        states = states[torch.from_numpy(row).to(device), torch.from_numpy(column).to(device)]
-        self.visible, self.depth = visible, self.depth + 1
+        row, column, depth = np.asarray(prompt), self._place(np.asarray(prompt), np.asarray(parent)), self.depth
+        n, width = self.visible.shape[:2]
+        mask = make_masks(self.model, self.visible, np.repeat(depth[:, None], width, 1), self.key_position)
+        if self.packed:
+            ids, positions = np.array([token], dtype=np.int64), depth[row][None]
+        else:
+            ids, positions = np.zeros((n, width), dtype=np.int64), np.repeat(depth[:, None], width, 1)
+            ids[row, column] = token
+        at = self._move(row), self._move(column)
+        sizes = np.bincount(row, minlength=n).tolist() if self.model.device.type == "cpu" else []
+        layout = Layout(n, *at, width, sizes) if self.packed else None
+        with attend_by_prompt(self.model, layout):
+            states = self._run(self._move(ids), self._move(positions), mask)
+        states = states[0] if self.packed else states[at]
+        self.depth = depth + 1
         size = max(1, CHUNK // self.model.vocab_size)
         for start in range(0, len(token), size):
             piece = slice(start, min(start + size, len(token)))
             yield piece, states[piece] if self.head is None else self._read(self.head, states[piece], size)
+
+    def _move(self, numbers: np.ndarray) -> Tensor:
+        return torch.from_numpy(numbers).to(self.model.device)
 
     def _read(self, head: Head, states: Float[Tensor, "node d_model"], size: int) -> Float[Tensor, "node vocab"]:
         """Logits, in memory that is taken once: taking it anew for each piece costs as much as filling it."""
@@ -96,22 +110,26 @@ class TreeDecoder:
             self.room = states.new_empty(size, len(head.weight))
         return head.logits(head.widen(states), self.room[: len(states)])
 
-    def _place(
-        self, prompt: np.ndarray, parent: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, Bool[np.ndarray, "prompt node key"]]:
-        """Row and column of every new node, and what the columns see; an empty column sees itself."""
-        n = len(self.depth)
+    def _place(self, prompt: Int[np.ndarray, " node"], parent: Int[np.ndarray, " node"]) -> Int[np.ndarray, " node"]:
+        """The column of every new node, once what the columns see and what is kept have grown by them."""
+        n, before = len(self.depth), self.visible.shape[2]
         counts = np.bincount(prompt, minlength=n)
         first = np.concatenate([[0], np.cumsum(counts)[:-1]])
-        column = np.arange(len(prompt)) - first[prompt]
-        width = int(counts.max())
-        old = self.visible.shape[2]
-        visible = np.zeros((n, width, old + width), dtype=bool)
-        visible[:, np.arange(width), old + np.arange(width)] = True
-        before = np.zeros(len(prompt), dtype=np.int64) if self.visible.shape[1] == 1 else parent - self.start[prompt]
-        visible[prompt, column, :old] = self.visible[prompt, before]
-        self.start = first
-        return prompt, column, visible
+        column: Int[np.ndarray, " node"] = np.arange(len(prompt)) - first[prompt]
+        slot = self.past + self.nodes[prompt] + column
+        self.nodes += counts
+        length = self.past + int(self.nodes.max())
+        visible = np.zeros((n, int(counts.max()), length), dtype=bool)
+        visible[:, :, 0] = True  # of an empty column, which has to see something; nodes' own are set below
+        mother = np.zeros(len(prompt), dtype=np.int64) if self.visible.shape[1] == 1 else parent - self.start[prompt]
+        visible[prompt, column, 0] = False
+        visible[prompt, column, :before] = self.visible[prompt, mother]
+        visible[prompt, column, slot] = True
+        self.key_position = np.pad(self.key_position, ((0, 0), (0, length - before)))
+        self.key_position[prompt, slot] = self.depth[prompt]
+        self.visible, self.start = visible, first
+        self.cache.place((self._move(prompt), self._move(column), self._move(slot)), length, packed=self.packed)
+        return column
 
     def _run(self, ids: Tensor, positions: Tensor, mask: Any) -> Tensor:
         """Hidden states before the head, or logits where the head has no known form."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from completions_lp.model.loading import Model
@@ -18,66 +18,90 @@ WINDOWS = ("window_size", "attention_window_size", "attention_chunk_size", "loca
 class TreeCache:
     """Keys and values of prompts, ``[prompt, head, token, d_head]`` a layer, which packed trees read.
 
-    With ``grows`` new keys and values are kept (decoding); else they are joined and forgotten, so the prompts' own are
-    read by any number of passes, repeated to the rows that ask. ``steering`` acts on the prompts where it acts at all
-    positions.
+    New ones are joined to them and forgotten, so any number of passes read the prompts' own. ``steering`` acts on the
+    prompts where it acts at all positions. ``by_prompt``: see ``join``.
     """
 
     is_compileable = False
 
     def __init__(
-        self, model: Model, past: Sequence[Sequence[int]], *, grows: bool, steering: Steering | None = None
+        self,
+        model: Model,
+        past: Sequence[Sequence[int]],
+        *,
+        steering: Steering | None = None,
+        by_prompt: bool = False,
     ) -> None:
         prefix = prefill(model, past, steering=steering, keep_all=True)
         layers = [] if prefix.cache is None else getattr(prefix.cache, "layers", [prefix.cache])
         if not all(hasattr(layer, "keys") for layer in layers):
             raise NotImplementedError("a layer remembers something else than keys and values")
         self.dtype = model.attention_dtype
-        self.keys = {i: _Store(layer.keys.to(self.dtype)) for i, layer in enumerate(layers)}
-        self.values = {i: _Store(layer.values.to(self.dtype)) for i, layer in enumerate(layers)}
-        self.grows = grows
+        self.by_prompt = by_prompt
+        self.prompts, self.width = len(past), max(map(len, past))
+        self.layers = [(layer.keys.to(self.dtype), layer.values.to(self.dtype)) for layer in layers]
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """All keys and values that a pass may see: the kept ones, then the new ones."""
-        keys, values = keys.to(self.dtype), values.to(self.dtype)
-        return self._join(self.keys, layer, keys), self._join(self.values, layer, values)
+        new = keys.to(self.dtype), values.to(self.dtype)
+        if not self.layers:
+            return new
+        return self.join(self.layers[layer][0], new[0]), self.join(self.layers[layer][1], new[1])
 
     def get_seq_length(self, *_: object) -> int:
         """Tokens that are kept, padding included."""
-        return self.keys[0].length if self.keys else 0
+        return self.width
 
-    def _join(self, stores: "dict[int, _Store]", layer: int, new: Tensor) -> Tensor:
-        if layer not in stores:
-            if self.grows:
-                stores[layer] = _Store(new)
-            return new
-        return stores[layer].append(new) if self.grows else stores[layer].join(new)
+    def join(self, past: Float[Tensor, "prompt head past size"], new: Float[Tensor, "row head node size"]) -> Tensor:
+        """The new ones behind the prompts', which are repeated to as many rows: variants x prompts.
+
+        ``by_prompt``, for an attention that takes it, the variants of a prompt are more heads of one row.
+        """
+        n = len(past)
+        variants = len(new) // n
+        grown = new.reshape(variants, n, *new.shape[1:])
+        kept = past.expand(variants, -1, -1, -1, -1)
+        if self.by_prompt:
+            grown, kept = grown.transpose(0, 1), kept.transpose(0, 1)
+            return torch.cat([kept, grown], 3).flatten(1, 2)
+        return torch.cat([kept, grown], 3).flatten(0, 1)
 
 
-class _Store:
-    """Keys or values of one layer, with room to grow: most steps write the new ones and copy nothing."""
+class GrowingCache(TreeCache):
+    """One that keeps the new ones, whose places are told before: nodes of a prompt stand behind it without a gap."""
 
-    def __init__(self, first: Tensor) -> None:
-        self.room = first
-        self.length = int(first.shape[2])
+    places: tuple[Tensor, Tensor, Tensor]
+    packed: bool
 
-    def append(self, new: Tensor) -> Tensor:
-        """Keep the new ones behind the others; all of them."""
-        length = self.length + new.shape[2]
-        if length > self.room.shape[2]:
-            n, heads, _, size = self.room.shape
-            room = self.room.new_empty(n, heads, length + length // 2, size)
-            room[:, :, : self.length] = self.room[:, :, : self.length]
-            self.room = room
-        self.room[:, :, self.length : length] = new
-        self.length = length
-        return self.room[:, :, :length]
+    def place(self, places: tuple[Tensor, Tensor, Tensor], length: int, *, packed: bool) -> None:
+        """Say of each node of the next pass its prompt, its column there, and where among its prompt's keys it goes.
 
-    def join(self, new: Tensor) -> Tensor:
-        """The new ones behind the others, which are repeated to as many rows; nothing is kept."""
-        n = len(self.room)
-        past = self.room.expand(len(new), -1, -1, -1) if n == 1 else self.room
-        return torch.cat([past if len(past) == len(new) else past.repeat(len(new) // n, 1, 1, 1), new], 2)
+        Nodes come in a row per prompt, at these columns, or ``packed``, one after the other. ``length`` is the most
+        that is then kept of a prompt.
+        """
+        self.places, self.width, self.packed = places, length, packed
+
+    def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
+        """All that are kept, the new ones with them."""
+        if layer == len(self.layers):
+            none = [x.new_zeros(self.prompts, x.shape[1], 0, x.shape[3], dtype=self.dtype) for x in (keys, values)]
+            self.layers.append((none[0], none[1]))
+        kept, read = self.layers[layer]
+        self.layers[layer] = self._keep(kept, keys), self._keep(read, values)
+        kept, read = self.layers[layer]
+        return kept[:, :, : self.width], read[:, :, : self.width]
+
+    def _keep(self, room: Tensor, new: Tensor) -> Tensor:
+        """The room with the new ones in it; a larger one where it is too small, so most steps copy nothing."""
+        n, heads, size, width = room.shape
+        if size < self.width:
+            grown = room.new_zeros(n, heads, self.width + self.width // 2, width)  # zeros: masked is not unread
+            grown[:, :, :size] = room
+            room = grown
+        prompt, column, slot = self.places
+        nodes = new[0].transpose(0, 1) if self.packed else new[prompt, :, column]
+        room[prompt, :, slot] = nodes.to(self.dtype)
+        return room
 
 
 def make_masks(

@@ -24,6 +24,12 @@ class Room:
 
     bytes: int
     ran_out: bool = False
+    most_kept: int | None = None
+
+    @property
+    def kept(self) -> int:
+        """Bytes that keys and values of one prompt may take: on a CPU, as long as memory lasts, more than a pass."""
+        return self.bytes if self.most_kept is None or self.ran_out else self.most_kept
 
     @classmethod
     def find(cls, model: Model, memory_budget: float | None) -> "Room":
@@ -34,7 +40,12 @@ class Room:
         """
         rooms = _ROOMS.setdefault(model, {})
         if memory_budget not in rooms:
-            rooms[memory_budget] = cls(_find_quarter(model) if memory_budget is None else int(memory_budget * 2**30))
+            if memory_budget is None:
+                quarter = _find_quarter(model)
+                ceiling = quarter if model.device.type == "cuda" else CPU_CEILING
+                rooms[memory_budget] = cls(min(quarter, ceiling), most_kept=quarter)
+            else:
+                rooms[memory_budget] = cls(int(memory_budget * 2**30))
         return rooms[memory_budget]
 
     def share(
@@ -105,10 +116,10 @@ def row_bytes(model: Model, *, tokens: int, logits: int, past: int = 0) -> int:
 
 
 def _find_quarter(model: Model) -> int:
-    """A quarter of all the memory of the model's device, on a CPU of at most ``CPU_CEILING``."""
+    """A quarter of all the memory of the model's device."""
     if model.device.type == "cuda":
         return int(torch.cuda.get_device_properties(model.device).total_memory // 4)
-    return int(min(psutil.virtual_memory().total // 4, CPU_CEILING))
+    return int(psutil.virtual_memory().total // 4)
 
 
 def _describe_failure(prompt_id: str | None, item: str, reason: str) -> OutOfRoom:

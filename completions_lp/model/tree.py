@@ -44,13 +44,17 @@ class Tree:
 
 
 def build_tree(completions: Sequence[Sequence[int]], root: Sequence[int]) -> Tree:
-    """The tree of some completions below a chain of prompt tokens: the last one, or the whole prompt."""
+    """The tree of some completions below a chain of prompt tokens: the last one, or the whole prompt.
+
+    Depth first, so that neighbours share most of what they see.
+    """
     tokens, parents = list(root), list(range(-1, len(root) - 1))
     depths = list(range(len(root)))
     edges: dict[tuple[int, int], int] = {}
     children: dict[tuple[int, int], int] = {}
     paths = np.zeros((len(completions), max(map(len, completions))), dtype=np.int64)
-    for row, completion in enumerate(completions):
+    for row in sorted(range(len(completions)), key=lambda row: list(completions[row])):
+        completion = completions[row]
         node = len(root) - 1
         for t, token in enumerate(completion):
             key = (node, token)

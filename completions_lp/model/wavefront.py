@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from completions_lp.model.attention import Layout, attend_by_prompt, can_attend
 from completions_lp.model.head import find_head, head_envoy, widen_output
 from completions_lp.model.loading import Model
 from completions_lp.model.masks import TreeCache, make_masks
@@ -48,7 +49,9 @@ class Wavefront:
         ]
         past = [() if whole else prompt[:-1] for prompt in prompts]
         self.past = max(map(len, past))
-        self.prefix = TreeCache(model, past, grows=False) if self.past else None
+        sizes = [len(tree.tokens) for tree in self.trees] if model.device.type == "cpu" else []
+        self.layout = Layout(len(prompts), sizes=sizes) if can_attend(model) else None
+        self.prefix = TreeCache(model, past, by_prompt=self.layout is not None) if self.past else None
         self.width = max(len(tree.tokens) for tree in self.trees)
         self.ids = self._pack("tokens", self.width)
         depths = self._pack("depths", self.width)
@@ -88,11 +91,14 @@ class Wavefront:
         inputs = {"position_ids": self.positions, "attention_mask": self.masks, "use_cache": self.prefix is not None}
         if self.prefix is not None:
             inputs[model.cache_name] = self.prefix
-        with torch.no_grad(), model.arithmetic(), network.trace(input_ids=self.ids, **inputs):
+        masks = self.masks.values() if isinstance(self.masks, dict) else (self.masks,)
+        shared = [] if self.layout is None else list(masks)
+        steps = torch.no_grad(), model.arithmetic(), attend_by_prompt(model, self.layout)
+        with steps[0], steps[1], steps[2], network.trace(input_ids=self.ids, **inputs):
             variants = 1
             for layer, block in enumerate(blocks):
                 if variants > 1 and n > 1:
-                    block.inputs = _repeat_inputs(block.inputs, variants, n)
+                    block.inputs = _repeat_inputs(block.inputs, variants, n, shared)
                 if layer in added:
                     whole = block.output
                     stream = residual_stream(whole)
@@ -133,10 +139,17 @@ class Wavefront:
         return make_masks(self.model, visible, keys[:, self.past :], keys)
 
 
-def _repeat_inputs(inputs: tuple[tuple[Any, ...], dict[str, Any]], variants: int, n: int) -> Any:
-    """A block's inputs for a batch that has grown: whatever has the prompts as first axis is repeated per variant."""
+def _repeat_inputs(
+    inputs: tuple[tuple[Any, ...], dict[str, Any]], variants: int, n: int, shared: Sequence[Tensor]
+) -> Any:
+    """A block's inputs for a batch that has grown: what has the prompts as first axis is repeated, but for ``shared``.
+
+    Variants of a prompt stand one batch of prompts apart.
+    """
 
     def repeat(value: Any) -> Any:
+        if any(value is one for one in shared):
+            return value
         if isinstance(value, Tensor) and value.dim() >= 2 and value.shape[0] == n:
             return value.repeat(variants, *[1] * (value.dim() - 1))
         return tuple(repeat(item) for item in value) if isinstance(value, tuple) else value

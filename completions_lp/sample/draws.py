@@ -6,6 +6,7 @@ said the same so far are one row. Which token a sample draws is settled by a ran
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ from completions_lp.records import (
     Sampling,
     SteeringVector,
 )
-from completions_lp.sample.completions import collect_completions
+from completions_lp.sample.completions import collect_completions, join_draws
 from completions_lp.sample.streams import draw_uniforms, invert_cdf
 
 
@@ -115,25 +116,62 @@ def draw_samples(
     by_name = {vector.name: vector for vector in vectors}
     steering = Steering.under(model, by_name, conditions) if conditions else None
     tree, fresh = pick_engine(model, engine) == "tree", range(first, sampling.draws)
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].token_ids))  # little padding, the largest first
+    room = Room.find(model, memory_budget)
 
-    def draw(batch: Sequence[int]) -> list[list[Draw]]:
-        chosen = [prompts[i] for i in batch]
+    def draw(samples: Sequence[tuple[int, int]]) -> list[tuple[int, list[Draw]]]:
+        """Samples as prompt and number, those of a prompt together."""
+        runs = [(i, [number for _, number in some]) for i, some in groupby(samples, key=lambda item: item[0])]
+        chosen = [prompts[i] for i, _ in runs]
         decoder = (TreeDecoder if tree else RowDecoder)(model, [p.token_ids for p in chosen], steering=steering)
         uniforms = np.stack([draw_uniforms(prompt.id, sampling, condition) for prompt in chosen])
-        return _sample_batch(decoder, chosen, sampling, fresh, uniforms, model.eos_ids)
+        found = _sample_batch(decoder, chosen, sampling, [numbers for _, numbers in runs], uniforms, model.eos_ids)
+        return [(i, draws) for (i, _), draws in zip(runs, found, strict=True)]
 
-    def describe(i: int) -> tuple[str, str]:
-        size = f"{len(prompts[i].token_ids)} tokens, {len(fresh)} draws of up to {sampling.max_new_tokens} more,"
-        return prompts[i].id, f"prompt {prompts[i].id!r} of {size}"
+    def describe(sample: tuple[int, int]) -> tuple[str, str]:
+        prompt = prompts[sample[0]]
+        size = f"{len(prompt.token_ids)} tokens, one draw of up to {sampling.max_new_tokens} more,"
+        return prompt.id, f"prompt {prompt.id!r} of {size}"
 
-    each = _prompt_bytes(model, len(prompts[order[0]].token_ids), len(fresh), sampling.max_new_tokens, tree=tree)
-    drawn: dict[int, list[Draw]] = {}
-    room = Room.find(model, memory_budget)
-    for batch, found in room.share(order, draw, each=each, most=batch_size, name=describe):
-        drawn.update(zip(batch, found, strict=True))
-        advance(len(batch))
-    return [drawn[i] for i in range(len(prompts))]
+    parts: list[list[list[Draw]]] = [[] for _ in prompts]
+    for batch, each in _plan_draws(model, prompts, fresh, sampling.max_new_tokens, room, tree=tree, most=batch_size):
+        samples = [(i, number) for i, numbers in batch for number in numbers]
+        for _, found in room.share(samples, draw, each=each, most=len(samples), name=describe):
+            for i, draws in found:
+                parts[i].append(draws)
+        advance(sum(int(numbers[-1] == fresh[-1]) for _, numbers in batch))
+    return [some[0] if len(some) == 1 else join_draws(some, sampling.draws) for some in parts]
+
+
+def _plan_draws(
+    model: Model,
+    prompts: Sequence[Prompt],
+    fresh: Sequence[int],
+    steps: int,
+    room: Room,
+    *,
+    tree: bool,
+    most: int | None,
+) -> Iterator[tuple[list[tuple[int, Sequence[int]]], int]]:
+    """Batches of prompts with the samples that are drawn of each, and the bytes that a sample takes in it at worst.
+
+    Prompts of similar length go together, the longest first. Where those of one prompt may take more than the keys and
+    values of a pass may take, they are drawn in several runs, of as many as fit.
+    """
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].token_ids))
+    batch: list[tuple[int, Sequence[int]]] = []
+    each = 1
+    for i in order:
+        fixed, size = (_prompt_bytes(model, len(prompts[i].token_ids), n, steps, tree=tree) for n in (0, len(fresh)))
+        runs = -(-len(fresh) // max(1, (room.kept - fixed) * len(fresh) // (size - fixed)))
+        for numbers in (fresh[k * len(fresh) // runs : (k + 1) * len(fresh) // runs] for k in range(runs)):
+            fit = max(1, room.bytes // each)
+            if len(batch) >= (min(fit, most or fit) if room.ran_out else most or fit):
+                yield batch, -(-each // len(batch[0][1]))
+                batch = []
+            each = each if batch else -(-size // runs)
+            batch.append((i, numbers))
+    if batch:
+        yield batch, -(-each // len(batch[0][1]))
 
 
 def draw_steered(
@@ -196,12 +234,12 @@ def _sample_batch(
     decoder: Decoder,
     prompts: Sequence[Prompt],
     sampling: Sampling,
-    fresh: Sequence[int],
+    samples: Sequence[Sequence[int]],
     uniforms: Float[np.ndarray, "prompt sample step"],
     eos_ids: frozenset[int],
 ) -> list[list[Draw]]:
-    """Distinct completions of each prompt of a batch that the ``fresh`` samples draw, in the order of the first."""
-    nodes = [_Node(i, 0, prompt.token_ids[-1], Draw([], [], fresh)) for i, prompt in enumerate(prompts)]
+    """Distinct completions that each prompt's ``samples``, by number, draw, in the order of the first."""
+    nodes = [_Node(i, 0, prompt.token_ids[-1], Draw([], [], samples[i])) for i, prompt in enumerate(prompts)]
     done: list[list[Draw]] = [[] for _ in prompts]
     for step in range(sampling.max_new_tokens):
         alive: list[_Node] = []
