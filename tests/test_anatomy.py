@@ -19,6 +19,7 @@ from completions_lp.model import (
     wrap_model,
 )
 from completions_lp.model.anatomy import check_anatomy
+from completions_lp.model.attention import can_attend
 from completions_lp.records import InputError
 from completions_lp.score.grid import score_tokens
 from completions_lp.steer.conditions import make_conditions
@@ -179,6 +180,20 @@ def test_a_window_that_a_short_trial_cannot_show_is_told_by_its_name(
             compare_engines(wrap_model(make_family(family, window_size=n), tokenizer)) for n in (narrow, wide)
         )
         assert (narrowed.exact, widened.exact) == (False, True)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_that_works_on_keys_behind_its_cache_has_trees_with_its_own_attention(dtype, tokenizer):
+    """As those with latent keys and values do, which are widened after they are kept."""
+    latent = wrap_model(make_family("deepseek_v3", dtype=dtype), tokenizer)
+    plain = wrap_model(make_module("llama", dtype=dtype, scale=4.0), tokenizer)
+    assert can_attend(latent)
+    assert compare_engines(latent).exact
+    assert not can_attend(latent)
+    assert pick_engine(latent, "tree") == "tree"
+    assert compare_engines(plain).exact
+    assert can_attend(plain)
 
 
 @pytest.mark.filterwarnings("ignore")

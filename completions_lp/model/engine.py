@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from completions_lp.model.anatomy import check_anatomy, lies_in_the_architecture, tell_error
 from completions_lp.model.arithmetic import HALF
+from completions_lp.model.attention import can_attend, leave_attention
 from completions_lp.model.decoding import Decoder, RowDecoder, TreeDecoder
 from completions_lp.model.loading import TOLERANCES, Model
 from completions_lp.model.network import pad_tokens, score_next
@@ -91,6 +92,8 @@ def pick_engine(model: Model, engine: Engine = "auto") -> Literal["tree", "rows"
         if not known and not compared.exact:
             reason = compared.describe()
             warnings.warn(f"{model.name} takes the plain path, which is slower: {reason}", Notice, stacklevel=3)
+    elif engine == "tree":
+        find_comparison(model)  # tells which attention its trees go with
     model.usage.engine = engine
     return engine
 
@@ -105,16 +108,31 @@ def find_comparison(model: Model) -> Comparison:
 
 
 def compare_engines(model: Model, *, seed: int = 0) -> Comparison:
-    """Compare both ways on a few random tokens; our own errors are raised."""
+    """Compare both ways on a few random tokens; our own errors are raised.
+
+    A model whose trees are not exact with our attention is tried with its own, which it then keeps.
+    """
     anatomy = check_anatomy(model)
     if anatomy.recall == "tokens":
         return Comparison(float("inf"), reason=f"{NO_CACHE}: {anatomy.reason}")
+    compared = _compare(model, seed)
+    if compared.exact or not can_attend(model):
+        return compared
+    leave_attention(model)
+    return _compare(model, seed)
+
+
+def _compare(model: Model, seed: int) -> Comparison:
+    """What ``compare_engines`` says, with the attention that the model has now."""
     try:
         if model.dtype not in HALF or model.packed:
             tree, rows = _try_tree(model, seed), _try_rows(model, seed)
             return Comparison(_find_largest(tree, rows), tolerance=model.tolerance)
         wide, own = copy_wide(model)
-        check_anatomy(wide), check_anatomy(own)
+        for copied in (wide, own):
+            check_anatomy(copied)
+            if not can_attend(model):
+                leave_attention(copied)
         tolerance = TOLERANCES[torch.float32]
         rows = _try_rows(wide, seed)
         structure = _find_largest(_try_tree(wide, seed), rows)
