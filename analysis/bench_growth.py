@@ -15,9 +15,11 @@ import torch
 from bench_floor import grid_work, interleave, sampling_work
 from bench_models import Case, Setting, make_case, sharpen
 
-from completions_lp.records import Completions, Labelling, Sampling
+from completions_lp.records import Completions, ContrastPair, Labelling, Sampling
 from completions_lp.sample.draws import sample_completions
+from completions_lp.score.choices import read_choices
 from completions_lp.score.grid import score_tokens
+from completions_lp.steer.vectors import read_differences
 
 GROWTH: dict[str, tuple[int, ...]] = {
     "samples": (10, 30, 100, 300),
@@ -71,10 +73,16 @@ class Peak:
     conditions: int
     budget: float = 1.0
     """GiB that a pass may take."""
+    length: int = 90
+    """Tokens of a prompt."""
+    new_tokens: int = 10
     mib: float = 0.0
 
     def __str__(self) -> str:
-        work = f"{self.prompts} prompt(s) of {self.nodes} nodes, {self.conditions} conditions"
+        work = (
+            f"{self.prompts} prompt(s) of {self.length} tokens, {self.nodes} nodes of up to {self.new_tokens} new "
+            f"tokens, {self.conditions} conditions"
+        )
         return (
             f"{self.stage:9}{self.mib:7.0f} MiB above the model: vocabulary {self.vocab}, {work}, {self.budget:g} GiB"
         )
@@ -170,7 +178,13 @@ def list_peaks(*, quick: bool) -> list[Peak]:
     prompts = [Peak("grid", 32000, n, 500, 24) for n in (1, 2, 4, 8)]
     nodes = [Peak("grid", 32000, 1, n, 24) for n in (250, 1000, 4000)]
     vocab = [Peak(stage, 150000, 1, 2000, 24) for stage in ("grid", "sampling")]
-    return [*conditions, *prompts, *nodes, *vocab, *(Peak("sampling", 32000, n, 1000, 0) for n in (1, 2, 4, 8))]
+    long = [
+        Peak(stage, 150000, n, nodes, 2, budget, length=2000, new_tokens=200)
+        for budget in (1, 1 / 4)
+        for stage, n, nodes in (("vectors", 16, 0), ("choices", 16, 0), ("sampling", 2, 20000), ("grid", 2, 20000))
+    ]
+    drawn = [Peak("sampling", 32000, n, 1000, 0) for n in (1, 2, 4, 8)]
+    return [*conditions, *prompts, *nodes, *vocab, *drawn, *long]
 
 
 def measure_peak(peak: Peak) -> Peak:
@@ -181,37 +195,50 @@ def measure_peak(peak: Peak) -> Peak:
 
 
 def measure_peak_here(peak: Peak) -> Peak:
-    """Load a model of 15M parameters but for its vocabulary, do the work once in small, then at full size."""
-    base = Setting("memory", 288, 6, 6, 6, 768, peak.vocab, lengths=(90, 90), scored=peak.prompts)
+    """Load a model of 15M parameters but for its vocabulary, do the work once in small, then at full size.
+
+    Batches are those of the memory budget where prompts are long, else all prompts at once.
+    """
+    base = Setting("memory", 288, 6, 6, 6, 768, peak.vocab, lengths=(peak.length, peak.length), scored=peak.prompts)
     multipliers = tuple(np.linspace(0.5, 2.0, -(-max(peak.conditions, 1) // base.layers)).tolist())
-    setting = replace(base, prompts=peak.prompts, samples=max(1, peak.nodes // 9), multipliers=multipliers)
-    case = make_case(setting)
-    small = replace(case, sampling=Sampling(n=1, max_new_tokens=2), conditions=case.conditions[:1])
+    setting = replace(base, prompts=peak.prompts, multipliers=multipliers, new_tokens=peak.new_tokens)
+    case = make_case(replace(setting, samples=max(1, peak.nodes // (peak.new_tokens - 1))))
+    batch_size = peak.prompts if peak.length == 90 else None
     if peak.stage == "sampling":
         sharpen(case, 9.9)
-        run_sampling(small)
-    else:
-        _score_random(small, samples=1, prompts=1, budget=peak.budget)
+    few = replace(case, sampling=Sampling(n=1, max_new_tokens=2), prompts=case.prompts[:1])
+    _work(replace(few, conditions=case.conditions[:1]), peak.stage, peak.budget, batch_size)
     before = _reset_peak()
-    if peak.stage == "sampling":
-        run_sampling(case, batch_size=peak.prompts)
-    else:
-        case = replace(case, conditions=case.conditions[: peak.conditions])
-        _score_random(case, samples=setting.samples, prompts=peak.prompts, budget=peak.budget)
+    _work(replace(case, conditions=case.conditions[: peak.conditions]), peak.stage, peak.budget, batch_size)
     return replace(peak, mib=(_read_status("VmHWM") - before) / 1024)
 
 
-def _score_random(case: Case, *, samples: int, prompts: int, budget: float) -> None:
-    """Score random ids, which share nothing, with all prompts in one batch."""
+def _work(case: Case, stage: str, budget: float, batch_size: int | None) -> None:
+    """One stage on all prompts of a case."""
+    options: dict[str, Any] = {"memory_budget": budget, "batch_size": batch_size, "progress": False}
+    if stage == "sampling":
+        sample_completions(case.model, case.prompts, sampling=case.sampling, engine="tree", **options)
+    elif stage == "choices":
+        read_choices(case.model, case.prompts, [case.vector], case.conditions, engine="tree", **options)
+    elif stage == "vectors":
+        pairs = [ContrastPair(p.token_ids, p.token_ids[::-1], -1, -1) for p in case.prompts]
+        read_differences(case.model, pairs, **options)
+    else:
+        _score_random(case, options)
+
+
+def _score_random(case: Case, options: dict[str, Any]) -> None:
+    """Score random ids, which share nothing."""
+    samples, steps = case.sampling.n, case.sampling.max_new_tokens
     rng = np.random.default_rng(0)
-    shape = prompts * samples, 10
+    shape = len(case.prompts) * samples, steps
     ids = rng.integers(3, case.model.vocab_size, size=shape).astype(np.int32)
     n = shape[0]
     said = Completions(
-        prompts=case.prompts[:prompts],
-        prompt_index=np.repeat(np.arange(prompts), samples).astype(np.int32),
+        prompts=case.prompts,
+        prompt_index=np.repeat(np.arange(len(case.prompts)), samples).astype(np.int32),
         token_ids=ids,
-        lengths=np.full(n, 10, dtype=np.int32),
+        lengths=np.full(n, steps, dtype=np.int32),
         counts=np.ones(n, dtype=np.int32),
         ended=np.zeros(n, dtype=bool),
         label=np.array([""] * n),
@@ -222,16 +249,7 @@ def _score_random(case: Case, *, samples: int, prompts: int, budget: float) -> N
         sampling=case.sampling,
         labelling=Labelling(),
     )
-    score_tokens(
-        case.model,
-        said,
-        [case.vector],
-        case.conditions,
-        batch_size=prompts,
-        memory_budget=budget,
-        engine="tree",
-        progress=False,
-    )
+    score_tokens(case.model, said, [case.vector], case.conditions, engine="tree", **options)
 
 
 def _reset_peak() -> int:

@@ -227,3 +227,19 @@ def test_blocks_are_found_where_the_decoder_is_named_wrongly(tokenizer, monkeypa
     module = make_module("llama")
     monkeypatch.setattr(type(module), "get_decoder", lambda self: self.lm_head)
     assert [block._module for block in wrap_model(module, tokenizer).blocks] == list(module.model.layers)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", ["gemma3", "llava", "qwen2_5_vl"])
+def test_a_model_of_text_and_images_is_loaded_for_its_text(family, tokenizer, tmp_path):
+    """One that transformers has among causal models, and two that it does not."""
+    module = make_family(family)
+    module.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model = load_model(tmp_path)
+    assert type(model.module) is type(module)
+    assert (model.n_layers, model.d_model) == (4, 32)
+    assert pick_engine(model) == "tree"
+    ids = torch.arange(2, 12)[None]
+    with torch.no_grad():
+        assert torch.equal(model.module(ids).logits, module(ids).logits)

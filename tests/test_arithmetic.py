@@ -52,15 +52,16 @@ def sums(model, completions, vectors, conditions, **options):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_scores_are_nearer_to_float32_arithmetic_than_the_plain_way(trio, architecture, engine, dtype):
     models = trio(architecture, dtype)
-    completions = random_completions(make_prompts(), per_prompt=8)
+    completions = random_completions(make_prompts(), per_prompt=40)
     vector = make_vector(models[0])
     conditions = make_conditions([vector], layers=[0, 1], multipliers=(-0.5, 0.5))
     exact, ours, plain = (sums(model, completions, [vector], conditions, engine=engine) for model in models)
     increases = [values[1:] - values[:1] for values in (exact, ours, plain)]
     error, plainly = (np.sqrt(((values - increases[0]) ** 2).mean()) for values in increases[1:])
     assert increases[0].std() > 0.05  # steering does something
-    assert error < GAIN.get(architecture, 0.85) * plainly
-    assert np.square(ours[0] - exact[0]).mean() < GAIN.get(architecture, 0.8) * np.square(plain[0] - exact[0]).mean()
+    assert error < GAIN.get(architecture, 0.8) * plainly
+    unsteered, plainly = (np.square(values[0] - exact[0]).mean() for values in (ours, plain))
+    assert unsteered < GAIN.get(architecture, 0.9) * plainly
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

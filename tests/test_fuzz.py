@@ -48,7 +48,12 @@ NASTY = [
 texts = st.sampled_from(NASTY) | st.text(max_size=12) | st.text("(AB). :", max_size=8)
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts
 values = st.recursive(scalars, lambda s: st.lists(s, max_size=3) | st.dictionaries(texts, s, max_size=3), max_leaves=6)
-names = st.sampled_from([*ROW, "id", "cluster", "prompt", "positive", "negative", "matching"]) | texts
+NAMES = [*ROW, "id", "cluster", "prompt", "positive", "negative", "matching", "messages", "choices", "answer", "A", "B"]
+PARTS = st.fixed_dictionaries({"role": texts, "content": texts}) | st.fixed_dictionaries(
+    {"text": texts, "label": texts}
+)
+values |= st.lists(PARTS, max_size=3) | st.fixed_dictionaries({"prompt": values, "response": texts})
+names = st.sampled_from(NAMES) | texts
 rows = st.dictionaries(names, values, max_size=4).map(lambda more: {**ROW, **more}) | st.dictionaries(names, values)
 edits = st.lists(
     st.tuples(
@@ -111,6 +116,7 @@ def test_json_of_any_values(folder, tokenizer, content, kind):
     path = folder / f"x.{kind}"
     path.write_text(json.dumps(content) if kind == "json" else "\n".join(map(json.dumps, content)), encoding="utf-8")
     load_both(path, tokenizer)
+    load_both(path, tokenizer, fields={"question": "prompt", "choices": "choices", "answer": "answer"})
 
 
 @fuzz(300)
@@ -124,7 +130,7 @@ def test_text_files_of_damaged_bytes(folder, tokenizer, changes, kind):
 
 
 @fuzz(150)
-@given(content=st.binary(max_size=200), kind=st.sampled_from(["json", "jsonl", "csv", "parquet"]))
+@given(content=st.binary(max_size=200), kind=st.sampled_from(["json", "jsonl", "csv", "tsv", "parquet"]))
 @example(content=b"\xef\xbb\xbf", kind="csv")
 @example(content=b"PAR1PAR1PAR1", kind="parquet")
 def test_prompt_files_of_any_bytes(folder, tokenizer, content, kind):
@@ -136,7 +142,9 @@ def test_prompt_files_of_any_bytes(folder, tokenizer, content, kind):
 @given(changes=edits)
 def test_parquet_prompts_of_damaged_bytes(folder, tokenizer, changes):
     sink = pa.BufferOutputStream()
-    pyarrow.parquet.write_table(pa.Table.from_pylist([ROW, {**ROW, "positive": {"prompt": "q"}}]), sink)
+    pyarrow.parquet.write_table(
+        pa.Table.from_pylist([ROW, {**ROW, "positive": {"prompt": "q"}, "choices": ["x", "y"]}]), sink
+    )
     (folder / "x.parquet").write_bytes(mutate(sink.getvalue().to_pybytes(), changes))
     load_both(folder / "x.parquet", tokenizer)
 

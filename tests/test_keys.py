@@ -30,6 +30,8 @@ STREAM = {"steered": ALL, "scores": SOME}
 MORE = {"steered": SOME, "scores": SOME, "choices": SOME}
 PLAIN = {"sampling.top_up": 0}
 """Without draws of the steered model, which go with plain sampling only."""
+CHAT = {"model.name": "PLACE/chat", "prompts.template": "chat"}
+SHOTS = [{"user": "Is ice cold?", "assistant": "Yes"}]
 
 CHANGES = {
     # By setting: the changes; the kinds of units of which all keys are new, or some came or went; the stages remade.
@@ -40,10 +42,20 @@ CHANGES = {
     "prompts.split": ({"prompts.split": "test"}, {}, {SAMPLE}),  # of a hub's files; this one is local
     "prompts.revision": ({"prompts.revision": "x"}, {}, {SAMPLE}),
     "prompts.template": ({"prompts.template": "Q: {question}"}, EVERY, {VECTOR, SAMPLE, SCORE}),
+    "prompts.subset": ({"prompts.subset": "all"}, {}, {SAMPLE}),  # of a hub's files, too
+    "prompts.system": ({**CHAT, "prompts.system": "Be brief."}, EVERY, {VECTOR, SAMPLE, SCORE}),
+    "prompts.few_shot": ({**CHAT, "prompts.few_shot": SHOTS}, EVERY, {VECTOR, SAMPLE, SCORE}),
+    "prompts.prefix": ({"prompts.prefix": "("}, EVERY, {VECTOR, SAMPLE, SCORE}),
+    "prompts.fields": ({"prompts.fields": {"question": "question"}}, {}, {SAMPLE}),  # which it is called anyway
+    "prompts.answers": ({"prompts.answers": ["Yes", "No"]}, {}, {SAMPLE}),  # of rows that have none
     "prompts.letters": ({"prompts.letters": ["A", "B"]}, {}, {SAMPLE}),  # which all of them have
     "prompts.limit": ({"prompts.limit": 5}, {"draws": SOME, **MORE}, {SAMPLE, SCORE}),
     "vector.pairs": ({"vector.pairs": "PLACE/elsewhere/pairs.jsonl"}, {}, {VECTOR}),
     "vector.pairs: its name": ({"vector.pairs": "PLACE/named.jsonl"}, STREAM, {VECTOR, SCORE}),
+    "vector.subset": ({"vector.subset": "all"}, {}, {VECTOR}),
+    "vector.split": ({"vector.split": "test"}, {}, {VECTOR}),
+    "vector.revision": ({"vector.revision": "x"}, {}, {VECTOR}),
+    "vector.fields": ({"vector.fields": {"question": "question"}}, {}, {VECTOR}),
     "vector.path": ({"vector.path": "PLACE/other.safetensors"}, MORE, {VECTOR, SCORE}),
     "vector.read_token": ({"vector.read_token": "last"}, VECTORS, {VECTOR, SCORE}),
     "vector.layers": ({"vector.layers": [0]}, {}, {VECTOR, SCORE}),  # fewer vectors; those that are scored stay
@@ -84,6 +96,9 @@ def place(tmp_path_factory, tokenizer):
     folder = tmp_path_factory.mktemp("place")
     config = make_place(folder, tokenizer)
     shutil.copytree(folder / "model", folder / "copy")
+    shutil.copytree(folder / "model", folder / "chat")
+    turns = "{% for turn in messages %}{{ turn.role }}: {{ turn.content }} {% endfor %}"
+    (folder / "chat" / "chat_template.jinja").write_text(turns)
     (folder / "elsewhere").mkdir()
     for file, copy in (("asked", "same"), ("pairs", "named"), ("pairs", "elsewhere/pairs")):
         shutil.copy(folder / f"{file}.jsonl", folder / f"{copy}.jsonl")

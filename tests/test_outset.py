@@ -66,8 +66,11 @@ def test_what_is_wrong_is_refused_before_anything_slow_is_imported(tmp_path):
     write_files(tmp_path)
     out = ["--out", str(tmp_path / "out")]
 
+    def set_to(text):
+        return ["run", *out, "--set", text]
+
     def ask(key, value):
-        return ["run", *out, "--set", f"{key}={json.dumps(value)}"]
+        return set_to(f"{key}={json.dumps(value)}")
 
     def name(file):
         return str(tmp_path / file)
@@ -93,6 +96,12 @@ def test_what_is_wrong_is_refused_before_anything_slow_is_imported(tmp_path):
         (ask("prompts.template", "{mood}"), "no field 'mood'"),
         (ask("prompts.template", "{question"), "is not a format string"),
         (ask("prompts.template", "chat"), "has no chat template"),
+        (ask("prompts.system", "Be brief."), '[prompts] system goes with template = "chat"'),
+        (set_to('prompts.few_shot=[{user="x"}]'), "few_shot goes with template"),
+        (set_to('prompts.fields={quesiton="q"}'), "[prompts] fields has 'quesiton'; the nearest is 'question'"),
+        (set_to('prompts.fields={question="q"}'), "no field 'q', which [prompts] fields names for question"),
+        (set_to('vector.fields={matching=["a"]}'), "[vector] fields: matching is ['a']; it must be one column"),
+        ([*ask("prompts.answers", ["Yes"]), "--set", "prompts.path=some/set"], "answers is ['Yes']; it must be two or"),
         (ask("prompts.letters", ["Q"]), "no prompts with both answers among Q"),
         (ask("label.target", "Q"), "target 'Q' is an answer of no prompt"),
         (ask("vector.path", name("noise.safetensors")), "not a safetensors file"),
@@ -153,6 +162,7 @@ def test_notices_are_one_line_and_other_warnings_are_not_shown(capfd, caplog):
         warnings.simplefilter("always")
         show = warnings.showwarning
         with notices.speak_plainly(told.append):
+            warnings.warn("it is slower", Notice, stacklevel=1)
             warnings.warn("it is slower", Notice, stacklevel=1)
             warnings.warn("use cache instead", FutureWarning, stacklevel=1)
             logging.getLogger("elsewhere").warning("a log line")

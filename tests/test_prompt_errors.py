@@ -42,7 +42,7 @@ LINE = json.dumps(ROW)
         (
             "x.txt",
             "hello",
-            "x.txt: not a file of a known kind; prompts and pairs are .json, .jsonl, .csv, .parquet files",
+            "x.txt: not a file of a known kind; prompts and pairs are .json, .jsonl, .csv, .tsv, .parquet",
         ),
     ],
 )
@@ -82,18 +82,18 @@ def test_a_table_without_rows_is_named(tmp_path, tokenizer):
         (
             {k: v for k, v in OTHER.items() if k != "question"},
             "no field 'question' (needed by the template '{question}\\n\\nAnswer:'); its fields: "
-            "answer_matching_behavior, answer_not_matching_behavior",
+            "answer_matching_behavior, answer_not_matching_behavior; where another field is meant, name it: "
+            '[prompts] fields = {question = "COLUMN"}',
         ),
         (
             {k: v for k, v in OTHER.items() if k != ANSWERS[1]},
-            "no field 'answer_not_matching_behavior' (an answer); its fields: question, answer_matching_behavior",
+            "no field 'answer_not_matching_behavior' (an answer); its fields: question, answer_matching_behavior; "
+            'where another field is meant, name it: [prompts] fields = {not_matching = "COLUMN"}',
         ),
-        ({**OTHER, ANSWERS[0]: " (A)"}, "both answers are 'A'; a two-choice prompt needs two"),
-        (
-            {**OTHER, ANSWERS[0]: "()"},
-            "field 'answer_matching_behavior' is '()'; an answer looks like '(A)', 'A' or 'Yes'",
-        ),
-        ({**OTHER, ANSWERS[0]: ""}, "field 'answer_matching_behavior' is ''; an answer looks like '(A)', 'A' or 'Yes'"),
+        ({**OTHER, ANSWERS[0]: " (A)"}, "both answers are 'A'; a prompt needs two that differ"),
+        ({**OTHER, ANSWERS[0]: "()"}, "an answer is '()'; it should look like '(A)', 'A' or 'Yes'"),
+        ({**OTHER, ANSWERS[1]: "(a) (b"}, "an answer is '(a) (b'; it should look like '(A)', 'A' or 'Yes'"),
+        ({**OTHER, ANSWERS[0]: ""}, "an answer is ''; it should look like '(A)', 'A' or 'Yes'"),
     ],
 )
 def test_a_wrong_row_is_named_with_its_line(tmp_path, tokenizer, row, message):
@@ -138,11 +138,12 @@ def test_answers_that_the_tokenizer_cannot_tell_apart_are_refused(tmp_path):
     mute = transformers.PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
     path = write(tmp_path, [{**ROW, "question": "Which one?", "id": "q1"}])
     (prompt,) = load_prompts(path, mute)
-    message = "prompt 'q1': the tokenizer cannot express the answer 'A' against 'B': their token ids are "
-    with pytest.raises(InputError, match=message):
+    message = "the tokenizer cannot express the answer 'A' against 'B': their token ids are "
+    with pytest.raises(InputError, match=f"prompt 'q1': {message}"):
         first_difference(prompt, "A", mute)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=f"line 1: {message}"):
         load_pairs(path, mute)
+    assert load_pairs(path, mute, read_token="last")
 
 
 def test_an_answer_that_only_one_side_lacks_is_refused_too(tmp_path):

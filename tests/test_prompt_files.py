@@ -14,6 +14,7 @@ from test_prompts import ANSWERS, OTHER, ROW, write
 
 from completions_lp.prompts import load_pairs, load_prompts, parquet
 from completions_lp.records import InputError
+from completions_lp.records.base import Notice
 
 LINE = json.dumps(ROW)
 
@@ -206,7 +207,8 @@ def test_an_id_is_any_text(tmp_path, tokenizer, identity):
 
 def test_ids_that_chase_each_other_are_numbered(tmp_path, tokenizer):
     names = ["x" + "-2" * i for i in range(1500)]
-    prompts = load_prompts(write(tmp_path, [{**ROW, "id": name} for name in [*names, "x"]]), tokenizer)
+    with pytest.warns(Notice, match="the matching answer is 'A' in 1501 of 1501 rows"):
+        prompts = load_prompts(write(tmp_path, [{**ROW, "id": name} for name in [*names, "x"]]), tokenizer)
     assert prompts[-1].id == "x" + "-2" * 1500
 
 
@@ -217,9 +219,7 @@ def test_an_id_that_is_no_text_is_refused(tmp_path, tokenizer):
 def test_hostile_answers_and_questions_are_read_in_linear_time(tmp_path, tokenizer):
     """Each took an hour by a regular expression that tries every way to part white space."""
     blank = " " * 100_000
-    refuse(
-        write(tmp_path, [{**ROW, ANSWERS[0]: f"{blank}(A{blank}("}]), tokenizer, "field 'answer_matching_behavior' is '"
-    )
+    refuse(write(tmp_path, [{**ROW, ANSWERS[0]: f"{blank}(A{blank}("}]), tokenizer, "line 1: an answer is '")
     (prompt,) = load_prompts(write(tmp_path, [{**ROW, "question": "\n" * 100_000 + "(C) x"}]), tokenizer)
     assert prompt.letters == ("A", "B")
 

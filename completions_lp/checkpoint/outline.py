@@ -17,7 +17,7 @@ _TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_temp
 class Outline:
     """Takes every text for one token, so that texts stay apart: what is wrong with a prompt's row shows all the same.
 
-    In a chat, the question stands for what the template makes of it.
+    In a chat, what is said stands for what the template makes of it.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -44,8 +44,8 @@ class Outline:
         return not self._checkpoint.local or bool(settings.get("chat_template")) or any(files)
 
     def apply_chat_template(self, messages: Sequence[Mapping[str, str]], **_: Any) -> str:
-        """What the user says."""
-        return messages[-1]["content"]
+        """What is said."""
+        return "\n".join(message["content"] for message in messages)
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text by the folder's tokenizer.json, special ones left out: at least so many will they be.

@@ -11,17 +11,20 @@ from typing import Any
 
 @contextmanager
 def speak_plainly(tell: Callable[[str], None]) -> Iterator[None]:
-    """Give notices to ``tell``, and keep what other packages warn of, by Python's warnings or a log, off the screen.
+    """Give notices to ``tell``, each once, and keep what other packages warn of, by warnings or a log, off the screen.
 
     Their errors are shown. Where Python is asked for warnings (``python -W default``), theirs are shown, too.
     """
     show, disabled = warnings.showwarning, logging.root.manager.disable
+    told: set[str] = set()
 
     def show_plainly(message: Warning | str, category: type[Warning], *where: Any, **options: Any) -> None:
         from completions_lp.records.base import Notice  # which imports numpy
 
         if issubclass(category, Notice):
-            tell(str(message))
+            if str(message) not in told:  # prompts are read twice: by what files tell, and with the tokenizer
+                told.add(str(message))
+                tell(str(message))
         elif sys.warnoptions:
             show(message, category, *where, **options)
 

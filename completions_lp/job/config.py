@@ -7,9 +7,7 @@ its description, in the commented defaults and in the JSON schema alike.
 
 import difflib
 import json
-import os
 import textwrap
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,34 +15,31 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from pydantic_core import ErrorDetails, from_json, to_json
 
-from completions_lp.records import InputError, Labelling, Positions, Rule, Sampling, Through, describe_cause, read_text
+from completions_lp.job.toml import apply_override, read_toml
+from completions_lp.records import InputError, Labelling, Positions, Rule, Sampling, Through
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent / "data"
 """The embedded model, prompts and pairs: inside an installed package, or beside it in a checkout."""
 EMBEDDED = DATA / "run.toml"
 """The configuration of the embedded run."""
-LOCAL = (".json", ".jsonl", ".csv", ".parquet", ".safetensors", ".gguf")
-"""Endings that no name on a hub has."""
-PATHS = (("model", "name"), ("prompts", "path"), ("vector", "pairs"), ("vector", "path"), ("controls", "orthogonal_to"))
-"""Keys whose values may be paths."""
 NEEDED = {
     "int_type": "an integer",
     "float_type": "a number",
     "bool_type": "true or false",
     "string_type": "text",
     "tuple_type": "a list",
+    "dict_type": "a table, {key = value}",
     "too_short": "a list of at least one",
 }
 """What is needed, where pydantic has another word for it."""
 
-LARGEST = 2**20
-"""Bytes of a configuration file."""
 DEPTH = 8
 """How deep a configuration may be nested; it has sections, keys and lists."""
 
 Layers = Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0, lt=10_000)], ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=0, le=10_000)]
+Fields = dict[str, str | tuple[str, ...]]
 Multiplier = Annotated[FiniteFloat, Field(ge=-1e6, le=1e6)]
 
 
@@ -75,17 +70,40 @@ class PromptsSection(Section):
     """What is asked."""
 
     path: str = str(DATA / "prompts" / "cautious.jsonl")
-    """Two-choice questions: a .json, .jsonl, .csv or .parquet file, or the name of a hub dataset."""
+    """Questions with their answers: a .json, .jsonl, .csv, .tsv or .parquet file, or the name of a hub dataset."""
+    subset: str | None = None
+    """Subset (configuration) of a hub dataset."""
     split: str = "train"
     """Split of a hub dataset."""
     revision: str | None = None
     """Revision of a hub dataset."""
     template: str = "{question}\n\nAnswer:"
     """A format string over the file's fields, or "chat" for the model's own chat template."""
+    system: str = ""
+    """The system's turn of a chat; for the pairs, too, as all that says how is asked."""
+    few_shot: tuple[dict[Literal["user", "assistant"], str], ...] = ()
+    """Turns of a chat before the question, for example [{user = "Is ice cold?", assistant = "Yes"}]."""
+    prefix: str = ""
+    """How the answer begins, for example "(" or "My answer is: (": then the first token read is the answer's own."""
+    fields: Fields = {}
+    """Columns that are not called as in a known format, for example {question = "q", matching = "good"}: question,
+    messages, matching, not_matching, choices, answer, positive, negative, id, cluster."""
+    answers: tuple[str, ...] = ()
+    """Answers to open questions, whose rows have none, the matching one first: for example ["Yes", "No"]."""
     letters: tuple[str, ...] = ()
     """Keep only prompts whose two answers are among these, for example ["A", "B"]; [] keeps all."""
     limit: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Keep only so many prompts, the first ones."""
+
+    @property
+    def asking(self) -> dict[str, Any]:
+        """How questions are put, which holds for pairs, too."""
+        return self.model_dump(include={"template", "system", "few_shot", "prefix"})
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What ``load_prompts`` is told."""
+        return self.model_dump(exclude={"path"})
 
 
 class VectorSection(Section):
@@ -93,6 +111,14 @@ class VectorSection(Section):
 
     pairs: str = str(DATA / "pairs" / "cautious.jsonl")
     """Contrast pairs, in a file or dataset as for the prompts."""
+    subset: str | None = None
+    """Subset (configuration) of a hub dataset."""
+    split: str = "train"
+    """Split of a hub dataset."""
+    revision: str | None = None
+    """Revision of a hub dataset."""
+    fields: Fields = {}
+    """Columns of the pairs, as for the prompts."""
     path: str | None = None
     """A finished vector, a .safetensors file of this package; then no pairs are read."""
     read_token: str | Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = "letter"
@@ -181,6 +207,13 @@ class Config(Section):
         return self
 
     @property
+    def pairs_options(self) -> dict[str, Any]:
+        """What ``load_pairs`` is told."""
+        return self.prompts.asking | self.vector.model_dump(
+            include={"fields", "subset", "split", "revision", "read_token"}
+        )
+
+    @property
     def labelling(self) -> Labelling:
         """The label rule as a record."""
         return Labelling(rule=self.label.rule, within=self.label.within, pattern=self.label.pattern)
@@ -196,9 +229,9 @@ def load_config(
     """
     values: dict[str, Any] = {name: dict(section) for name, section in (base or {}).items()}
     if path is not None:
-        values = _read_toml(Path(path))
+        values = read_toml(Path(path))
     for override in overrides:
-        _apply_override(values, override)
+        apply_override(values, override)
     return make_config(values)
 
 
@@ -289,52 +322,3 @@ def _explain(errors: Sequence[ErrorDetails], values: Mapping[str, Any]) -> str:
 def _name_nearest(name: str, known: Sequence[str], what: str) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0)
     return f"unknown {what}: {name!r}; the nearest is {near[0]!r}. Known: {', '.join(known)}"
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    values = _parse_toml(read_text(path, largest=LARGEST), f"{path}")
-    for section, key in PATHS:
-        if isinstance(values.get(section), dict) and key in values[section]:
-            values[section][key] = _resolve(values[section][key], path.parent)
-    return values
-
-
-def _parse_toml(text: str, where: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except RecursionError:
-        raise InputError(f"{where}: not a TOML file that can be read: nested too deeply") from None
-    except ValueError as error:  # TOMLDecodeError, and Python's own limit on the digits of an integer
-        raise InputError(f"{where}: not a TOML file: {describe_cause(error)}") from None
-
-
-def _resolve(given: Any, folder: Path) -> Any:
-    """A path, or a list of them, relative to the configuration file; a hub name stays as it is."""
-    if isinstance(given, list):
-        return [_resolve(item, folder) for item in given]
-    if not isinstance(given, str) or "\0" in given:
-        return given  # which is told when values are checked
-    candidate = os.path.join(folder, os.path.expanduser(given))  # noqa: PTH111, PTH118  pathlib's raise for a strange name
-    return os.path.realpath(candidate) if is_local(given) or os.path.exists(candidate) else given  # noqa: PTH110
-
-
-def is_local(source: str) -> bool:
-    """Whether a name can only be a path: no dataset or model of a hub looks like it."""
-    return source.startswith((".", "/", "~")) or source.endswith(LOCAL)
-
-
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    name, found, text = override.partition("=")
-    section, dot, key = name.strip().partition(".")
-    if not (found and dot and section and key):
-        raise InputError(f"--set {override!r}: write section.key=value, for example --set sampling.n=50")
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-    except RecursionError:
-        raise InputError(f"--set {name[:80]}: nested too deeply") from None
-    except ValueError:
-        parsed = {}
-    value = parsed["value"] if parsed.keys() == {"value"} else text.strip()
-    values.setdefault(section, {})
-    if isinstance(values[section], dict):
-        values[section][key] = value

@@ -1,5 +1,6 @@
 """Configuration -> what a run begins with: model, prompts, contrast pairs, vectors, the grid of conditions; checked."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -79,15 +80,12 @@ class Inputs:
     @cached_property
     def prompts(self) -> tuple[Prompt, ...]:
         """The prompts as asked."""
-        return load_prompts(
-            self.config.prompts.path, self.tokenizer, **self.config.prompts.model_dump(exclude={"path"})
-        )
+        return load_prompts(self.config.prompts.path, self.tokenizer, **self.config.prompts.options)
 
     @cached_property
     def pairs(self) -> tuple[ContrastPair, ...]:
-        """The contrast pairs, asked by the template of the prompts."""
-        vector, template = self.config.vector, self.config.prompts.template
-        return load_pairs(vector.pairs, self.tokenizer, template=template, read_token=vector.read_token)
+        """The contrast pairs, asked as the prompts are."""
+        return load_pairs(self.config.vector.pairs, self.tokenizer, **self.config.pairs_options)
 
     def check_prompts(self) -> None:
         """Raise InputError unless the prompts fit into the context and offer the answers to be told apart."""
@@ -132,7 +130,7 @@ class Inputs:
                 "pairs": Path(section.pairs).name,
                 "pairs_sha256": _hash_file(Path(section.pairs)),
                 "read_token": section.read_token,
-                "template": self.config.prompts.template,
+                **self._describe_asking(),
             }
             target = average_differences(differences, name=Path(section.pairs).stem, provenance=provenance)
             shuffled = shuffle_labels(differences, target, controls.shuffled_labels, seed=seed)
@@ -141,6 +139,12 @@ class Inputs:
         random = draw_random_vectors(target, controls.random_directions, seed=seed)
         made = (target, *negated, *orthogonal, *random, *shuffled)
         return (*made, draw_rounding_vector(self.model, [vector.name for vector in made]))
+
+    def _describe_asking(self) -> dict[str, str]:
+        """How pairs were asked, as far as it is not by default; what is no text as JSON."""
+        asking = self.config.prompts.asking
+        told = {name: value for name, value in asking.items() if value or name == "template"}
+        return {name: value if isinstance(value, str) else json.dumps(value) for name, value in told.items()}
 
     def make_conditions(self, vectors: Sequence[SteeringVector]) -> tuple[Condition, ...]:
         """The grid, the run's noise floor, and the direction that tells its rounding."""

@@ -25,6 +25,8 @@ from completions_lp.store.units import hash_value
 
 FORMAT = 1
 """Raised with every change of this package after which old units hold other numbers, or hold them otherwise."""
+READ_OUT = 1
+"""The same for the two-choice read-out alone: 1 since an answer that would join the prompt's last token is apart."""
 _NETWORK = ("weights", "config", "dtype", "residual")
 _LIBRARIES = ("torch", "transformers", "nnsight")
 
@@ -62,7 +64,7 @@ def describe_scores(
 
 def describe_choices(model: Mapping[str, Any]) -> dict[str, Any]:
     """The context of the two-choice read-out."""
-    return {**describe_network(model), "tokenizer": model["tokenizer"]}
+    return {**describe_network(model), "tokenizer": model["tokenizer"], "read_out": READ_OUT}
 
 
 def key_prompt(prompt: Prompt) -> str:

@@ -22,7 +22,7 @@ from completions_lp.checkpoint import (
     read_shape,
 )
 from completions_lp.job.config import Config
-from completions_lp.prompts import is_of_hub, load_pairs, load_prompts
+from completions_lp.prompts import check_asking, is_of_hub, load_pairs, load_prompts
 from completions_lp.records import Condition, InputError, SteeringVector, pick_letters
 from completions_lp.steer.conditions import make_conditions, place_rounding
 
@@ -38,6 +38,9 @@ def check_input(config: Config, stages: Collection[str]) -> None:
         check_files(checkpoint)
     shape = read_shape(checkpoint)
     outline = Outline(checkpoint)
+    asking = config.prompts.asking
+    check_asking(**asking, fields=config.prompts.fields, answers=config.prompts.answers)
+    check_asking(**asking, fields=config.vector.fields, section="vector")
     if "sample" in stages and not is_of_hub(config.prompts.path):
         _check_prompts(config, outline, shape)
     if shape is not None:
@@ -93,7 +96,7 @@ def make_grid(config: Config, vectors: Sequence[SteeringVector]) -> tuple[Condit
 
 
 def _check_prompts(config: Config, outline: Outline, shape: Shape | None) -> None:
-    prompts = load_prompts(config.prompts.path, outline, **config.prompts.model_dump(exclude={"path"}))
+    prompts = load_prompts(config.prompts.path, outline, **config.prompts.options)
     pick_letters(prompts, config.label.target)
     if shape is None:
         return
@@ -105,4 +108,4 @@ def _check_prompts(config: Config, outline: Outline, shape: Shape | None) -> Non
 
 def _check_pairs(config: Config, outline: Outline) -> None:
     where = config.vector.read_token if isinstance(config.vector.read_token, str) else "last"  # tokens are not known
-    load_pairs(config.vector.pairs, outline, template=config.prompts.template, read_token=where)
+    load_pairs(config.vector.pairs, outline, **{**config.pairs_options, "read_token": where})

@@ -8,8 +8,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from completions_lp.job.config import EMBEDDED, Config, is_local, load_config, make_config
+from completions_lp.job.config import EMBEDDED, Config, load_config, make_config
 from completions_lp.job.outset import check_input
+from completions_lp.job.toml import is_local
 from completions_lp.records import InputError, describe_cause
 from completions_lp.records.sources import find_file
 from completions_lp.store import check_owned, list_units, read_info

@@ -17,14 +17,19 @@ from completions_lp.records import InputError, Sampling
 
 _MODEL = ("model.name", "model.revision", "model.dtype", "model.residual")
 _DRAWN = tuple(f"sampling.{item.name}" for item in fields(Sampling) if item.name != "top_up")
+_ASKED = tuple(f"prompts.{name}" for name in ("template", "system", "few_shot", "prefix"))
 FOLLOWED: Mapping[str, tuple[str, ...]] = {
-    "vector": (*_MODEL, "prompts.template", "vector", "controls", "sampling.seed"),
+    "vector": (*_MODEL, *_ASKED, "vector", "controls", "sampling.seed"),
     "sample": (*_MODEL, "prompts", *_DRAWN, "label.rule", "label.within", "label.pattern"),
     "score": (*_MODEL, "scoring", "sampling.top_up", "label.target"),
     "report": (),
 }
 """By stage, in their order: the sections and keys of the configuration on which its numbers depend."""
-_ADDED: Mapping[str, Mapping[str, Any]] = {"scoring": {"through": "end"}}
+_ADDED: Mapping[str, Mapping[str, Any]] = {
+    "scoring": {"through": "end"},
+    "prompts": {"subset": None, "system": "", "few_shot": [], "prefix": "", "fields": {}, "answers": []},
+    "vector": {"subset": None, "split": "train", "revision": None, "fields": {}},
+}
 """By section, keys that runs of earlier versions do not name, and what these have followed."""
 REMADE: Mapping[str, str] = {
     "figures/": "completions-lp figures {folder}",

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from completions_lp.checkpoint import Checkpoint, name_base
-from completions_lp.job.config import Config, is_local
+from completions_lp.job.config import Config
+from completions_lp.job.toml import is_local
 from completions_lp.records import InputError
 from completions_lp.store import hash_file
 

@@ -52,7 +52,7 @@ class TreeCache:
         """Tokens that are kept, padding included."""
         return self.width
 
-    def join(self, past: Float[Tensor, "prompt head past size"], new: Float[Tensor, "row head node size"]) -> Tensor:
+    def join(self, past: Float[Tensor, "prompt head past _"], new: Float[Tensor, "row head node _"]) -> Tensor:
         """The new ones behind the prompts', which are repeated to as many rows: variants x prompts.
 
         ``by_prompt``, for an attention that takes it, the variants of a prompt are more heads of one row.

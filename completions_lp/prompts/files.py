@@ -2,18 +2,18 @@
 
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from completions_lp.prompts.parquet import choose_columns, list_rows, read_parquet
-from completions_lp.prompts.text import read_csv, read_json
+from completions_lp.prompts.text import read_json, read_table
 from completions_lp.records import InputError, describe_cause, read_text
 from completions_lp.records.sources import find_file
 
-SUFFIXES = (".json", ".jsonl", ".csv", ".parquet")
+SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
 HUB = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 """Names of hub datasets: OWNER/NAME. A bare name such as ``json`` would let ``datasets`` look for files around it."""
 
@@ -27,18 +27,29 @@ class Row:
     names: tuple[str, ...] = ()
     """All columns of its file where only some are read; else the fields are all."""
 
+    def list_names(self) -> str:
+        """The columns, for error messages."""
+        return ", ".join(map(str, self.names or self.fields)) or "none"
+
 
 def read_rows(
-    source: str | Path, columns: Collection[str], *, split: str = "train", revision: str | None = None
+    source: str | Path | Iterable[Mapping[str, Any]],
+    columns: Collection[str],
+    *,
+    subset: str | None = None,
+    split: str = "train",
+    revision: str | None = None,
 ) -> list[Row]:
-    """All rows of a ``.json``, ``.jsonl``, ``.csv`` or ``.parquet`` file, or of a hub dataset.
+    """All rows of a ``.json``, ``.jsonl``, ``.csv``, ``.tsv`` or ``.parquet`` file, of a hub dataset, or as given.
 
-    A file is read by plain readers, and exactly the one that is named. Of Parquet files and hub datasets only the
+    A file is read by plain readers, and exactly the one that is named. Of Parquet files and datasets only the
     ``columns`` are read that they have, as they are stored: no image or sound is opened.
 
     Raises:
         InputError: The source is missing, malformed, too large or empty; for JSON with the line at fault.
     """
+    if not isinstance(source, str | Path):
+        return _read_given(source, columns)
     if Path(source).suffix.lower() in SUFFIXES:
         return _read_file(Path(source), columns)
     if not is_of_hub(source):
@@ -48,7 +59,7 @@ def read_rows(
         except InputError as error:
             raise InputError(f"{error}; {known}") from None
         raise InputError(f"{source}: not a file of a known kind; {known}")
-    return _read_hub(str(source), columns, split, revision)
+    return _read_hub(str(source), columns, subset, split, revision)
 
 
 def is_of_hub(source: str | Path) -> bool:
@@ -61,25 +72,41 @@ def _read_file(source: Path, columns: Collection[str]) -> list[Row]:
     kind = source.suffix.lower()
     path = find_file(source)
     if kind == ".parquet":
-        found, names = read_parquet(path, columns)
-        rows = [Row(fields, f"{path}, row {i}", names) for i, fields in enumerate(found, start=1)]
+        stored, names = read_parquet(path, columns)
+        rows = [Row(fields, f"{path}, row {i}", names) for i, fields in enumerate(stored, start=1)]
     else:
         text = read_text(path)
         if not text.strip():
             raise InputError(f"{path}: the file is empty")
-        read = read_csv if kind == ".csv" else read_json
-        rows = [Row(fields, f"{path}, {place}") for place, fields in read(path, text)]
+        found = (read_json if kind.startswith(".json") else read_table)(path, text, columns)
+        rows = [Row(fields, f"{path}, {place}") for place, fields in found]
     if not rows:
         raise InputError(f"{path}: the file has no rows")
     return rows
 
 
-def _read_hub(name: str, columns: Collection[str], split: str, revision: str | None) -> list[Row]:
+def _read_given(source: Any, columns: Collection[str]) -> list[Row]:
+    """Rows of a dataset of ``datasets``, of which only the columns are read that are needed, or of mappings."""
+    names: tuple[str, ...] = ()
+    if hasattr(source, "select_columns") and isinstance(source.column_names, list):
+        names = tuple(source.column_names)
+        source = source.select_columns([name for name in names if name in columns])
+    rows = []
+    for i, fields in enumerate(source, start=1):
+        if not isinstance(fields, Mapping):
+            raise InputError(f"row {i}: expected a dictionary with named fields, got {type(fields).__name__}")
+        rows.append(Row(fields, f"row {i}", names))
+    if not rows:
+        raise InputError("no rows are given; at least one is needed")
+    return rows
+
+
+def _read_hub(name: str, columns: Collection[str], subset: str | None, split: str, revision: str | None) -> list[Row]:
     import datasets
 
     try:
         with _silence(datasets):
-            table = datasets.load_dataset(name, split=split, revision=revision).data.table
+            table = datasets.load_dataset(name, subset, split=split, revision=revision).data.table
         chosen, names = choose_columns(table.schema, columns)
         found = list_rows(table.select(list(dict.fromkeys(leaf.partition(".")[0] for leaf in chosen))))
     except (datasets.exceptions.DatasetsError, ValueError, OSError) as error:

@@ -1,127 +1,181 @@
-"""Rows -> prompts and contrast pairs: templates, the formats of the field, answers."""
+"""Files and data sets -> prompts and contrast pairs, tokenised."""
 
 import hashlib
-import re
-import string
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import jinja2
-
-from completions_lp.prompts.answers import answer_tokens, encode, first_difference
+from completions_lp.prompts.answers import check_beginning, continue_text, count_shared, encode_text, form_answer
+from completions_lp.prompts.balance import tell_doubled, tell_unbalanced
+from completions_lp.prompts.chat import DEFAULT_TEMPLATE, Template
+from completions_lp.prompts.choices import find_letters
 from completions_lp.prompts.files import Row, read_rows
-from completions_lp.records import ContrastPair, InputError, Prompt, Tokenizer, describe_cause
+from completions_lp.prompts.formats import Format
+from completions_lp.prompts.questions import Question, ask_side, cut
+from completions_lp.records import ContrastPair, InputError, Prompt, Tokenizer
 
-DEFAULT_TEMPLATE = "{question}\n\nAnswer:"
-ANSWER_FIELDS = (
-    ("answer_matching_behavior", "answer_not_matching_behavior"),
-    ("matching", "not_matching"),
-    ("correct", "incorrect"),
-)
-CHOICE = re.compile(r"^[^\S\n]*\(([A-Z])\)", re.MULTILINE)  # " (A) Yes", one per line of the question
-TEMPLATE_ERRORS = (
-    *(jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RecursionError),
-)
-"""What a chat template, a small program of the model's, may end in; its own refusals are ``TemplateError``."""
+Source = str | Path | Iterable[Mapping[str, Any]]
+Fields = Mapping[str, str | Sequence[str]]
 
 
 def load_prompts(
-    source: str | Path,
+    source: Source,
     tokenizer: Tokenizer,
     *,
     template: str = DEFAULT_TEMPLATE,
+    system: str = "",
+    few_shot: Sequence[Mapping[str, str]] = (),
+    prefix: str = "",
+    fields: Fields | None = None,
+    answers: Sequence[str] = (),
+    subset: str | None = None,
     split: str = "train",
     revision: str | None = None,
     letters: Sequence[str] = (),
     limit: int | None = None,
 ) -> tuple[Prompt, ...]:
-    """Read two-choice prompts and tokenise them.
+    """Read questions with two or more answers and tokenise them, each with one BOS if the tokenizer writes any.
 
     Args:
-        source: A ``.json``, ``.jsonl``, ``.csv`` or ``.parquet`` file, or the name of a hub dataset.
+        source: A ``.json``, ``.jsonl``, ``.csv``, ``.tsv`` or ``.parquet`` file, the name of a hub dataset, or rows: a
+            dataset of ``datasets``, or a list of dictionaries.
         tokenizer: The model's tokenizer.
         template: A format string over the file's fields, or ``"chat"`` for the tokenizer's chat template, in which the
             question is the user's turn.
+        system: The system's turn of a chat.
+        few_shot: Turns of a chat before the question, each ``{"user": ..., "assistant": ...}``.
+        prefix: How the answer begins, such as ``"("`` or ``"My answer is: ("``: put at the start of the assistant's
+            turn, or after a format string. What it has of an answer's writing is not written again.
+        fields: Names of columns where they are not those of a known format: ``question``, ``matching``,
+            ``not_matching`` (a column or several), ``choices`` (a column, or one for each), ``answer``, ``messages``,
+            ``positive``, ``negative``, ``id``, ``cluster``.
+        answers: Answers to the questions whose rows have none, the matching one first.
+        subset: Subset (configuration) of a hub dataset.
         split: Split of a hub dataset.
         revision: Revision of a hub dataset.
         letters: Keep only prompts whose two answers are among these; all by default.
         limit: Keep only the first prompts.
 
     Raises:
-        InputError: The file is missing, malformed, empty, or lacks a field, with the line at fault.
+        InputError: The file is missing, malformed, empty, or lacks a field (with the line at fault and the key that
+            would name it), or a prompt has its BOS twice.
     """
+    form, asking = Format(fields or {}, tuple(answers)), Template(template, system, tuple(few_shot), prefix)
     prompts: list[Prompt] = []
+    questions: list[str] = []
     seen: dict[str, int] = {}
-    for row in read_rows(source, list_columns(template), split=split, revision=revision):
+    for row in read_rows(source, form.columns | asking.columns, subset=subset, split=split, revision=revision):
         if limit is not None and len(prompts) >= limit:
             break
-        prompt = _make_prompt(_normalise(row), tokenizer, template, seen)
+        question = form.read_question(row)
+        prompt = _make_prompt(question, form, asking, tokenizer, seen)
         if not letters or {prompt.matching, prompt.not_matching} <= set(letters):
             prompts.append(prompt)
+            questions.append(question.text)
     if not prompts:
         kept = f" with both answers among {', '.join(letters)}" if letters else ""
-        raise InputError(f"{source}: no prompts{kept}; at least one is needed")
+        raise InputError(f"{_name(source)}: no prompts{kept}; at least one is needed")
+    tell_unbalanced([(prompt.matching, prompt.letters) for prompt in prompts], _name(source))
+    if not asking.is_chat:
+        tell_doubled([prompt.text for prompt in prompts], questions, _name(source))
     return tuple(prompts)
 
 
 def load_pairs(
-    source: str | Path,
+    source: Source,
     tokenizer: Tokenizer,
     *,
     template: str = DEFAULT_TEMPLATE,
+    system: str = "",
+    few_shot: Sequence[Mapping[str, str]] = (),
+    prefix: str = "",
+    fields: Fields | None = None,
     read_token: str | int = "letter",
+    subset: str | None = None,
     split: str = "train",
     revision: str | None = None,
     limit: int | None = None,
 ) -> tuple[ContrastPair, ...]:
-    """Read contrast pairs: the question with its matching answer against the question with the other one.
+    """Read contrast pairs: the question with its matching answer against the question with the first other one.
 
     Arguments and errors are those of ``load_prompts``. Rows may also be two plain texts, ``positive`` and ``negative``,
-    which are taken as they are, without the template. ``read_token`` says where a text is read: ``"letter"`` (the first
-    token in which the two answers differ; for plain texts the last token), ``"last"``, or an index such as -2.
+    which are taken as they are, without the template, or two questions with an answer each. ``read_token`` says where a
+    text is read: ``"letter"`` (the first token in which the two answers differ; the last token of plain texts, and of
+    two questions with one answer), ``"last"``, or an index such as -2.
     """
+    form = Format(fields or {}, section="vector")
+    asking = Template(template, system, tuple(few_shot), prefix)
     pairs: list[ContrastPair] = []
-    for row in read_rows(source, list_columns(template), split=split, revision=revision):
+    asked: list[tuple[str, tuple[str, ...]]] = []
+    for row in read_rows(source, form.columns | asking.columns, subset=subset, split=split, revision=revision):
         if limit is not None and len(pairs) >= limit:
             break
-        if isinstance(row.fields.get("positive"), str) and isinstance(row.fields.get("negative"), str):
-            texts = [encode(tokenizer, str(row.fields[side]), special=True) for side in ("positive", "negative")]
-            letter = None
-        else:
-            prompt = _make_prompt(_normalise(row), tokenizer, template, {})
-            letters = prompt.matching, prompt.not_matching
-            texts = [prompt.token_ids + answer_tokens(prompt, x, tokenizer) for x in letters]
-            letter = len(prompt.token_ids) + len(first_difference(prompt, prompt.matching, tokenizer)[2])
-        pairs.append(_make_pair(texts[0], texts[1], letter, read_token, row.where))
+        texts = form.find_texts(row)
+        if texts is not None:
+            ids = [encode_text(tokenizer, text) for text in texts]
+            pairs.append(_make_pair(ids[0], ids[1], None, read_token, row.where))
+            continue
+        pair, letters = _make_answered(row, form, asking, tokenizer, read_token)
+        pairs.append(pair)
+        asked.append(letters)
     if not pairs:
-        raise InputError(f"{source}: no contrast pairs; at least one is needed")
+        raise InputError(f"{_name(source)}: no contrast pairs; at least one is needed")
+    tell_unbalanced(asked, _name(source))
     return tuple(pairs)
 
 
-def _make_prompt(row: Row, tokenizer: Tokenizer, template: str, seen: dict[str, int]) -> Prompt:
-    text = _fill(template, row, tokenizer)
-    token_ids = encode(tokenizer, text, special=template != "chat")
-    if not token_ids:
-        raise InputError(f"{row.where}: the prompt is empty")
-    parts = [_split_answer(row, name) for name in ANSWER_FIELDS[0]]
-    (before, matching, after), (_, not_matching, _) = parts
-    if matching == not_matching:
-        raise InputError(f"{row.where}: both answers are {_cut(matching)}; a two-choice prompt needs two")
-    choices = CHOICE.findall(str(row.fields.get("question", "")))
-    letters = tuple(sorted({matching, not_matching, *(choices if matching in choices else ())}))
-    identity = _name_uniquely(_optional(row, "id") or hashlib.sha256(text.encode()).hexdigest()[:10], seen)
-    space = "" if text[-1:].isspace() else " "
+def check_asking(
+    *,
+    template: str,
+    system: str,
+    few_shot: Sequence[Mapping[str, str]],
+    prefix: str,
+    fields: Fields,
+    answers: Sequence[str] = (),
+    section: str = "prompts",
+) -> None:
+    """Raise InputError where options of ``load_prompts`` do not go together, whatever the source has."""
+    Template(template, system, few_shot, prefix)
+    Format(fields, answers, section)
+
+
+def _make_prompt(
+    question: Question, form: Format, asking: Template, tokenizer: Tokenizer, seen: dict[str, int]
+) -> Prompt:
+    row = question.row
+    text, seam, token_ids = _put(question, form, asking, tokenizer)
+    before, matching, after = question.split(0)
+    letters = _list_letters(question)
+    identity = form.read_optional(row, "id") or hashlib.sha256(text.encode()).hexdigest()[:10]
+    identity = _name_uniquely(identity, seen)
     return Prompt(
         id=identity,
         text=text,
         token_ids=token_ids,
         letters=letters,
         matching=matching,
-        not_matching=not_matching,
-        cluster=_optional(row, "cluster") or identity,
-        answer_format=f"{space}{before.strip()}{{letter}}{after.strip()}",
+        not_matching=question.split(1)[1],
+        cluster=form.read_optional(row, "cluster") or identity,
+        answer_format=form_answer(text, seam, before, after),
     )
+
+
+def _put(question: Question, form: Format, asking: Template, tokenizer: Tokenizer) -> tuple[str, str, tuple[int, ...]]:
+    """A question as it is asked: its text, what stands between it and an answer, its token ids."""
+    text, seam = asking.write(question, form, tokenizer)
+    token_ids = encode_text(tokenizer, text)
+    if not token_ids:
+        raise InputError(f"{question.row.where}: the prompt is empty")
+    check_beginning(tokenizer, text, token_ids, question.row.where)
+    return text, seam, token_ids
+
+
+def _list_letters(question: Question) -> tuple[str, ...]:
+    """All answers on offer: those that the file names, and the letters of the choices that the question lists."""
+    matching, *others = (question.split(i)[1] for i in range(len(question.answers)))
+    if matching in others:
+        raise InputError(f"{question.row.where}: both answers are {cut(matching)}; a prompt needs two that differ")
+    return tuple(sorted({matching, *others, *find_letters(question.text, matching)}))
 
 
 def _name_uniquely(identity: str, seen: dict[str, int]) -> str:
@@ -133,32 +187,44 @@ def _name_uniquely(identity: str, seen: dict[str, int]) -> str:
         identity = f"{identity}-{seen[identity]}"  # a file may have an "x-2" of its own
 
 
-def list_columns(template: str) -> set[str]:
-    """The fields that rows are read for: those of the formats and those that the template names."""
-    known = {
-        "id",
-        "cluster",
-        "question",
-        "prompt",
-        "positive",
-        "negative",
-        *(n for pair in ANSWER_FIELDS for n in pair),
-    }
-    return known | ({name for _, name, _, _ in _parse(template) if name} if template != "chat" else set())
-
-
-def _optional(row: Row, name: str) -> str:
-    """A field as text; empty where the row has none. 0 is a value."""
-    return _field(row, name, "optional") if row.fields.get(name) is not None else ""
+def _make_answered(
+    row: Row, form: Format, asking: Template, tokenizer: Tokenizer, read_token: str | int
+) -> tuple[ContrastPair, tuple[str, tuple[str, ...]]]:
+    """A pair of a question with either answer, or of two questions; and the positive answer with all on offer."""
+    sides = form.find_sides(row)
+    if sides is None or sides[0].asks_as(sides[1]):
+        first = form.read_question(row)
+        second, letters = first.exchange(), _list_letters(first)
+    else:
+        first, second = ask_side(row, sides[0], sides[1].response), ask_side(row, sides[1], sides[0].response)
+        letters = tuple(sorted({first.split(0)[1], second.split(0)[1]}))
+    texts, said = [], []
+    for question in (first, second):
+        text, seam, token_ids = _put(question, form, asking, tokenizer)
+        before, letter, after = question.split(0)
+        answer = form_answer(text, seam, before, after).replace("{letter}", letter)
+        texts.append(token_ids)
+        said.append(continue_text(text, token_ids, answer, tokenizer))
+    index = None
+    if read_token == "letter" and len(letters) > 1:
+        names = first.split(0)[1], second.split(0)[1]
+        shared = count_shared(said[0], said[1], names, tokenizer, row.where)
+        index = len(texts[0]) + shared, len(texts[1]) + shared
+    pair = _make_pair(texts[0] + said[0], texts[1] + said[1], index, read_token, row.where)
+    return pair, (first.split(0)[1], letters)
 
 
 def _make_pair(
-    positive: tuple[int, ...], negative: tuple[int, ...], letter: int | None, read_token: str | int, where: str
+    positive: tuple[int, ...],
+    negative: tuple[int, ...],
+    letter: tuple[int, int] | None,
+    read_token: str | int,
+    where: str,
 ) -> ContrastPair:
     index = []
-    for ids in (positive, negative):
+    for side, ids in enumerate((positive, negative)):
         if read_token == "letter" and letter is not None:
-            index.append(letter)
+            index.append(letter[side])
         elif read_token in ("letter", "last"):
             index.append(len(ids) - 1)
         elif isinstance(read_token, int) and -len(ids) <= read_token < len(ids):
@@ -170,78 +236,5 @@ def _make_pair(
     return ContrastPair(positive, negative, index[0], index[1])
 
 
-def _normalise(row: Row) -> Row:
-    """Bring the other formats of the field to ``question`` and the two answers of the model-written evals."""
-    fields = dict(row.fields)
-    if isinstance(fields.get("positive"), Mapping) and isinstance(fields.get("negative"), Mapping):
-        fields.setdefault("question", fields["positive"].get("prompt"))
-        for name, side in zip(ANSWER_FIELDS[0], ("positive", "negative"), strict=True):
-            fields.setdefault(name, fields[side].get("response"))
-    for names in ANSWER_FIELDS[1:]:
-        for name, alias in zip(ANSWER_FIELDS[0], names, strict=True):
-            if alias in fields:
-                fields.setdefault(name, fields[alias])
-    if "prompt" in fields:
-        fields.setdefault("question", fields["prompt"])
-    return replace(row, fields={k: v for k, v in fields.items() if v is not None})
-
-
-def _field(row: Row, name: str, why: str) -> str:
-    if name not in row.fields:
-        names = ", ".join(row.names or row.fields) or "none"
-        raise InputError(f"{row.where}: no field {name!r} ({why}); its fields: {names}")
-    value = row.fields[name]
-    if not isinstance(value, str | int | float):
-        raise InputError(f"{row.where}: field {name!r} ({why}) must be text, got {type(value).__name__}")
-    return str(value)
-
-
-def _split_answer(row: Row, name: str) -> tuple[str, str, str]:
-    """`` (A)`` -> what stands before the answer, the answer, what stands after it."""
-    raw = _field(row, name, "an answer")
-    begin = len(raw) - len(raw.lstrip())
-    begin += raw[begin : begin + 1] == "("
-    end = len(raw.rstrip())
-    end -= end > begin and raw[end - 1] in ".:"
-    end -= end > begin and raw[end - 1] == ")"
-    answer = raw[begin:end].strip()
-    if not answer or {"(", ")"} & {*answer}:
-        raise InputError(f"{row.where}: field {name!r} is {_cut(raw)}; an answer looks like '(A)', 'A' or 'Yes'")
-    return raw[:begin], answer, raw[end:]
-
-
-def _cut(text: str) -> str:
-    return repr(text if len(text) <= 200 else f"{text[:199]}…")
-
-
-def _fill(template: str, row: Row, tokenizer: Tokenizer) -> str:
-    if template == "chat":
-        question = _field(row, "question", "the user's turn of the chat template")
-        try:
-            return _fill_chat(tokenizer, question)
-        except InputError:
-            raise
-        except TEMPLATE_ERRORS as error:
-            raise InputError(
-                f"{row.where}: this model's chat template refuses it: {describe_cause(error)}; give a format string"
-            ) from None
-    return "".join(
-        before + ("" if name is None else _field(row, name, f"needed by the template {template!r}"))
-        for before, name, _, _ in _parse(template)
-    )
-
-
-def _parse(template: str) -> list[tuple[str, str | None, str | None, str | None]]:
-    try:
-        template.encode()  # half of a surrogate pair is no text: a ValueError, too
-        return list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise InputError(f"template {template!r} is not a format string: {error}") from None
-
-
-def _fill_chat(tokenizer: Tokenizer, question: str) -> str:
-    apply = getattr(tokenizer, "apply_chat_template", None)
-    if apply is None or not getattr(tokenizer, "chat_template", None):
-        raise InputError('template = "chat", but this model\'s tokenizer has no chat template; give a format string')
-    messages = [{"role": "user", "content": question}]
-    return str(apply(messages, add_generation_prompt=True, tokenize=False))
+def _name(source: Source) -> str:
+    return str(source) if isinstance(source, str | Path) else "the rows"

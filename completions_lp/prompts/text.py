@@ -1,4 +1,4 @@
-"""JSON, JSON Lines and CSV files -> rows, each with its place, by the plain readers of the standard library.
+"""JSON, JSON Lines, CSV and TSV files -> rows, each with its place, by the plain readers of the standard library.
 
 What a file says is kept as it says it: every CSV cell is text (``001`` stays ``001``), no number is rounded. What would
 go wrong later, such as half of a surrogate pair, which no UTF-8 table can hold, is refused here, with its place.
@@ -9,7 +9,7 @@ import io
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from completions_lp.records import InputError, describe_cause
 
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 """An escape of JSON that half a surrogate pair may come from."""
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+"""Of the cells of a table of text; the first is what CSV stands for."""
 _limit = threading.Lock()
 
 
@@ -25,8 +27,8 @@ class _RefusedError(ValueError):
     """JSON that other readers would take one way or another."""
 
 
-def read_json(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
-    """Place and fields of every row: a list of objects, or JSON Lines, whichever name the file has."""
+def read_json(path: Path, text: str, columns: Collection[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Place and fields of every row: a list of objects, also inside an object, or JSON Lines under either name."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if path.suffix.lower() == ".json":
         try:
@@ -35,7 +37,7 @@ def read_json(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
             if error.msg != "Extra data":  # else these are JSON Lines under another name
                 raise _not_json(path, 1, error) from None
         else:
-            values = value if isinstance(value, list) else [value]
+            values = value if isinstance(value, list) else _unwrap(value, columns)
             return [_check_object(path, f"row {i}", row) for i, row in enumerate(values, start=1)]
     rows = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -49,11 +51,15 @@ def read_json(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
     return rows
 
 
-def read_csv(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
-    """Place and cells of every row; raises InputError at the first of another length than the header."""
+def read_table(path: Path, text: str, columns: Collection[str]) -> list[tuple[str, dict[str, Any]]]:
+    """Place and cells of every row of a CSV or TSV; raises InputError at the first of another length than the header.
+
+    The header says what separates cells: see ``find_separator``.
+    """
     rows: list[tuple[str, dict[str, Any]]] = []
     with _long_cells(len(text)):
-        reader = csv.reader(io.StringIO(text, newline=""))
+        separator = "\t" if path.suffix.lower() == ".tsv" else find_separator(text, columns)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         try:
             header = next(reader, [])
             if len(set(header)) < len(header):
@@ -65,12 +71,27 @@ def read_csv(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
                 if len(cells) != len(header):
                     raise InputError(
                         f"{path}, line {reader.line_num}: {len(cells)} cells where the header has {len(header)}; "
-                        "quote a cell that has commas or line breaks"
+                        f"quote a cell that has {SEPARATORS[separator]} or line breaks"
                     )
                 rows.append((f"row {len(rows) + 1}", dict(zip(header, cells, strict=True))))
         except csv.Error as error:
             raise InputError(f"{path}, line {reader.line_num}: not readable as CSV: {describe_cause(error)}") from None
     return rows
+
+
+def find_separator(text: str, columns: Collection[str]) -> str:
+    """What separates the cells of a CSV by its header alone: a comma, unless another sign finds more of the columns.
+
+    Where no sign finds any, that is a comma, too, unless the header has none and another sign.
+    """
+    found = {}
+    for separator in SEPARATORS:
+        try:
+            header = next(csv.reader(io.StringIO(text, newline=""), delimiter=separator), [])
+        except csv.Error:
+            header = []  # which the comma will tell
+        found[separator] = len({*header} & {*columns}), len(header) > 1
+    return max(SEPARATORS, key=lambda separator: found[separator])
 
 
 def _parse(text: str, where: str) -> Any:
@@ -90,6 +111,19 @@ def _parse(text: str, where: str) -> Any:
     except ValueError:  # Python's own limit on the digits of an integer
         raise InputError(f"{where}: has a number of thousands of digits; write it as text") from None
     return value
+
+
+def _unwrap(value: Any, columns: Collection[str]) -> list[Any]:
+    """The rows of ``{"data": [...]}``, whatever its one list of objects is called; else the value is the one row.
+
+    What one of the columns is called, such as the turns of a chat, is no list of rows.
+    """
+    lists = [
+        item
+        for name, item in (value.items() if isinstance(value, dict) else ())
+        if isinstance(item, list) and item and name not in columns and all(isinstance(row, dict) for row in item)
+    ]
+    return lists[0] if len(lists) == 1 else [value]
 
 
 def _refuse_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from completions_lp.records.base import InputError, require
 
 @dataclass(frozen=True)
 class Prompt:
-    """One two-choice question as the model is asked it."""
+    """One question as the model is asked it, with two answers that are compared, and any others."""
 
     id: str
     """Names the prompt and its random stream: the file's own ``id``, or a hash of the text."""

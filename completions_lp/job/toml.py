@@ -1,0 +1,66 @@
+"""Configuration files and overrides -> nested values, as they stand there; what they mean is the configuration's."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from completions_lp.records import InputError, describe_cause, read_text
+
+LOCAL = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".safetensors", ".gguf")
+"""Endings that no name on a hub has."""
+PATHS = (("model", "name"), ("prompts", "path"), ("vector", "pairs"), ("vector", "path"), ("controls", "orthogonal_to"))
+"""Keys whose values may be paths."""
+LARGEST = 2**20
+"""Bytes of a configuration file."""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The sections and keys of a file, its paths made absolute; InputError where it is missing or no TOML."""
+    values = _parse_toml(read_text(path, largest=LARGEST), f"{path}")
+    for section, key in PATHS:
+        if isinstance(values.get(section), dict) and key in values[section]:
+            values[section][key] = _resolve(values[section][key], path.parent)
+    return values
+
+
+def _parse_toml(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise InputError(f"{where}: not a TOML file that can be read: nested too deeply") from None
+    except ValueError as error:  # TOMLDecodeError, and Python's own limit on the digits of an integer
+        raise InputError(f"{where}: not a TOML file: {describe_cause(error)}") from None
+
+
+def _resolve(given: Any, folder: Path) -> Any:
+    """A path, or a list of them, relative to the configuration file; a hub name stays as it is."""
+    if isinstance(given, list):
+        return [_resolve(item, folder) for item in given]
+    if not isinstance(given, str) or "\0" in given:
+        return given  # which is told when values are checked
+    candidate = os.path.join(folder, os.path.expanduser(given))  # noqa: PTH111, PTH118  pathlib's raise for a strange name
+    return os.path.realpath(candidate) if is_local(given) or os.path.exists(candidate) else given  # noqa: PTH110
+
+
+def is_local(source: str) -> bool:
+    """Whether a name can only be a path: no dataset or model of a hub looks like it."""
+    return source.startswith((".", "/", "~")) or source.endswith(LOCAL)
+
+
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Put a ``section.key=value`` of the command line into nested values; InputError where it names no key."""
+    name, found, text = override.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (found and dot and section and key):
+        raise InputError(f"--set {override!r}: write section.key=value, for example --set sampling.n=50")
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except RecursionError:
+        raise InputError(f"--set {name[:80]}: nested too deeply") from None
+    except ValueError:
+        parsed = {}
+    value = parsed["value"] if parsed.keys() == {"value"} else text.strip()
+    values.setdefault(section, {})
+    if isinstance(values[section], dict):
+        values[section][key] = value
