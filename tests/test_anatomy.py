@@ -5,7 +5,7 @@ import pytest
 import reference
 import torch
 from conftest import make_module, make_prompts, make_vector, random_completions
-from families import make_family
+from families import list_families, make_family
 
 from completions_lp.model import (
     Room,
@@ -243,3 +243,15 @@ def test_a_model_of_text_and_images_is_loaded_for_its_text(family, tokenizer, tm
     ids = torch.arange(2, 12)[None]
     with torch.no_grad():
         assert torch.equal(model.module(ids).logits, module(ids).logits)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_memory_of_keys_and_values_is_counted_layer_by_layer(tokenizer):
+    """Gemma 4 has wider heads in its full layers; Mamba has none."""
+    if "gemma4_text" in list_families():
+        model = wrap_model(make_family("gemma4_text"), tokenizer)
+        cache = RowDecoder(model, [[5, 6, 7, 8]]).prefix.cache
+        kept = sum(part.numel() for layer in cache.layers for part in (layer.keys, layer.values))
+        assert model.kv_bytes == 4 * kept // 3  # three tokens, in float32
+    assert wrap_model(make_family("mamba"), tokenizer).kv_bytes == 0
+    assert wrap_model(make_module("llama"), tokenizer).kv_bytes == 3 * 2 * 2 * 8 * 4

@@ -44,6 +44,8 @@ class Layout:
     """The most nodes that a prompt has."""
     sizes: Sequence[int] = ()
     """The nodes of every prompt, to attend a few at a time to the keys that they see; none: all at once to all keys."""
+    part: int = PART
+    """How many of them."""
     _made: dict[tuple[int, int], Any] = field(default_factory=dict)
 
     def spread(self, packed: Float[Tensor, "1 head node size"]) -> Float[Tensor, "prompt head column size"]:
@@ -69,7 +71,7 @@ class Layout:
         """Some nodes of one prompt after the other, with the keys that any of them sees; made once for all layers."""
         key = id(mask), groups
         if key not in self._made:
-            self._made[key] = mask, list(_split(mask, self.sizes, groups))
+            self._made[key] = mask, list(_split(mask, self.sizes, self.part, groups))
         found: list[_Part] = self._made[key][1]
         return found
 
@@ -86,10 +88,10 @@ class _Part:
     """Queries are groups x nodes."""
 
 
-def _split(mask: Float[Tensor, "prompt 1 node key"], sizes: Sequence[int], groups: int) -> Iterator[_Part]:
+def _split(mask: Float[Tensor, "prompt 1 node key"], sizes: Sequence[int], part: int, groups: int) -> Iterator[_Part]:
     for prompt, size in enumerate(sizes):
-        for start in range(0, size, PART):
-            nodes = slice(start, min(start + PART, size))
+        for start in range(0, size, part):
+            nodes = slice(start, min(start + part, size))
             seen = mask[prompt, 0, nodes]
             keys = (seen > float("-inf")).any(0).nonzero()[:, 0]
             yield _Part(prompt, nodes, keys, seen[:, keys].repeat(groups, 1)[None, None])

@@ -25,7 +25,7 @@ from completions_lp.checkpoint import (
 from completions_lp.model.arithmetic import HALF, compute_in
 from completions_lp.model.checkpoint import check_checkpoint, read_module, read_tokenizer
 from completions_lp.model.identity import hash_config, hash_tokenizer, hash_weights
-from completions_lp.model.parts import find_blocks, find_context, find_eos, list_settings
+from completions_lp.model.parts import count_values, find_blocks, find_context, find_eos, list_settings
 from completions_lp.records import InputError
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in PRECISIONS}
@@ -135,13 +135,12 @@ class Model:
 
     @property
     def kv_bytes(self) -> int:
-        """Memory of one token's keys and values in all layers."""
+        """Memory of one token's keys and values in all layers; 0 where there is no attention."""
         config = self.module.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", None)
-        if not isinstance(heads, int):
-            return 0  # no attention
-        head_size = getattr(config, "head_dim", None) or self.d_model // config.num_attention_heads
-        return int(2 * self.n_layers * heads * head_size * torch.finfo(self.attention_dtype).bits // 8)
+        layers = getattr(config, "per_layer_config", None)  # of families whose layers are of several widths
+        configs = [layers[i] for i in range(self.n_layers)] if layers else [config] * self.n_layers
+        values = sum(count_values(one, self.d_model) for one in configs)
+        return int(values * torch.finfo(self.attention_dtype).bits // 8)
 
     @property
     def cache_name(self) -> str:

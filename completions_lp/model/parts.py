@@ -63,3 +63,12 @@ def list_settings(config: Any) -> dict[str, Any]:
     """The part of a module's configuration that tells of quantised weights, as config.json has it."""
     told = getattr(config, "quantization_config", None)
     return {} if told is None else {"quantization_config": told if isinstance(told, dict) else told.to_dict()}
+
+
+def count_values(config: Any, d_model: int) -> int:
+    """Numbers that one layer keeps of a token, keys and values together, by its configuration."""
+    heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", None)
+    if not isinstance(heads, int):
+        return 0
+    size = getattr(config, "head_dim", None) or d_model // config.num_attention_heads
+    return int(2 * heads * size)

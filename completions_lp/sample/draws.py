@@ -25,6 +25,7 @@ from completions_lp.model import (
     TreeDecoder,
     check_conditions,
     pick_engine,
+    prefill_bytes,
     row_bytes,
     warp_logits,
 )
@@ -168,7 +169,7 @@ def _plan_draws(
             if len(batch) >= (min(fit, most or fit) if room.ran_out else most or fit):
                 yield batch, -(-each // len(batch[0][1]))
                 batch = []
-            each = each if batch else -(-size // runs)
+            each = each if batch else max(-(-size // runs), prefill_bytes(model, len(prompts[i].token_ids)))
             batch.append((i, numbers))
     if batch:
         yield batch, -(-each // len(batch[0][1]))
