@@ -20,6 +20,7 @@ from completions_lp.model import (
 )
 from completions_lp.model.anatomy import check_anatomy
 from completions_lp.model.attention import can_attend
+from completions_lp.model.footprint import prefill_bytes
 from completions_lp.records import InputError
 from completions_lp.score.grid import score_tokens
 from completions_lp.steer.conditions import make_conditions
@@ -253,5 +254,8 @@ def test_memory_of_keys_and_values_is_counted_layer_by_layer(tokenizer):
         cache = RowDecoder(model, [[5, 6, 7, 8]]).prefix.cache
         kept = sum(part.numel() for layer in cache.layers for part in (layer.keys, layer.values))
         assert model.kv_bytes == 4 * kept // 3  # three tokens, in float32
-    assert wrap_model(make_family("mamba"), tokenizer).kv_bytes == 0
+    for family in ("mamba", "mamba2", "rwkv"):
+        model = wrap_model(make_family(family), tokenizer)
+        assert model.kv_bytes == 0
+        assert prefill_bytes(model, 9) > 0
     assert wrap_model(make_module("llama"), tokenizer).kv_bytes == 3 * 2 * 2 * 8 * 4

@@ -24,7 +24,7 @@ def node_bytes(model: Model, *, past: int, nodes: int) -> int:
     """Memory of a node of one row at the busiest place of a block, estimated: widths, attention, keys and values."""
     config = model.module.config.get_text_config()
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * model.d_model
-    heads = config.num_attention_heads
+    heads = getattr(config, "num_attention_heads", None) or 0  # state-space layers have none
     width = torch.finfo(model.dtype).bits // 8
     eager = getattr(config, "_attn_implementation", "sdpa") == "eager"
     attention = heads * (past + nodes) * (2 if eager else 0)

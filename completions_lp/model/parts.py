@@ -70,5 +70,5 @@ def count_values(config: Any, d_model: int) -> int:
     heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", None)
     if not isinstance(heads, int):
         return 0
-    size = getattr(config, "head_dim", None) or d_model // config.num_attention_heads
+    size = getattr(config, "head_dim", None) or d_model // getattr(config, "num_attention_heads", heads)
     return int(2 * heads * size)
