@@ -132,6 +132,22 @@ def prompt_means(values, counts, prompt_index, n_prompts):
     return np.array([np.mean(values) if values else np.nan for values in draws])
 
 
+def share_windows(draws, weigh):
+    """P(A) where whole windows decide, by a loop over every single draw: its estimate, error, and certain bounds.
+
+    ``draws`` are (window, whether it gave A, whether it had come to a stop), one for each draw; ``weigh`` gives a
+    window's probability under the condition, and under what it was drawn from.
+    """
+    weights = np.array([weigh(window)[0] / weigh(window)[1] for window, *_ in draws])
+    hits = np.array([float(hit) for _, hit, _ in draws])
+    value = sum(w * hit for w, hit in zip(weights, hits, strict=True)) / sum(weights)
+    influence = weights * (hits - value) / np.mean(weights)
+    seen = {window: hit for window, hit, stopped in draws if stopped}
+    low = sum(weigh(window)[0] for window, hit in seen.items() if hit)
+    high = 1 - sum(weigh(window)[0] for window, hit in seen.items() if not hit)
+    return float(np.clip(value, low, high)), np.std(influence, ddof=1) / math.sqrt(len(draws)), low, high, influence
+
+
 def attend(query, keys, values, visible, scale):
     """Attention of one node and head by definition: ``visible`` lists the keys that it sees."""
     scores = np.array([query @ keys[k] * scale for k in visible])

@@ -1,9 +1,10 @@
 """What is asked, and the contrast pairs that a vector is made of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from completions_lp.records.base import InputError, require
+from completions_lp.records.labelling import Labelling
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Prompt:
     cluster: str
     """The unit of resampling: the prompt itself unless the file has a ``cluster`` field."""
     answer_format: str = " ({letter})"
-    """How the file writes an answer after the text; where the two-choice read-out finds the answer's token."""
+    """How the file writes an answer after the text; where the two-choice read-out finds the answer's token. Empty: its
+    answers are outcomes, which no text spells, and are not read out."""
 
     def __post_init__(self) -> None:
         where = f"prompt {self.id!r}"
@@ -31,6 +33,11 @@ class Prompt:
         for letter in (self.matching, self.not_matching):
             require(letter in self.letters, f"{where}: answer {letter!r} is not one of its letters {self.letters}")
         require(self.matching != self.not_matching, f"{where}: both answers are {self.matching!r}")
+
+    @property
+    def is_read_out(self) -> bool:
+        """Whether its answers are texts that may follow it, so that the two-choice read-out can be had."""
+        return bool(self.answer_format)
 
     def other(self, letter: str) -> str:
         """The answer that ``letter`` is compared with in the two-choice read-out."""
@@ -55,8 +62,14 @@ def pick_letters(prompts: Sequence[Prompt], target: str) -> tuple[tuple[str, str
     What is said of the target leaves out a prompt that does not offer it.
 
     Raises:
-        InputError: No prompt offers the target.
+        InputError: No prompt offers the target; or it is ``"matching"``, and answers are outcomes, of which none is.
     """
+    if target == "matching" and not all(prompt.is_read_out for prompt in prompts):
+        named = sorted({letter for prompt in prompts if not prompt.is_read_out for letter in prompt.letters})
+        raise InputError(
+            f"target is 'matching', but the answers are outcomes, none of which is a prompt's own: {', '.join(named)}. "
+            "Name one of them as the target"
+        )
     if target != "matching" and not any(prompt.offers(target) for prompt in prompts):
         offered = sorted({letter for prompt in prompts for letter in prompt.letters})
         raise InputError(
@@ -64,6 +77,24 @@ def pick_letters(prompts: Sequence[Prompt], target: str) -> tuple[tuple[str, str
             "Name one of them, or 'matching' for each prompt's own"
         )
     return tuple(prompt.pair(target) for prompt in prompts)
+
+
+def name_outcomes(prompts: Sequence[Prompt], labelling: Labelling) -> Sequence[Prompt]:
+    """Prompts whose letters are the outcomes that a labelling has names for; as they are where it has none.
+
+    A prompt whose two answers are both outcomes keeps them. Else the first two outcomes are compared (of a single one
+    its absence is the other, which is no label), and nothing is read out.
+    """
+    names = labelling.names
+    letters = (*names, f"no {names[0]}") if len(names) == 1 else names
+    return [
+        prompt
+        if not names or prompt.letters == letters
+        else replace(prompt, letters=letters)
+        if {prompt.matching, prompt.not_matching} <= {*names}
+        else replace(prompt, letters=letters, matching=letters[0], not_matching=letters[1], answer_format="")
+        for prompt in prompts
+    ]
 
 
 @dataclass(frozen=True)

@@ -201,9 +201,9 @@ def draw_steered(
 
 def shorten_sampling(completions: Completions, n: int, *, seed: int | None = None) -> Sampling:
     """How ``n`` completions of the window alone are drawn, else (by default with the same seed) as ``completions``."""
-    sampling, within = completions.sampling, completions.labelling.within
+    sampling = completions.sampling
     seed = sampling.seed if seed is None else seed
-    return replace(sampling, n=n, seed=seed, max_new_tokens=min(sampling.max_new_tokens, within))
+    return replace(sampling, n=n, seed=seed, max_new_tokens=min(sampling.max_new_tokens, completions.window))
 
 
 def check_context(model: Model, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
