@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakSet
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -100,8 +101,19 @@ _LAYOUTS: list[Layout] = []
 """That of the pass which runs, last."""
 
 
+_OWN: "WeakSet[Model]" = WeakSet()
+"""Models that work on keys or values between their cache and their attention, as those with latent ones do."""
+
+
+def leave_attention(model: Model) -> None:
+    """Let a model attend by its own attention from now on, as a trial has found that it does not go with ours."""
+    _OWN.add(model)
+
+
 def can_attend(model: Model) -> bool:
     """Whether a model's attention may be ours: it takes transformers' interface, and ``sdpa`` there."""
+    if model in _OWN:
+        return False
     kind = getattr(model.module.config.get_text_config(), "_attn_implementation", None)
     return kind == "sdpa" and bool(model.module.is_backend_compatible())
 
