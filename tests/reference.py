@@ -11,13 +11,11 @@ import torch
 
 
 def blocks_of(module):
-    """Decoder blocks of the architectures that the tests build."""
-    for path in ("model.layers", "transformer.h", "gpt_neox.layers"):
-        try:
-            return module.get_submodule(path)
-        except AttributeError:
-            continue
-    raise LookupError(type(module).__name__)
+    """Decoder blocks: of the families that the tests build, the list of modules as long as the model is deep."""
+    depth = module.config.get_text_config().num_hidden_layers
+    lists = [part for part in module.modules() if isinstance(part, torch.nn.ModuleList) and len(part) == depth]
+    (blocks,) = [part for part in lists if type(part[0]).__name__.endswith(("Layer", "Block", "BLOCK"))]
+    return blocks
 
 
 @torch.no_grad()
@@ -25,9 +23,10 @@ def logits_of(module, ids, *, layer=None, added=None, start=0):
     """[token, vocab] logits of one sequence in float64; ``added`` joins block ``layer``'s output from ``start`` on."""
 
     def hook(_module, _inputs, output):
-        hidden = (output[0] if isinstance(output, tuple) else output).clone()
+        whole = isinstance(output, tuple | list)
+        hidden = (output[0] if whole else output).clone()
         hidden[:, start:] += torch.as_tensor(added).to(hidden)
-        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+        return type(output)((hidden, *output[1:])) if whole else hidden
 
     handle = None if layer is None else blocks_of(module)[layer].register_forward_hook(hook)
     try:

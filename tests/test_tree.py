@@ -168,7 +168,8 @@ def refuse_trees(rotate, error):
     """The network's own code, which does not take positions that are repeated, as those of a tree's branches are."""
 
     def picky(query, key, cos, sin, **options):
-        if (cos[:, 1:] == cos[:, :-1]).all(-1).any():
+        repeated = (cos[:, 1:] == cos[:, :-1]).all(-1) & (cos[:, 1:] != 1).any(-1)  # padding is all at position 0
+        if repeated.any():
             raise error
         return rotate(query, key, cos, sin, **options)
 

@@ -50,7 +50,7 @@ class ModelSection(Section):
     """Which model, and where it runs."""
 
     name: str = str(DATA / "tiny-chooser")
-    """A hub name or a local folder."""
+    """A hub name, a local folder (of a LoRA adapter, too) or a .gguf file."""
     revision: str | None = None
     """A branch, tag or commit of the hub."""
     dtype: str = "auto"

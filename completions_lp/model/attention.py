@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakSet
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -28,6 +29,10 @@ NAME = "completions_lp"
 
 PART = 32
 """Nodes of a tree that attend together on a CPU: neighbours see nearly the same keys, and few of the tree's."""
+
+
+CALL = 2**21
+"""Operations that a CPU could do in the time that it takes to call for a part of the work."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +105,28 @@ _LAYOUTS: list[Layout] = []
 """That of the pass which runs, last."""
 
 
+_OWN: "WeakSet[Model]" = WeakSet()
+"""Models that work on keys or values between their cache and their attention, as those with latent ones do."""
+
+
+def leave_attention(model: Model) -> None:
+    """Let a model attend by its own attention from now on, as a trial has found that it does not go with ours."""
+    _OWN.add(model)
+
+
+def pick_sizes(model: Model, sizes: Sequence[int], *, keys: int, seen: int) -> Sequence[int]:
+    """The ``sizes`` for a layout where parts, whose nodes see ``seen`` of the ``keys``, save more than they cost."""
+    if model.device.type != "cpu":
+        return ()
+    saved = len(sizes) * max(sizes) * keys - sum(sizes) * min(seen, keys)
+    calls = sum(-(-size // PART) for size in sizes)
+    return sizes if saved * 4 * model.d_model > calls * CALL else ()
+
+
 def can_attend(model: Model) -> bool:
     """Whether a model's attention may be ours: it takes transformers' interface, and ``sdpa`` there."""
+    if model in _OWN:
+        return False
     kind = getattr(model.module.config.get_text_config(), "_attn_implementation", None)
     return kind == "sdpa" and bool(model.module.is_backend_compatible())
 

@@ -12,6 +12,8 @@ def row_bytes(model: Model, *, tokens: int, logits: int, past: int = 0) -> int:
     The logits and two working copies in exact precision, about 20 arrays of the residual stream's width for a block at
     work, and the keys and values twice (attention joins the past ones with the new ones).
     """
+    if model.usage.recall == "tokens":  # the past goes through again
+        tokens, past = tokens + past, 0
     exact = torch.finfo(model.exact_dtype).bits // 8
     width = torch.finfo(model.dtype).bits // 8
     row = 3 * logits * model.vocab_size * exact + 20 * tokens * model.d_model * width
@@ -22,7 +24,7 @@ def node_bytes(model: Model, *, past: int, nodes: int) -> int:
     """Memory of a node of one row at the busiest place of a block, estimated: widths, attention, keys and values."""
     config = model.module.config.get_text_config()
     inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * model.d_model
-    heads = config.num_attention_heads
+    heads = getattr(config, "num_attention_heads", None) or 0  # state-space layers have none
     width = torch.finfo(model.dtype).bits // 8
     eager = getattr(config, "_attn_implementation", "sdpa") == "eager"
     attention = heads * (past + nodes) * (2 if eager else 0)

@@ -13,6 +13,9 @@ from completions_lp.model.attention import can_attend
 from completions_lp.model.loading import Model
 from completions_lp.model.network import Steering, prefill
 
+WINDOWS = ("window_size", "attention_window_size", "attention_chunk_size", "local_attention", "sliding_window_size")
+"""Names by which configurations narrow attention in ways of their own."""
+
 
 class TreeCache:
     """Keys and values of prompts, ``[prompt, head, token, d_head]`` a layer, which packed trees read.
@@ -134,10 +137,18 @@ def make_masks(
     query_position: Int[np.ndarray, "prompt query"],
     key_position: Int[np.ndarray, "prompt key"],
 ) -> Any:
-    """The additive mask ``[prompt, 1, query, key]``; one per kind of layer where only some have a sliding window."""
+    """The additive mask ``[prompt, 1, query, key]``; one per kind of layer where only some have a sliding window.
+
+    Raises:
+        NotImplementedError: Attention is narrowed in another way. A trial on short texts would not show it.
+    """
     config = model.module.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ())
+    others = sorted(kinds - {"full_attention", "sliding_attention"})
+    others += [name for name in WINDOWS if getattr(config, name, None) not in (None, window)]
+    if others:
+        raise NotImplementedError(f"its attention is narrowed by {', '.join(others)}, of which no tree is made")
     if window is None or getattr(config, "use_sliding_window", True) is False or kinds == {"full_attention"}:
         return _to_additive(model, visible)
     near = query_position[:, :, None] - key_position[:, None] < window
