@@ -9,14 +9,17 @@ import pytest
 import reference
 import torch
 from conftest import make_completions, make_vector
+from scipy import stats
 
 from completions_lp import store
 from completions_lp.prompts import answer_tokens, load_prompts
-from completions_lp.records import Choices, Condition, Increases
+from completions_lp.records import Choices, Condition, Increases, InputError
+from completions_lp.report import summarize
 from completions_lp.report.choices import measure_choices, take_log_odds
 from completions_lp.sample.vocabulary import list_spellings
 from completions_lp.score.choices import read_choices
 from completions_lp.score.spelling import spell_answers
+from completions_lp.show.figures import Probabilities
 from completions_lp.steer.conditions import make_conditions
 
 LISTED = "Which?\n\nChoices:\n (A) is\n (B) an\n (C) no\n (D) As"
@@ -228,6 +231,12 @@ def test_a_table_gives_back_all_choices_and_one_of_before_them_two(asked, tmp_pa
     row = table.to_pylist()[0]
     assert (row["letters"], len(row["p_choices"]), sum(row["p_choices"])) == (list("ABCD"), 4, pytest.approx(1))
     assert row["mass"] == pytest.approx(np.exp(row["logprobs"]).sum())
+    names = [["A"], *table["letters"].to_pylist()[1:]]
+    pq.write_table(table.set_column(table.column_names.index("letters"), "letters", [names]), path)
+    with pytest.raises(
+        InputError, match="the letters 'A' are not those of a prompt whose answers 'C' and 'A' are comp"
+    ):
+        store.read_choices(tmp_path, increases)
     new = ["letters", "logprobs", "logprobs_whole", "p_choices", "logprob_A_whole", "logprob_B_whole"]
     pq.write_table(table.drop_columns(new), path)
     old = store.read_choices(tmp_path, increases)
@@ -239,3 +248,24 @@ def test_a_table_gives_back_all_choices_and_one_of_before_them_two(asked, tmp_pa
         np.testing.assert_allclose(columns[name][:, two], before[name][:, two], atol=1e-9, err_msg=name)
         assert np.isnan(columns[name][:, ~two]).all()
     assert "logit_diff_whole" not in columns
+
+
+def test_odds_over_the_multiplier_have_intervals_over_prompts(asked):
+    model, prompts = asked
+    vector = make_vector(model)
+    conditions = make_conditions([vector], layers=[1], multipliers=(-1.0, 1.0))
+    prompts = tuple(dataclasses.replace(p, id=f"{p.id}{k}", cluster=f"{p.id}{k}") for k in "ab" for p in prompts)
+    choices = read_choices(model, prompts, [vector], conditions, progress=False)
+    report = summarize(make_increases(prompts, conditions), choices, target="matching")
+    columns = measure_choices(choices, "matching")
+    for name in ("pref_odds_steered", "util_odds_steered", "pref_odds_change", "mass_steered", "greedy_steered"):
+        for condition, values in zip(conditions, columns[name], strict=True):
+            e = report.estimate(name, condition)
+            mean, half = np.mean(values), stats.t.ppf(0.975, 9) * stats.sem(values)
+            want = (mean, mean - half, mean + half)
+            assert (e.value, e.low, e.high) == pytest.approx(want)
+            assert (e.n, e.n_clusters) == (10, 10)
+    assert report.estimate("pref_odds_steered", conditions[0]).unit == "nats"
+    drawn = {row["multiplier"]: row["value"] for row in Probabilities.of(report, quantity="util_odds_steered").rows}
+    assert drawn == pytest.approx({0.0: columns["util_odds"][0].mean(), -1.0: columns["util_odds_steered"][0].mean(),
+                                   1.0: columns["util_odds_steered"][1].mean()})  # fmt: skip

@@ -15,7 +15,7 @@ from completions_lp.job import results
 from completions_lp.records import InputError
 
 DROPPABLE = {"cluster", "logprob", "logit_diff", "mass", "token_id", "kl", "kl_reverse", "entropy", "n_scored"}
-DROPPABLE |= {"baseline"}
+DROPPABLE |= {"baseline", "p_choices"}
 DROPPABLE |= {f"{side}_{what}" for side in ("answer", "other") for what in ("logprob", "baseline")}
 """Columns for people, which no reader needs, but for those that have the name of one that is needed elsewhere."""
 NEEDED = {("questions", "cluster"), ("scores", "logprob"), ("measures", "kl"), ("measures", "kl_reverse")}

@@ -51,6 +51,21 @@ def make_choices(scores, *, seed=0):
     return Choices(prompts, (("A", "B"),) * len(prompts), scores.conditions, baseline, logprob)
 
 
+def complete(choices):
+    """A read-out of two answers as one of all choices, which are these two."""
+    whole, before = choices.logprob - 0.1, choices.baseline - 0.2
+    return dataclasses.replace(
+        choices,
+        baseline_whole=before,
+        whole=whole,
+        offered=choices.letters,
+        baseline_all=choices.baseline,
+        logprob_all=choices.logprob,
+        baseline_all_whole=before,
+        all_whole=whole,
+    )
+
+
 def test_sums_over_tokens_equal_a_loop():
     scores = make_scores()
     completions, sums = scores.completions, sum_tokens(scores)

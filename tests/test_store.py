@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 import safetensors
 import safetensors.numpy
-from test_reporting import CONDITIONS, make_choices, make_scores
+from test_reporting import CONDITIONS, complete, make_choices, make_scores
 
 from completions_lp import store
 from completions_lp.records import Condition, InputError, Labelling, Measures, Sampling, SteeringVector, VectorQuality
@@ -68,11 +68,11 @@ def write_all(folder, scores):
     store.write_measures(folder, measures)
     profile = summarize_profile(profile_tokens(scores, target="A"))
     store.write_profile(folder, profile)
-    store.write_choices(folder, make_choices(scores))
+    store.write_choices(folder, complete(make_choices(scores)))
     store.write_steered(folder, {scores.conditions[1]: scores.completions})
     with store.open_tokens(folder) as keep:
         keep(scores)
-    report = summarize(increases, make_choices(scores), measures, profile=profile, target="A")
+    report = summarize(increases, complete(make_choices(scores)), measures, profile=profile, target="A")
     store.write_report(folder, report, "# text\n", escape=escape_rows)
     return report
 
@@ -340,7 +340,8 @@ def test_tables_have_the_columns_of_the_contract(tmp_path, scores):
     condition = ["vector", "kind", "layer", "multiplier"]
     parts = ["increase", "increase_to_answer", "before_answer", "at_answer", "after_answer"]
     said = ["text", "ended", "label", "answer_index", "logprob"]
-    letters = ["logit_diff", "logprob_A", "logprob_B", "mass", "letter_1", "letter_2"]
+    letters = ["logit_diff", "logprob_A", "logprob_B", "mass", "letter_1", "letter_2", "letters", "p_choices"]
+    letters += ["logprobs", "logprobs_whole", "logprob_A_whole", "logprob_B_whole"]
     measured = ["p_A", "p_A_low", "p_A_steered", "p_A_steered_low", "p_A_steered_high", "kl", "trust", "share_A"]
     grown = ["increase_A", "increase_to_answer_A", "increase_not_A", "increase_all", "delta_p_A", "log_ratio_A"]
     read = ["token", "logprob", "increase", "kl", "kl_reverse", "entropy", "answer_logprob", "other_baseline"]

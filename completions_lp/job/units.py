@@ -160,7 +160,9 @@ class Units:
             return {"logprob": _flatten(unsteered)}, {"logprob": _flatten(steered)}
 
         lengths = [2 * (2 + len(prompt.letters)) for prompt in prompts]
-        sizes = [len(prompt.letters) * (1 + len(conditions)) for prompt in prompts]
+        # About a token for four letters: answers may be sentences, all of which are read.
+        tokens = [sum(1 + len(letter) // 4 for letter in prompt.letters) for prompt in prompts]
+        sizes = [n * (1 + len(conditions)) for n in tokens]
 
         task = Task(
             kind="choices",

@@ -9,7 +9,7 @@ from completions_lp.records import Tokenizer
 MARKS = " \t\r\n()[]{}\"'`*.:,;"
 """What may stand around an answer within a token that still spells it: ``(A``, `` A``, ``A)``, ``**A``."""
 _TEXTS: WeakKeyDictionary[Tokenizer, list[str]] = WeakKeyDictionary()
-_SPELLINGS: WeakKeyDictionary[Tokenizer, dict[str, tuple[int, ...]]] = WeakKeyDictionary()
+_SPELLINGS: WeakKeyDictionary[Tokenizer, dict[str, list[int]]] = WeakKeyDictionary()
 
 
 def list_texts(tokenizer: Tokenizer) -> Sequence[str]:
@@ -34,12 +34,12 @@ def strip_marks(text: str) -> str:
     return text.strip(MARKS)
 
 
-def list_spellings(tokenizer: Tokenizer) -> Mapping[str, tuple[int, ...]]:
+def list_spellings(tokenizer: Tokenizer) -> Mapping[str, Sequence[int]]:
     """By what a token spells, its text without ``MARKS`` around it, all tokens that do; none spells no text."""
     if tokenizer not in _SPELLINGS:
-        found: dict[str, tuple[int, ...]] = {}
+        found: dict[str, list[int]] = {}
         for token, text in enumerate(list_texts(tokenizer)):
             if spelled := strip_marks(text):
-                found[spelled] = (*found.get(spelled, ()), token)
+                found.setdefault(spelled, []).append(token)
         _SPELLINGS[tokenizer] = found
     return _SPELLINGS[tokenizer]

@@ -1,5 +1,6 @@
 """The two-choice read-out <-> its table, one block of rows per condition, the unsteered model's first."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,8 @@ def read_choices(folder: Path, increases: Increases) -> Choices:
     """
     path, prompts, conditions = folder / "choices.parquet", increases.completions.prompts, increases.conditions
     table = read_table(path, "score")
-    is_complete = EVERY[0] in table.column_names
+    # A table of earlier versions has none of these; one that lacks some of them was changed.
+    is_complete = not {"letters", *PAIR_WHOLE, *EVERY}.isdisjoint(table.column_names)
     kinds = {"letter_1": "text", "letter_2": "text", **dict.fromkeys(PAIR, "number")}
     if is_complete:
         kinds |= {"letters": "texts", **dict.fromkeys(PAIR_WHOLE, "number"), **dict.fromkeys(EVERY, "numbers")}
@@ -74,9 +76,8 @@ def read_choices(folder: Path, increases: Increases) -> Choices:
     letters = [np.array(table[f"letter_{number}"].to_pylist(), dtype=object)[rows[0]] for number in (1, 2)]
     extra: dict[str, Any] = {}
     if is_complete:
-        given = table["letters"].take(pa.array(rows[0])).to_pylist()
-        extra["offered"] = tuple(tuple(names) for names in given)
-        lengths = np.array([len(names) for names in given], dtype=np.int64)
+        extra["offered"] = _read_offered(path, table, rows[0], list(zip(*letters, strict=True)))
+        lengths = np.array([len(names) for names in extra["offered"]], dtype=np.int64)
         whole = _read_pair(table, PAIR_WHOLE, rows)
         extra |= {"baseline_whole": whole[0], "whole": whole[1:]}
         for name, column in zip(("logprob_all", "all_whole"), EVERY, strict=True):
@@ -95,6 +96,20 @@ def _stack(choices: Choices, name: str) -> Float[np.ndarray, "row value"]:
 def _to_lists(values: Float[np.ndarray, "row choice"], mask: np.ndarray) -> pa.ListArray:
     offsets = np.concatenate([[0], np.cumsum(mask.sum(-1))]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values[mask]))
+
+
+def _read_offered(
+    path: Path, table: pa.Table, rows: Int[np.ndarray, " prompt"], pairs: Sequence[tuple[str, str]]
+) -> tuple[tuple[str, ...], ...]:
+    """By prompt, the letters that the lists are of."""
+    given = tuple(tuple(names) for names in table["letters"].take(pa.array(rows)).to_pylist())
+    for names, pair in zip(given, pairs, strict=True):
+        if not {*pair} <= {*names} or len({*names}) < len(names):
+            raise InputError(
+                f"{path}: the letters {', '.join(names)[:80]!r} are not those of a prompt whose answers {pair[0]!r} and "
+                f"{pair[1]!r} are compared: they were changed since they were written; run the score stage again"
+            )
+    return given
 
 
 def _read_pair(

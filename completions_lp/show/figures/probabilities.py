@@ -15,7 +15,8 @@ from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import note_few, say_intervals
 
 STEERED = "p_A_steered"
-UNSTEERED = {STEERED: "p_A", "logit_diff_steered": "logit_diff", "mass_steered": "mass"}
+_READ = ("logit_diff", "logit_diff_whole", "p_choice", "pref_odds", "util_odds", "mass", "greedy")
+UNSTEERED = {STEERED: "p_A", **{f"{name}_steered": name for name in _READ}}
 """What stands at multiplier 0."""
 
 
