@@ -233,9 +233,7 @@ def test_a_table_gives_back_all_choices_and_one_of_before_them_two(asked, tmp_pa
     assert row["mass"] == pytest.approx(np.exp(row["logprobs"]).sum())
     names = [["A"], *table["letters"].to_pylist()[1:]]
     pq.write_table(table.set_column(table.column_names.index("letters"), "letters", [names]), path)
-    with pytest.raises(
-        InputError, match="the letters 'A' are not those of a prompt whose answers 'C' and 'A' are comp"
-    ):
+    with pytest.raises(InputError, match="the letters 'A' are not of a prompt whose answers 'C' and 'A' are comp"):
         store.read_choices(tmp_path, increases)
     new = ["letters", "logprobs", "logprobs_whole", "p_choices", "logprob_A_whole", "logprob_B_whole"]
     pq.write_table(table.drop_columns(new), path)

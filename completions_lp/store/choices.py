@@ -106,7 +106,7 @@ def _read_offered(
     for names, pair in zip(given, pairs, strict=True):
         if not {*pair} <= {*names} or len({*names}) < len(names):
             raise InputError(
-                f"{path}: the letters {', '.join(names)[:80]!r} are not those of a prompt whose answers {pair[0]!r} and "
+                f"{path}: the letters {', '.join(names)[:80]!r} are not of a prompt whose answers {pair[0]!r} and "
                 f"{pair[1]!r} are compared: they were changed since they were written; run the score stage again"
             )
     return given
