@@ -199,14 +199,14 @@ _LIST = (
     Quantity("logit_diff_whole_change", "nats", "whole answers", "change of the logit diff of whole answers", CHOICE,
         noise="none",
         meaning="Steered minus unsteered logit diff of whole answers."),
-    Quantity("p_choice", "probability", "P(A|said), unsteered", "P({A} | one of the choices)", CHOICE, noise="none",
+    Quantity("p_choice", "probability", "P(A) of said, unsteered", "P({A} given any choice)", CHOICE, noise="none",
         meaning="Probability of the target answer at the first answer position, given that one of the choices is said, "
         "unsteered."),
-    Quantity("p_choice_steered", "probability", "P(A|said)", "P({A} | one of the choices), steered", CHOICE,
+    Quantity("p_choice_steered", "probability", "P(A) of said", "P({A} given any choice), steered", CHOICE,
         noise="none",
         meaning="Probability of the target answer at the first answer position, given that one of the choices is said, "
         "steered."),
-    Quantity("delta_p_choice", "pp", "ΔP(A|said)", "change of P({A} | one of the choices)", CHOICE, noise="none",
+    Quantity("delta_p_choice", "pp", "ΔP(A) of said", "change of P({A} given any choice)", CHOICE, noise="none",
         meaning="Steered minus unsteered probability of the target answer, given that one of the choices is said, in "
         "percentage points."),
     Quantity("pref_odds", "nats", "PrefOdds, unsteered", "PrefOdds", CHOICE, noise="none",

@@ -20,7 +20,11 @@ PLAIN = [
     *("increase_to_answer_A", "increase_A", "increase_to_answer_not_A", "increase_not_A", "increase_all"),
     *("before_answer_A", "at_answer_A", "after_answer_A", "difference_A_not_A"),
 ]
-CHOICES = ["logit_diff", "logit_diff_steered", "logit_diff_change", "mass", "mass_steered"]
+CHOICES = [
+    *("logit_diff", "logit_diff_steered", "logit_diff_change", "p_choice", "p_choice_steered", "delta_p_choice"),
+    *("pref_odds", "pref_odds_steered", "pref_odds_change", "util_odds", "util_odds_steered", "util_odds_change"),
+    *("mass", "mass_steered", "greedy", "greedy_steered"),
+]
 UNSTEERED = [
     *("share_A", "p_A", "p_A_low", "p_A_high", "first_A", "first_B", "n_tokens", "excess_surprisal", "answered"),
 ]
@@ -30,7 +34,7 @@ MEASURED = [
 ]
 DERIVED = [
     *("kl_per_token", "delta_p_A", "log_ratio_A", "delta_logit_A", "bound_gap", "answered_steered"),
-    *("log_odds_change_A_B", "answer_share", "reasoning_share"),
+    *("log_odds_change_A_B", "log_odds_change_answered", "answer_share", "reasoning_share"),
 ]
 
 
@@ -63,6 +67,12 @@ def derive(name, u, s, c, i):
     if name == "log_odds_change_A_B":
         before, after = u["first_A"][i] / u["first_B"][i], s["first_A_steered"][c, i] / s["first_B_steered"][c, i]
         return math.log(after) - math.log(before)
+    if name == "log_odds_change_answered":
+        before = u["first_A"][i] + u["first_B"][i]
+        after = s["first_A_steered"][c, i] + s["first_B_steered"][c, i]
+        if not (0 < before < 1 and 0 < after < 1):
+            return math.nan
+        return math.log(after / (1 - after)) - math.log(before / (1 - before))
     if not inside:
         return math.nan
     if name == "log_ratio_A":
@@ -147,7 +157,9 @@ def test_every_macro_row_is_the_mean_with_the_interval_of_scipy(report):
         seen.add(row.quantity)
         assert e.value == pytest.approx(kept.mean(), abs=1e-12)
         assert (e.n, row.n_dropped, e.unit, e.level) == (len(kept), 10 - len(kept), name_unit(row.quantity), 0.95)
-        if np.ptp(kept) > 1e-12:
+        if len(kept) < 6:
+            assert (e.low, e.high) == (None, None)
+        elif np.ptp(kept) > 1e-12:
             want = scipy.stats.ttest_1samp(kept, 0)
             assert (e.low, e.high) == pytest.approx(tuple(want.confidence_interval()), abs=1e-9)
             assert (e.se, e.df, e.method) == (pytest.approx(scipy.stats.sem(kept)), len(kept) - 1, "t")
@@ -157,7 +169,7 @@ def test_every_macro_row_is_the_mean_with_the_interval_of_scipy(report):
 
 def test_units_are_said(report):
     want = {
-        "pp": {"delta_p_A", "delta_p_A_odd"},
+        "pp": {"delta_p_A", "delta_p_A_odd", "delta_p_choice"},
         "nats/token": {"kl_per_token"},
         "share": {"below_zero_delta_p_A", "share_certified", "share_green", "share_red"},
         "draws": {"ess", "n_steered"},
@@ -167,6 +179,7 @@ def test_units_are_said(report):
             *(
                 "mass",
                 "mass_steered",
+                *("p_choice", "p_choice_steered", "greedy", "greedy_steered"),
                 *(name for name in UNSTEERED if name not in ("n_tokens", "excess_surprisal")),
                 "answered_steered",
                 "p_A_steered",

@@ -141,7 +141,8 @@ def test_errors_come_first_then_warnings(report):
 
 BLOCKS = [
     *("At a glance", "How much", "The average increase and its bound", "Whole completions and divergences"),
-    *("The two-choice read-out", "Where the gain is", "Controls", "The sweep", "Dose and response", "The vector"),
+    *("The two-choice read-out", "All choices of the read-out", "Where the gain is", "Controls", "The sweep"),
+    *("Dose and response", "The vector"),
 ]
 
 
@@ -187,6 +188,11 @@ def test_blocks_without_numbers_are_left_out():
         ("The two-choice read-out", "logit diff", "logit_diff_change", "macro"),
         ("The two-choice read-out", "mass, unsteered", "mass", "macro"),
         ("The two-choice read-out", "mass", "mass_steered", "macro"),
+        ("All choices of the read-out", "PrefOdds", "pref_odds_steered", "macro"),
+        ("All choices of the read-out", "UtilOdds", "util_odds_steered", "macro"),
+        ("All choices of the read-out", "P(A) of said", "p_choice_steered", "macro"),
+        ("All choices of the read-out", "greedy, unsteered", "greedy", "macro"),
+        ("All choices of the read-out", "greedy", "greedy_steered", "macro"),
         ("Where the gain is", "before the answer", "before_answer_A", "macro"),
         ("Where the gain is", "at its token", "at_answer_A", "macro"),
         ("Where the gain is", "after it", "after_answer_A", "macro"),
