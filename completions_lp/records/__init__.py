@@ -19,8 +19,8 @@ from completions_lp.records.base import (
 )
 from completions_lp.records.completions import Completions, Draw, Labelling, Sampling
 from completions_lp.records.measures import Measures, Profile
-from completions_lp.records.prompts import ContrastPair, Prompt, pick_letters
-from completions_lp.records.report import Best, Estimate, Inference, ProfileRow, Report, ReportRow, Slope
+from completions_lp.records.prompts import ContrastPair, Prompt, pair_twins, pick_letters
+from completions_lp.records.report import Best, Estimate, Inference, ProfileRow, Report, ReportRow, Slope, Swap
 from completions_lp.records.scores import Choices, Increases, Scores, TokenIncreases, TokenScores
 from completions_lp.records.sources import describe_cause, is_failing, read_bytes, read_text
 from completions_lp.records.steering import BASELINE, Condition, SteeringVector, VectorQuality
@@ -29,6 +29,6 @@ __all__ = [
     "BASELINE", "PARTIAL", "Best", "Choices", "Completions", "Condition", "ContrastPair", "Draw", "Estimate",
     "Increases", "Inference", "InputError", "Kind", "Labelling", "Measures", "NotFinite", "OutOfRoom", "Positions",
     "Profile", "ProfileRow", "Prompt", "Report", "ReportRow", "Rule", "Sampling", "Scores", "Slope", "SteeringVector",
-    "Through", "TokenIncreases", "TokenScores", "Tokenizer", "VectorQuality", "describe_cause", "is_failing",
-    "is_plain", "pick_letters", "read_bytes", "read_text", "show_sign",
+    "Swap", "Through", "TokenIncreases", "TokenScores", "Tokenizer", "VectorQuality", "describe_cause", "is_failing",
+    "is_plain", "pair_twins", "pick_letters", "read_bytes", "read_text", "show_sign",
 ]  # fmt: skip

@@ -23,6 +23,9 @@ class Prompt:
     """The unit of resampling: the prompt itself unless the file has a ``cluster`` field."""
     answer_format: str = " ({letter})"
     """How the file writes an answer after the text; where the two-choice read-out finds the answer's token."""
+    twin: str = ""
+    """The id of the prompt that this one asks once more with the texts of its two choices exchanged, letters in place;
+    empty for a question as its file has it."""
 
     def __post_init__(self) -> None:
         where = f"prompt {self.id!r}"
@@ -31,6 +34,8 @@ class Prompt:
         for letter in (self.matching, self.not_matching):
             require(letter in self.letters, f"{where}: answer {letter!r} is not one of its letters {self.letters}")
         require(self.matching != self.not_matching, f"{where}: both answers are {self.matching!r}")
+
+        require(self.twin != self.id, f"{where}: is named as its own twin")
 
     def other(self, letter: str) -> str:
         """The answer that ``letter`` is compared with in the two-choice read-out."""
@@ -64,6 +69,12 @@ def pick_letters(prompts: Sequence[Prompt], target: str) -> tuple[tuple[str, str
             "Name one of them, or 'matching' for each prompt's own"
         )
     return tuple(prompt.pair(target) for prompt in prompts)
+
+
+def pair_twins(prompts: Sequence[Prompt]) -> tuple[tuple[int, int], ...]:
+    """Indices of every question that is there in both orders: as its file has it, and with its choices exchanged."""
+    places = {prompt.id: i for i, prompt in enumerate(prompts)}
+    return tuple((places[prompt.twin], i) for i, prompt in enumerate(prompts) if prompt.twin in places)
 
 
 @dataclass(frozen=True)
