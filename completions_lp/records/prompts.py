@@ -20,7 +20,7 @@ class Prompt:
     """The letter that goes with the behaviour."""
     not_matching: str
     cluster: str
-    """The unit of resampling: the prompt itself unless the file has a ``cluster`` field."""
+    """The unit of resampling: the prompt itself, with its twin, unless the file has a ``cluster`` field."""
     answer_format: str = " ({letter})"
     """How the file writes an answer after the text; where the two-choice read-out finds the answer's token."""
     twin: str = ""
