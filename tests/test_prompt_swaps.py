@@ -96,7 +96,7 @@ def test_what_lists_no_choices_is_counted_and_named(load):
     assert "2 of 3 questions do not list both choices" in message
     assert "line 2; " in message
     assert "line 3; list the choices" in message
-    with pytest.raises(InputError, match=r"7 of 7 questions .* line 5 and 2 more; list the choices"):
+    with pytest.raises(InputError, match=r"7 of 7 questions .* line 3 and 4 more; list the choices"):
         load([{**PERSONA, "id": f"p{i}"} for i in range(7)])
 
 

@@ -15,7 +15,7 @@ from completions_lp.prompts.formats import Format
 from completions_lp.prompts.questions import Question, ask_side, cut
 from completions_lp.records import ContrastPair, InputError, Prompt, Tokenizer
 
-NAMED = 5
+NAMED = 3
 """Questions that a message names; of more it says how many."""
 Source = str | Path | Iterable[Mapping[str, Any]]
 Fields = Mapping[str, str | Sequence[str]]
