@@ -1,3 +1,4 @@
+from .job.audit import audit_labels
 from .job.config import Config, load_config
 from .job.results import load
 from .job.stages import run
@@ -35,6 +36,7 @@ from .show.figures.promotion import Promotion
 from .show.figures.prompts import PromptEffects
 from .show.figures.steerability import Steerability
 from .show.text import format_latex
+from .show.text.labels import LabelAudit
 from .steer.conditions import make_conditions
 from .steer.vectors import extract_vector
 from .store import read_validation
@@ -54,6 +56,7 @@ __all__ = [
     "DoseResponse",
     "Heatmap",
     "InputError",
+    "LabelAudit",
     "Labelling",
     "LayerSweep",
     "Probabilities",
@@ -66,6 +69,7 @@ __all__ = [
     "Steerability",
     "SteeringVector",
     "TokenProfile",
+    "audit_labels",
     "compare_reports",
     "extract_vector",
     "format_latex",

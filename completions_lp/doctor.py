@@ -158,18 +158,35 @@ def _draw_vector(model: Model, prompts: Sequence[Prompt], seed: int) -> Steering
 
 
 def _check_site(model: Model, prompts: Sequence[Prompt], limit: float) -> Finding:
-    """The residual stream after block L is what transformers calls ``hidden_states[L + 1]``."""
+    """The residual stream after block L is what transformers calls ``hidden_states[L + 1]``.
+
+    Some families (Mamba) do not list what goes into the first block: there it is ``hidden_states[L]``.
+    """
     ids = [prompt.token_ids for prompt in prompts]
     layers = range(max(1, model.n_layers - 1))  # the last hidden state is normed, so it is not the last block's output
     ours = read_residuals(model, ids, [len(i) - 1 for i in ids], layers)
-    worst = 0.0
-    for row, sequence in enumerate(ids):
-        with torch.no_grad():
-            output = model.module(torch.tensor([sequence], device=model.device), output_hidden_states=True)
+    worst, into = 0.0, []
+    handle = model.blocks[0]._module.register_forward_pre_hook(
+        lambda _, args, kwargs: into.append((args[0] if args else kwargs["hidden_states"]).clone()), with_kwargs=True
+    )
+    try:
+        states = [_list_states(model, sequence) for sequence in ids]
+    finally:
+        handle.remove()
+    for row, (found, first) in enumerate(zip(states, into, strict=True)):
+        shift = 1 if torch.equal(found[0], first) else 0
         for layer in layers:
-            theirs = output.hidden_states[layer + 1][0, -1].to(ours)
+            theirs = found[layer + shift][0, -1].to(ours)
             worst = np.maximum(worst, float((ours[layer, row] - theirs).norm() / theirs.norm()))
     return Finding("vectors are read at hidden_states[layer + 1]", float(worst), limit, "relative")
+
+
+def _list_states(model: Model, sequence: Sequence[int]) -> Sequence[torch.Tensor]:
+    """What transformers gives as hidden states of one text."""
+    with torch.no_grad():
+        output = model.module(torch.tensor([sequence], device=model.device), output_hidden_states=True, use_cache=False)
+    found: Sequence[torch.Tensor] = output.hidden_states
+    return found
 
 
 def _compare_slow(model: Model, scores: TokenScores, vector: SteeringVector) -> float:
@@ -200,9 +217,10 @@ def _score_slowly(
     start = len(prompt) - 1 if positions == "completion" else 0
 
     def add(_module: Any, _inputs: Any, output: Any) -> Any:
-        hidden = (output[0] if isinstance(output, tuple) else output).clone()
+        whole = isinstance(output, tuple | list)
+        hidden = (output[0] if whole else output).clone()
         hidden[:, start:] += torch.as_tensor(added).to(hidden)
-        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+        return type(output)((hidden, *output[1:])) if whole else hidden
 
     handle = None if layer is None else model.blocks[layer]._module.register_forward_hook(add)
     try:

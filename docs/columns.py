@@ -28,7 +28,7 @@ COMMON = {
     "multiplier": Column(NUMBER, "The vector is added this many times."),
     "positions": Column(TEXT, "`completion`: from the last prompt token on; `all`: the prompt too."),
     "trust": Column(TEXT, "`certified`, `green` or `red`; empty where the target is not on offer."),
-    "label": Column(TEXT, "The first answer within the window; missing where none was given."),
+    "label": Column(TEXT, "The answer that the label rule finds within the window; missing where none was given."),
     "answer_index": Column(WHOLE, "0-based index in `token_ids` of the token that completes the answer, or −1."),
     "count": Column(WHOLE, "How often exactly these tokens were drawn; the weight of the row.", "draws"),
     "token_ids": Column(LIST, "The exact ids; a generated end-of-sequence token is the last."),

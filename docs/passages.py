@@ -20,8 +20,9 @@ caption and the tidy CSV of each, and `table.tex`.
 | `seed` | of all random streams |
 | `stages` | by finished stage, what its tables were made of, below |
 | `files` | the files that are the run's own, by name. Only these are ever replaced or removed |
-| `model` | name, revision, hashes of weights, configuration and tokenizer, sizes, dtype, device; what was `asked` \
-for; size and times of its `files`, by which a later start knows that they are the same |
+| `model` | name, revision, hashes of weights, configuration and tokenizer, sizes, dtype, device; `quantization` \
+where weights are quantised, `base` where an adapter was merged into another model; what was `asked` for; size and \
+times of its `files`, by which a later start knows that they are the same |
 | `vector` | pairs behind it; by layer its norm, the norm's standard error and the split-half cosine |
 | `versions`, `machine` | Python and packages; processor, cores, system |
 | `engines` | by step, whether it went by shared trees (`tree`) or plain rows (`rows`) |

@@ -10,48 +10,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from families import ARCHITECTURES, CONFIGS, make_module  # noqa: F401  tests have them from here
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from completions_lp.model import wrap_model
 from completions_lp.records import Completions, Labelling, Prompt, Sampling, SteeringVector
 
 torch.set_num_threads(1)  # the models are tiny: more threads cost more than they bring
-
-COMMON = {"vocab_size": 320, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1}
-LLAMA = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 128,
-}
-CONFIGS = {
-    "llama": lambda: transformers.LlamaConfig(**COMMON, **LLAMA),
-    "gpt2": lambda: transformers.GPT2Config(**COMMON, n_embd=32, n_layer=3, n_head=4, n_positions=128),
-    "neox": lambda: transformers.GPTNeoXConfig(
-        **COMMON, hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4
-    ),
-    "qwen2": lambda: transformers.Qwen2Config(**COMMON, **LLAMA),
-    "gemma2": lambda: transformers.Gemma2Config(**COMMON, **LLAMA, head_dim=8, sliding_window=6),
-    "mistral": lambda: transformers.MistralConfig(**COMMON, **LLAMA, sliding_window=6),
-}
-ARCHITECTURES = sorted(CONFIGS)
-
-
-def make_module(architecture, *, dtype=torch.float32, scale=8.0, **changes):
-    """A random model whose weights are large enough that it has opinions."""
-    config = CONFIGS[architecture]()
-    for name, value in changes.items():
-        setattr(config, name, value)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        module = transformers.AutoModelForCausalLM.from_config(config)
-        with torch.no_grad():
-            for parameter in module.parameters():
-                if parameter.dim() > 1:
-                    parameter.mul_(scale if parameter.shape[0] != config.vocab_size else 3.0)
-    return module.to(dtype).eval()
 
 
 @pytest.fixture
@@ -67,6 +32,11 @@ def exact_softmax(monkeypatch):
 
 @pytest.fixture(scope="session")
 def tokenizer():
+    """As ``make_tokenizer``."""
+    return make_tokenizer()
+
+
+def make_tokenizer():
     """A byte-level BPE with the tokens that label tests need."""
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -11,13 +11,11 @@ import torch
 
 
 def blocks_of(module):
-    """Decoder blocks of the architectures that the tests build."""
-    for path in ("model.layers", "transformer.h", "gpt_neox.layers"):
-        try:
-            return module.get_submodule(path)
-        except AttributeError:
-            continue
-    raise LookupError(type(module).__name__)
+    """Decoder blocks: of the families that the tests build, the list of modules as long as the model is deep."""
+    depth = module.config.get_text_config().num_hidden_layers
+    lists = [part for part in module.modules() if isinstance(part, torch.nn.ModuleList) and len(part) == depth]
+    (blocks,) = [part for part in lists if type(part[0]).__name__.endswith(("Layer", "Block", "BLOCK"))]
+    return blocks
 
 
 @torch.no_grad()
@@ -25,9 +23,10 @@ def logits_of(module, ids, *, layer=None, added=None, start=0):
     """[token, vocab] logits of one sequence in float64; ``added`` joins block ``layer``'s output from ``start`` on."""
 
     def hook(_module, _inputs, output):
-        hidden = (output[0] if isinstance(output, tuple) else output).clone()
+        whole = isinstance(output, tuple | list)
+        hidden = (output[0] if whole else output).clone()
         hidden[:, start:] += torch.as_tensor(added).to(hidden)
-        return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+        return type(output)((hidden, *output[1:])) if whole else hidden
 
     handle = None if layer is None else blocks_of(module)[layer].register_forward_hook(hook)
     try:
@@ -131,6 +130,22 @@ def prompt_means(values, counts, prompt_index, n_prompts):
     for value, count, prompt in zip(values, counts, prompt_index, strict=True):
         draws[prompt].extend(itertools.repeat(value, count))
     return np.array([np.mean(values) if values else np.nan for values in draws])
+
+
+def share_windows(draws, weigh):
+    """P(A) where whole windows decide, by a loop over every single draw: its estimate, error, and certain bounds.
+
+    ``draws`` are (window, whether it gave A, whether it had come to a stop), one for each draw; ``weigh`` gives a
+    window's probability under the condition, and under what it was drawn from.
+    """
+    weights = np.array([weigh(window)[0] / weigh(window)[1] for window, *_ in draws])
+    hits = np.array([float(hit) for _, hit, _ in draws])
+    value = sum(w * hit for w, hit in zip(weights, hits, strict=True)) / sum(weights)
+    influence = weights * (hits - value) / np.mean(weights)
+    seen = {window: hit for window, hit, stopped in draws if stopped}
+    low = sum(weigh(window)[0] for window, hit in seen.items() if hit)
+    high = 1 - sum(weigh(window)[0] for window, hit in seen.items() if not hit)
+    return float(np.clip(value, low, high)), np.std(influence, ddof=1) / math.sqrt(len(draws)), low, high, influence
 
 
 def attend(query, keys, values, visible, scale):

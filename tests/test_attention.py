@@ -7,7 +7,7 @@ import torch
 import transformers
 from conftest import make_module
 
-from completions_lp.model import attention, wrap_model
+from completions_lp.model import attention, decoding, wavefront, wrap_model
 from completions_lp.model.attention import Layout, can_attend
 from completions_lp.model.decoding import RowDecoder, TreeDecoder
 from completions_lp.model.engine import score_plainly
@@ -51,29 +51,29 @@ def attend(layout, query, keys, values, visible):
 @pytest.mark.parametrize("sizes", [(), SIZES])
 @pytest.mark.parametrize("by_prompt", [False, True])
 @pytest.mark.parametrize("part", [1, 3, 100])
-def test_variants_of_prompts_attend_as_the_definition_says(monkeypatch, sizes, by_prompt, part):
-    monkeypatch.setattr(attention, "PART", part)
+def test_variants_of_prompts_attend_as_the_definition_says(sizes, by_prompt, part):
     query, keys, values, visible = make_case(variants=VARIANTS)
     want = want_case(query, keys, values, visible)
     if by_prompt:
         keys, values = (np.swapaxes(x, 0, 1).reshape(PROMPTS, -1, KEYS, SIZE) for x in (keys, values))
     else:
         keys, values = (x.reshape(-1, KEY_HEADS, KEYS, SIZE) for x in (keys, values))
-    found = attend(Layout(PROMPTS, sizes=sizes), query.reshape(-1, HEADS, WIDTH, SIZE), keys, values, visible)
+    found = attend(
+        Layout(PROMPTS, sizes=sizes, part=part), query.reshape(-1, HEADS, WIDTH, SIZE), keys, values, visible
+    )
     found = found.reshape(want.shape)
     for prompt, size in enumerate(SIZES):
         np.testing.assert_allclose(found[:, prompt, :size], want[:, prompt, :size], atol=1e-12)
 
 
 @pytest.mark.parametrize("sizes", [(), SIZES])
-def test_packed_nodes_attend_as_the_definition_says(monkeypatch, sizes):
-    monkeypatch.setattr(attention, "PART", 2)
+def test_packed_nodes_attend_as_the_definition_says(sizes):
     query, keys, values, visible = make_case(variants=1)
     want = want_case(query, keys, values, visible)[0]
     row = np.repeat(np.arange(PROMPTS), SIZES)
     column = np.concatenate([np.arange(size) for size in SIZES])
     packed = query[0][row, :, column].transpose(1, 0, 2)[None]
-    layout = Layout(PROMPTS, torch.from_numpy(row), torch.from_numpy(column), WIDTH, sizes)
+    layout = Layout(PROMPTS, torch.from_numpy(row), torch.from_numpy(column), WIDTH, sizes, 2)
     found = attend(layout, packed, keys[0], values[0], visible)
     np.testing.assert_allclose(found[0], want[row, column], atol=1e-12)
 
@@ -94,7 +94,9 @@ LARGE = {"llama": True, "gpt2": True, "neox": True, "mistral": True, "gemma2": F
 @pytest.mark.parametrize("architecture", LARGE)
 def test_trees_of_many_parts_equal_plain_rows(tokenizer, monkeypatch, exact_softmax, architecture):
     """Scored under three layers, two prompts side by side, and decoded with branches that end: in float64."""
-    monkeypatch.setattr(attention, "PART", 3)
+    monkeypatch.setattr(wavefront, "PART", 3)
+    monkeypatch.setattr(wavefront.math, "isqrt", lambda _: 0)
+    monkeypatch.setattr(decoding, "PART", 3)
     model = wrap_model(make_module(architecture, dtype=torch.float64), tokenizer)
     assert can_attend(model) == LARGE[architecture]
     rng = np.random.default_rng(1)

@@ -189,7 +189,10 @@ FAULTS = {
     "unknown architecture": (ask_for("config.json", model_type="abacus"), "cannot be loaded: "),
     "config a pipe": (make_pipe, "config.json is no file"),
     "no config": (without("config.json"), "no config.json: this is no checkpoint of a transformers model"),
-    "adapter": (text_of("adapter_config.json", "{}"), "a PEFT adapter (adapter_config.json): merge it into its model"),
+    "adapter": (
+        text_of("adapter_config.json", "{}"),
+        "an adapter of kind 'None' (adapter_config.json): only LORA is read; merge it",
+    ),
     "tokenizer settings not JSON": (text_of("tokenizer_config.json", "?"), "tokenizer_config.json is not JSON"),
     "tokenizer settings of wrong types": (ask_for("tokenizer_config.json", eos_token=[1]), "cannot be loaded: "),
     "tokenizer not JSON": (text_of("tokenizer.json", "{"), "cannot be loaded: "),

@@ -18,6 +18,7 @@ from test_prompts import write
 from completions_lp.job import keys
 from completions_lp.job.config import Config
 from completions_lp.records import BASELINE, Condition, Sampling, SteeringVector
+from completions_lp.sample.functions import hash_function
 
 ALL, SOME = "all", "some"
 VECTOR, SAMPLE, SCORE = "vector", "sample", "score"
@@ -72,6 +73,21 @@ CHANGES = {
     "label.target": ({"label.target": "B"}, {"scores": ALL, "choices": ALL}, {SCORE}),
     "label.within": ({"label.within": 5}, {}, {SAMPLE, SCORE}),
     "label.pattern": ({"label.rule": "regex", "label.pattern": "{letter}"}, {"scores": ALL}, {SAMPLE, SCORE}),
+    "label.patterns": (
+        {"label.rule": "regex", "label.patterns": {"A": "A", "B": "B"}}, {"scores": ALL}, {SAMPLE, SCORE}
+    ),
+    "label.phrases": ({"label.rule": "final_answer", "label.phrases": ["x"]}, {"scores": ALL}, {SAMPLE, SCORE}),
+    "label.thinking": ({"label.thinking": ["<why>", "</why>"]}, {}, {SAMPLE, SCORE}),
+    "label.function": (
+        {"label.rule": "python", "label.function": "test_keys:find_a", "label.within": "all"},
+        {"scores": ALL},
+        {SAMPLE, SCORE},
+    ),
+    "label.outcomes": (
+        {"label.rule": "python", "label.function": "test_keys:find_a", "label.outcomes": ["A", "B", "C"]},
+        {"scores": ALL},
+        {SAMPLE, SCORE},
+    ),
     "scoring.layers": ({"scoring.layers": [1]}, STEERED, {SCORE}),
     "scoring.multipliers": ({"scoring.multipliers": [-1.0, 2.0]}, MORE, {SCORE}),
     "scoring.positions": ({"scoring.positions": "all"}, STEERED, {SCORE}),
@@ -89,6 +105,11 @@ FIXED = {"model.remote", "run.workers"}
 """Settings that have one value."""
 HUB = {"model.revision"}
 """Settings that local files refuse; the revision of a hub decides which weights are read, and these are hashed."""
+
+
+def find_a(text):
+    """A label function."""
+    return "A" if "A" in text else None
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +150,40 @@ def test_a_setting_changes_what_hangs_on_it_and_nothing_else(place, tmp_path, na
     folder, config = place
     changes, kinds, remade = CHANGES[name]
     base = "plain" if "sampling.top_up" in changes and changes["sampling.top_up"] == 0 else "base"
-    do_stages(change(config, put_place(changes, folder)), tmp_path / "out")
+    do_stages(change(config, put_place(changes, folder)), tmp_path / "out", function=changes.get("label.function", ""))
     assert compare(folder / base, tmp_path / "out") == (kinds, remade)
+
+
+RULES = {
+    "regex": {"label.rule": "regex", "label.pattern": "{letter}"},
+    "final_answer": {"label.rule": "final_answer", "label.within": "all"},
+    "python": {"label.rule": "python", "label.function": "test_keys:find_a", "label.within": "all"},
+}
+
+
+def test_labels_that_need_no_single_token_change_without_the_network(place, tmp_path):
+    """From one such rule to another the same scores serve; and the source of a function is consumed."""
+    _, config = place
+    out = tmp_path / "out"
+    do_stages(change(config, {**RULES["regex"], **PLAIN}), out)
+    for name in ("final_answer", "python"):
+        function = RULES[name].get("label.function", "")
+        assert do_stages(change(config, {**RULES[name], **PLAIN}), out, function=function).has_worked
+        assert sum_work(out)["tokens"] == 0
+    hashed = [read_info(out)["stages"][stage]["consumed"]["function"] for stage in (SAMPLE, SCORE)]
+    assert hashed == [hash_function(find_a)] * 2
+
+
+def test_a_function_with_another_source_labels_anew(place, tmp_path, monkeypatch):
+    config, out, name = change(place[1], {**RULES["python"], **PLAIN}), tmp_path / "out", "test_keys:find_a"
+    do_stages(config, out, function=name)
+    assert not do_stages(config, out, function=name).has_worked
+    monkeypatch.setattr("completions_lp.job.stages.hash_function", lambda function: "another")
+    again = do_stages(config, out, function=name)
+    assert again.has_worked
+    assert read_info(out)["stages"][SAMPLE]["consumed"]["function"] == "another"
+    monkeypatch.undo()
+    assert not do_stages(config, out).has_worked  # whoever may not call it takes it for what it was
 
 
 @pytest.mark.parametrize("name", NO_CHANGE)

@@ -268,14 +268,78 @@ def test_the_regex_rule_is_searched_in_the_text_so_far():
             r"label pattern '\({letter}' is not a regular expression: missing \)",
         ),
         ({"rule": "regex", "pattern": "answer"}, r"does not say where the answer stands: write \{letter\} there"),
-        ({"rule": "regex"}, 'pattern goes with rule = "regex", and only with it'),
+        ({"rule": "regex"}, 'label rule = "regex" needs a pattern, .*, or patterns, one for each outcome, .*not both'),
+        ({"rule": "regex", "pattern": "{letter}", "patterns": {"x": "y"}}, "and not both"),
+        ({"patterns": {"x": "y"}}, 'label patterns go with rule = "regex", and only with it'),
+        ({"rule": "regex", "patterns": {"x": "("}}, r"the label pattern of 'x', '\(' is not a regular expression"),
+        (
+            {"rule": "regex", "patterns": {"comply": "^(?!.*sorry)"}},
+            r"the label pattern of 'comply', '\^\(\?!\.\*sorry\)', is found in an empty text, and so in any",
+        ),
+        ({"rule": "regex", "patterns": {"matching": "x"}}, '"matching" is what a target is called'),
+        ({"rule": "regex", "patterns": {" ": "x"}}, "label patterns: an outcome has no name"),
+        ({"rule": "python"}, 'label function goes with rule = "python", and only with it'),
+        ({"function": "m:f"}, 'label function goes with rule = "python", and only with it'),
+        ({"rule": "python", "function": "m.f"}, "label function 'm.f' is no \"module:function\""),
+        ({"rule": "python", "function": "../m:f"}, "label function '../m:f' is no \"module:function\""),
+        ({"rule": "python", "function": "m:f", "outcomes": ("x", "x")}, "two outcomes are called alike: x, x"),
+        ({"outcomes": ("x",)}, 'label outcomes go with rule = "python", and only with it'),
+        ({"phrases": ("so",)}, 'label phrases go with rule = "final_answer", and only with it'),
+        ({"rule": "final_answer", "phrases": ()}, "has neither phrases nor a pattern to find an answer by"),
+        ({"rule": "final_answer", "phrases": ("so", " ")}, "label phrases: one is empty"),
+        (
+            {"rule": "final_answer", "pattern": "answer"},
+            r"does not say where the answer stands: write \{letter\} there",
+        ),
+        ({"thinking": ("<think>",)}, r"label thinking is \['<think>'\]; it is two tags"),
+        ({"thinking": ("<t>", "<t>")}, r"it is two tags, what opens and what closes, or \[\] for none"),
         ({"pattern": "{letter}"}, 'pattern goes with rule = "regex", and only with it'),
         ({"within": 0}, "label within is 0; at least 1 token is needed"),
+        ({"within": 2_000_000}, "label within is 2000000; it must be at most 1000000, or all"),
     ],
 )
 def test_impossible_rules_say_what_is_wrong(options, message):
     with pytest.raises(InputError, match=message):
         Labelling(**options)
+
+
+def test_each_outcome_has_a_pattern_of_its_own():
+    options = {"rule": "regex", "patterns": {"refusal": r"(?i)\bI can.?t", "comply": "(?i)sure"}, "within": "all"}
+    options["letters"] = ("refusal", "comply")
+    assert label(["I", " can", "'t", " help"], **options) == ("refusal", 2)
+    assert label(["Sure", "!", " I", " can't"], **options) == ("comply", 0)
+    assert label(["Sur", "ely", " not"], **options) == ("comply", 1)
+    assert label(["No", "."], **options) == ("", -1)
+    with pytest.raises(InputError, match="label patterns have none for 'A': refusal, comply"):
+        label(["x"], **{**options, "letters": ("A",)})
+
+
+def test_all_of_a_completion_is_the_window_where_it_is_asked_for():
+    pieces = [*["so"] * 300, " A", "."]
+    assert label(pieces, within=300) == ("", -1)
+    assert label(pieces, within="all") == ("A", 300)
+    for rule in ("token", "substring"):
+        assert label(pieces, rule=rule, within="all") == ("A", 300)
+
+
+@pytest.mark.parametrize("within", [2, 5, "all"])
+def test_the_window_of_completions_is_within_or_all_they_may_have(within):
+    said = make_completions(make_prompts((3,)), [(0, [5, 6, 7])], within=within)
+    assert said.window == (3 if within == "all" else within)  # of 3 tokens at most
+    for rule, more in (("final_answer", {}), ("python", {"function": "m:f"})):
+        other = dataclasses.replace(said, labelling=Labelling(rule, within, **more))
+        assert other.window == (2 if within == 2 else 3)
+        assert other.count_scored("window").tolist() == [other.window]
+        assert other.count_scored("answer").tolist() == [other.window]  # a later answer may undo an earlier one
+
+
+def test_no_more_prefixes_are_kept_than_need_be(monkeypatch):
+    monkeypatch.setattr("completions_lp.sample.labels.MOST_TEXTS", 50)
+    pieces = [*map(str, range(40)), " A"]
+    labeller = Labeller(Pieces(*pieces), Labelling(within="all"))
+    for start in range(10):
+        assert labeller.label(range(start, 41), letters=("A",)) == ("A", 40 - start)
+        assert len(labeller._texts) <= 52
 
 
 def test_a_pattern_that_one_letter_breaks_is_named():

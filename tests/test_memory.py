@@ -12,6 +12,7 @@ from conftest import make_module, make_prompts, make_vector, random_completions
 from transformers.models.llama import modeling_llama
 
 from completions_lp.model import Room, memory, wrap_model
+from completions_lp.model.anatomy import check_anatomy
 from completions_lp.model.memory import is_out_of_memory
 from completions_lp.records import ContrastPair, OutOfRoom, Sampling
 from completions_lp.sample import draws
@@ -183,6 +184,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(small, monkeypatch):
     bounded = small()
     monkeypatch.setitem(ERRORS, "gpu", RuntimeError("shapes do not match"))
     bounded = small()
+    check_anatomy(bounded.model)
     bounded.tokens = 0
     with pytest.raises(RuntimeError, match="shapes do not match"):
         score(bounded.model, "rows")

@@ -1,6 +1,7 @@
 """What a page is made of, without a browser: blocks, cuts, what is left out, and what may stand in HTML."""
 
 import base64
+import dataclasses
 import json
 import math
 import re
@@ -82,6 +83,23 @@ def test_what_is_packed_is_what_is_stored(made):
         cuts = [units[2 * a : 2 * b].decode("utf-16-le") for a, b in zip([0, *ends[:-1]], ends, strict=True)]
         assert cuts == row["pieces"]
     assert [*STRANGE[4], ""] == completions[4]["pieces"]
+
+
+def test_the_increase_to_an_answer_is_to_its_own_token_whatever_decides_the_label(made):
+    """The page tells a completion's parts apart by differences: before, at and after the answer's token."""
+    increases = made.report.increases
+    labelling = dataclasses.replace(increases.completions.labelling, rule="final_answer", within="all")
+    said = dataclasses.replace(increases.completions, labelling=labelling)
+    to_end = np.where(np.isfinite(increases.increase), increases.increase, increases.increase_to_answer)
+    report = dataclasses.replace(
+        made.report, increases=dataclasses.replace(increases, completions=said, increase_to_answer=to_end)
+    )
+    answered = said.answer_index >= 0
+    assert 0 < answered.sum() < len(answered)
+    codes = inflate(pack_report(report, None, room=10**9).blocks, "parts:0")["increase_to_answer"]
+    want = np.where(answered, increases.before_answer[0] + increases.at_answer[0], to_end[0])
+    order = np.concatenate([said.rows_of(i) for i in range(len(said.prompts))])
+    assert codes == quantise(want[order], 3)
 
 
 def test_the_words_of_the_page_are_those_of_the_quantities(made):

@@ -190,6 +190,12 @@ def test_questions_whose_twin_is_not_there_are_no_pair():
     assert summarize(increases, choices, measures).swaps[0].estimate.n == PAIRS
 
 
+def test_one_outcome_in_both_orders_has_no_letter_to_tell():
+    """As where a label rule names outcomes, such as a refusal, which no letter of the choices stands for."""
+    first = make_world(0, MULTIPLIERS, steps=STEPS)
+    assert report_on([first, first]).swaps == ()
+
+
 def test_a_run_in_one_order_has_nothing_of_it(tmp_path):
     report = report_on(make_pairs("neither"), twins=False)
     assert report.swaps == ()

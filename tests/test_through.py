@@ -21,7 +21,11 @@ from completions_lp.steer.conditions import make_conditions
 
 CUT = ("window", "answer")
 WITHIN = 3
-RULES = {"token": Labelling("token", WITHIN), "regex": Labelling("regex", WITHIN, "{letter}")}
+RULES = {
+    "token": Labelling("token", WITHIN),
+    "regex": Labelling("regex", WITHIN, "{letter}"),
+    "final_answer": Labelling("final_answer", WITHIN, "{letter}", phrases=()),
+}
 UNSCORED = {"increase_A", "increase_not_A", "increase_all", "after_answer_A", "kl", "kl_reverse", "kl_per_token"}
 UNSCORED |= {"excess_surprisal", "excess_surprisal_se"}
 
@@ -41,7 +45,8 @@ def say(build_model, *, rule="token", n=30, top=0, longest=6, prompts=(4, 3)):
 
 
 def list_cuts(completions, through):
-    """The tokens of each completion that are scored, by the slow twin."""
+    """The tokens of each completion that are scored, by the slow twin; where the last answer counts, to the window."""
+    through = "window" if completions.labelling.rule == "final_answer" and through == "answer" else through
     return [
         reference.cut(ids[:n].tolist(), answer, completions.labelling.within, through)
         for ids, n, answer in zip(

@@ -12,7 +12,7 @@ from transformers.models.llama import modeling_llama
 
 from completions_lp.model import Room, Task, compare_engines, head, masks, pick_engine, planning, wrap_model
 from completions_lp.model.head import Head, find_head
-from completions_lp.model.masks import TreeCache
+from completions_lp.model.masks import LastPrompts, TreeCache
 from completions_lp.model.tree import build_tree, count_nodes
 from completions_lp.model.wavefront import Wavefront
 
@@ -168,7 +168,8 @@ def refuse_trees(rotate, error):
     """The network's own code, which does not take positions that are repeated, as those of a tree's branches are."""
 
     def picky(query, key, cos, sin, **options):
-        if (cos[:, 1:] == cos[:, :-1]).all(-1).any():
+        repeated = (cos[:, 1:] == cos[:, :-1]).all(-1) & (cos[:, 1:] != 1).any(-1)  # padding is all at position 0
+        if repeated.any():
             raise error
         return rotate(query, key, cos, sin, **options)
 
@@ -366,3 +367,42 @@ def test_the_cache_goes_in_and_out_by_the_name_that_the_network_has_for_it(token
     assert compare_engines(wrap_model(module, tokenizer)).structure < 1e-9
     assert len(seen) > 10
     assert all(seen)
+
+
+def sum_up(task):
+    """Log prob of every sequence, unsteered."""
+    found = [
+        (row, reduced.logprob[0, place].sum())
+        for rows, _, reduced in planning.score_trees(task)
+        for place, row in enumerate(rows)
+    ]
+    return [value for _, value in sorted(found)]
+
+
+def test_parts_of_a_large_tree_read_their_prompt_once(build_model, monkeypatch):
+    """Two prompts whose trees are cut, and one that is asked twice: each goes through the network once."""
+    model = build_model("llama")
+    rng = np.random.default_rng(0)
+    said = [[rng.integers(2, 300, size=5).tolist() for _ in range(30)] for _ in range(2)]
+    monkeypatch.setattr(planning, "CPU_NODES", 40)
+    monkeypatch.setattr(planning, "CPU_TOKENS", 1)
+    task = make_task(model, [[5, 6, 7, 8], [9, 8, 7]], said)
+    asked = []
+    prefill = masks.prefill
+
+    def watched(model, past, **options):
+        asked.append([tuple(ids) for ids in past])
+        return prefill(model, past, **options)
+
+    monkeypatch.setattr(masks, "prefill", watched)
+    found = sum_up(task)
+    assert sorted(asked) == [[(5, 6, 7)], [(9, 8)]]
+    whole = make_task(model, [[5, 6, 7, 8], [9, 8, 7]], said)
+    monkeypatch.setattr(planning, "CPU_NODES", 10**6)
+    np.testing.assert_allclose(found, sum_up(whole), atol=1e-3)
+
+    twice = LastPrompts().find(model, [[9, 8], [5, 6, 7], [9, 8]])
+    assert asked[-1] == [(9, 8), (5, 6, 7)]
+    keys = twice.layers[1][0]
+    torch.testing.assert_close(keys[0], keys[2], rtol=0, atol=0)
+    assert twice.prompts == len(keys) == 3

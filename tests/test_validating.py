@@ -273,14 +273,18 @@ def make_model(build_model):
     return model, marks, prompts
 
 
-LABELLING = {"token": Labelling(rule="token", within=2), "regex": Labelling("regex", 2, "{letter}")}
+LABELLING = {
+    "token": Labelling(rule="token", within=2),
+    "regex": Labelling("regex", 2, "{letter}"),
+    "final_answer": Labelling("final_answer", 2, "{letter}", phrases=()),  # the last of the two answers
+}
 
 
 def say(model, prompts, sampling, rule="token"):
     return sample_completions(model, prompts, sampling=sampling, labelling=LABELLING[rule], progress=False)
 
 
-@pytest.mark.parametrize("rule", ["token", "regex"])
+@pytest.mark.parametrize("rule", LABELLING)
 def test_pooled_draws_of_a_model_agree_with_all_that_it_can_say(build_model, rule):
     model, marks, prompts = make_model(build_model)
     vector = make_vector(model, size=3.0)
@@ -299,7 +303,8 @@ def test_pooled_draws_of_a_model_agree_with_all_that_it_can_say(build_model, rul
             exact = reference.enumerate_completions(
                 model.module, prompt.token_ids, steps=2, eos_ids=model.eos_ids, layer=1, added=added
             )
-            want = sum(w for ids, w in exact.items() if next((t for t in ids if t in (2, 3)), 0) == 2)
+            read = reversed if rule == "final_answer" else iter
+            want = sum(w for ids, w in exact.items() if next((t for t in read(ids) if t in (2, 3)), 0) == 2)
             cell = {name: values[c, i] for name, values in mended.steered.items()}
             assert abs(cell["p_A_steered"] - want) < 4 * max(cell["p_A_steered_se"], 1e-3)
             assert cell["p_A_steered_low"] - 1e-9 <= want <= cell["p_A_steered_high"] + 1e-9

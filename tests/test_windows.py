@@ -16,7 +16,7 @@ from completions_lp.score.windows import Windows
 from completions_lp.steer.conditions import make_conditions
 
 
-@pytest.mark.parametrize("rule", ["token", "regex"])
+@pytest.mark.parametrize("rule", ["token", "regex", "final_answer"])
 def test_kept_scores_mend_as_new_ones_do(build_model, rule):
     model, marks, prompts = make_model(build_model)
     vector = make_vector(model, size=3.0)

@@ -1,15 +1,18 @@
 """A checkpoint's files and the shape of its network, found and checked without torch, before anything slow begins."""
 
+from completions_lp.checkpoint.adapter import Adapter, find_tokenizer, name_base, read_adapter
 from completions_lp.checkpoint.files import (
     Checkpoint,
-    check_files,
     count_tensors,
     locate,
     read_settings,
     reading,
 )
+from completions_lp.checkpoint.gguf import read_header
+from completions_lp.checkpoint.kinds import check_files
 from completions_lp.checkpoint.outline import Outline
 from completions_lp.checkpoint.place import PRECISIONS, check_place
+from completions_lp.checkpoint.quantized import name_quantization
 from completions_lp.checkpoint.shape import (
     UNLIMITED,
     Shape,
@@ -23,6 +26,7 @@ from completions_lp.checkpoint.shape import (
 __all__ = [
     "PRECISIONS",
     "UNLIMITED",
+    "Adapter",
     "Checkpoint",
     "Outline",
     "Shape",
@@ -33,7 +37,12 @@ __all__ = [
     "check_length",
     "check_place",
     "count_tensors",
+    "find_tokenizer",
     "locate",
+    "name_base",
+    "name_quantization",
+    "read_adapter",
+    "read_header",
     "read_settings",
     "read_shape",
     "reading",

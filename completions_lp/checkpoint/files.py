@@ -28,13 +28,15 @@ not as they expect."""
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a model's files are: a local folder, or a repository of the hub at a revision."""
+    """Where a model's files are: a local folder or GGUF file, or a repository of the hub at a revision."""
 
     name: str
     revision: str | None
     local: bool
     online: bool = True
     """Whether the hub can be asked; else what is in its cache is all that there is."""
+    gguf: bool = False
+    """Whether it is one GGUF file, which holds configuration and tokenizer too: what lies beside it is not its own."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -47,6 +49,8 @@ class Checkpoint:
 
     def find(self, file: str) -> Path | None:
         """The local path of a file, fetched from the hub if need be; None if the checkpoint has no such file."""
+        if self.gguf:
+            return None
         if self.local:
             path = Path(self.name) / file
             return path if path.exists() or path.is_symlink() else None
@@ -108,24 +112,31 @@ class reading:  # noqa: N801  a context manager reads as a verb
 
 
 def locate(name: str | Path, revision: str | None) -> Checkpoint:
-    """Tell a local folder from a hub name.
+    """Tell a local folder or GGUF file from a hub name.
 
     Raises:
-        InputError: It is a path where there is no folder, a folder together with a revision, or a name that the hub
-            does not know.
+        InputError: It is a path where there is neither, a folder together with a revision, or a name that the hub does
+            not know.
     """
     try:
         path = Path(name).expanduser()
         local, file = bool(str(name)) and path.is_dir(), path.is_file()
     except (OSError, RuntimeError) as error:  # too long, not allowed; an unknown ~user
         raise InputError(f"model {str(name)[:200]!r}: no such folder ({describe_line(error)[:200]})") from None
-    if local and revision is not None:
+    gguf = path.suffix.lower() == ".gguf"
+    if revision is not None and (local or (file and gguf)):
         raise InputError(
-            f"revision {revision!r} is of the hub, but model {str(path)!r} is a local folder, which has no revisions: "
-            "leave it out, or give the model's hub name"
+            f"revision {revision!r} is of the hub, but model {str(path)!r} is a local {'folder' if local else 'file'}, "
+            "which has no revisions: leave it out, or give the model's hub name"
         )
+    if file and gguf:
+        return Checkpoint(str(path), None, True, gguf=True)
     if file:
-        raise InputError(f"model {str(path)!r} is a file: give the folder that holds config.json and {WEIGHTS}")
+        raise InputError(
+            f"model {str(path)!r} is a file: give the folder that holds config.json and {WEIGHTS}, or a .gguf file"
+        )
+    if gguf and not local:
+        raise InputError(f"model {str(name)!r}: no such file; of a hub's repository, fetch it first (`hf download`)")
     if not local and (str(name).startswith((".", "/", "~")) or str(name).count("/") > 1 or not str(name)):
         raise InputError(f"model {str(name)!r}: no such folder")
     if local:
@@ -133,7 +144,7 @@ def locate(name: str | Path, revision: str | None) -> Checkpoint:
     return Checkpoint(str(name), revision, local, online=ask_hub(str(name), revision))
 
 
-def check_files(checkpoint: Checkpoint) -> list[str]:
+def check_folder(checkpoint: Checkpoint) -> list[str]:
     """Check the configuration and the files of the weights, without reading any weights; returns the files' names.
 
     A shard must lie in the folder itself, by its plain name. The file may be a link, as all are in the hub's cache:
@@ -145,8 +156,6 @@ def check_files(checkpoint: Checkpoint) -> list[str]:
     config = read_settings(checkpoint)
     if config is None:
         raise checkpoint.error("no config.json: this is no checkpoint of a transformers model")
-    if checkpoint.find("adapter_config.json") is not None:
-        raise checkpoint.error("a PEFT adapter (adapter_config.json): merge it into its model, and save that whole")
     files = _list_weights(checkpoint, config)
     for file in files if checkpoint.local else ():
         count_tensors(checkpoint, file)

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from completions_lp.checkpoint.adapter import find_tokenizer
 from completions_lp.checkpoint.files import Checkpoint, reading
 from completions_lp.records import InputError
 
@@ -20,7 +21,7 @@ class Outline:
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        self._checkpoint = checkpoint
+        self._checkpoint = find_tokenizer(checkpoint)
         self._numbers: dict[str, int] = {}
 
     def __call__(self, text: str, *, add_special_tokens: bool = True) -> SimpleNamespace:
@@ -35,7 +36,9 @@ class Outline:
 
     @cached_property
     def chat_template(self) -> bool:
-        """Whether the model has one, as far as its folder tells; of a model of the hub, it may have."""
+        """Whether the model has one, as far as its folder tells; of a model of the hub or a GGUF file, it may have."""
+        if self._checkpoint.gguf:
+            return True
         settings = self._checkpoint.read_json("tokenizer_config.json") or {}
         files = (self._checkpoint.find(file) for file in _TEMPLATES)
         return not self._checkpoint.local or bool(settings.get("chat_template")) or any(files)

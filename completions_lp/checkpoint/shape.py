@@ -1,10 +1,12 @@
 """What a checkpoint's configuration says of the network: how deep and wide it is, and how long its texts may be."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
+from completions_lp.checkpoint.adapter import read_adapter
 from completions_lp.checkpoint.files import Checkpoint, read_settings
+from completions_lp.checkpoint.gguf import read_header
 from completions_lp.records import Condition, InputError, Prompt, SteeringVector
 
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -49,7 +51,16 @@ class Shape:
 
 
 def read_shape(checkpoint: Checkpoint) -> Shape | None:
-    """The shape that a checkpoint's config.json tells; None where it leaves any of it to transformers."""
+    """The shape that a checkpoint's configuration tells; None where it leaves any of it to transformers."""
+    if checkpoint.gguf:
+        header = read_header(checkpoint)
+        if header.n_layers is None or header.d_model is None:
+            return None
+        return Shape(checkpoint.name, header.n_layers, header.d_model, header.context_length or UNLIMITED)
+    adapter = read_adapter(checkpoint)
+    if adapter is not None:
+        shape = read_shape(adapter.base)
+        return None if shape is None else replace(shape, name=checkpoint.name)
     settings: Mapping[str, Any] = read_settings(checkpoint) or {}
     inner = [settings[name] for name in INNER if isinstance(settings.get(name), dict)]
     if len(inner) > 1:

@@ -14,6 +14,7 @@ import click
 
 from completions_lp import __version__
 from completions_lp.cli.imports import import_once
+from completions_lp.cli.labels import labels
 from completions_lp.cli.notices import speak_plainly
 from completions_lp.cli.options import ALL, CODES, FOLDER, OVERRIDES, QUIET, TOKENS, Ordered, add_stage_options
 from completions_lp.job.signals import end_on_signals
@@ -98,6 +99,7 @@ def run(
     What DIR holds already is not done again: a run that was stopped goes on, and one with more prompts, draws, layers,
     multipliers or vectors than before does only these.
     """
+    from completions_lp.job.config import find_function
     from completions_lp.job.places import keeps_all, name_folder, open_run, read_expected
 
     folder = out or name_folder(config)
@@ -105,7 +107,9 @@ def run(
     with _resumable(folder):
         expected = read_expected(stored) if stored and not overrides else {}
         flags["tokens"] |= stored is not None and keeps_all(stored)
-        whole, start = _begin(opened, folder, fresh=overwrite, expected=expected, **flags), time.perf_counter()
+        function = find_function(config, overrides)
+        whole = _begin(opened, folder, fresh=overwrite, expected=expected, function=function, **flags)
+        start = time.perf_counter()
         code = _print_report(opened, whole.all(), everything=everything)
     took = f"{time.perf_counter() - start:.0f} s" if whole.has_worked else "nothing was left to do"
     click.echo(f"\nRun directory: {folder} ({took})")
@@ -132,11 +136,12 @@ def _begin(opened: "Config", folder: Path, *, quiet: bool, **options: Any) -> "R
 
 
 def _run_stage(stage: str, folder: Path, config: Path | None, overrides: Sequence[str], **flags: bool) -> None:
+    from completions_lp.job.config import find_function
     from completions_lp.job.places import open_stage
 
     opened = open_stage(stage, folder, config, overrides)
     with _resumable(folder):
-        begun = _begin(opened, folder, **flags)
+        begun = _begin(opened, folder, function=find_function(config, overrides), **flags)
         getattr(begun, stage)()
     click.echo(f"{stage}: " + (f"written to {folder}" if begun.has_worked else f"nothing was left to do in {folder}"))
 
@@ -260,6 +265,9 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
         write_rows(csv, escape_rows(tabulate_comparison(differences)))
 
 
+commands.add_command(labels)
+
+
 @commands.command()
 @FOLDER
 @click.option("--quantity", metavar="NAME", help="What the interval is of; by default the change of P(A).")
@@ -271,8 +279,9 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
 @click.option("--conditions", type=int, metavar="C", help="Under C conditions; the pilot's by default.")
 @click.option("--validate", is_flag=True, help="Draw from the steered model too, and write validation.parquet.")
 @click.option("--draws", type=int, default=50, metavar="D", help="For --validate: per prompt and cell.")
+@click.option("--function", default="", metavar="MODULE:FUNCTION", help="For --validate: a run's label function.")
 @QUIET
-def plan(folder: Path, validate: bool, draws: int, quiet: bool, quantity: str | None, **wanted: Any) -> None:
+def plan(folder: Path, validate: bool, quantity: str | None, **wanted: Any) -> None:
     """From a pilot run: how many prompts and samples, at what cost.
 
     Says how many prompts, and how many samples of each, bring the interval of a quantity to a wanted half width, in the
@@ -280,25 +289,25 @@ def plan(folder: Path, validate: bool, draws: int, quiet: bool, quantity: str | 
     itself in these cells, by default the best and two others, and compares with what the run has estimated.
     """
     _check_runs(folder)
+    chosen = {name: wanted.pop(name) for name in ("draws", "function", "quiet")}
     if validate:
-        _validate(folder, draws, quiet, layers=wanted["layers"], multipliers=wanted["multipliers"])
+        _validate(folder, **chosen, layers=wanted["layers"], multipliers=wanted["multipliers"])
         return
     from completions_lp.job.results import load
     from completions_lp.plan.forecast import plan_run
     from completions_lp.show.text import format_plan
 
     pilot = load(folder)
-    if quantity is not None:
-        wanted["quantity"] = quantity
+    wanted |= {} if quantity is None else {"quantity": quantity}
     click.echo(format_plan(plan_run(pilot, **wanted), pilot.info))
 
 
-def _validate(folder: Path, draws: int, quiet: bool, **cells: Any) -> None:
+def _validate(folder: Path, draws: int, quiet: bool, function: str, **cells: Any) -> None:
     from completions_lp.job.ledger import Options
     from completions_lp.job.stages import Run
     from completions_lp.show.text import format_validation
 
-    found = Run.open(folder, options=Options(progress=not quiet)).validate(draws=draws, **cells)
+    found = Run.open(folder, options=Options(progress=not quiet, function=function)).validate(draws=draws, **cells)
     click.echo(f"P(A) as estimated, and its share among {draws} draws a prompt of the steered model; means over")
     click.echo("prompts, differences with 95% intervals over prompts")
     click.echo(format_validation(found.measures, found.differences, found.verdicts, found.share))

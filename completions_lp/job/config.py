@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, ValidationError, model_validator
 from pydantic_core import ErrorDetails, from_json, to_json
 
+from completions_lp.job.label import LabelSection, Section
 from completions_lp.job.toml import apply_override, read_toml
-from completions_lp.records import InputError, Labelling, Positions, Rule, Sampling, Through
+from completions_lp.records import InputError, Labelling, Positions, Sampling, Through
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent / "data"
@@ -34,6 +35,8 @@ NEEDED = {
 }
 """What is needed, where pydantic has another word for it."""
 
+UNREAD = ("an outcome", "another one")
+"""Answers of open questions that are asked for outcomes, which take their place before anything reads them."""
 DEPTH = 8
 """How deep a configuration may be nested; it has sections, keys and lists."""
 
@@ -43,17 +46,11 @@ Fields = dict[str, str | tuple[str, ...]]
 Multiplier = Annotated[FiniteFloat, Field(ge=-1e6, le=1e6)]
 
 
-class Section(BaseModel):
-    """A part of the configuration: immutable, with no keys but its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
 class ModelSection(Section):
     """Which model, and where it runs."""
 
     name: str = str(DATA / "tiny-chooser")
-    """A hub name or a local folder."""
+    """A hub name, a local folder (of a LoRA adapter, too) or a .gguf file."""
     revision: str | None = None
     """A branch, tag or commit of the hub."""
     dtype: str = "auto"
@@ -85,7 +82,7 @@ class PromptsSection(Section):
     """Turns of a chat before the question, for example [{user = "Is ice cold?", assistant = "Yes"}]."""
     prefix: str = ""
     """How the answer begins, for example "(" or "My answer is: (": then the first token read is the answer's own."""
-    fields: Fields = {}
+    fields: Fields = {}  # noqa: RUF012  pydantic copies it
     """Columns that are not called as in a known format, for example {question = "q", matching = "good"}: question,
     messages, matching, not_matching, choices, answer, positive, negative, id, cluster."""
     answers: tuple[str, ...] = ()
@@ -120,7 +117,7 @@ class VectorSection(Section):
     """Split of a hub dataset."""
     revision: str | None = None
     """Revision of a hub dataset."""
-    fields: Fields = {}
+    fields: Fields = {}  # noqa: RUF012  pydantic copies it
     """Columns of the pairs, as for the prompts."""
     path: str | None = None
     """A finished vector, a .safetensors file of this package; then no pairs are read."""
@@ -128,19 +125,6 @@ class VectorSection(Section):
     """Where a text is read: "letter" (the answer's token), "last", or an index such as -2."""
     layers: Layers = "all"
     """Layers that vectors are made for, 0-based blocks, or "all"."""
-
-
-class LabelSection(Section):
-    """When a completion counts as an answer, and which answer the numbers are of."""
-
-    rule: Rule = "letter"
-    """The answer as a letter that stands alone, as a token, as a substring, or by a regular expression."""
-    target: str = "matching"
-    """The answer whose probability is measured: "matching" is each prompt's own behaviour-matching one; or a letter."""
-    within: int = 10
-    """Only so many tokens, the first ones, decide."""
-    pattern: str = ""
-    """For rule = "regex", and only for it: a regular expression in which {letter} stands for the answer."""
 
 
 class ScoringSection(Section):
@@ -210,6 +194,12 @@ class Config(Section):
         return self
 
     @property
+    def prompts_options(self) -> dict[str, Any]:
+        """What ``load_prompts`` is told. Where outcomes have names of their own, rows need no answers."""
+        own = self.prompts.answers or not self.labelling.names
+        return self.prompts.options | ({} if own else {"answers": UNREAD})
+
+    @property
     def pairs_options(self) -> dict[str, Any]:
         """What ``load_pairs`` is told."""
         return self.prompts.asking | self.vector.model_dump(
@@ -218,8 +208,8 @@ class Config(Section):
 
     @property
     def labelling(self) -> Labelling:
-        """The label rule as a record."""
-        return Labelling(rule=self.label.rule, within=self.label.within, pattern=self.label.pattern)
+        """The label rule as a record; a function of the user's own is in it by its name alone."""
+        return self.label.labelling
 
 
 def load_config(
@@ -236,6 +226,16 @@ def load_config(
     for override in overrides:
         apply_override(values, override)
     return make_config(values)
+
+
+def find_function(path: str | Path | None, overrides: Sequence[str]) -> str:
+    """The label function that a file or overrides name, whatever else they say; empty for none."""
+    values = {} if path is None else read_toml(Path(path))
+    for override in overrides:
+        apply_override(values, override)
+    label = values.get("label")
+    named = label.get("function", "") if isinstance(label, dict) else ""
+    return named if isinstance(named, str) else ""
 
 
 def make_config(values: Mapping[str, Any]) -> Config:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,14 @@ from completions_lp.records import (
     Completions,
     Condition,
     ContrastPair,
+    Labelling,
     Prompt,
     SteeringVector,
+    name_outcomes,
     pick_letters,
 )
 from completions_lp.sample.draws import check_context
+from completions_lp.sample.functions import load_function, refuse_name
 from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
 from completions_lp.steer.vectors import average_differences, check_pairs, describe_source, read_differences
 
@@ -35,9 +38,10 @@ _TOLD = ("weights", "config", "tokenizer", "dtype", "residual", "device")
 class Inputs:
     """What a configuration asks for, read when it is first needed; the weights, when a number is to be computed."""
 
-    def __init__(self, config: Config, known: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, config: Config, known: Mapping[str, Any] | None = None, *, function: str = "") -> None:
         self.config = config
         self._known = known or {}
+        self._function = function
 
     @cached_property
     def model(self) -> Model:
@@ -78,9 +82,18 @@ class Inputs:
         return self.model.tokenizer if self.is_open else load_tokenizer(section.name, revision=section.revision)
 
     @cached_property
+    def labelling(self) -> Labelling:
+        """The label rule; with its function itself, where that is the one which the user has named, else its name."""
+        labelling = self.config.labelling
+        if labelling.function and labelling.function == self._function:
+            return replace(labelling, function=load_function(self._function))
+        return labelling
+
+    @cached_property
     def prompts(self) -> tuple[Prompt, ...]:
-        """The prompts as asked."""
-        return load_prompts(self.config.prompts.path, self.tokenizer, **self.config.prompts.options)
+        """The prompts as asked; where there are outcomes with names, these are their letters."""
+        prompts = load_prompts(self.config.prompts.path, self.tokenizer, **self.config.prompts_options)
+        return tuple(name_outcomes(prompts, self.config.labelling))
 
     @cached_property
     def pairs(self) -> tuple[ContrastPair, ...]:
@@ -91,7 +104,10 @@ class Inputs:
         """Raise InputError unless the prompts fit into the context and offer the answers to be told apart."""
         check_context(self.model, self.prompts, self.config.sampling.max_new_tokens)
         for prompt, pair in zip(self.prompts, pick_letters(self.prompts, self.config.label.target), strict=True):
-            first_difference(prompt, pair[0], self.tokenizer)
+            if prompt.is_read_out:
+                first_difference(prompt, pair[0], self.tokenizer)
+        if isinstance(self.labelling.function, str) and self.labelling.function:
+            refuse_name(self.labelling.function)
 
     def hash_prompts(self) -> str:
         """Stands for the prompts as asked."""
@@ -172,6 +188,6 @@ def hash_completions(completions: Completions) -> str:
     """
     names = "token_ids", "lengths", "counts", "ended", "answer_index", "prompt_index", "logprob"
     arrays = [hash_array(np.asarray(getattr(completions, name), dtype=float)) for name in names]
-    how = {**asdict(completions.sampling), "top_up": 0}, asdict(completions.labelling)
+    how = {**asdict(completions.sampling), "top_up": 0}, completions.labelling.describe()
     asked = [describe_prompt(prompt) for prompt in completions.prompts]
     return store.hash_value([asked, *how, completions.label.tolist(), *arrays])

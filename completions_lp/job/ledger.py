@@ -42,6 +42,8 @@ class Options:
     """Gets what the user should know while it runs, such as which tables a stage has removed."""
     expected: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By stage, what is to be consumed, where a stored run is done again: with anything else nothing is done."""
+    function: str = ""
+    """The label function that the user's own command, file or code names: no other one is imported or called."""
 
 
 class Ledger(Inputs):
@@ -61,7 +63,7 @@ class Ledger(Inputs):
         self._failed: dict[str, str] = {}
         if self.folder is not None and (self.folder / "run.json").is_file():
             self.info = store.read_info(self.folder)
-        super().__init__(config, self.info.get("model"))
+        super().__init__(config, self.info.get("model"), function=self.options.function)
         self._follow()
 
     @contextmanager

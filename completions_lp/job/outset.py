@@ -23,7 +23,7 @@ from completions_lp.checkpoint import (
 )
 from completions_lp.job.config import Config
 from completions_lp.prompts import check_asking, is_of_hub, load_pairs, load_prompts
-from completions_lp.records import Condition, InputError, SteeringVector, pick_letters
+from completions_lp.records import Condition, InputError, SteeringVector, name_outcomes, pick_letters
 from completions_lp.steer.conditions import make_conditions, place_rounding
 
 
@@ -96,8 +96,8 @@ def make_grid(config: Config, vectors: Sequence[SteeringVector]) -> tuple[Condit
 
 
 def _check_prompts(config: Config, outline: Outline, shape: Shape | None) -> None:
-    prompts = load_prompts(config.prompts.path, outline, **config.prompts.options)
-    pick_letters(prompts, config.label.target)
+    prompts = load_prompts(config.prompts.path, outline, **config.prompts_options)
+    pick_letters(name_outcomes(prompts, config.labelling), config.label.target)
     if shape is None:
         return
     new = config.sampling.max_new_tokens

@@ -6,16 +6,18 @@ import shlex
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from completions_lp.job.config import EMBEDDED, Config, load_config, make_config
+from completions_lp.job.config import EMBEDDED, Config, find_function, load_config, make_config
 from completions_lp.job.outset import check_input
 from completions_lp.job.toml import is_local
-from completions_lp.records import InputError, describe_cause
+from completions_lp.records import InputError, Labelling, describe_cause
 from completions_lp.records.sources import find_file
+from completions_lp.sample.functions import load_function
 from completions_lp.store import check_owned, list_units, read_info
 
-GIVEN = ("weights", "config", "tokenizer", "prompts", "pairs", "vector", "confounds")
+GIVEN = ("weights", "config", "tokenizer", "prompts", "function", "pairs", "vector", "confounds")
 """What a run is given and does not make, of all that its stages consume."""
 
 
@@ -93,6 +95,23 @@ def open_stage(stage: str, folder: Path, config: Path | None, overrides: Sequenc
     if stage != "report":
         check_input(opened, (stage,))
     return opened
+
+
+def open_rule(folder: Path, overrides: Sequence[str]) -> Labelling | None:
+    """The label rule that overrides of ``label`` keys ask for, in the window of the folder's run; None without any.
+
+    Raises:
+        InputError: Another key is named, or the rule is wrong.
+    """
+    if not overrides:
+        return None
+    for override in overrides:
+        if not override.strip().startswith("label."):
+            raise InputError(f"--set {override}: only keys of [label] say how completions are labelled")
+    within = read_info(folder)["config"].get("label", {}).get("within", 10)
+    labelling = load_config(None, overrides, base={"label": {"within": within}}).labelling
+    named = find_function(None, overrides)
+    return replace(labelling, function=load_function(named)) if named else labelling
 
 
 def check_run(folder: Path, *advice: str) -> None:

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from completions_lp import store
-from completions_lp.records import InputError, Sampling
+from completions_lp.records import InputError, Labelling, Sampling
 
 _MODEL = ("model.name", "model.revision", "model.dtype", "model.residual")
 _DRAWN = tuple(f"sampling.{item.name}" for item in fields(Sampling) if item.name != "top_up")
 _ASKED = tuple(f"prompts.{name}" for name in ("template", "system", "few_shot", "prefix"))
+_LABEL = tuple(f"label.{item.name}" for item in fields(Labelling))
 FOLLOWED: Mapping[str, tuple[str, ...]] = {
     "vector": (*_MODEL, *_ASKED, "vector", "controls", "sampling.seed"),
-    "sample": (*_MODEL, "prompts", *_DRAWN, "label.rule", "label.within", "label.pattern"),
+    "sample": (*_MODEL, "prompts", *_DRAWN, *_LABEL),
     "score": (*_MODEL, "scoring", "sampling.top_up", "label.target"),
     "report": (),
 }
@@ -46,6 +47,7 @@ CONSUMED = {
     "residual": "the precision of the residual stream is not that",
     "device": "the kind of device is not that",
     "prompts": "the prompts are not those",
+    "function": "the source of the label function is not that",
     "pairs": "the contrast pairs are not those",
     "vector": "the vector file is not that",
     "confounds": "the vectors of [controls] orthogonal_to are not those",

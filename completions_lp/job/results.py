@@ -31,7 +31,8 @@ def load(folder: str | Path) -> Report:
     failed = info["stages"]["score"].get("failed", {})
     completions = completions.select([i for i, prompt in enumerate(completions.prompts) if prompt.id not in failed])
     increases = store.read_increases(folder, completions, through=config.scoring.through)
-    choices, measures = store.read_choices(folder, increases), store.read_measures(folder, increases)
+    read = all(prompt.is_read_out for prompt in completions.prompts)
+    choices, measures = store.read_choices(folder, increases) if read else None, store.read_measures(folder, increases)
     target, seed, profile = config.label.target, config.sampling.seed, store.read_profile(folder)
     report = summarize(increases, choices, measures, target=target, seed=seed, profile=profile)
     changed = [
@@ -97,22 +98,24 @@ def save(report: Report, folder: str | Path) -> Path:
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty; a report is saved in a folder of its own: give a new one")
     increases, measures, choices = report.increases, report.measures, report.choices
-    if increases is None or measures is None or choices is None:
+    read = increases is not None and all(prompt.is_read_out for prompt in increases.completions.prompts)
+    if increases is None or measures is None or (read and choices is None):
         raise InputError("this report lacks the completions, the read-out or the measures behind it; save a whole one")
-    increases, read, told = put_back((increases, choices, measures), report.rounding)
+    increases, choices, told = put_back((increases, choices, measures), report.rounding)
     completions = increases.completions
-    label = {**asdict(completions.labelling), "target": report.target}
+    label = {**completions.labelling.describe(), "target": report.target}
     settings = {"sampling": asdict(completions.sampling), "label": label, "scoring": {"through": increases.through}}
     info = {"config": settings, "files": [], **report.info}
     info["stages"] = {}
     store.start_run(folder, info)
     store.claim_files(folder, info, ["questions.parquet", "completions.parquet", "scores.parquet", "measures.parquet"])
-    store.claim_files(folder, info, ["profile.parquet", "choices.parquet"])
+    store.claim_files(folder, info, ["profile.parquet", *["choices.parquet"] * (choices is not None)])
     store.write_completions(folder, completions)
     store.write_increases(folder, increases)
     store.write_measures(folder, told or measures)
     store.write_profile(folder, report.profile)
-    store.write_choices(folder, read or choices)
+    if choices is not None:
+        store.write_choices(folder, choices)
     for stage in ("sample", "score"):
         info["stages"][stage] = describe_stage(stage, info, folder, consumed={})
     write_report(replace(report, info=info), folder, time.perf_counter())

@@ -1,16 +1,19 @@
 """The files that a run reads, and whether they are still what they were, without opening a model."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from completions_lp.checkpoint import Checkpoint, name_base
 from completions_lp.job.config import Config
 from completions_lp.job.toml import is_local
+from completions_lp.records import InputError
 from completions_lp.store import hash_file
 
 WEIGHTS = (".safetensors", ".json", ".model", ".txt", ".jinja")
 """Endings of the files of a model folder that can change a number."""
+ADAPTER = "adapter_config.json"
 
 
 def stamp_model(name: str, revision: str | None) -> dict[str, list[int]]:
@@ -19,6 +22,8 @@ def stamp_model(name: str, revision: str | None) -> dict[str, list[int]]:
     As long as these are the same, so is the model: time stamps of changes (ctime) cannot be set back.
     """
     folder = Path(os.path.expanduser(name))  # noqa: PTH111  which raises for no name, as isdir does not
+    if folder.suffix.lower() == ".gguf" and folder.is_file():
+        return _stamp([folder])
     if not os.path.isdir(folder):  # noqa: PTH112
         if is_local(name) or name.count("/") > 1:
             return {}
@@ -31,7 +36,24 @@ def stamp_model(name: str, revision: str | None) -> dict[str, list[int]]:
         if not isinstance(cached, str):
             return {}
         folder = Path(cached).parent
-    files = sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS and path.is_file())
+    found = _stamp(sorted(path for path in folder.iterdir() if path.suffix in WEIGHTS and path.is_file()))
+    if ADAPTER not in found:
+        return found
+    under = _stamp_base(folder)
+    return found | under if under else {}
+
+
+def _stamp_base(folder: Path) -> dict[str, list[int]]:
+    """Of an adapter's folder, the files of the model that it changes; empty where they are not known."""
+    checkpoint = Checkpoint(str(folder), None, local=True)
+    try:
+        found = stamp_model(*name_base(checkpoint, checkpoint.read_json(ADAPTER) or {}))
+    except InputError:
+        return {}
+    return {f"base/{file}": stamp for file, stamp in found.items()}
+
+
+def _stamp(files: Sequence[Path]) -> dict[str, list[int]]:
     found = {path.name: path.stat() for path in files}
     return {file: [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for file, stat in found.items()}
 

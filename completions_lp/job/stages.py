@@ -38,6 +38,7 @@ from completions_lp.report import summarize
 from completions_lp.report.best import pick_best
 from completions_lp.sample.completions import collect_completions
 from completions_lp.sample.draws import shorten_sampling
+from completions_lp.sample.functions import hash_function, refuse_name
 from completions_lp.score.parts import reads_divergences, reduce_scores
 from completions_lp.score.profile import summarize_profile
 from completions_lp.score.topup import mend_measures
@@ -79,7 +80,9 @@ def run(
     values = base.model_dump()
     for name, section in sections.items():
         values[name] = {**values.get(name, {}), **dict(section)}
-    return Run(make_config(values), out, options=Options(tokens=tokens, progress=progress, fresh=overwrite)).all()
+    made = make_config(values)
+    options = Options(tokens=tokens, progress=progress, fresh=overwrite, function=made.label.function)
+    return Run(made, out, options=options).all()
 
 
 class Run(Ledger):
@@ -141,7 +144,7 @@ class Run(Ledger):
                 return self._read_completions()
             self.check_prompts()
             with self._stage("sample", consumed), self._time("sample"):
-                sampling, labelling = self.config.sampling, self.config.labelling
+                sampling, labelling = self.config.sampling, self.labelling
                 completions = self._spare(
                     self.prompts, lambda prompts: self._draw(prompts, sampling, labelling, title="sample")
                 )
@@ -152,10 +155,10 @@ class Run(Ledger):
 
     def score(
         self, completions: Completions | None = None, vectors: Sequence[SteeringVector] | None = None
-    ) -> tuple[Scores, Choices] | None:
+    ) -> tuple[Scores, Choices | None] | None:
         """Stage 3: the same token ids under every condition, and the two-choice read-out; by default as stored.
 
-        None where that is made already: then the tables have it.
+        None where that is made already: then the tables have it. Answers that are outcomes are not read out.
         """
         with self.hold():
             if completions is None or vectors is None:
@@ -166,7 +169,7 @@ class Run(Ledger):
             before = self.info["stages"].get("score", {}).get("consumed", {})
             kept = "all" if self.options.tokens else before.get("kept", "few")
             made_of = {"vectors": hash_vectors(vectors), "completions": hash_completions(completions), "kept": kept}
-            consumed = {**self._describe_network(), **made_of}
+            consumed = {**self._describe_network(), **made_of, **self._hash_function()}
             if self._is_made("score", consumed):
                 return None
             check_conditions(self.model, vectors, conditions)
@@ -178,7 +181,7 @@ class Run(Ledger):
                 )
         return scores, choices
 
-    def report(self, scores: Scores, choices: Choices, vectors: Sequence[SteeringVector]) -> Report:
+    def report(self, scores: Scores, choices: Choices | None, vectors: Sequence[SteeringVector]) -> Report:
         """Stage 4: the numbers of the paper. From the stored tables alone: ``results.make_report``."""
         start = time.perf_counter()
         report = summarize(scores, choices, target=self.config.label.target, seed=self.config.sampling.seed)
@@ -202,7 +205,8 @@ class Run(Ledger):
             conditions = choose_cells(measures, best=pick_best(report).condition)
         check_model("report", self.network, self.info["stages"], self._directory)
         with self.hold(), self._time("validate"):
-            completions, vectors = report.increases.completions, store.read_vectors(self._directory)
+            completions = replace(report.increases.completions, labelling=self.labelling)
+            vectors = store.read_vectors(self._directory)
             options: dict[str, Any] = {
                 "memory_budget": self.config.run.memory_budget,
                 "progress": self.options.progress,
@@ -218,8 +222,19 @@ class Run(Ledger):
 
     def _consume(self, stage: str) -> dict[str, str]:
         """What one of the first two stages reads, as hashes."""
-        read = {"prompts": self.hash_prompts()} if stage == "sample" else self.hash_vector()
-        return {**self._describe_network(), **read}
+        if stage == "vector":
+            return {**self._describe_network(), **self.hash_vector()}
+        return {**self._describe_network(), "prompts": self.hash_prompts(), **self._hash_function()}
+
+    def _hash_function(self) -> dict[str, str]:
+        """Stands for what labels by a function of the user's own: what it is now, or was, where it may not be asked."""
+        function = self.labelling.function
+        if not isinstance(function, str):
+            return {"function": hash_function(function)}
+        known: str | None = self.info["stages"].get("sample", {}).get("consumed", {}).get("function")
+        if function and known is None:
+            refuse_name(function)
+        return {} if known is None or not function else {"function": known}
 
     def _draw(
         self,
@@ -257,12 +272,14 @@ class Run(Ledger):
         vectors: Sequence[SteeringVector],
         conditions: Sequence[Condition],
         kept: str,
-    ) -> tuple[Scores, Choices]:
+    ) -> tuple[Scores, Choices | None]:
         chosen = {prompt.id for prompt in prompts}
         if len(chosen) < len(completions.prompts):
             completions = completions.select([i for i, p in enumerate(completions.prompts) if p.id in chosen])
-        with self._time("choices"):
-            choices = self._read(completions, vectors, conditions)
+        choices = None
+        if all(prompt.is_read_out for prompt in completions.prompts):
+            with self._time("choices"):
+                choices = self._read(completions, vectors, conditions)
         with self._time("score"):
             scores = self._score(completions, vectors, conditions, keep_all=kept == "all")
         return scores, choices
@@ -320,5 +337,5 @@ class Run(Ledger):
         return scores
 
     def _read_completions(self) -> Completions:
-        sampling, labelling = self.config.sampling, self.config.labelling
-        return store.read_completions(self._directory, sampling=sampling, labelling=labelling)
+        sampling = self.config.sampling
+        return store.read_completions(self._directory, sampling=sampling, labelling=self.labelling)

@@ -7,7 +7,7 @@ from typing import Any
 
 from completions_lp.records import InputError, describe_cause, read_text
 
-LOCAL = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".safetensors")
+LOCAL = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".safetensors", ".gguf")
 """Endings that no name on a hub has."""
 PATHS = (("model", "name"), ("prompts", "path"), ("vector", "pairs"), ("vector", "path"), ("controls", "orthogonal_to"))
 """Keys whose values may be paths."""

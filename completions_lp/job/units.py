@@ -112,7 +112,7 @@ class Units:
         advance: Advance = lambda _: None,
     ) -> TokenScores:
         """The scores of every completion under every condition, as ``score_tokens`` has them."""
-        watch = completions.labelling.rule != "regex"  # which no single token decides
+        watch = completions.labelling.is_by_token
 
         def work(rows: Sequence[int], chosen: Sequence[Condition]) -> tuple[Any, Any]:
             part = completions.take(rows)

@@ -3,9 +3,10 @@
 from completions_lp.checkpoint import check_conditions
 from completions_lp.model.decoding import Decoder, RowDecoder, TreeDecoder
 from completions_lp.model.engine import Engine, compare_engines, find_comparison, pick_engine
+from completions_lp.model.footprint import prefill_bytes, row_bytes
 from completions_lp.model.identity import hash_tokenizer
 from completions_lp.model.loading import Model, Usage, load_tokenizer, pick_device, wrap_model
-from completions_lp.model.memory import Room, row_bytes
+from completions_lp.model.memory import Room
 from completions_lp.model.network import Steering, read_residuals, warp_logits
 from completions_lp.model.planning import score_trees
 from completions_lp.model.precision import load_model
@@ -39,6 +40,7 @@ __all__ = [
     "load_tokenizer",
     "pick_device",
     "pick_engine",
+    "prefill_bytes",
     "read_residuals",
     "row_bytes",
     "score_rows",

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakSet
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -43,6 +44,8 @@ class Layout:
     """The most nodes that a prompt has."""
     sizes: Sequence[int] = ()
     """The nodes of every prompt, to attend a few at a time to the keys that they see; none: all at once to all keys."""
+    part: int = PART
+    """How many of them."""
     _made: dict[tuple[int, int], Any] = field(default_factory=dict)
 
     def spread(self, packed: Float[Tensor, "1 head node size"]) -> Float[Tensor, "prompt head column size"]:
@@ -68,7 +71,7 @@ class Layout:
         """Some nodes of one prompt after the other, with the keys that any of them sees; made once for all layers."""
         key = id(mask), groups
         if key not in self._made:
-            self._made[key] = mask, list(_split(mask, self.sizes, groups))
+            self._made[key] = mask, list(_split(mask, self.sizes, self.part, groups))
         found: list[_Part] = self._made[key][1]
         return found
 
@@ -85,10 +88,10 @@ class _Part:
     """Queries are groups x nodes."""
 
 
-def _split(mask: Float[Tensor, "prompt 1 node key"], sizes: Sequence[int], groups: int) -> Iterator[_Part]:
+def _split(mask: Float[Tensor, "prompt 1 node key"], sizes: Sequence[int], part: int, groups: int) -> Iterator[_Part]:
     for prompt, size in enumerate(sizes):
-        for start in range(0, size, PART):
-            nodes = slice(start, min(start + PART, size))
+        for start in range(0, size, part):
+            nodes = slice(start, min(start + part, size))
             seen = mask[prompt, 0, nodes]
             keys = (seen > float("-inf")).any(0).nonzero()[:, 0]
             yield _Part(prompt, nodes, keys, seen[:, keys].repeat(groups, 1)[None, None])
@@ -98,8 +101,19 @@ _LAYOUTS: list[Layout] = []
 """That of the pass which runs, last."""
 
 
+_OWN: "WeakSet[Model]" = WeakSet()
+"""Models that work on keys or values between their cache and their attention, as those with latent ones do."""
+
+
+def leave_attention(model: Model) -> None:
+    """Let a model attend by its own attention from now on, as a trial has found that it does not go with ours."""
+    _OWN.add(model)
+
+
 def can_attend(model: Model) -> bool:
     """Whether a model's attention may be ours: it takes transformers' interface, and ``sdpa`` there."""
+    if model in _OWN:
+        return False
     kind = getattr(model.module.config.get_text_config(), "_attn_implementation", None)
     return kind == "sdpa" and bool(model.module.is_backend_compatible())
 

@@ -2,15 +2,30 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file
 
-from completions_lp.checkpoint import Checkpoint, check_files, count_tensors, read_settings, reading
+from completions_lp.checkpoint import (
+    Adapter,
+    Checkpoint,
+    check_files,
+    count_tensors,
+    find_tokenizer,
+    name_quantization,
+    read_adapter,
+    read_header,
+    read_settings,
+    reading,
+)
 
+GGUF = "model.gguf"
 MOST_VALUES_A_BYTE = 4
 """Weights that a byte of a file may hold: of two bits each."""
 
@@ -21,9 +36,10 @@ def read_tokenizer(checkpoint: Checkpoint) -> Any:
     Raises:
         InputError: It is missing or broken, or asks for code of the checkpoint.
     """
+    checkpoint = find_tokenizer(checkpoint)
     read_settings(checkpoint)
-    with reading(checkpoint), _quiet():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint.name, **checkpoint.options)
+    with reading(checkpoint), _quiet(), _place(checkpoint) as (name, options):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, **options)
         tokenizer.model_max_length = 10**9  # too long a text gets our own error, with its place; no warning before it
         tokenizer.decode(tokenizer("A").input_ids)  # a broken one raises here, not later
     return tokenizer
@@ -36,26 +52,43 @@ def check_checkpoint(checkpoint: Checkpoint) -> None:
         InputError: They are not as they should be, or of a far smaller model than the configuration describes.
     """
     files = check_files(checkpoint)
-    if checkpoint.local:
+    adapter = read_adapter(checkpoint)
+    if checkpoint.gguf:
+        _check_size(checkpoint, read_header(checkpoint).n_tensors, Path(checkpoint.name).stat().st_size)
+    elif adapter is not None:
+        check_checkpoint(adapter.base)
+    elif checkpoint.local:
         n_tensors = sum(count_tensors(checkpoint, file) for file in files)
         _check_size(checkpoint, n_tensors, sum((Path(checkpoint.name) / file).stat().st_size for file in files))
 
 
-def read_module(checkpoint: Checkpoint, precision: torch.dtype | str) -> Any:
-    """The module with all its weights.
+def read_module(checkpoint: Checkpoint, precision: torch.dtype | str, place: torch.device) -> Any:
+    """The module with all its weights; those that stay quantised are put on the device as they are read.
 
     Raises:
         InputError: Weights are missing, of other shapes, or of no use to this architecture.
     """
-    with reading(checkpoint), _quiet():
-        module, info = transformers.AutoModelForCausalLM.from_pretrained(
-            checkpoint.name,
+    adapter = read_adapter(checkpoint)
+    if adapter is not None:
+        return merge_adapter(adapter, read_module(adapter.base, precision, place))
+    special: dict[str, Any] = {}
+    if name_quantization(read_settings(checkpoint) or {}):
+        special = {"device_map": {"": place}}
+    elif checkpoint.gguf and hasattr(transformers, "GgufConfig"):  # else a kernel of the hub might be fetched for it
+        special = {"quantization_config": transformers.GgufConfig(dequantize=True)}
+    with reading(checkpoint), _quiet(), _place(checkpoint) as (name, options):
+        config = transformers.AutoConfig.from_pretrained(name, **options)
+        module, info = _pick_class(config).from_pretrained(
+            name,
             dtype=precision,
-            use_safetensors=True,
+            use_safetensors=None if checkpoint.gguf else True,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are told below, each by name; transformers only logs which they are
-            **checkpoint.options,
+            **special,
+            **options,
         )
+    if checkpoint.gguf:
+        _forget_packing(module)
     missing, misshapen = sorted(info["missing_keys"]), sorted(info["mismatched_keys"])
     useless = sorted(name for name in info["unexpected_keys"] if _is_inside(module, name))
     advice = "the numbers would be those of another model: fetch the checkpoint again, or mend its config.json"
@@ -72,16 +105,66 @@ def read_module(checkpoint: Checkpoint, precision: torch.dtype | str) -> Any:
 
 def _check_size(checkpoint: Checkpoint, n_tensors: int, n_bytes: int) -> None:
     """Raise InputError if the configuration describes a far larger model than the files hold, before it is made."""
-    with reading(checkpoint), _quiet():
-        config = transformers.AutoConfig.from_pretrained(checkpoint.name, **checkpoint.options)
+    with reading(checkpoint), _quiet(), _place(checkpoint) as (name, options):
+        config = transformers.AutoConfig.from_pretrained(name, **options)
         n_layers = int(config.get_text_config().num_hidden_layers)
     if n_layers > n_tensors:
         raise checkpoint.error(f"config.json asks for {n_layers} layers, but the files hold {n_tensors} tensors in all")
     with reading(checkpoint), _quiet(), torch.device("meta"):
-        module = transformers.AutoModelForCausalLM.from_config(config)
+        module = _pick_class(config).from_config(config)
     n_values = sum(parameter.numel() for parameter in module.parameters())
     if n_values > MOST_VALUES_A_BYTE * n_bytes:
         raise checkpoint.error(f"config.json describes {n_values:,} weights, but the files have {n_bytes:,} bytes")
+
+
+def _forget_packing(module: Any) -> None:
+    """Let a module whose weights came from a GGUF file be the plain one that it is by now."""
+    module.is_quantized = False
+    module.hf_quantizer = None
+    if hasattr(module.config, "quantization_config"):
+        del module.config.quantization_config
+
+
+def _pick_class(config: Any) -> Any:
+    """What makes the model: the class of causal models or, for one that only that has, the class of text and images."""
+    kinds = transformers.AutoModelForCausalLM, transformers.AutoModelForImageTextToText
+    return next((kind for kind in kinds if type(config) in kind._model_mapping), kinds[0])
+
+
+@contextmanager
+def _place(checkpoint: Checkpoint) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What transformers is told to read. A GGUF file is shown to it in a folder of its own, where nothing else lies."""
+    if not checkpoint.gguf:
+        yield checkpoint.name, checkpoint.options
+        return
+    with TemporaryDirectory() as folder, redirect_stderr(StringIO()):  # a progress bar that no setting turns off
+        (Path(folder) / GGUF).symlink_to(Path(checkpoint.name).resolve())
+        yield folder, {**checkpoint.options, "gguf_file": GGUF}
+
+
+def merge_adapter(adapter: Adapter, module: Any) -> Any:
+    """A model with a LoRA adapter merged into its weights; beside them, where these are quantised.
+
+    Raises:
+        InputError: The adapter is not of this model, or its weights are no numbers.
+    """
+    import peft
+
+    checkpoint = adapter.checkpoint
+    with reading(checkpoint), _quiet():
+        found = peft.PeftModel.from_pretrained(module, str(adapter.folder), is_trainable=False, local_files_only=True)
+    theirs = set(load_file(adapter.folder / adapter.weights))
+    ours = set(peft.get_peft_model_state_dict(found, save_embedding_layers=False))  # "auto" would ask the hub
+    ours |= theirs & set(found.state_dict())  # whole layers, as embeddings that were trained
+    useless, missing = sorted(theirs - ours), sorted(ours - theirs)
+    if useless or missing:
+        side = "has no place for" if useless else "does not find"
+        odd = _name_some(useless or missing)
+        raise checkpoint.error(f"its model {adapter.base.name!r} {side} the adapter's weights {odd}")
+    with reading(checkpoint), _quiet():
+        if getattr(module, "is_quantized", False):
+            return found.get_base_model()
+        return found.merge_and_unload(safe_merge=True)
 
 
 def _is_inside(module: torch.nn.Module, name: str) -> bool:

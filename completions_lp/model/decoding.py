@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from completions_lp.model.attention import Layout, attend_by_prompt, can_attend
+from completions_lp.model.attention import PART, Layout, attend_by_prompt, can_attend
 from completions_lp.model.head import Head, find_head, head_envoy, widen_output
 from completions_lp.model.loading import Model
 from completions_lp.model.masks import GrowingCache, make_masks
@@ -91,7 +91,7 @@ class TreeDecoder:
             ids[row, column] = token
         at = self._move(row), self._move(column)
         sizes = np.bincount(row, minlength=n).tolist() if self.model.device.type == "cpu" else []
-        layout = Layout(n, *at, width, sizes) if self.packed else None
+        layout = Layout(n, *at, width, sizes, PART) if self.packed else None
         with attend_by_prompt(self.model, layout):
             states = self._run(self._move(ids), self._move(positions), mask)
         states = states[0] if self.packed else states[at]

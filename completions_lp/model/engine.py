@@ -8,8 +8,6 @@ rounding may be is measured, not set.
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
-from traceback import walk_tb
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -17,16 +15,17 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from completions_lp.model.anatomy import check_anatomy, lies_in_the_architecture, tell_error
 from completions_lp.model.arithmetic import HALF
+from completions_lp.model.attention import can_attend, leave_attention
 from completions_lp.model.decoding import Decoder, RowDecoder, TreeDecoder
 from completions_lp.model.loading import TOLERANCES, Model
-from completions_lp.model.memory import is_out_of_memory
 from completions_lp.model.network import pad_tokens, score_next
 from completions_lp.model.reading import Reader
 from completions_lp.model.specimen import copy_wide
 from completions_lp.model.steering import Variants
 from completions_lp.model.wavefront import Wavefront
-from completions_lp.records import Condition, Positions, SteeringVector
+from completions_lp.records import Condition, InputError, Positions, SteeringVector
 from completions_lp.records.base import Notice
 
 Engine = Literal["auto", "tree", "rows"]
@@ -34,6 +33,8 @@ Engine = Literal["auto", "tree", "rows"]
 
 MOST_NOISE = 3.0
 """How far trees may round off from plain rows, in units of what plain rows round by: 1.4 where both do it alike."""
+
+NO_CACHE = "prompts go through it again with each completion, as keys and values alone do not continue them"
 
 _FOUND: "WeakKeyDictionary[Model, Comparison]" = WeakKeyDictionary()
 
@@ -75,13 +76,24 @@ class Comparison:
 
 
 def pick_engine(model: Model, engine: Engine = "auto") -> Literal["tree", "rows"]:
-    """The engine asked for; for ``auto`` the tree, or the rows (with one warning) where the tree is not exact."""
+    """The engine asked for; for ``auto`` the tree, or the rows (with one warning) where the tree is not exact.
+
+    Raises:
+        InputError: The network is none that can be steered with right numbers (``check_anatomy``), or is asked for
+            trees and has no keys and values to share.
+    """
+    if check_anatomy(model).recall == "tokens" and engine == "tree":
+        raise InputError(
+            f"engine 'tree': {model.name} has no keys and values that a tree could share; take auto or rows"
+        )
     if engine == "auto":
         known, compared = model in _FOUND, find_comparison(model)
         engine = "tree" if compared.exact else "rows"
         if not known and not compared.exact:
             reason = compared.describe()
             warnings.warn(f"{model.name} takes the plain path, which is slower: {reason}", Notice, stacklevel=3)
+    elif engine == "tree":
+        find_comparison(model)  # tells which attention its trees go with
     model.usage.engine = engine
     return engine
 
@@ -96,12 +108,31 @@ def find_comparison(model: Model) -> Comparison:
 
 
 def compare_engines(model: Model, *, seed: int = 0) -> Comparison:
-    """Compare both ways on a few random tokens; our own errors are raised."""
+    """Compare both ways on a few random tokens; our own errors are raised.
+
+    A model whose trees are not exact with our attention is tried with its own, which it then keeps.
+    """
+    anatomy = check_anatomy(model)
+    if anatomy.recall == "tokens":
+        return Comparison(float("inf"), reason=f"{NO_CACHE}: {anatomy.reason}")
+    compared = _compare(model, seed)
+    if compared.exact or not can_attend(model):
+        return compared
+    leave_attention(model)
+    return _compare(model, seed)
+
+
+def _compare(model: Model, seed: int) -> Comparison:
+    """What ``compare_engines`` says, with the attention that the model has now."""
     try:
-        if model.dtype not in HALF:
+        if model.dtype not in HALF or model.packed:
             tree, rows = _try_tree(model, seed), _try_rows(model, seed)
             return Comparison(_find_largest(tree, rows), tolerance=model.tolerance)
         wide, own = copy_wide(model)
+        for copied in (wide, own):
+            check_anatomy(copied)
+            if not can_attend(model):
+                leave_attention(copied)
         tolerance = TOLERANCES[torch.float32]
         rows = _try_rows(wide, seed)
         structure = _find_largest(_try_tree(wide, seed), rows)
@@ -109,27 +140,12 @@ def compare_engines(model: Model, *, seed: int = 0) -> Comparison:
         noise = np.maximum(_find_typical(ours, rows), _find_typical(ours, alone))
         rounding = _find_typical(_try_tree(own, seed), ours)
     except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
-        if not _lies_in_the_architecture(error):
+        if not lies_in_the_architecture(error):
             raise
-        first = str(error).splitlines()[0] if str(error) else ""
-        reason = f"the shared tree does not run on it ({type(error).__name__}: {first})"
+        reason = f"the shared tree does not run on it ({tell_error(error)})"
         return Comparison(float("inf"), reason=reason)
     worst = int(np.argmax(rounding / np.maximum(noise, 1e-12)))
     return Comparison(structure, float(rounding[worst]), float(noise[worst]), tolerance)
-
-
-def _lies_in_the_architecture(error: Exception) -> bool:
-    """Whether an error says that the tree does not run on an architecture, and not that this package is wrong.
-
-    It does if it was raised while the network ran, by code that is not ours or by an operation of torch on shapes that
-    do not go together, or if we raised it because of what we found. A mistake of ours is none of them.
-    """
-    if isinstance(error, NotImplementedError):
-        return True
-    files = [Path(frame.f_code.co_filename) for frame, _ in walk_tb(error.__traceback__)]
-    ran = any(file.parts[-4:] == ("torch", "nn", "modules", "module.py") for file in files)
-    ours = files[-1].is_relative_to(Path(__file__).parent.parent)
-    return ran and not is_out_of_memory(error) and (not ours or isinstance(error, RuntimeError))
 
 
 @dataclass(frozen=True)
@@ -170,6 +186,10 @@ def _try_tree(model: Model, seed: int) -> _Found:
         for completions, reduced in zip(trial.said, found, strict=True):
             there = pad_tokens(completions, torch.device("cpu"))[1].numpy()
             scores.append(np.where(there, reduced.logprob, 0.0).sum(-1).ravel())
+    alone = Wavefront(model, trial.prompts[:1], trial.said[:1], whole=False)
+    (reduced,) = alone.score({trial.vector.name: trial.vector}, trial.conditions[0])
+    there = pad_tokens(trial.said[0], torch.device("cpu"))[1].numpy()
+    scores.append(np.where(there, reduced.logprob, 0.0).sum(-1).ravel())
     return _decode(TreeDecoder(model, trial.prompts), trial.prompts), np.concatenate(scores)
 
 
@@ -182,6 +202,7 @@ def _try_rows(model: Model, seed: int, *, alone: bool = False) -> _Found:
             batches = [[one] for one in completions] if alone else [completions]
             sums = [score_plainly(model, prompt, batch, trial.vector, conditions) for batch in batches]
             scores.append(np.concatenate(sums, -1).ravel())
+    scores.append(scores[0])  # a tree of the first prompt alone
     return _decode(RowDecoder(model, trial.prompts), trial.prompts), np.concatenate(scores)
 
 

@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from completions_lp.model.arithmetic import multiply, multiply_change
-from completions_lp.model.loading import Model, find_envoy
+from completions_lp.model.loading import Model
+from completions_lp.model.parts import find_envoy
 
 ROWS, COLUMNS = 2048, 512
 """Hidden states x vocabulary entries of one block: the product stays in the processor's cache while it is reduced."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ def hash_weights(module: torch.nn.Module) -> str:
     weights = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     known: dict[tuple[Any, ...], tuple[int, bool]] = {}
     digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    for name, tensor in sorted(_list_tensors(module.state_dict())):
         shape = tuple(tensor.shape)
         place = (tensor.device, tensor.data_ptr(), shape, tensor.stride(), tensor.dtype)
         if place not in known:  # tied weights have two names
@@ -71,6 +71,16 @@ def hash_tokenizer(tokenizer: Any) -> str:
 def hash_config(module: Any, eos_ids: frozenset[int]) -> str:
     """A sha256 of the architecture, its settings (as ``rope_theta``, which no weight tells) and what ends a text."""
     return _hash_json([type(module).__name__, _drop_names(module.config.to_dict()), sorted(eos_ids)])
+
+
+def _list_tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The plain tensors of a state, those that a quantised one is made of each by itself."""
+    for name, value in state.items():
+        if hasattr(value, "__tensor_flatten__"):
+            inner, _ = value.__tensor_flatten__()
+            yield from _list_tensors({f"{name}.{part}": getattr(value, part) for part in inner})
+        elif isinstance(value, torch.Tensor):
+            yield name, value
 
 
 def _add_up(tensor: torch.Tensor, rows_at_once: int) -> tuple[int, bool]:

@@ -5,23 +5,36 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
-from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from nnsight import NNsight
 
 from completions_lp import checkpoint as files
-from completions_lp.checkpoint import PRECISIONS, UNLIMITED, Checkpoint, check_place, locate, read_settings
+from completions_lp.checkpoint import (
+    PRECISIONS,
+    Checkpoint,
+    check_place,
+    locate,
+    name_quantization,
+    read_adapter,
+    read_header,
+    read_settings,
+)
 from completions_lp.model.arithmetic import HALF, compute_in
 from completions_lp.model.checkpoint import check_checkpoint, read_module, read_tokenizer
 from completions_lp.model.identity import hash_config, hash_tokenizer, hash_weights
+from completions_lp.model.parts import count_values, find_blocks, find_context, find_eos, list_settings
 from completions_lp.records import InputError
 
 DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in PRECISIONS}
 
 RESIDUALS = ("float32", "weights")
+
+Recall = Literal["cache", "tokens"]
+RECALLS: tuple[Recall, ...] = ("cache", "tokens")
+"""How a prompt is remembered for what follows it: by keys and values, or by its tokens, which go through again."""
 
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 5e-4, torch.float16: 0.1, torch.bfloat16: 0.5}
 """Half precision rounds each token's log prob by about this much, whatever is done with it."""
@@ -36,6 +49,8 @@ class Usage:
     passes: int = 0
     engine: str = ""
     """The way it went: by shared trees or plain rows."""
+    recall: Recall = "cache"
+    """How prompts are remembered; ``check_anatomy`` finds it out."""
 
     def count(self, ids: torch.Tensor, variants: int = 1) -> None:
         """One pass of these ids, repeated under so many variants."""
@@ -60,7 +75,16 @@ class Model:
     eos_ids: frozenset[int]
     residual_dtype: torch.dtype
     """Precision of the residual stream: where it is wider than the weights, they meet in products of half precision."""
+    quantization: str = ""
+    """How the checkpoint stores its weights in fewer bits than they compute in; "" where it does not."""
+    base: str = ""
+    """The model that the weights of an adapter were merged into; "" of a model of its own."""
     usage: Usage = field(default_factory=Usage)
+
+    @property
+    def packed(self) -> bool:
+        """Whether weights stay quantised in memory, so that no copy in another precision can be made."""
+        return bool(getattr(self.module, "is_quantized", False))
 
     @property
     def module(self) -> Any:
@@ -103,21 +127,29 @@ class Model:
 
     @property
     def tolerance(self) -> float:
-        """Nats by which two right ways to the same completion's log prob may differ at this precision."""
-        return TOLERANCES[self.dtype]
+        """Nats by which two right ways to the same completion's log prob may differ at this precision.
+
+        Products with quantised weights are in half precision at best, whatever is made of the rest.
+        """
+        return max(TOLERANCES[self.dtype], TOLERANCES[torch.float16] if self.packed else 0.0)
 
     @property
     def kv_bytes(self) -> int:
-        """Memory of one token's keys and values in all layers."""
+        """Memory of one token's keys and values in all layers; 0 where there is no attention."""
         config = self.module.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_size = getattr(config, "head_dim", None) or self.d_model // config.num_attention_heads
-        return int(2 * self.n_layers * heads * head_size * torch.finfo(self.attention_dtype).bits // 8)
+        layers = getattr(config, "per_layer_config", None)  # of families whose layers are of several widths
+        configs = [layers[i] for i in range(self.n_layers)] if layers else [config] * self.n_layers
+        values = sum(count_values(one, self.d_model) for one in configs)
+        return int(values * torch.finfo(self.attention_dtype).bits // 8)
 
     @property
     def cache_name(self) -> str:
-        """What the network calls its cache of keys and values: ``cache``, before transformers 5.24 another name."""
-        return "cache" if "cache" in inspect.signature(type(self.module).forward).parameters else "past_key_values"
+        """What the network calls its cache of keys and values; "" where it takes none.
+
+        It is ``cache``, before transformers 5.24 another name.
+        """
+        taken = inspect.signature(type(self.module).forward).parameters
+        return next((name for name in ("cache", "past_key_values") if name in taken), "")
 
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raise InputError unless all layers exist."""
@@ -145,6 +177,7 @@ class Model:
             "dtype": str(self.dtype).removeprefix("torch."),
             "residual": str(self.residual_dtype).removeprefix("torch."),
             "device": str(self.device),
+            **{name: value for name in ("quantization", "base") if (value := getattr(self, name))},
         }
 
     def fingerprint(self) -> str:
@@ -186,15 +219,24 @@ def open_model(name: str | Path, *, revision: str | None, dtype: str, device: st
     checkpoint = locate(name, revision)
     check_checkpoint(checkpoint)
     tokenizer = read_tokenizer(checkpoint)
-    module = read_module(checkpoint, DTYPES.get(dtype) or _guess_precision(place, checkpoint))
+    module = read_module(checkpoint, DTYPES.get(dtype) or _guess_precision(place, checkpoint), place)
+    adapter = read_adapter(checkpoint)
     try:
-        module = module.to(place)
+        module = module if getattr(module, "is_quantized", False) else module.to(place)
     except torch.OutOfMemoryError:
         raise InputError(
             f"model {checkpoint.name!r} does not fit on {place}: take dtype bfloat16 or device cpu"
         ) from None
     try:
-        model = wrap_model(module, tokenizer, name=checkpoint.name, revision=checkpoint.commit, residual=residual)
+        model = wrap_model(
+            module,
+            tokenizer,
+            name=checkpoint.name,
+            revision=checkpoint.commit,
+            residual=residual,
+            quantization=read_header(checkpoint).quantization if checkpoint.gguf else "",
+            base="" if adapter is None else adapter.base.name,
+        )
         _check_vocabulary(model)
         model.fingerprint()
     except InputError as error:
@@ -203,7 +245,16 @@ def open_model(name: str | Path, *, revision: str | None, dtype: str, device: st
 
 
 def _guess_precision(place: torch.device, checkpoint: Checkpoint) -> torch.dtype | str:
-    """What to load where the precision is left open: float32 on a CPU, unless it has units for the checkpoint's."""
+    """What to load where the precision is left open: float32 on a CPU, unless it has units for the checkpoint's.
+
+    Float32 for an adapter, too: in half precision, weights round off most of what it adds to them.
+    """
+    if read_adapter(checkpoint) is not None:
+        return torch.float32
+    if checkpoint.gguf:
+        header = read_header(checkpoint)
+        half = DTYPES["bfloat16" if header.quantization else header.narrow]
+        return torch.float32 if place.type == "cpu" else half
     if place.type != "cpu":
         return "auto"
     config = read_settings(checkpoint) or {}
@@ -214,27 +265,46 @@ def _guess_precision(place: torch.device, checkpoint: Checkpoint) -> torch.dtype
 
 
 def wrap_model(
-    module: Any, tokenizer: Any, *, name: str = "in-memory", revision: str | None = None, residual: str = "float32"
+    module: Any,
+    tokenizer: Any,
+    *,
+    name: str = "in-memory",
+    revision: str | None = None,
+    residual: str = "float32",
+    quantization: str = "",
+    base: str = "",
 ) -> Model:
     """Wrap a transformers causal language model that is in memory already; it is put in evaluation mode.
 
-    ``residual`` is as in ``load_model``.
+    ``residual`` is as in ``load_model``; ``quantization`` says how the weights were stored, where the module cannot;
+    ``base`` names the model that an adapter was merged into.
+
+    Raises:
+        InputError: No list of decoder blocks, or no output head, is found in it.
     """
     module.eval()
     config = module.config.get_text_config()
     network = NNsight(module)
+    head = module.get_output_embeddings()
+    if not isinstance(getattr(head, "weight", None), torch.Tensor):
+        raise InputError(
+            f"{type(module).__name__} has no output head that gives logits over a vocabulary: it is no causal language "
+            "model, or one of an unknown kind"
+        )
     weights = torch.get_default_dtype() if module.dtype is None else module.dtype
     return Model(
         name=name,
         revision=revision,
         network=network,
-        blocks=_find_blocks(network, config.num_hidden_layers),
+        blocks=find_blocks(network, config.num_hidden_layers),
         tokenizer=tokenizer,
         d_model=int(config.hidden_size),
-        vocab_size=int(module.get_output_embeddings().weight.shape[0]),
-        context_length=int(getattr(config, "max_position_embeddings", None) or UNLIMITED),
-        eos_ids=_find_eos(module, tokenizer),
+        vocab_size=int(head.weight.shape[0]),
+        context_length=find_context(config),
+        eos_ids=find_eos(module, tokenizer),
         residual_dtype=weights if residual == "weights" else torch.promote_types(weights, torch.float32),
+        base=base,
+        quantization=quantization or name_quantization(list_settings(module.config)),
     )
 
 
@@ -262,33 +332,3 @@ def pick_device(device: str) -> torch.device:
             f"device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices; take device auto or cpu"
         )
     return place
-
-
-def _find_blocks(network: Any, n_layers: int) -> tuple[Any, ...]:
-    """Envoys of the decoder's blocks: the ModuleList in the decoder that is as long as the model is deep."""
-    module = network._module
-    for candidate in module.get_decoder().modules():
-        if isinstance(candidate, torch.nn.ModuleList) and len(candidate) == n_layers:
-            envoy = find_envoy(network, candidate)
-            return tuple(envoy[i] for i in range(n_layers))
-    raise InputError(
-        f"{type(module).__name__}: found no list of {n_layers} decoder blocks; this architecture is unknown"
-    )
-
-
-def find_envoy(network: Any, module: Any) -> Any:
-    """The nnsight envoy of a part of the network."""
-    path = next(name for name, child in network._module.named_modules() if child is module)
-    return attrgetter(path)(network)
-
-
-def _find_eos(module: Any, tokenizer: Any) -> frozenset[int]:
-    """Every id that ends a text, from the tokenizer, the model's and its generation's configuration."""
-    found: set[int] = set()
-    for source in (tokenizer, module.config, getattr(module, "generation_config", None)):
-        ids = getattr(source, "eos_token_id", None)
-        listed = ids if isinstance(ids, list | tuple) else [] if ids is None else [ids]
-        if not all(isinstance(i, int) for i in listed):
-            raise InputError(f"eos_token_id is {repr(ids)[:80]}; it must be a token id or a list of token ids")
-        found.update(listed)
-    return frozenset(found)

@@ -1,5 +1,6 @@
 """Attention masks and caches for packed trees: what a node sees, and the keys and values that it reads."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,8 +9,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from completions_lp.model.attention import can_attend
 from completions_lp.model.loading import Model
 from completions_lp.model.network import Steering, prefill
+
+WINDOWS = ("window_size", "attention_window_size", "attention_chunk_size", "local_attention", "sliding_window_size")
+"""Names by which configurations narrow attention in ways of their own."""
 
 
 class TreeCache:
@@ -49,6 +54,14 @@ class TreeCache:
         """Tokens that are kept, padding included."""
         return self.width
 
+    def pick(self, prompts: Sequence[int]) -> "TreeCache":
+        """The same of some of its prompts, by number and in this order; one may be named several times."""
+        if list(prompts) == list(range(self.prompts)):
+            return self
+        picked, at = copy.copy(self), list(prompts)
+        picked.prompts, picked.layers = len(at), [(keys[at], values[at]) for keys, values in self.layers]
+        return picked
+
     def join(self, past: Float[Tensor, "prompt head past _"], new: Float[Tensor, "row head node _"]) -> Tensor:
         """The new ones behind the prompts', which are repeated to as many rows: variants x prompts.
 
@@ -62,6 +75,23 @@ class TreeCache:
             grown, kept = grown.transpose(0, 1), kept.transpose(0, 1)
             return torch.cat([kept, grown], 3).flatten(1, 2)
         return torch.cat([kept, grown], 3).flatten(0, 1)
+
+
+class LastPrompts:
+    """The keys and values of the prompts that were asked for last: parts of one large tree follow each other."""
+
+    def __init__(self) -> None:
+        self.kinds: list[tuple[int, ...]] = []
+        self.cache: TreeCache | None = None
+
+    def find(self, model: Model, past: Sequence[Sequence[int]]) -> TreeCache:
+        """Those of some prompts, each of which goes through the network once; only the last ones are kept."""
+        each = [tuple(ids) for ids in past]
+        kinds = list(dict.fromkeys(each))
+        if self.cache is None or kinds != self.kinds:
+            self.cache = None  # before the others take their place
+            self.cache, self.kinds = TreeCache(model, kinds, by_prompt=can_attend(model)), kinds
+        return self.cache.pick([kinds.index(ids) for ids in each])
 
 
 class GrowingCache(TreeCache):
@@ -107,10 +137,18 @@ def make_masks(
     query_position: Int[np.ndarray, "prompt query"],
     key_position: Int[np.ndarray, "prompt key"],
 ) -> Any:
-    """The additive mask ``[prompt, 1, query, key]``; one per kind of layer where only some have a sliding window."""
+    """The additive mask ``[prompt, 1, query, key]``; one per kind of layer where only some have a sliding window.
+
+    Raises:
+        NotImplementedError: Attention is narrowed in another way. A trial on short texts would not show it.
+    """
     config = model.module.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     kinds = set(getattr(config, "layer_types", None) or ())
+    others = sorted(kinds - {"full_attention", "sliding_attention"})
+    others += [name for name in WINDOWS if getattr(config, name, None) not in (None, window)]
+    if others:
+        raise NotImplementedError(f"its attention is narrowed by {', '.join(others)}, of which no tree is made")
     if window is None or getattr(config, "use_sliding_window", True) is False or kinds == {"full_attention"}:
         return _to_additive(model, visible)
     near = query_position[:, :, None] - key_position[:, None] < window

@@ -101,18 +101,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
-def row_bytes(model: Model, *, tokens: int, logits: int, past: int = 0) -> int:
-    """Memory of a row of ``tokens`` new tokens after ``past`` ones, with logits at ``logits`` of them, estimated.
-
-    The logits and two working copies in exact precision, about 20 arrays of the residual stream's width for a block at
-    work, and the keys and values twice (attention joins the past ones with the new ones).
-    """
-    exact = torch.finfo(model.exact_dtype).bits // 8
-    width = torch.finfo(model.dtype).bits // 8
-    row = 3 * logits * model.vocab_size * exact + 20 * tokens * model.d_model * width
-    return row + 2 * (past + tokens) * model.kv_bytes
-
-
 def _find_quarter(model: Model) -> int:
     """A quarter of all the memory of the model's device."""
     if model.device.type == "cuda":

@@ -6,7 +6,7 @@ explicitly. Only the numbers that a caller asked for leave a trace; logits never
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,10 +40,11 @@ class Steering:
         rows = torch.from_numpy(np.stack(added)).to(model.device, model.exact_dtype)
         return cls(conditions[0].layer, rows, conditions[0].positions)
 
-    def add_to(self, output: Any) -> None:
-        """Add it, in place, to what its block puts out."""
+    def add_to(self, output: Any, acts: Bool[Tensor, "row token"] | None = None) -> None:
+        """Add it, in place, to what its block puts out: everywhere, or where it ``acts``."""
         stream = residual_stream(output)
-        stream[:] += self.added[:, None].to(stream)
+        added = self.added[:, None].to(stream)
+        stream[:] += added if acts is None else torch.where(acts[..., None], added, 0)
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,15 @@ class Prefix:
     cache: Any
     """A transformers cache, or None where no row has a token."""
     mask: Int[Tensor, "row past"]
+    tokens: Int[Tensor, "row past"] | None = None
+    """The tokens themselves, of a model whose memory cannot be continued: they go through again with what follows."""
 
     def select(self, rows: Int[Tensor, " kept"]) -> "Prefix":
         """Some rows, in their order and as often as they are named."""
         cache = self.copy_cache()
         if cache is not None:
             cache.batch_select_indices(rows)
-        return Prefix(cache, self.mask[rows])
+        return Prefix(cache, self.mask[rows], None if self.tokens is None else self.tokens[rows])
 
     def copy_cache(self) -> Any:
         """The cache for one pass, which grows it; no tensor is copied, as layers rebind theirs and never write in."""
@@ -77,15 +80,24 @@ def prefill(
 
     They are steered only where ``steering`` acts at all positions. Layers with a sliding window keep what their window
     needs, or, with ``keep_all``, every token.
+
+    Raises:
+        NotImplementedError: With ``keep_all``, of a model that has no keys and values to keep.
     """
     whole = steering if steering is not None and steering.positions == "all" else None
     ids, there = pad_tokens(sequences, model.device, left=True)
     mask = there.long()
+    if model.usage.recall == "tokens":
+        if keep_all:
+            raise NotImplementedError("it remembers something else than keys and values")
+        return Prefix(None, mask, ids)
     if ids.shape[1] == 0:
         return Prefix(None, mask)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     network, blocks = model.network, model.blocks
     kept = model.cache_name
+    if not kept:
+        raise NotImplementedError("it takes no cache of keys and values")
     inputs = {"attention_mask": mask, "position_ids": positions, **({kept: DynamicCache()} if keep_all else {})}
     # A padding token sees nothing at all, which some attention kernels turn into NaN; 0 x NaN would reach the others.
     padding = None if bool(there.all()) else ~there[..., None]
@@ -95,15 +107,27 @@ def prefill(
                 whole.add_to(block.output)
             if padding is not None:
                 residual_stream(block.output).masked_fill_(padding, 0.0)
-        cache = nnsight.save(getattr(network.output, kept))
+        cache = nnsight.save(getattr(network.output, kept, None))
     model.usage.count(ids)
+    _check_cache(cache)
     return Prefix(cache, mask)
+
+
+def _check_cache(cache: Any) -> None:
+    """Raise NotImplementedError if a layer keeps what is no key or value: states that a pass writes over in place."""
+    if cache is None:
+        raise NotImplementedError("it gives no cache of keys and values back")
+    for layer in getattr(cache, "layers", [cache]):
+        if not hasattr(layer, "keys") or hasattr(layer, "conv_states") or hasattr(layer, "recurrent_states"):
+            raise NotImplementedError("a layer remembers something else than keys and values")
 
 
 def score_next(
     model: Model, prefix: Prefix, tokens: Int[Tensor, "row token"], reader: Reader, *, steering: Steering | None = None
 ) -> dict[str, Tensor]:
     """What ``reader`` reads after each token past the prefix; padding, on the right, is for the caller to mask."""
+    if prefix.tokens is not None:
+        return _run_whole(model, prefix, prefix.tokens, tokens, reader.read_logits, steering)
     inputs = _continue(model, prefix, tokens)
     network, blocks, exact, output = model.network, model.blocks, model.exact_dtype, head_envoy(model)
     with torch.no_grad(), model.arithmetic(), network.trace(input_ids=tokens, use_cache=True, **inputs):
@@ -119,6 +143,10 @@ def read_next(
     model: Model, prefix: Prefix, tokens: Int[Tensor, "row token"], *, steering: Steering | None = None
 ) -> tuple[Float[Tensor, "row vocab"], Prefix]:
     """Logits after the last token of every row, and the prefix grown by ``tokens``."""
+    if prefix.tokens is not None:
+        found = _run_whole(model, prefix, prefix.tokens, tokens, lambda whole: {"logits": whole[:, -1]}, steering)
+        mask = torch.cat([prefix.mask, torch.ones_like(tokens)], 1)
+        return found["logits"], Prefix(None, mask, torch.cat([prefix.tokens, tokens], 1))
     inputs = _continue(model, prefix, tokens)
     network, blocks, exact, kept = model.network, model.blocks, model.exact_dtype, model.cache_name
     output = head_envoy(model)
@@ -134,6 +162,40 @@ def read_next(
         logits = nnsight.save(network.output.logits[:, 0].to(exact))
     model.usage.count(tokens)
     return logits, Prefix(cache, inputs["attention_mask"])
+
+
+def _run_whole(
+    model: Model,
+    prefix: Prefix,
+    past: Int[Tensor, "row past"],
+    tokens: Int[Tensor, "row token"],
+    read: Callable[[Float[Tensor, "row token vocab"]], dict[str, Tensor]],
+    steering: Steering | None,
+) -> dict[str, Tensor]:
+    """What is read after each new token of texts that go through the network from their first token on.
+
+    Padding is on the right alone, so it is after all that is read, and no layer of a causal model can take it in.
+    """
+    start = prefix.mask.sum(1, keepdim=True)
+    columns = torch.arange(past.shape[1] + tokens.shape[1], device=tokens.device)
+    ids = torch.cat([past, tokens], 1)
+    moved = columns + past.shape[1] - start  # left padding gone
+    ids = ids.gather(1, moved.clamp(max=ids.shape[1] - 1)).masked_fill(moved >= ids.shape[1], 0)
+    ids = ids[:, : int(start.max()) + tokens.shape[1]]
+    rows = torch.arange(len(ids), device=ids.device)[:, None]
+    at = start + torch.arange(tokens.shape[1], device=ids.device)
+    acts = torch.ones_like(ids, dtype=torch.bool)
+    if steering is not None and steering.positions == "completion":
+        acts = columns[: ids.shape[1]] >= start
+    network, blocks, exact, output = model.network, model.blocks, model.exact_dtype, head_envoy(model)
+    with torch.no_grad(), model.arithmetic(), network.trace(input_ids=ids, use_cache=False):
+        if steering is not None:
+            steering.add_to(blocks[steering.layer].output, acts)
+        output.input = output.input[rows, at]
+        widen_output(model, output)
+        found = nnsight.save(read(network.output.logits.to(exact)))
+    model.usage.count(ids)
+    return dict(found)
 
 
 def read_residuals(
@@ -155,8 +217,8 @@ def read_residuals(
 
 
 def residual_stream(output: Any) -> Tensor:
-    """The hidden states in a block's output, which some architectures return in a tuple."""
-    stream: Tensor = output[0] if isinstance(output, tuple) else output
+    """The hidden states in a block's output, which some architectures return in a tuple or a list."""
+    stream: Tensor = output[0] if isinstance(output, tuple | list) else output
     return stream
 
 

@@ -8,10 +8,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import numpy as np
-import torch
 
-from completions_lp.model.head import find_head
-from completions_lp.model.loading import Model
+from completions_lp.model.footprint import node_bytes, prefill_bytes
 from completions_lp.model.task import Pass, Task
 from completions_lp.model.tree import count_nodes
 from completions_lp.model.wavefront import Wavefront
@@ -20,19 +18,6 @@ CPU_TOKENS = 2048
 """Row tokens that fill a CPU: past this, prompts side by side cost padding and gain nothing."""
 CPU_NODES = 320
 """Nodes of one tree on a CPU: a larger one is cut, since its attention is dense and its arrays leave the cache."""
-
-
-def node_bytes(model: Model, *, past: int, nodes: int) -> int:
-    """Memory of a node of one row at the busiest place of a block, estimated: widths, attention, keys and values."""
-    config = model.module.config.get_text_config()
-    inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * model.d_model
-    heads = config.num_attention_heads
-    width = torch.finfo(model.dtype).bits // 8
-    eager = getattr(config, "_attn_implementation", "sdpa") == "eager"
-    attention = heads * (past + nodes) * (2 if eager else 0)
-    keys = 4 * model.kv_bytes // model.n_layers * (past + nodes) // max(1, nodes)
-    logits = 3 * model.vocab_size if find_head(model) is None else 0
-    return int(width * (3 * inner + 8 * model.d_model + attention + logits) + keys)
 
 
 def score_trees(task: Task) -> Iterator[Pass]:
@@ -52,20 +37,25 @@ def plan_wavefronts(task: Task, n_conditions: int, *, whole: bool) -> Iterator[t
     on a GPU when memory ends. Prompts of similar size ride together.
     """
     model, room = task.model, task.room
-    parts: list[tuple[int, int, list[int]]] = []
+    parts: list[tuple[int, int, int, list[int]]] = []
     for i, prompt in enumerate(task.prompts):
         length = len(prompt.token_ids)
         root, past = (length, 0) if whole else (1, length - 1)
         for rows in _split_tree(task, np.flatnonzero(task.of_prompt == i).tolist(), root, past):
-            parts.append((root + count_nodes([task.said[row] for row in rows]), length, rows))
-    parts.sort(key=lambda part: (-part[0], -part[1]))
+            parts.append((root + count_nodes([task.said[row] for row in rows]), length, i, rows))
+    largest = {i: nodes for nodes, _, i, _ in sorted(parts)}
+    parts.sort(key=lambda part: (-largest[part[2]], -part[1], part[2], -part[0]))  # those of a prompt together
     batch: list[list[int]] = []
     size = widest = longest = 0
-    for nodes, length, rows in parts:
+    for nodes, length, _, rows in parts:
         past = 0 if whole else length - 1
         widest, longest = max(widest, nodes), max(longest, past)
         tokens = (len(batch) + 1) * widest * (1 + n_conditions)
-        full = tokens * node_bytes(model, past=longest, nodes=widest) > room.bytes
+        needed = (
+            tokens * node_bytes(model, past=longest, nodes=widest),
+            (len(batch) + 1) * prefill_bytes(model, longest),
+        )
+        full = max(needed) > room.bytes
         full = full or (model.device.type == "cpu" and tokens > CPU_TOKENS)
         if task.batch_size is not None and not room.ran_out:
             full = len(batch) == task.batch_size
@@ -112,6 +102,7 @@ def _make_front(task: Task, trees: Sequence[Sequence[int]], *, whole: bool) -> W
         whole=whole,
         watch=None if task.watch is None else [task.watch[i] for i in which],
         divergences=task.divergences,
+        last=task.last,
     )
 
 

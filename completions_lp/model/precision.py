@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from completions_lp.model.anatomy import check_anatomy
 from completions_lp.model.arithmetic import HALF
 from completions_lp.model.engine import score_plainly
 from completions_lp.model.loading import Model, open_model, wrap_model
@@ -52,10 +53,14 @@ def load_model(
 
     Raises:
         InputError: The checkpoint cannot be found or loaded as it is, weights are missing, misshapen, NaN or infinite,
-            code from it would be needed, or an argument has no such value.
+            code from it would be needed, an argument has no such value, or the network is none that can be steered
+            with right numbers.
     """
     model = open_model(name, revision=revision, dtype=dtype, device=device, residual=residual)
-    return settle_precision(model) if dtype == "auto" and model.dtype in HALF else model
+    if dtype == "auto" and model.dtype in HALF and not model.packed:
+        model = settle_precision(model)
+    check_anatomy(model)
+    return model
 
 
 def settle_precision(model: Model) -> Model:
@@ -67,7 +72,8 @@ def settle_precision(model: Model) -> Model:
         warnings.warn(f'dtype auto is {name}: {found}; for less, [model] dtype = "float32"', Notice, stacklevel=3)
         return model
     warnings.warn(f"dtype auto is float32, not {name}: {found}", Notice, stacklevel=3)
-    wide = wrap_model(model.module.float(), model.tokenizer, name=model.name, revision=model.revision)
+    told = {name: getattr(model, name) for name in ("name", "revision", "quantization", "base")}
+    wide = wrap_model(model.module.float(), model.tokenizer, **told)
     wide.fingerprint()
     return wide
 

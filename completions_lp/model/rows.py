@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from completions_lp.model.memory import row_bytes
+from completions_lp.model.footprint import row_bytes
 from completions_lp.model.network import pad_tokens, score_next
 from completions_lp.model.reading import Reader, stack_answers
 from completions_lp.model.steering import Variants, group_conditions

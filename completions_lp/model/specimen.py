@@ -23,8 +23,11 @@ def copy_wide(model: Model, *, largest: int = LARGEST) -> tuple[Model, Model]:
     """A specimen of a half-precision model twice: in float32, and as the model itself computes.
 
     They have all blocks if these take at most ``largest`` bytes in float32, and a quarter of the memory; else the first
-    two and last two. The second is then the model, or has copies of these blocks.
+    two and last two. The second is then the model, or has copies of these blocks. Of weights that stay quantised there
+    is no copy: both are the model.
     """
+    if model.packed:
+        return model, model
     chosen = list(range(model.n_layers))
     if not is_small(model, largest=largest) and model.n_layers > 2 * ENDS:
         chosen = [*chosen[:ENDS], *chosen[-ENDS:]]
@@ -35,7 +38,9 @@ def copy_wide(model: Model, *, largest: int = LARGEST) -> tuple[Model, Model]:
 
 
 def is_small(model: Model, *, largest: int = LARGEST) -> bool:
-    """Whether a copy of the whole model may be made in float32: of ``largest`` bytes, and a quarter of the memory."""
+    """Whether a copy of the whole model can be made in float32: of ``largest`` bytes, and a quarter of the memory."""
+    if model.packed:
+        return False
     size = 4 * sum(parameter.numel() for parameter in model.module.parameters())
     return bool(size <= min(largest, psutil.virtual_memory().total // 4))
 
@@ -62,5 +67,7 @@ def copy_model(model: Model, chosen: Sequence[int], dtype: torch.dtype, *, resid
         elif not name.startswith(f"{prefix}."):
             state[name] = value
     made.load_state_dict(state)
-    copied = wrap_model(made, model.tokenizer, name=model.name, residual=residual)
+    copied = wrap_model(
+        made, model.tokenizer, name=model.name, residual=residual, quantization=model.quantization, base=model.base
+    )
     return replace(copied, eos_ids=model.eos_ids)

@@ -1,12 +1,13 @@
 """What is to be scored: short fixed sequences of tokens, each after its prompt, under any number of conditions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from completions_lp.model.loading import Model
+from completions_lp.model.masks import LastPrompts
 from completions_lp.model.memory import Room
 from completions_lp.model.reading import Watch
 from completions_lp.records import Condition, Prompt, SteeringVector
@@ -31,6 +32,7 @@ class Task:
     """By prompt, which tokens would complete its answers; None to leave that out."""
     divergences: bool = False
     """Whether to compare whole distributions: entropy and KL both ways."""
+    last: LastPrompts = field(default_factory=LastPrompts)
 
     def describe(self, sequence: int) -> tuple[str, str]:
         """A sequence for a message: the id of its prompt, and in words."""

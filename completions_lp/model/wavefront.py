@@ -6,6 +6,7 @@ and the cost of a condition is that of the layers above it. The prompt's keys an
 steering acts on the prompt too, the prompt is the first chain of the tree.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -16,10 +17,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from completions_lp.model.attention import Layout, attend_by_prompt, can_attend
+from completions_lp.model.attention import PART, Layout, attend_by_prompt, can_attend
 from completions_lp.model.head import find_head, head_envoy, widen_output
 from completions_lp.model.loading import Model
-from completions_lp.model.masks import TreeCache, make_masks
+from completions_lp.model.masks import LastPrompts, make_masks
 from completions_lp.model.network import Steering, residual_stream
 from completions_lp.model.reading import Reader, Watch, stack_answers
 from completions_lp.model.task import Reduced
@@ -28,7 +29,10 @@ from completions_lp.records import Condition, SteeringVector
 
 
 class Wavefront:
-    """Prompts and completions on the device, as in ``Task``; ``whole``: the prompt is in the tree (all positions)."""
+    """Prompts and completions on the device, as in ``Task``; ``whole``: the prompt is in the tree (all positions).
+
+    ``last`` remembers the keys and values of the prompts of the wavefront before.
+    """
 
     def __init__(
         self,
@@ -39,6 +43,7 @@ class Wavefront:
         whole: bool,
         watch: Sequence[Watch] | None = None,
         divergences: bool = False,
+        last: LastPrompts | None = None,
     ) -> None:
         self.model = model
         self.divergences = divergences
@@ -50,8 +55,9 @@ class Wavefront:
         past = [() if whole else prompt[:-1] for prompt in prompts]
         self.past = max(map(len, past))
         sizes = [len(tree.tokens) for tree in self.trees] if model.device.type == "cpu" else []
-        self.layout = Layout(len(prompts), sizes=sizes) if can_attend(model) else None
-        self.prefix = TreeCache(model, past, by_prompt=self.layout is not None) if self.past else None
+        part = max(PART, 4 * math.isqrt(self.past))  # a long prompt's keys are picked for more nodes at once
+        self.layout = Layout(len(prompts), sizes=sizes, part=part) if can_attend(model) else None
+        self.prefix = (last or LastPrompts()).find(model, past) if self.past else None
         self.width = max(len(tree.tokens) for tree in self.trees)
         self.ids = self._pack("tokens", self.width)
         depths = self._pack("depths", self.width)

@@ -7,7 +7,7 @@ import numpy as np
 
 Kind = Literal["baseline", "target", "negated", "random", "shuffled", "orthogonal", "rounding"]
 Positions = Literal["completion", "all"]
-Rule = Literal["letter", "token", "substring", "regex"]
+Rule = Literal["letter", "token", "substring", "regex", "final_answer", "python"]
 Through = Literal["end", "window", "answer"]
 
 PARTIAL = "\ufffd"

@@ -1,6 +1,5 @@
-"""What was said, how it was drawn, and when it counts as an answer."""
+"""What was said, and how it was drawn."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
@@ -8,7 +7,8 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from completions_lp.records.base import InputError, Rule, Through, freeze, require
+from completions_lp.records.base import Through, freeze, require
+from completions_lp.records.labelling import Labelling
 from completions_lp.records.prompts import Prompt
 
 MOST_DRAWS = 1_000_000
@@ -83,34 +83,6 @@ class Sampling:
         return not self.greedy and self.temperature == 1 and self.top_p == 1 and self.top_k == 0
 
 
-@dataclass(frozen=True)
-class Labelling:
-    """When a completion counts as having given an answer; see ``labels``."""
-
-    rule: Rule = "letter"
-    within: int = 10
-    """Only the first ``within`` tokens decide."""
-    pattern: str = ""
-    """For ``rule = "regex"``: a regular expression in which ``{letter}`` stands for the answer."""
-
-    def __post_init__(self) -> None:
-        require(self.rule in get_args(Rule), f"label rule {self.rule!r} is none of {', '.join(get_args(Rule))}")
-        require(self.within >= 1, f"label within is {self.within}; at least 1 token is needed")
-        require(self.within <= MOST_DRAWS, f"label within is {self.within}; it must be at most {MOST_DRAWS}")
-        require(
-            (self.rule == "regex") == bool(self.pattern),
-            "label pattern goes with rule = \"regex\", and only with it; for example '(?i)answer is \\(?{letter}\\b'",
-        )
-        require(
-            not self.pattern or "{letter}" in self.pattern,
-            f"label pattern {self.pattern!r} does not say where the answer stands: write {{letter}} there",
-        )
-        try:
-            re.compile(self.pattern.replace("{letter}", "A"))
-        except (re.error, RecursionError, OverflowError) as error:
-            raise InputError(f"label pattern {self.pattern!r} is not a regular expression: {error}") from None
-
-
 @dataclass
 class Draw:
     """One distinct completion of a prompt as it was drawn, and the samples that drew it."""
@@ -171,6 +143,11 @@ class Completions:
     def __len__(self) -> int:
         return len(self.prompt_index)
 
+    @property
+    def window(self) -> int:
+        """Tokens of a completion, the first ones, that decide its label."""
+        return self.labelling.size_window(self.sampling.max_new_tokens)
+
     def rows_of(self, prompt: int) -> Int[np.ndarray, " row"]:
         """The rows of one prompt, by its index."""
         return np.flatnonzero(self.prompt_index == prompt)
@@ -214,7 +191,8 @@ class Completions:
     def count_scored(self, through: Through) -> Int[np.ndarray, " completion"]:
         """Tokens of each completion that are scored: through its ``"end"``, the ``"window"``, or its ``"answer"``.
 
-        Without an answer it is the window even so; and never more than there are. An answer lies within the window.
+        Without an answer it is the window even so; and never more than there are. An answer lies within the window. By
+        a rule that is no first passage the window decides the label, and so it is scored in place of the answer.
 
         Raises:
             InputError: It is none of the three.
@@ -222,8 +200,8 @@ class Completions:
         require(through in get_args(Through), f"through is {through!r}; it is one of {', '.join(get_args(Through))}")
         if through == "end":
             return self.lengths
-        scored = np.minimum(self.lengths, self.labelling.within)
-        if through == "answer":
+        scored = np.minimum(self.lengths, self.window)
+        if through == "answer" and self.labelling.is_first_passage:
             scored = np.where(self.answer_index >= 0, self.answer_index + 1, scored)
         return np.asarray(scored, dtype=self.lengths.dtype)
 

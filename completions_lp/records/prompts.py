@@ -1,9 +1,10 @@
 """What is asked, and the contrast pairs that a vector is made of."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from completions_lp.records.base import InputError, require
+from completions_lp.records.labelling import Labelling
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Prompt:
     cluster: str
     """The unit of resampling: the prompt itself, with its twin, unless the file has a ``cluster`` field."""
     answer_format: str = " ({letter})"
-    """How the file writes an answer after the text; where the two-choice read-out finds the answer's token."""
+    """How the file writes an answer after the text; where the two-choice read-out finds the answer's token. Empty: its
+    answers are outcomes, which no text spells, and are not read out."""
     twin: str = ""
     """The id of the prompt that this one asks once more with the texts of its two choices exchanged, letters in place;
     empty for a question as its file has it."""
@@ -34,8 +36,12 @@ class Prompt:
         for letter in (self.matching, self.not_matching):
             require(letter in self.letters, f"{where}: answer {letter!r} is not one of its letters {self.letters}")
         require(self.matching != self.not_matching, f"{where}: both answers are {self.matching!r}")
-
         require(self.twin != self.id, f"{where}: is named as its own twin")
+
+    @property
+    def is_read_out(self) -> bool:
+        """Whether its answers are texts that may follow it, so that the two-choice read-out can be had."""
+        return bool(self.answer_format)
 
     def other(self, letter: str) -> str:
         """The answer that ``letter`` is compared with in the two-choice read-out."""
@@ -60,8 +66,14 @@ def pick_letters(prompts: Sequence[Prompt], target: str) -> tuple[tuple[str, str
     What is said of the target leaves out a prompt that does not offer it.
 
     Raises:
-        InputError: No prompt offers the target.
+        InputError: No prompt offers the target; or it is ``"matching"``, and answers are outcomes, of which none is.
     """
+    if target == "matching" and not all(prompt.is_read_out for prompt in prompts):
+        named = sorted({letter for prompt in prompts if not prompt.is_read_out for letter in prompt.letters})
+        raise InputError(
+            f"target is 'matching', but the answers are outcomes, none of which is a prompt's own: {', '.join(named)}. "
+            "Name one of them as the target"
+        )
     if target != "matching" and not any(prompt.offers(target) for prompt in prompts):
         offered = sorted({letter for prompt in prompts for letter in prompt.letters})
         raise InputError(
@@ -72,9 +84,31 @@ def pick_letters(prompts: Sequence[Prompt], target: str) -> tuple[tuple[str, str
 
 
 def pair_twins(prompts: Sequence[Prompt]) -> tuple[tuple[int, int], ...]:
-    """Indices of every question that is there in both orders: as its file has it, and with its choices exchanged."""
+    """Indices of every question that is there in both orders: as its file has it, and with its choices exchanged.
+
+    Where both are about the same outcome, whatever its letter, there is nothing that the orders tell apart.
+    """
     places = {prompt.id: i for i, prompt in enumerate(prompts)}
-    return tuple((places[prompt.twin], i) for i, prompt in enumerate(prompts) if prompt.twin in places)
+    pairs = [(places[prompt.twin], i) for i, prompt in enumerate(prompts) if prompt.twin in places]
+    return tuple((i, j) for i, j in pairs if prompts[i].pair("matching") == prompts[j].pair("matching")[::-1])
+
+
+def name_outcomes(prompts: Sequence[Prompt], labelling: Labelling) -> Sequence[Prompt]:
+    """Prompts whose letters are the outcomes that a labelling has names for; as they are where it has none.
+
+    A prompt whose two answers are both outcomes keeps them. Else the first two outcomes are compared (of a single one
+    its absence is the other, which is no label), and nothing is read out.
+    """
+    names = labelling.names
+    letters = (*names, f"no {names[0]}") if len(names) == 1 else names
+    return [
+        prompt
+        if not names or prompt.letters == letters
+        else replace(prompt, letters=letters)
+        if {prompt.matching, prompt.not_matching} <= {*names}
+        else replace(prompt, letters=letters, matching=letters[0], not_matching=letters[1], answer_format="")
+        for prompt in prompts
+    ]
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class TokenScores:
     baseline_answers: Float[np.ndarray, "completion token 2"] | None = None
     """Unsteered log prob that this token completes the target answer, and the other one; -inf where no token would."""
     answers: Float[np.ndarray, "condition completion token 2"] | None = None
-    """The same under each condition; None where no target was given or no single token decides (a regex)."""
+    """The same under each condition; None where no target was given or no single token decides (``is_by_token``)."""
     through: Through = "end"
     """How far completions are scored."""
 
@@ -100,7 +100,8 @@ class Increases:
     increase: Float[np.ndarray, "condition completion"]
     """Steered minus unsteered, over all tokens, an end-of-sequence token included; NaN where not all are scored."""
     increase_to_answer: Float[np.ndarray, "condition completion"]
-    """Through the token that completes the answer; without an answer, through the end of the window or the text."""
+    """Through the token that completes the answer; without an answer, or by a rule that is no first passage, through
+    the end of the window or the text."""
     before_answer: Float[np.ndarray, "condition completion"]
     at_answer: Float[np.ndarray, "condition completion"]
     after_answer: Float[np.ndarray, "condition completion"]

@@ -43,6 +43,13 @@ def _tell_sample(increases: Increases, columns: Columns) -> list[str]:
         told.append(
             f"{empty} of {len(share)} prompts have no completion with the target answer; means over A leave them out"
         )
+    labelling, window = increases.completions.labelling, increases.completions.window
+    if not labelling.is_first_passage and window < increases.completions.sampling.max_new_tokens:
+        told.append(
+            f"rule {labelling.rule} looks at the first {window} tokens of completions of up to "
+            f"{increases.completions.sampling.max_new_tokens}, and whatever they answer later does not count; set "
+            '[label] within = "all"'
+        )
     if n < MIN_CLUSTERS:
         told.append(
             f"too few prompts: {n} independent units; points only, no interval and no p-value below {MIN_CLUSTERS}"

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from completions_lp.records import Completions, Draw, Labelling, Prompt, Sampling, Tokenizer
+from completions_lp.records import Completions, Draw, Labelling, Prompt, Sampling, Tokenizer, name_outcomes
 from completions_lp.sample.labels import Labeller
 from completions_lp.sample.pieces import Cutter
 
@@ -19,7 +19,11 @@ def collect_completions(
     *,
     dtype: Any = np.float32,
 ) -> Completions:
-    """Completions of what was drawn of each prompt, in its order; log probs in ``dtype``."""
+    """Completions of what was drawn of each prompt, in its order; log probs in ``dtype``.
+
+    Where the labelling has outcomes with names of their own, these are the prompts' letters (``name_outcomes``).
+    """
+    prompts = name_outcomes(prompts, labelling)
     flat = [(i, draw) for i, draws in enumerate(drawn) for draw in draws]
     width = max((len(draw.token_ids) for _, draw in flat), default=0)
     token_ids = np.full((len(flat), width), -1, dtype=np.int32)
@@ -30,7 +34,7 @@ def collect_completions(
         ids = list(draw.token_ids)
         token_ids[row, : len(ids)] = ids
         logprob[row, : len(ids)] = draw.logprob
-        label, answer = labeller.label(ids, letters=prompts[i].letters)
+        label, answer = labeller.label(ids, letters=prompts[i].letters, prompt=prompts[i])
         labels.append(label)
         answers.append(answer)
         texts.append(str(tokenizer.decode(ids, skip_special_tokens=True)))

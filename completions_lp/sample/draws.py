@@ -25,6 +25,7 @@ from completions_lp.model import (
     TreeDecoder,
     check_conditions,
     pick_engine,
+    prefill_bytes,
     row_bytes,
     warp_logits,
 )
@@ -168,7 +169,7 @@ def _plan_draws(
             if len(batch) >= (min(fit, most or fit) if room.ran_out else most or fit):
                 yield batch, -(-each // len(batch[0][1]))
                 batch = []
-            each = each if batch else -(-size // runs)
+            each = each if batch else max(-(-size // runs), prefill_bytes(model, len(prompts[i].token_ids)))
             batch.append((i, numbers))
     if batch:
         yield batch, -(-each // len(batch[0][1]))
@@ -200,9 +201,9 @@ def draw_steered(
 
 def shorten_sampling(completions: Completions, n: int, *, seed: int | None = None) -> Sampling:
     """How ``n`` completions of the window alone are drawn, else (by default with the same seed) as ``completions``."""
-    sampling, within = completions.sampling, completions.labelling.within
+    sampling = completions.sampling
     seed = sampling.seed if seed is None else seed
-    return replace(sampling, n=n, seed=seed, max_new_tokens=min(sampling.max_new_tokens, within))
+    return replace(sampling, n=n, seed=seed, max_new_tokens=min(sampling.max_new_tokens, completions.window))
 
 
 def check_context(model: Model, prompts: Sequence[Prompt], max_new_tokens: int) -> None:

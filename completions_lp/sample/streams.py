@@ -47,14 +47,17 @@ def invert_cdf(
     Returns:
         The tokens, and the total weight of every node.
     """
-    n, vocab = weights.shape
-    padded = torch.nn.functional.pad(weights, (0, -vocab % CDF_BLOCK)) if vocab % CDF_BLOCK else weights
-    padded = padded.view(n, -1, CDF_BLOCK)
-    edges = padded.sum(-1).double().cumsum(-1)  # double after the sum: before it, all of the weights would be copied
+    vocab = weights.shape[1]
+    whole = vocab - vocab % CDF_BLOCK
+    sums = weights[:, :whole].unflatten(1, (-1, CDF_BLOCK)).sum(-1)  # type: ignore[no-untyped-call]
+    if whole < vocab:
+        sums = torch.cat([sums, weights[:, whole:].sum(-1, keepdim=True)], 1)
+    edges = sums.double().cumsum(-1)  # double after the sum: before it, all of the weights would be copied
     goal = uniforms.to(torch.float64) * edges[nodes, -1]
     block = (edges[nodes] <= goal[:, None]).sum(-1).clamp(max=edges.shape[1] - 1)
     rest = goal - torch.where(block > 0, edges[nodes, (block - 1).clamp(min=0)], 0.0)
-    inside = padded[nodes, block].to(torch.float64)
+    tokens = block[:, None] * CDF_BLOCK + torch.arange(CDF_BLOCK, device=weights.device)
+    inside = weights[nodes[:, None], tokens.clamp(max=vocab - 1)].to(torch.float64).masked_fill_(tokens >= vocab, 0.0)
     place = (inside.cumsum(-1) <= rest[:, None]).sum(-1)
     # Rounding may leave nothing past the goal; the last token that can be drawn is then the answer.
     last = CDF_BLOCK - 1 - (inside.flip(-1) > 0).to(torch.int8).argmax(-1)

@@ -142,10 +142,10 @@ class _Table:
 
 def _watch_answers(model: Model, completions: Completions, target: str) -> list[Watch] | None:
     """By prompt, which tokens complete the target and the other answer; None where the label's rule cannot tell."""
-    labeller = Labeller(model.tokenizer, completions.labelling)
-    pairs = pick_letters(completions.prompts, target)
-    if labeller.completing_tokens((), letter=pairs[0][0]) is None:
+    if not completions.labelling.is_by_token:
         return None
+    pairs = pick_letters(completions.prompts, target)
+    labeller = Labeller(model.tokenizer, completions.labelling)
 
     def watch(pair: tuple[str, str]) -> Watch:
         return lambda said: [labeller.completing_tokens(said, letter=letter) for letter in pair]

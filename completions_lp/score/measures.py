@@ -86,7 +86,7 @@ class Texts:
 def read_texts(scores: TokenScores, rows: Shaped[np.ndarray, " row"], pair: tuple[str, str]) -> Texts:
     """What the statistics need of some completions of one prompt; ``pair`` is the target and the other answer."""
     completions = scores.completions
-    within = completions.labelling.within
+    within = completions.window
     # Rows that lie side by side, as a rule all of a prompt's, are read where they are.
     at = slice(int(rows[0]), int(rows[-1]) + 1) if bool((np.diff(rows) == 1).all()) else rows
     label = completions.label[at]
@@ -98,6 +98,7 @@ def read_texts(scores: TokenScores, rows: Shaped[np.ndarray, " row"], pair: tupl
         answer_index=completions.answer_index[at],
         target=np.asarray(label == pair[0]),
         other=np.asarray(label == pair[1]),
+        first_passage=completions.labelling.is_first_passage,
     )
     arrays = {"logprob": scores.baseline[at], "steered": scores.logprob[:, at]}
     read = scores if scores.through == "end" else None  # divergences are of whole completions, or they are missing

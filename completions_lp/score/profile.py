@@ -17,7 +17,7 @@ def profile_tokens(scores: TokenScores, *, target: str = "matching") -> Profile:
     """
     completions = scores.completions
     chosen = np.flatnonzero(completions.hits(target))
-    before, after = completions.labelling.within - 1, completions.sampling.max_new_tokens - 1
+    before, after = completions.window - 1, completions.sampling.max_new_tokens - 1
     after = after if scores.through == "end" else 0
     offsets = np.arange(-before, after + 1)
     token = completions.answer_index[chosen, None] + offsets

@@ -18,14 +18,17 @@ def find_broken(
 def sum_tokens(scores: TokenScores) -> Increases:
     """Sum the scores over each completion's tokens, whole and before, at and after the answer. Sums are in float64.
 
-    All increases of a completion are NaN under a condition where a token's log prob is no finite number. What takes
-    tokens that are not scored is NaN: the increase of a whole completion that goes on, and its part after the answer.
+    Through the answer is through the last token that bears on the label: by a rule that is no first passage, all of the
+    window. All increases of a completion are NaN under a condition where a token's log prob is no finite number. What
+    takes tokens that are not scored is NaN: the increase of a whole completion that goes on, and its part after the
+    answer.
     """
     completions, mask = scores.completions, scores.mask
     token = np.arange(completions.token_ids.shape[1])
     answer = completions.answer_index[:, None]
     answered = answer >= 0
-    last = np.where(answered, answer, completions.labelling.within - 1)
+    decided = answered & completions.labelling.is_first_passage  # else by the window as a whole
+    last = np.where(decided, answer, completions.window - 1)
     delta = np.where(mask, scores.increase, 0.0).astype(np.float64)
     delta[find_broken(scores.baseline, scores.logprob, mask)] = np.nan
     unscored = np.where(mask.sum(-1) == completions.lengths, 0.0, np.nan)

@@ -36,7 +36,7 @@ def pool_completions(unsteered: Completions, steered: Completions) -> Pool:
     """The union of two sets of completions of the same prompts, cut to the window; equal texts are one row."""
     if [prompt.id for prompt in unsteered.prompts] != [prompt.id for prompt in steered.prompts]:
         raise InputError("completions of different prompts do not pool: draw both for the same prompts, in one order")
-    sources, within = (unsteered, steered), unsteered.labelling.within
+    sources, within = (unsteered, steered), unsteered.window
     found: dict[tuple[int, tuple[int, ...]], tuple[Completions, int, list[int]]] = {}
     for sampler, source in enumerate(sources):
         for row, prompt in enumerate(source.prompt_index.tolist()):

@@ -35,14 +35,14 @@ class Windows:
 
     def keep(self, scores: TokenScores, measures: Measures) -> None:
         """Keep what a top-up will ask for, of some prompts' scores and of what these tell."""
-        within = scores.completions.labelling.within
+        window = scores.completions.window
         for c, prompt in np.argwhere(measures.trust == "red").tolist():
             condition = scores.conditions[c]
             if condition.multiplier != 0:
                 rows = scores.completions.rows_of(prompt)
                 arrays = {name: getattr(scores, name) for name in NAMES if getattr(scores, name) is not None}
                 self._kept[condition, scores.completions.prompts[prompt].id] = {
-                    name: (values[c] if name in STEERED else values)[rows, :within] for name, values in arrays.items()
+                    name: (values[c] if name in STEERED else values)[rows, :window] for name, values in arrays.items()
                 }
 
     def score(

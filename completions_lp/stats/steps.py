@@ -1,6 +1,7 @@
 """The steps of one prompt's completions: at which tokens the answer was still to come, and with which weight.
 
-``A`` is the target answer, K the window; a text is open until its first answer, its end, or the window's.
+``A`` is the target answer, K the window; a text is open until its first answer, its end, or the window's. Where the
+first answer does not decide, as a later one may undo it, a text is open until its end or the window's.
 """
 
 from dataclasses import dataclass
@@ -32,9 +33,9 @@ class Steps:
     open: Mask
     """Whether this token was drawn with no answer and no end before it."""
     target: Bool[np.ndarray, " completion"]
-    """Whether the last open token completes A."""
+    """Whether the text gave A: the last open token completes it, or with that token the label is settled."""
     other: Bool[np.ndarray, " completion"]
-    """Whether the last open token completes B, the answer that A is compared with."""
+    """The same of B, the answer that A is compared with."""
     first: Mask
     """At open tokens: whether no earlier row has the same tokens before this one; each visited prefix counts once."""
     without: Bool[np.ndarray, " completion"]
@@ -85,8 +86,9 @@ def follow_steps(
     answer_index: Int[np.ndarray, " completion"],
     target: Bool[np.ndarray, " completion"],
     other: Bool[np.ndarray, " completion"],
+    first_passage: bool = True,
 ) -> Steps:
-    """Follow the completions of one prompt through the window (numbers.md P1, first passage).
+    """Follow the completions of one prompt through the window (numbers.md P1).
 
     Args:
         token_ids: The first K tokens of each distinct completion, padded with anything past its end.
@@ -96,6 +98,8 @@ def follow_steps(
         answer_index: 0-based index of the token that completes the first answer, or -1.
         target: Whether that answer is A.
         other: Whether that answer is B. An answer that is neither ends the text, too.
+        first_passage: Whether the first answer decides. Else all of the window does, and texts are open through its
+            end: only estimates from whole texts (``estimate_share``, ``bound_by_texts``) hold.
 
     Raises:
         InputError: An answer lies past the window or past its text, or an answer has no position.
@@ -108,7 +112,7 @@ def follow_steps(
             f"an answer must lie within its completion and within the window of {width} tokens: give the token ids of "
             "the whole window (Labelling.within), and answer_index as Completions has it"
         )
-    stop = np.where(answered, answer_index + 1, inside)
+    stop = np.where(answered & first_passage, answer_index + 1, inside)
     opened = np.arange(width) < stop[:, None]
     first, last = np.zeros(opened.shape, dtype=bool), np.zeros(len(lengths), dtype=np.int64)
     node = np.zeros(len(lengths), dtype=np.int64)  # names the prefix before token t, among those of equal length
@@ -119,9 +123,9 @@ def follow_steps(
         # One number for the prefix and the token after it.
         node[rows] = np.unique(node[rows] * span + token_ids[rows, t], return_inverse=True)[1]
         last[rows] = node[rows]
-    settled = ~target & (answered | (inside == width) | ended)
+    settled = (answered & first_passage) | (inside == width) | ended
     without, reached = np.zeros((2, len(lengths)), dtype=bool)
-    for distinct, rows in ((without, np.flatnonzero(settled)), (reached, np.flatnonzero(target))):
+    for distinct, rows in ((without, np.flatnonzero(settled & ~target)), (reached, np.flatnonzero(settled & target))):
         texts = stop[rows] * len(lengths) + last[rows]
         distinct[rows[np.unique(texts, return_index=True)[1]]] = True
     return Steps(counts, opened, target, other, first, without, reached)

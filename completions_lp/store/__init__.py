@@ -32,7 +32,16 @@ from completions_lp.store.scores import (
 )
 from completions_lp.store.tokens import read_token_increases
 from completions_lp.store.unit_tables import read_draws, read_sequences, tabulate_draws, tabulate_sequences
-from completions_lp.store.units import Covered, Unit, find_units, hash_value, list_units, remove_units, write_unit
+from completions_lp.store.units import (
+    Covered,
+    Unit,
+    find_units,
+    hash_value,
+    list_units,
+    open_units,
+    remove_units,
+    write_unit,
+)
 from completions_lp.store.validation import read_validation, write_validation
 from completions_lp.store.vectors import (
     name_file,
@@ -62,5 +71,5 @@ __all__ += ["read_choices", "read_increases", "read_measures", "write_choices", 
 __all__ += ["open_tokens", "read_profile", "read_token_increases", "read_validation"]
 __all__ += ["write_profile", "write_report", "write_validation"]
 __all__ += ["read_quality", "read_vector", "read_vectors", "sort_vectors", "write_vector", "write_vectors"]
-__all__ += ["Covered", "Unit", "find_units", "hash_value", "list_units", "remove_units", "write_unit"]
+__all__ += ["Covered", "Unit", "find_units", "hash_value", "list_units", "open_units", "remove_units", "write_unit"]
 __all__ += ["read_draws", "read_sequences", "tabulate_draws", "tabulate_sequences"]

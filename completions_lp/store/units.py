@@ -82,6 +82,12 @@ def find_units(folder: Path, kind: str, context: Mapping[str, Any]) -> list[Unit
     return [unit for path in sorted(place.glob("*.parquet")) for unit in _look_into(folder, path)]
 
 
+def open_units(folder: Path, kind: str, names: Sequence[str]) -> list[Unit]:
+    """Those of a kind among units that are named; damaged ones, and names that are none of ours, are left out."""
+    ours = [name for name in list_units(folder) if name in {*names} and name.startswith(f"{FOLDER}/{kind}/")]
+    return [unit for name in ours for unit in _look_into(folder, folder / name)]
+
+
 def list_units(folder: Path) -> list[str]:
     """The names of all units of a run directory, whatever they are of."""
     paths = (folder / FOLDER).glob("*/*/*.parquet")

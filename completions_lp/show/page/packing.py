@@ -1,12 +1,13 @@
 """Report -> the blocks of a page, what their numbers mean, and what must be left out for them to fit."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from completions_lp.quantities import (
     HEADLINE,
@@ -125,7 +126,7 @@ def _pack(
         trust = {"trust": columns["trust"][i].tolist()} if "trust" in columns else {}
         blocks.add(f"prompts:{i}", {**values, **trust})
         if only is None or f"parts:{i}" in only:
-            blocks.add(f"parts:{i}", {name: quantise(getattr(increases, name)[i][flat], DECIMALS) for name in _PARTS})
+            blocks.add(f"parts:{i}", {name: quantise(x[flat], DECIMALS) for name, x in _list_parts(increases, i)})
     inside = completions.mask[flat]
     places = {condition: i for i, condition in enumerate(increases.conditions)}
     coloured = [] if tokens is None else [places[condition] for condition in tokens.conditions]
@@ -134,6 +135,16 @@ def _pack(
             blocks.add(f"tokens:{i}", {"increase": quantise(increase[flat][inside], DECIMALS)})
     meta = _describe(report, increases.conditions, per_prompt, unsteered)
     return Packed(blocks, {**meta, "coloured": coloured, "n_prompts": len(chosen)}, ())
+
+
+def _list_parts(increases: Increases, i: int) -> Iterator[tuple[str, Float[np.ndarray, " completion"]]]:
+    """The parts of the increases under one condition; to the answer is to its own token, whatever decides the label."""
+    for name in _PARTS:
+        values = getattr(increases, name)[i]
+        if name == "increase_to_answer" and not increases.completions.labelling.is_first_passage:
+            spelled = increases.before_answer[i] + increases.at_answer[i]
+            values = np.where(increases.completions.answer_index >= 0, spelled, values)
+        yield name, values
 
 
 def _describe(

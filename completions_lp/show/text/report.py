@@ -11,7 +11,7 @@ from completions_lp.show.text.blocks import list_blocks
 from completions_lp.show.text.numbers import Lookup, format_estimate
 from completions_lp.show.text.sentence import format_sentence
 from completions_lp.show.text.tables import draw_markdown
-from completions_lp.show.text.words import name_target, say_scored, say_units
+from completions_lp.show.text.words import name_target, say_decided, say_rule, say_scored, say_units
 
 
 def format_report(report: Report, *, title: str, quality: Mapping[int, VectorQuality]) -> str:
@@ -65,15 +65,14 @@ def describe_run(report: Report) -> list[str]:
     drawn += "" if sampling.greedy else ("off" if sampling.top_k == 0 else str(sampling.top_k))
     kinds = sorted({c.positions for c in report.increases.conditions})
     lines = [
-        f"A, the target: {name_target(report.target)}, by first passage within the first {labelling.within} tokens "
-        f"(the window; rule {labelling.rule}); {offered} of {size} prompts offer it",
+        f"A, the target: {name_target(report.target)}, {say_rule(labelling)}; {offered} of {size} prompts offer it",
         f"{say_units(report)} *Macro* is a mean of per-prompt means: each prompt counts once",
         f"{sampling.draws} completions a prompt of up to {sampling.max_new_tokens} tokens, {drawn}, seed "
         f"{sampling.seed}; steered positions: {', '.join(kinds)}",
         f"{clusters} clusters of prompts, the unit of all intervals"
         if clusters < size
         else "each prompt is its own cluster",
-        *filter(None, [say_scored(report)]),
+        *filter(None, [say_decided(labelling), say_scored(report)]),
     ]
     counts, n, unique = (np.asarray(columns.get(name, []))[:size] for name in ("n_A", "n", "n_unique"))
     if len(counts) and n.sum():

@@ -34,7 +34,8 @@ def _tell_change(report: Report, lookup: Lookup, row: ReportRow) -> str:
         return None if found is None or np.isnan(found.estimate.value) else found.estimate
 
     answer = name_answer(report.target)
-    window = "" if report.increases is None else f"≤{report.increases.completions.labelling.within}"
+    within = "all" if report.increases is None else report.increases.completions.labelling.within
+    window = "" if within == "all" else f"≤{within}"
     change = f"ΔP({answer}{window})={_write(row.estimate, name_unit(PRIMARY))}"
     parts = [f"{change} ({_describe(row.estimate)}; {_compare(lookup, row)})"]
     increase, ratio = find(HEADLINE), find("log_ratio_A")

@@ -1,6 +1,6 @@
 """What the answer, a cell and an interval are called in tables and sentences."""
 
-from completions_lp.records import Condition, Estimate, Report
+from completions_lp.records import Condition, Estimate, Labelling, Report, name_function
 from completions_lp.show.escape import printable
 
 MARK = ">"
@@ -21,8 +21,35 @@ def say_target(report: Report) -> str:
     """The line above a table: what its A is, and where it has to stand."""
     if report.increases is None:
         return f"A: {name_target(report.target)}."
-    within = report.increases.completions.labelling.within
-    return f"A: {name_target(report.target)}, given within the first {within} tokens of a completion (the window)."
+    return f"A: {name_target(report.target)}, {say_window(report.increases.completions.labelling)}."
+
+
+def say_window(labelling: Labelling) -> str:
+    """Where an answer has to stand to count: ``given within the first 10 tokens of a completion (the window)``."""
+    if labelling.within == "all":
+        return "given anywhere in a completion (all of which is the window)"
+    return f"given within the first {labelling.within} tokens of a completion (the window)"
+
+
+def say_rule(labelling: Labelling) -> str:
+    """How a completion comes by its label: ``by first passage within the first 10 tokens (the window; rule …)``."""
+    how = {
+        "final_answer": "the last one that is committed",
+        "python": f"as {printable(name_function(labelling.function))} says of the text",
+    }.get(labelling.rule, "by first passage")
+    if labelling.within == "all":
+        return f"{how}, in the whole completion (rule {labelling.rule})"
+    return f"{how} within the first {labelling.within} tokens (the window; rule {labelling.rule})"
+
+
+def say_decided(labelling: Labelling) -> str:
+    """What it means that the window as a whole decides; empty where the first answer does."""
+    if labelling.is_first_passage:
+        return ""
+    return (
+        "the window as a whole decides the label, as a later answer may undo an earlier one: the increase *to the "
+        "answer* is through its end (before the answer and at its token are told apart), and P(A) is a share of weights"
+    )
 
 
 def say_units(report: Report) -> str:
