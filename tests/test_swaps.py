@@ -58,9 +58,10 @@ def make_pairs(kind, *, pairs=PAIRS):
     return found
 
 
-def make_records(worlds, *, target="matching", twins=True):
+def make_records(worlds, *, target="matching", twins=True, watch=True):
     """Increases, read-out and measures of the worlds; every second one is the twin of the one before."""
-    scores = make_scores(worlds, within=STEPS, target=target, labelling=Labelling(within=STEPS))
+    labelling = Labelling(within=STEPS)
+    scores = make_scores(worlds, within=STEPS, target=target, labelling=labelling, watch=watch)
     prompts = list(scores.completions.prompts)
     for i in range(1, len(prompts), 2) if twins else ():
         before = prompts[i - 1]
@@ -134,6 +135,17 @@ def test_parts_are_those_of_every_text(kind, target):
             if np.std(want) > 1e-6:
                 ends = scipy.stats.ttest_1samp(want, 0).confidence_interval()
                 np.testing.assert_allclose((swap.estimate.low, swap.estimate.high), ends, rtol=1e-6, atol=1e-9)
+
+
+def test_answers_that_no_token_decides_have_the_same_parts():
+    """Here the draws are in exact proportion, so that weighted shares are exact, too."""
+    worlds = make_pairs("neither", pairs=2)
+    want, got = (read_parts(report_on(worlds, watch=watch)) for watch in (True, False))
+    for part in ("behaviour", "letter", "common"):
+        for c in range(len(MULTIPLIERS)):
+            values = [found[c, "delta_p_A", part].estimate.value for found in (want, got)]
+            assert values[1] == pytest.approx(values[0], abs=1e-9)
+            assert abs(values[0]) > 1e-3
 
 
 @pytest.mark.parametrize("target", ["matching", "A"])

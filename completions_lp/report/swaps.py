@@ -58,11 +58,31 @@ def _list_effects(columns: Columns, increases: Increases, target: str) -> Mappin
     effects = {}
     if PRIMARY in steered:
         first, second = (100 * (steered[f"first_{x}_steered"] - before[f"first_{x}"]) for x in "AB")
+        if np.isnan(first).all():  # single tokens do not decide, or nothing is known
+            known = np.where(np.isfinite(steered[PRIMARY]), 1.0, np.nan)
+            first, second = (known * _weigh_draws(increases, target, side) for side in (0, 1))
         effects[PRIMARY] = first, second
     effects[HEADLINE] = steered[HEADLINE], _average_other(columns, increases, target)
     if CHOICE in steered:
         effects[CHOICE] = steered[CHOICE], -steered[CHOICE]
     return effects
+
+
+def _weigh_draws(increases: Increases, target: str, side: int) -> Steered:
+    """Change of the share of draws with an answer, in pp: Σ c w 1 / Σ c w − Σ c 1 / Σ c with weights w = e^increase.
+
+    As ``stats.estimate_share``, from the unsteered draws alone.
+    """
+    completions = increases.completions
+    change = np.full((len(increases.conditions), len(completions.prompts)), np.nan)
+    for i, prompt in enumerate(completions.prompts):
+        rows = completions.rows_of(i)
+        if len(rows):
+            hit, counts = completions.label[rows] == prompt.pair(target)[side], completions.counts[rows]
+            log_weight = increases.increase_to_answer[:, rows]
+            weight = counts * np.exp(log_weight - log_weight.max(-1, keepdims=True))
+            change[:, i] = 100 * (weight @ hit / weight.sum(-1) - counts @ hit / counts.sum())
+    return change
 
 
 def _average_other(columns: Columns, increases: Increases, target: str) -> Steered:
