@@ -91,12 +91,14 @@ LARGE = {"llama": True, "gpt2": True, "neox": True, "mistral": True, "gemma2": F
 """Families, and whether their nodes are packed; two have a sliding window that is narrower than what is said."""
 
 
+@pytest.mark.parametrize("parts", [True, False])
 @pytest.mark.parametrize("architecture", LARGE)
-def test_trees_of_many_parts_equal_plain_rows(tokenizer, monkeypatch, exact_softmax, architecture):
+def test_large_trees_equal_plain_rows(tokenizer, monkeypatch, exact_softmax, architecture, parts):
     """Scored under three layers, two prompts side by side, and decoded with branches that end: in float64."""
-    monkeypatch.setattr(wavefront, "PART", 3)
+    monkeypatch.setattr(wavefront, "PART", 3 if parts else 1000)
     monkeypatch.setattr(wavefront.math, "isqrt", lambda _: 0)
     monkeypatch.setattr(decoding, "PART", 3)
+    monkeypatch.setattr(attention, "CALL", 0 if parts else 10**12)
     model = wrap_model(make_module(architecture, dtype=torch.float64), tokenizer)
     assert can_attend(model) == LARGE[architecture]
     rng = np.random.default_rng(1)

@@ -31,6 +31,10 @@ PART = 32
 """Nodes of a tree that attend together on a CPU: neighbours see nearly the same keys, and few of the tree's."""
 
 
+CALL = 2**21
+"""Operations that a CPU could do in the time that it takes to call for a part of the work."""
+
+
 @dataclass(frozen=True, eq=False)
 class Layout:
     """How the rows of a pass belong to prompts: a row per prompt, or per variant and prompt, or one of packed nodes."""
@@ -108,6 +112,15 @@ _OWN: "WeakSet[Model]" = WeakSet()
 def leave_attention(model: Model) -> None:
     """Let a model attend by its own attention from now on, as a trial has found that it does not go with ours."""
     _OWN.add(model)
+
+
+def pick_sizes(model: Model, sizes: Sequence[int], *, keys: int, seen: int) -> Sequence[int]:
+    """The ``sizes`` for a layout where parts, whose nodes see ``seen`` of the ``keys``, save more than they cost."""
+    if model.device.type != "cpu":
+        return ()
+    saved = len(sizes) * max(sizes) * keys - sum(sizes) * min(seen, keys)
+    calls = sum(-(-size // PART) for size in sizes)
+    return sizes if saved * 4 * model.d_model > calls * CALL else ()
 
 
 def can_attend(model: Model) -> bool:

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from completions_lp.model.attention import PART, Layout, attend_by_prompt, can_attend
+from completions_lp.model.attention import PART, Layout, attend_by_prompt, can_attend, pick_sizes
 from completions_lp.model.head import Head, find_head, head_envoy, widen_output
 from completions_lp.model.loading import Model
 from completions_lp.model.masks import GrowingCache, make_masks
@@ -67,7 +67,7 @@ class TreeDecoder:
         past = [len(prompt) - 1 for prompt in prompts]
         self.past = max(past)
         self.cache = GrowingCache(model, [prompt[:-1] for prompt in prompts], steering=steering)
-        self.depth = np.array(past)
+        self.depth, self.begin = np.array(past), past[0]
         self.nodes = np.zeros(len(prompts), dtype=np.int64)  # kept so far, of every prompt
         self.key_position = np.zeros((len(prompts), self.past), dtype=np.int64)
         # What the nodes of the last step see; before the first step, one node per prompt that sees its prompt.
@@ -90,7 +90,8 @@ class TreeDecoder:
             ids, positions = np.zeros((n, width), dtype=np.int64), np.repeat(depth[:, None], width, 1)
             ids[row, column] = token
         at = self._move(row), self._move(column)
-        sizes = np.bincount(row, minlength=n).tolist() if self.model.device.type == "cpu" else []
+        seen = self.past + PART * (int(depth[0]) - self.begin + 1)
+        sizes = pick_sizes(self.model, np.bincount(row, minlength=n).tolist(), keys=self.visible.shape[2], seen=seen)
         layout = Layout(n, *at, width, sizes, PART) if self.packed else None
         with attend_by_prompt(self.model, layout):
             states = self._run(self._move(ids), self._move(positions), mask)
