@@ -22,20 +22,25 @@ def stack_answers(
     watch: Sequence[Watch], said: Sequence[Sequence[tuple[int, ...]]], width: int, device: torch.device
 ) -> tuple[Int[Tensor, "prompt 2 candidate"], Bool[Tensor, "prompt node 2 candidate"]]:
     """Tokens (padded with 0) that complete an answer after what a prompt's nodes have said, and at which nodes."""
-    sets = [
-        [[() if ids is None else ids.tolist() for ids in look(prefix)] for prefix in nodes]
-        for look, nodes in zip(watch, said, strict=True)
-    ]
-    union = [[sorted({t for node in nodes for t in node[side]}) for side in (0, 1)] for nodes in sets]
-    candidates = max(1, max(len(ids) for pair in union for ids in pair))
+    # By prompt, side and set of tokens, the nodes at which it completes: most nodes share a set.
+    sets: list[list[dict[tuple[int, ...], list[int]]]] = []
+    known: dict[int, tuple[Int[np.ndarray, " token"], tuple[int, ...]]] = {}
+    for look, nodes in zip(watch, said, strict=True):
+        sets.append([{}, {}])
+        for node, prefix in enumerate(nodes):
+            for side, ids in enumerate(look(prefix)):
+                if ids is not None:
+                    _, listed = known.get(id(ids)) or known.setdefault(id(ids), (ids, tuple(ids.tolist())))
+                    sets[-1][side].setdefault(listed, []).append(node)
+    union = [[sorted({token for some in one for token in some}) for one in both] for both in sets]
+    candidates = max(1, max(len(all_of) for both in union for all_of in both))
     tokens = np.zeros((len(sets), 2, candidates), dtype=np.int64)
     allowed = np.zeros((len(sets), width, 2, candidates), dtype=bool)
-    for i, (nodes, pair) in enumerate(zip(sets, union, strict=True)):
-        for side, ids in enumerate(pair):
-            tokens[i, side, : len(ids)] = ids
-            column = {token: k for k, token in enumerate(ids)}
-            for node, both in enumerate(nodes):
-                allowed[i, node, side, [column[t] for t in both[side]]] = True
+    for i, side in np.ndindex(len(sets), 2):
+        tokens[i, side, : len(union[i][side])] = union[i][side]
+        column = {token: k for k, token in enumerate(union[i][side])}
+        for some, at in sets[i][side].items():
+            allowed[i, np.array(at)[:, None], side, np.array([column[token] for token in some], dtype=int)] = True
     return torch.from_numpy(tokens).to(device), torch.from_numpy(allowed).to(device)
 
 
