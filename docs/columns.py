@@ -16,7 +16,7 @@ class Column:
 
 COMMON = {
     "prompt_id": Column(TEXT, "The prompt's name: its own `id`, or a hash of its text."),
-    "cluster": Column(TEXT, "What is independent; the prompt itself where the file has no `cluster`."),
+    "cluster": Column(TEXT, "What is independent; the prompt itself, with its twin, where the file has no `cluster`."),
     "completion_id": Column(WHOLE, "Counts the distinct completions of a prompt from 0."),
     "vector": Column(TEXT, "Name of the vector; empty for the unsteered model."),
     "kind": Column(
@@ -83,6 +83,12 @@ ESTIMATE = {
     "offset": Column(WHOLE, "Place relative to the answer's token: 0 is that token, −1 the one before it.", "tokens"),
     "n_completions": Column(WHOLE, "Draws that have a token there.", "draws"),
     "below_zero": Column(NUMBER, "Prompts truly steered the wrong way, sampling noise shrunken away.", "share"),
+    "part": Column(
+        TEXT,
+        "`behaviour`: with the matching answer, whatever its letter; `letter`: with the first of the two letters, "
+        "whatever it says; `common`: with both answers alike.",
+    ),
+    "n_pairs": Column(WHOLE, "Questions behind the number, each asked in both orders.", "pairs"),
     "multipliers": Column(LIST, "Through which the line was fitted, 0 among them. Not in the CSV."),
 }
 QUESTION = {
@@ -93,6 +99,9 @@ QUESTION = {
     "not_matching": Column(TEXT, "The answer that it is compared with."),
     "cluster": COMMON["cluster"],
     "answer_format": Column(TEXT, "How the file writes an answer after the prompt."),
+    "twin": Column(
+        TEXT, "The `prompt_id` of the prompt of which this one has the choices exchanged; empty for others."
+    ),
 }
 INCREASE = {
     "increase": "Steered minus unsteered log prob, over all tokens; NaN where not all are scored.",

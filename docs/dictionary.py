@@ -28,7 +28,7 @@ from passages import JSON, OPENING, WORDS, WORK
 
 from completions_lp.quantities import BROKEN, GROUPS, ODD, POOLED, QUANTITIES, TRUST, UNITS, find_quantity
 from completions_lp.records import Increases, Measures, Prompt
-from completions_lp.store import PROFILE, SLOPES, STAGES, SUMMARY
+from completions_lp.store import PROFILE, SLOPES, STAGES, SUMMARY, SWAPS
 from completions_lp.store.validation import ESTIMATED
 
 PAGE = Path(__file__).parent / "dictionary.md"
@@ -212,6 +212,13 @@ def _describe_report() -> tuple[Table, ...]:
             "layer × quantity",
             "Effect per unit of multiplier; also as `slopes.csv`.",
             _schema(SLOPES.names),
+        ),
+        Table(
+            "swaps.parquet",
+            "condition × quantity × part",
+            "Only with `[prompts] swap`: what of an effect follows the behaviour and what the letter (numbers.md §2i). "
+            "Also as `swaps.csv`. Here `n_dropped` counts pairs.",
+            _schema(SWAPS.names),
         ),
     )
 

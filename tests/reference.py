@@ -203,3 +203,16 @@ def attend(query, keys, values, visible, scale):
     scores = np.array([query @ keys[k] * scale for k in visible])
     weights = np.exp(scores - scores.max())
     return sum(w * values[k] for w, k in zip(weights / weights.sum(), visible, strict=True))
+
+
+def split_swapped(effects, letters, matching):
+    """Behaviour, letter and common part of one pair, cell by cell: ``effects[order][letter]``, ``matching[order]``."""
+    first = sorted(letters)[0]
+    behaviour = letter_part = common = 0.0
+    for order in (0, 1):
+        for letter in letters:
+            effect = effects[order][letter]
+            behaviour += effect / 4 if letter == matching[order] else -effect / 4
+            letter_part += effect / 4 if letter == first else -effect / 4
+            common += effect / 4
+    return {"behaviour": behaviour, "letter": letter_part, "common": common}

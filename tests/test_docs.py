@@ -21,13 +21,13 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS) for path in DOCS.rglob("*.md"))
 NUMBERS = (DOCS / "numbers.md").read_text(encoding="utf-8")
 SETTINGS = (
-    *("sampling.n=30", "sampling.max_new_tokens=12", "sampling.top_up=5", "prompts.limit=16"),
+    *("sampling.n=30", "sampling.max_new_tokens=12", "sampling.top_up=5", "prompts.limit=8", "prompts.swap=true"),
     *("scoring.layers=[2,4]", "scoring.multipliers=[-1,1]", "label.target='matching'"),
 )
 """A small job that still has red cells at layer 4, so that steered draws join."""
-CITED = re.compile(r"numbers\.md(?!\")((?:,?\s+(?:§\d+(?:\.\d+)?[a-h]?|[IPO]\d+)\b)*)")
-SECTION = re.compile(r"§\d+(?:\.\d+)?[a-h]?|\b[IPO]\d+\b")
-HEADING = re.compile(r"^#+ (§\d+(?:\.\d+)?[a-h]?|[IPO]\d+)\s", re.MULTILINE)
+CITED = re.compile(r"numbers\.md(?!\")((?:,?\s+(?:§\d+(?:\.\d+)?[a-i]?|[IPO]\d+)\b)*)")
+SECTION = re.compile(r"§\d+(?:\.\d+)?[a-i]?|\b[IPO]\d+\b")
+HEADING = re.compile(r"^#+ (§\d+(?:\.\d+)?[a-i]?|[IPO]\d+)\s", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,7 @@ CHANGES = {
     "prompts.fields": ({"prompts.fields": {"question": "question"}}, {}, {SAMPLE}),  # which it is called anyway
     "prompts.answers": ({"prompts.answers": ["Yes", "No"]}, {}, {SAMPLE}),  # of rows that have none
     "prompts.letters": ({"prompts.letters": ["A", "B"]}, {}, {SAMPLE}),  # which all of them have
+    "prompts.swap": ({"prompts.swap": True}, {"draws": SOME, **MORE}, {SAMPLE, SCORE}),  # asked in one order as before
     "prompts.limit": ({"prompts.limit": 5}, {"draws": SOME, **MORE}, {SAMPLE, SCORE}),
     "vector.pairs": ({"vector.pairs": "PLACE/elsewhere/pairs.jsonl"}, {}, {VECTOR}),
     "vector.pairs: its name": ({"vector.pairs": "PLACE/named.jsonl"}, STREAM, {VECTOR, SCORE}),

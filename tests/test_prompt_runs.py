@@ -112,7 +112,7 @@ def test_a_run_of_before_these_settings_is_gone_on_with(place, tmp_path):
     config = configure(place, "persona.jsonl")
     begin(config, tmp_path).all()
     info = read_info(tmp_path)
-    added = {"prompts": ("subset", "system", "few_shot", "prefix", "fields", "answers")}
+    added = {"prompts": ("subset", "system", "few_shot", "prefix", "fields", "answers", "swap")}
     added["vector"] = ("subset", "split", "revision", "fields")
     for stage in info["stages"].values():
         for name in ("prompts.system", "prompts.few_shot", "prompts.prefix"):

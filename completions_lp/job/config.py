@@ -89,8 +89,11 @@ class PromptsSection(Section):
     """Answers to open questions, whose rows have none, the matching one first: for example ["Yes", "No"]."""
     letters: tuple[str, ...] = ()
     """Keep only prompts whose two answers are among these, for example ["A", "B"]; [] keeps all."""
+    swap: bool = False
+    """Ask each question also with the texts of its two choices exchanged, letters in place: what follows the behaviour
+    and what follows the letter are then told apart."""
     limit: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    """Keep only so many prompts, the first ones."""
+    """Keep only so many questions, the first ones."""
 
     @property
     def asking(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from completions_lp import store
 from completions_lp.job.config import Config
-from completions_lp.job.keys import hash_array
+from completions_lp.job.keys import describe_prompt, hash_array
 from completions_lp.job.outset import check_scope, check_vector, make_grid, read_confounds, read_target
 from completions_lp.job.sources import stamp_model
 from completions_lp.model import Model, draw_rounding_vector, load_model, load_tokenizer, pick_device
@@ -111,7 +111,7 @@ class Inputs:
 
     def hash_prompts(self) -> str:
         """Stands for the prompts as asked."""
-        return store.hash_value([asdict(prompt) for prompt in self.prompts])
+        return store.hash_value([describe_prompt(prompt) for prompt in self.prompts])
 
     def hash_vector(self) -> dict[str, str]:
         """Stands for what the vectors are made from, or the file that has one, and for the confounds."""
@@ -189,5 +189,5 @@ def hash_completions(completions: Completions) -> str:
     names = "token_ids", "lengths", "counts", "ended", "answer_index", "prompt_index", "logprob"
     arrays = [hash_array(np.asarray(getattr(completions, name), dtype=float)) for name in names]
     how = {**asdict(completions.sampling), "top_up": 0}, completions.labelling.describe()
-    asked = [asdict(prompt) for prompt in completions.prompts]
+    asked = [describe_prompt(prompt) for prompt in completions.prompts]
     return store.hash_value([asked, *how, completions.label.tolist(), *arrays])

@@ -6,6 +6,7 @@ cannot change a number stands in none of them: the memory budget, the run direct
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,11 @@ def describe_scores(
 def describe_choices(model: Mapping[str, Any]) -> dict[str, Any]:
     """The context of the two-choice read-out."""
     return {**describe_network(model), "tokenizer": model["tokenizer"], "read_out": READ_OUT}
+
+
+def describe_prompt(prompt: Prompt) -> dict[str, Any]:
+    """All of a prompt; a twin's name alone has it, since prompts of earlier versions have none."""
+    return {name: value for name, value in asdict(prompt).items() if name != "twin" or value}
 
 
 def key_prompt(prompt: Prompt) -> str:

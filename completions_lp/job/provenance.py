@@ -28,7 +28,7 @@ FOLLOWED: Mapping[str, tuple[str, ...]] = {
 """By stage, in their order: the sections and keys of the configuration on which its numbers depend."""
 _ADDED: Mapping[str, Mapping[str, Any]] = {
     "scoring": {"through": "end"},
-    "prompts": {"subset": None, "system": "", "few_shot": [], "prefix": "", "fields": {}, "answers": []},
+    "prompts": {"subset": None, "system": "", "few_shot": [], "prefix": "", "fields": {}, "answers": [], "swap": False},
     "vector": {"subset": None, "split": "train", "revision": None, "fields": {}},
 }
 """By section, keys that runs of earlier versions do not name, and what these have followed."""

@@ -25,21 +25,29 @@ def stack_answers(
 
     There are as many sides as the prompt with the most answers has; what another has not is completed by no token.
     """
-    sets = [
-        [[() if ids is None else ids.tolist() for ids in look(prefix)] for prefix in nodes]
-        for look, nodes in zip(watch, said, strict=True)
-    ]
-    union = [[sorted({t for node in nodes for t in node[side]}) for side in range(len(nodes[0]))] for nodes in sets]
+    # By prompt, side and set of tokens, the nodes at which it completes: most nodes share a set.
+    sets: list[list[dict[tuple[int, ...], list[int]]]] = []
+    known: dict[int, tuple[Int[np.ndarray, " token"], tuple[int, ...]]] = {}
+    for look, nodes in zip(watch, said, strict=True):
+        sets.append([])
+        for node, prefix in enumerate(nodes):
+            for side, ids in enumerate(look(prefix)):
+                if side == len(sets[-1]):
+                    sets[-1].append({})
+                if ids is not None:
+                    _, listed = known.get(id(ids)) or known.setdefault(id(ids), (ids, tuple(ids.tolist())))
+                    sets[-1][side].setdefault(listed, []).append(node)
+    union = [[sorted({token for some in one for token in some}) for one in answers] for answers in sets]
     sides = max(len(answers) for answers in union)
-    candidates = max(1, max(len(ids) for answers in union for ids in answers))
+    candidates = max(1, max(len(all_of) for answers in union for all_of in answers))
     tokens = np.zeros((len(sets), sides, candidates), dtype=np.int64)
     allowed = np.zeros((len(sets), width, sides, candidates), dtype=bool)
-    for i, (nodes, answers) in enumerate(zip(sets, union, strict=True)):
-        for side, ids in enumerate(answers):
-            tokens[i, side, : len(ids)] = ids
-            column = {token: k for k, token in enumerate(ids)}
-            for node, each in enumerate(nodes):
-                allowed[i, node, side, [column[t] for t in each[side]]] = True
+    for i, answers in enumerate(union):
+        for side, all_of in enumerate(answers):
+            tokens[i, side, : len(all_of)] = all_of
+            column = {token: k for k, token in enumerate(all_of)}
+            for some, at in sets[i][side].items():
+                allowed[i, np.array(at)[:, None], side, np.array([column[token] for token in some], dtype=int)] = True
     return torch.from_numpy(tokens).to(device), torch.from_numpy(allowed).to(device)
 
 

@@ -103,6 +103,31 @@ def list_choices(question: str, choices: Sequence[Choice]) -> str:
     return f"{question}\n\nChoices:{lines}"
 
 
+def exchange_choices(question: str, first: str, second: str) -> str | None:
+    """The question with the texts of two of its choices exchanged, and all else in its place; None if that cannot be.
+
+    It cannot where it does not list both, lists one of them twice, or does not show where the last choice ends: where
+    other choices take several lines, so does it, up to an empty line; else it ends with its line.
+    """
+    letters = find_letters(question, first)
+    if not {first, second} <= set(letters):
+        return None
+    form = LISTED if first in LISTED.findall(question) else BARE
+    marks = [mark for mark in form.finditer(question) if mark[1] in letters]
+    ends = [*(mark.start() for mark in marks[1:]), len(question)]
+    texts = [question[mark.end() : end] for mark, end in zip(marks, ends, strict=True)]
+    spans = [(mark.end(), mark.end() + len(text.rstrip())) for mark, text in zip(marks, texts, strict=True)]
+    several = any("\n" in text.strip() for text in texts[:-1])
+    last, *after = re.split(r"\n[^\S\n]*\n" if several else r"\n", texts[-1].rstrip(), maxsplit=1)
+    spans[-1] = (marks[-1].end(), marks[-1].end() + len(last.rstrip()))
+    found = [[span for mark, span in zip(marks, spans, strict=True) if mark[1] == one] for one in (first, second)]
+    if len(found[0]) != 1 or len(found[1]) != 1 or (several and "\n" in last.strip() and not after):
+        return None
+    (begin, end), (start, stop) = sorted((found[0][0], found[1][0]))
+    parts = question[:begin], question[start:stop], question[end:start], question[begin:end], question[stop:]
+    return "".join(parts)
+
+
 def _kind(letter: str) -> str:
     if letter.isdecimal():
         return "number"

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from completions_lp.prompts.formats import Format
 from completions_lp.prompts.questions import Question, ask_side, cut
 from completions_lp.records import ContrastPair, InputError, Prompt, Tokenizer
 
+NAMED = 3
+"""Questions that a message names; of more it says how many."""
 Source = str | Path | Iterable[Mapping[str, Any]]
 Fields = Mapping[str, str | Sequence[str]]
 
@@ -32,6 +35,7 @@ def load_prompts(
     split: str = "train",
     revision: str | None = None,
     letters: Sequence[str] = (),
+    swap: bool = False,
     limit: int | None = None,
 ) -> tuple[Prompt, ...]:
     """Read questions with two or more answers and tokenise them, each with one BOS if the tokenizer writes any.
@@ -54,30 +58,35 @@ def load_prompts(
         split: Split of a hub dataset.
         revision: Revision of a hub dataset.
         letters: Keep only prompts whose two answers are among these; all by default.
-        limit: Keep only the first prompts.
+        swap: Ask each question a second time, right after the first, with the texts of the two choices that are
+            compared exchanged: letters stay in their places, so the other one matches. Its ``twin`` is the first
+            prompt's id, its own id that id with ``/swapped``, and the two are of one cluster.
+        limit: Keep only the first questions.
 
     Raises:
         InputError: The file is missing, malformed, empty, or lacks a field (with the line at fault and the key that
-            would name it), or a prompt has its BOS twice.
+            would name it), or a prompt has its BOS twice; with ``swap``, there are questions that do not list the two
+            choices (how many, and which).
     """
     form, asking = Format(fields or {}, tuple(answers)), Template(template, system, tuple(few_shot), prefix)
-    prompts: list[Prompt] = []
-    questions: list[str] = []
+    asked: list[tuple[Question, Prompt]] = []
     seen: dict[str, int] = {}
     for row in read_rows(source, form.columns | asking.columns, subset=subset, split=split, revision=revision):
-        if limit is not None and len(prompts) >= limit:
+        if limit is not None and len(asked) >= limit:
             break
         question = form.read_question(row)
         prompt = _make_prompt(question, form, asking, tokenizer, seen)
         if not letters or {prompt.matching, prompt.not_matching} <= set(letters):
-            prompts.append(prompt)
-            questions.append(question.text)
+            asked.append((question, prompt))
+    if swap:
+        asked = _add_twins(asked, form, asking, tokenizer, seen)
+    prompts = [prompt for _, prompt in asked]
     if not prompts:
         kept = f" with both answers among {', '.join(letters)}" if letters else ""
         raise InputError(f"{_name(source)}: no prompts{kept}; at least one is needed")
     tell_unbalanced([(prompt.matching, prompt.letters) for prompt in prompts], _name(source))
     if not asking.is_chat:
-        tell_doubled([prompt.text for prompt in prompts], questions, _name(source))
+        tell_doubled([prompt.text for prompt in prompts], [question.text for question, _ in asked], _name(source))
     return tuple(prompts)
 
 
@@ -158,6 +167,53 @@ def _make_prompt(
         cluster=form.read_optional(row, "cluster") or identity,
         answer_format=form_answer(text, seam, before, after),
     )
+
+
+def _add_twins(
+    asked: Sequence[tuple[Question, Prompt]],
+    form: Format,
+    asking: Template,
+    tokenizer: Tokenizer,
+    seen: dict[str, int],
+) -> list[tuple[Question, Prompt]]:
+    """Every question followed by its twin, the choices exchanged; ids that the file has come first.
+
+    Raises:
+        InputError: Some cannot be exchanged.
+    """
+    found: list[tuple[Question, Prompt]] = []
+    stuck: list[str] = []
+    for question, prompt in asked:
+        other = question.swap()
+        if other is None:
+            stuck.append(question.row.where)
+            continue
+        text, seam, token_ids = _put(other, form, asking, tokenizer)
+        if text == prompt.text:
+            raise InputError(
+                f"{question.row.where}: [prompts] swap exchanges the choices in the question, and the template "
+                f"{asking.form!r} does not ask {{question}}"
+            )
+        before, matching, after = other.split(0)
+        twin = replace(
+            prompt,
+            id=_name_uniquely(f"{prompt.id}/swapped", seen),
+            text=text,
+            token_ids=token_ids,
+            matching=matching,
+            not_matching=prompt.matching,
+            answer_format=form_answer(text, seam, before, after),
+            twin=prompt.id,
+        )
+        found += [(question, prompt), (other, twin)]
+    if stuck:
+        more = f" and {len(stuck) - NAMED} more" if len(stuck) > NAMED else ""
+        raise InputError(
+            f"[prompts] swap: {len(stuck)} of {len(asked)} questions do not list both choices that are compared, each "
+            f"on a line such as ' (A) ...', so they cannot be exchanged: {'; '.join(stuck[:NAMED])}{more}; list the "
+            "choices, ask these questions in a run of their own, or leave swap out"
+        )
+    return found
 
 
 def _put(question: Question, form: Format, asking: Template, tokenizer: Tokenizer) -> tuple[str, str, tuple[int, ...]]:

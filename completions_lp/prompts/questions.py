@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from completions_lp.prompts.choices import exchange_choices
 from completions_lp.prompts.files import Row
 from completions_lp.records import InputError
 
@@ -46,6 +47,16 @@ class Question:
     def exchange(self) -> "Question":
         """The same question with its first two answers exchanged."""
         return replace(self, answers=(self.answers[1], self.answers[0], *self.answers[2:]))
+
+    def swap(self) -> "Question | None":
+        """The same question with the texts of the two compared choices exchanged, so that the other letter matches.
+
+        None where it does not list both.
+        """
+        text = exchange_choices(self.text, self.split(0)[1], self.split(1)[1])
+        if text is None:
+            return None
+        return replace(self.exchange(), row=replace(self.row, fields={**self.row.fields, "question": text}))
 
     def split(self, i: int) -> tuple[str, str, str]:
         """`` (A)``, an answer -> what stands before it, the answer, what stands after it.

@@ -21,10 +21,13 @@ class Prompt:
     """The letter that goes with the behaviour."""
     not_matching: str
     cluster: str
-    """The unit of resampling: the prompt itself unless the file has a ``cluster`` field."""
+    """The unit of resampling: the prompt itself, with its twin, unless the file has a ``cluster`` field."""
     answer_format: str = " ({letter})"
     """How the file writes an answer after the text; where the two-choice read-out finds the answer's token. Empty: its
     answers are outcomes, which no text spells, and are not read out."""
+    twin: str = ""
+    """The id of the prompt that this one asks once more with the texts of its two choices exchanged, letters in place;
+    empty for a question as its file has it."""
 
     def __post_init__(self) -> None:
         where = f"prompt {self.id!r}"
@@ -33,6 +36,7 @@ class Prompt:
         for letter in (self.matching, self.not_matching):
             require(letter in self.letters, f"{where}: answer {letter!r} is not one of its letters {self.letters}")
         require(self.matching != self.not_matching, f"{where}: both answers are {self.matching!r}")
+        require(self.twin != self.id, f"{where}: is named as its own twin")
 
     @property
     def is_read_out(self) -> bool:
@@ -77,6 +81,16 @@ def pick_letters(prompts: Sequence[Prompt], target: str) -> tuple[tuple[str, str
             "Name one of them, or 'matching' for each prompt's own"
         )
     return tuple(prompt.pair(target) for prompt in prompts)
+
+
+def pair_twins(prompts: Sequence[Prompt]) -> tuple[tuple[int, int], ...]:
+    """Indices of every question that is there in both orders: as its file has it, and with its choices exchanged.
+
+    Where both are about the same outcome, whatever its letter, there is nothing that the orders tell apart.
+    """
+    places = {prompt.id: i for i, prompt in enumerate(prompts)}
+    pairs = [(places[prompt.twin], i) for i, prompt in enumerate(prompts) if prompt.twin in places]
+    return tuple((i, j) for i, j in pairs if prompts[i].pair("matching") == prompts[j].pair("matching")[::-1])
 
 
 def name_outcomes(prompts: Sequence[Prompt], labelling: Labelling) -> Sequence[Prompt]:

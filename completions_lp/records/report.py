@@ -135,6 +135,21 @@ class Slope:
     multipliers: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Swap:
+    """A part of an effect, over the questions that were asked in both orders: the mean over pairs of such."""
+
+    condition: Condition
+    quantity: str
+    part: Literal["behaviour", "letter", "common"]
+    """What goes with the matching answer whatever its letter, with the first of the two letters whatever it says, or
+    with both answers alike."""
+    estimate: Estimate
+    """Its ``n`` counts pairs."""
+    n_dropped: int
+    """Pairs on which it is undefined."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """What follows from the scores: ``rows`` are the numbers of the paper, ``prompts`` what they are means of."""
@@ -149,6 +164,8 @@ class Report:
     """Instrument checks that failed, each with its likely cause: the numbers are not to be believed."""
     profile: tuple[ProfileRow, ...] = ()
     slopes: tuple[Slope, ...] = ()
+    swaps: tuple[Swap, ...] = ()
+    """What follows the behaviour and what the letter; empty where no question was asked in both orders."""
     best: Best | None = None
     """The best cell of the sweep; None where no cell has a value."""
     increases: Increases | None = None

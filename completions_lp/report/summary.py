@@ -24,6 +24,7 @@ from completions_lp.report.prompts import Columns, collect_columns, tabulate
 from completions_lp.report.rounding import judge_rounding, measure_rounding, set_apart
 from completions_lp.report.rows import make_rows
 from completions_lp.report.slopes import fit_slopes
+from completions_lp.report.swaps import split_effects
 from completions_lp.report.sweep import Sweep, study_sweep
 from completions_lp.score.profile import summarize_profile
 
@@ -99,6 +100,7 @@ def summarize(
         errors=(*findings.errors, *judge_rounding(rounding, increases, _find_headline(rows, best))),
         profile=hide_profile(profile, columns),
         slopes=fit_slopes(columns, level=level),
+        swaps=split_effects(columns, increases, target=target, level=level),
         best=best,
         increases=increases,
         measures=measures,

@@ -129,7 +129,8 @@ class Labeller:
             return 0 if self._text(window[end - 1 : end]).strip() == letter else None
         text = self._text(window[:end])
         if self.labelling.rule == "letter":
-            return self._find_alone(text.rstrip(PARTIAL), letter, self._text_after(window, end))
+            text = text.rstrip(PARTIAL)
+            return self._find_alone(text, letter, self._text_after(window, end)) if letter in text else None
         match = self._pattern(letter).search(text)
         return match.start() if match else None
 

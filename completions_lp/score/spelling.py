@@ -38,10 +38,8 @@ class Spelling:
     @property
     def watch(self) -> Watch:
         """What a pass is to read: which tokens complete each side after what has been said."""
-        return lambda said: [
-            np.array(side.tokens) if side is not None and side.written[: side.end] == said else None
-            for side in self.sides
-        ]
+        sets = [None if side is None else (side.written[: side.end], np.array(side.tokens)) for side in self.sides]
+        return lambda said: [one[1] if one is not None and one[0] == said else None for one in sets]
 
     def row(self, side: Side) -> int:
         """Which of ``written`` a side is read from."""

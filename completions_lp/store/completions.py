@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from completions_lp.records import Completions, Condition, InputError, Labelling, Prompt, Sampling
+from completions_lp.store.columns import pick_columns
 from completions_lp.store.files import read_table, write_table
 from completions_lp.store.keys import find_prompts
 
@@ -17,6 +18,8 @@ PROMPT = tuple(item.name for item in fields(Prompt) if item.name != "id")
 QUESTIONS = {"prompt_id": "text"} | {
     name: {"token_ids": "wholes", "letters": "texts"}.get(name, "text") for name in PROMPT
 }
+ADDED = ("twin",)
+"""Of these, what tables of earlier versions do not have; a prompt's default stands for it."""
 COLUMNS = {
     **{"prompt_id": "text", "completion_id": "whole", "count": "whole", "token_ids": "wholes", "text": "text"},
     **{"pieces": "texts", "ended": "truth", "label": "text?", "answer_index": "whole", "token_logprob": "numbers"},
@@ -73,7 +76,9 @@ def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling) 
 def read_prompts(folder: Path) -> tuple[Prompt, ...]:
     """Read ``questions.parquet``: the prompts as asked."""
     path = folder / "questions.parquet"
-    table = read_table(path, "sample", QUESTIONS)
+    found = read_table(path, "sample")
+    columns = {name: kind for name, kind in QUESTIONS.items() if name not in ADDED or name in found.column_names}
+    table = pick_columns(path, found, "sample", columns)
     if not table.num_rows:
         raise InputError(f"{path}: has no rows; run the sample stage again")
     rows: list[dict[str, Any]] = [

@@ -36,9 +36,16 @@ SLOPES = pa.schema(
     {**_SLOPE, **_VALUE, "below_zero": _REAL, "n_prompts": _WHOLE, **_BEHIND, "multipliers": pa.list_(_REAL)}
 )
 
+SWAPS = pa.schema(
+    {**_CONDITION, "quantity": _TEXT, "part": _TEXT, **_VALUE, "n_pairs": _WHOLE, "n_dropped": _WHOLE, **_BEHIND}
+)
+
 
 def write_report(folder: Path, report: Report, text: str, *, escape: Callable[[Rows], Rows]) -> None:
-    """Write ``prompts.parquet``, summary and slopes, and ``report.md``; ``escape`` makes rows safe for a CSV file."""
+    """Write ``prompts.parquet``, summary, slopes and, where there are any, swaps, and ``report.md``.
+
+    ``escape`` makes rows safe for a CSV file.
+    """
     write_table(folder / "prompts.parquet", dict(report.prompts))
     rows = [
         {**vars(row), **asdict(row.condition), **_flatten(row.estimate), **_drop_nan(asdict(row.inference))}
@@ -47,6 +54,11 @@ def write_report(folder: Path, report: Report, text: str, *, escape: Callable[[R
     _write_both(folder, "summary", pa.Table.from_pylist(rows, schema=SUMMARY), escape)
     slopes = [{**asdict(slope), **_flatten(slope.estimate)} for slope in report.slopes]
     _write_both(folder, "slopes", pa.Table.from_pylist(slopes, schema=SLOPES), escape)
+    if report.swaps:
+        swaps = [
+            {**vars(swap), **asdict(swap.condition), **_flatten(swap.estimate, "n_pairs")} for swap in report.swaps
+        ]
+        _write_both(folder, "swaps", pa.Table.from_pylist(swaps, schema=SWAPS), escape)
     write_text(folder / "report.md", text)
 
 
@@ -73,9 +85,9 @@ def read_profile(folder: Path) -> tuple[ProfileRow, ...]:
     )
 
 
-def _flatten(estimate: Estimate) -> dict[str, Any]:
+def _flatten(estimate: Estimate, count: str = "n_prompts") -> dict[str, Any]:
     columns = _drop_nan(asdict(estimate))
-    return {"n_prompts" if name == "n" else name: value for name, value in columns.items()}
+    return {count if name == "n" else name: value for name, value in columns.items()}
 
 
 def _unflatten(row: Mapping[str, Any]) -> Estimate:

@@ -24,6 +24,7 @@ from completions_lp.show.escape import escape_html
 from completions_lp.show.page.bundle import bundle_modules
 from completions_lp.show.page.packing import Packed, pack_report
 from completions_lp.show.text import format_sentence
+from completions_lp.show.text.blocks import SWAPS, SWAPS_WORDS, list_swaps
 from completions_lp.show.text.words import say_scored
 
 LIMIT = 40_000_000
@@ -117,6 +118,7 @@ def _fill_template(packed: Packed | None, values: Mapping[str, Any]) -> str:
         facts=_list_facts(report, info),
         sentence=format_sentence(report),
         scored=say_scored(report),
+        swaps={"heading": SWAPS, "words": SWAPS_WORDS.replace("*", ""), "columns": list_swaps(report)},
         checks=_list_checks(report.checks),
         left_out=[*(packed.left_out if packed else ()), *(f"the figure {name}" for name in values["missed"])],
         provenance={name: _flatten(info.get(name) or {}) for name in ("model", "config", "versions")},

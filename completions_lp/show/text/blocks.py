@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity
-from completions_lp.records import Condition, Report, ReportRow, VectorQuality
+from completions_lp.records import Condition, Estimate, Report, ReportRow, VectorQuality
 from completions_lp.report.best import find_primary
 from completions_lp.show.text.columns import Show, count, limits, list_columns, numbers, p_values, tell, trust, values
 from completions_lp.show.text.numbers import DASH, format_estimate, format_number
@@ -49,6 +49,14 @@ _SLOPES = (
     "prompts with a slope below 0, sampling noise shrunken away."
 )
 
+SWAPS = "Behaviour or letter"
+SWAPS_WORDS = (
+    "Questions that were asked in both orders, letters in place and texts exchanged. *Behaviour* is what goes with the "
+    "matching answer whatever its letter, *letter* with the first of the two letters whatever it says (and with its "
+    "place), *common* with both answers alike; behaviour + common is the mean of the effect on the matching answer. "
+    "Means over *pairs*, those on which both answers' effects are defined in both orders; intervals are over clusters."
+)
+
 
 def list_blocks(report: Report, quality: Mapping[int, VectorQuality]) -> list[Block]:
     """Every block that has something to show."""
@@ -65,6 +73,7 @@ def list_blocks(report: Report, quality: Mapping[int, VectorQuality]) -> list[Bl
         _make(report, steered, "Controls", _CONTROLS + _rank_sweep(report), _list_controls(primary), least=2),
         _make(report, steered, "The sweep", _SWEEP, _list_sweep(primary), least=2),
         Block("Dose and response", _SLOPES, _list_slopes(report)),
+        Block(SWAPS, SWAPS_WORDS, list_swaps(report)),
         Block("The vector", "How well a mean over so many pairs is known.", list_quality(quality)),
     ]
     return [block for block in found if block.columns]
@@ -179,6 +188,30 @@ def _list_slopes(report: Report) -> list[Column]:
         Column("below 0", tuple(below)),
         Column("prompts", tuple(str(s.estimate.n) for s in slopes)),
         Column("multipliers", tuple(" ".join(f"{m:g}" for m in s.multipliers) for s in slopes)),
+    ]
+
+
+def list_swaps(report: Report) -> list[Column]:
+    """What follows the behaviour and what the letter, one line per condition and quantity; none without such pairs."""
+    found: dict[tuple[Condition, str], dict[str, Estimate]] = {}
+    for swap in report.swaps:
+        found.setdefault((swap.condition, swap.quantity), {})[swap.part] = swap.estimate
+    shown = [key for condition in list_shown(report) for key in found if key[0] == condition]
+    if not shown:
+        return []
+    conditions, parts = [condition for condition, _ in shown], [found[key] for key in shown]
+    vectors = Column("vector", tuple(c.vector for c in conditions), foreign=True)
+
+    def tell_part(name: str) -> Column:
+        return Column(name, tuple(format_estimate(part[name]) if name in part else "" for part in parts))
+
+    return [
+        *([vectors] if len(set(vectors.cells)) > 1 else []),
+        Column("layer", tuple(str(c.layer) for c in conditions)),
+        Column("mult", tuple(f"{c.multiplier:+g}" for c in conditions)),
+        Column("quantity", tuple(find_quantity(quantity).head for _, quantity in shown)),
+        *map(tell_part, ("behaviour", "letter", "common")),
+        Column("pairs", tuple(str(part["behaviour"].n) for part in parts)),
     ]
 
 
