@@ -11,7 +11,7 @@ import torch
 from conftest import make_module, make_prompts, make_vector, random_completions
 from transformers.models.llama import modeling_llama
 
-from completions_lp.model import Room, memory, wrap_model
+from completions_lp.model import Room, memory, pick_engine, wrap_model
 from completions_lp.model.anatomy import check_anatomy
 from completions_lp.model.memory import is_out_of_memory
 from completions_lp.records import ContrastPair, OutOfRoom, Sampling
@@ -108,6 +108,7 @@ def test_the_size_that_fitted_is_remembered(small, engine):
     vector = make_vector(bounded.model)
     conditions = make_conditions([vector], multipliers=(-1.0, 1.0))
     completions = random_completions(make_prompts((4,) * 40), per_prompt=2, longest=2)
+    pick_engine(bounded.model)  # its trials are of a size of their own
     bounded.tokens = 30
     score_tokens(bounded.model, completions, [vector], conditions, engine=engine, progress=False)
     assert 1 <= bounded.failures <= 12
