@@ -92,6 +92,12 @@ def test_the_command_line_imports_no_network():
     assert is_heavy("completions_lp.model")[:3] == ["torch", "transformers", "nnsight"]  # a test of this test
 
 
+def test_what_needs_no_weights_imports_nothing_that_loads_them():
+    """A report, or a run with nothing left to do: transformers' models take as long to import as all the rest."""
+    code = "import sys, completions_lp.job.stages; print('transformers.modeling_utils' in sys.modules)"
+    assert run_python(code) == "False\n"
+
+
 def test_a_run_writes_its_directory_and_prints_its_table(tmp_path, config, capsys):
     out = tmp_path / "out"
     assert cli.main(["run", str(config), "--out", str(out), "--quiet", "--tokens"]) == 0

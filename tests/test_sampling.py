@@ -208,3 +208,12 @@ def test_both_decoders_give_the_same_logits_while_prompts_branch_and_end(build_m
         ]
         prompt, parent, token = (list(values) for values in zip(*children, strict=True))
     assert len(token) == 36 + 1
+
+
+def test_where_rounding_leaves_nothing_past_the_goal_the_last_token_of_the_vocabulary_is_drawn():
+    """Blocks are summed in float32, which is more than their weights in float64 on about half of the rows."""
+    rng = np.random.default_rng(0)
+    weights = torch.from_numpy(rng.random((200, 300), dtype=np.float32))
+    goal = torch.full((200,), 1 - 2**-53, dtype=torch.float64)
+    tokens, _ = invert_cdf(weights, torch.arange(200), goal)
+    assert set(tokens.tolist()) == {299}

@@ -10,9 +10,9 @@ import torch
 from conftest import make_module, make_prompts
 from transformers.models.llama import modeling_llama
 
-from completions_lp.model import Room, Task, compare_engines, head, masks, pick_engine, planning, wrap_model
+from completions_lp.model import Room, Task, caches, compare_engines, head, pick_engine, planning, wrap_model
+from completions_lp.model.caches import LastPrompts, TreeCache
 from completions_lp.model.head import Head, find_head
-from completions_lp.model.masks import LastPrompts, TreeCache
 from completions_lp.model.tree import build_tree, count_nodes
 from completions_lp.model.wavefront import Wavefront
 
@@ -142,7 +142,7 @@ def test_a_model_on_which_the_tree_cannot_run_takes_the_plain_rows(tokenizer, mo
     def refuse(*_args, **_options):
         raise TypeError("no such argument")
 
-    monkeypatch.setattr("completions_lp.model.masks.TreeCache.update", refuse)
+    monkeypatch.setattr("completions_lp.model.caches.TreeCache.update", refuse)
     with pytest.warns(UserWarning, match="does not run on it .TypeError: no such argument"):
         assert pick_engine(model) == "rows"
 
@@ -200,7 +200,7 @@ def test_shapes_that_do_not_go_together_mean_the_plain_rows(tokenizer, monkeypat
 
 def test_a_cache_without_keys_and_values_means_the_plain_rows(tokenizer, monkeypatch):
     bare = SimpleNamespace(cache=SimpleNamespace(layers=[SimpleNamespace(recurrent_states=None)]))
-    monkeypatch.setattr(masks, "prefill", lambda *_args, **_options: bare)
+    monkeypatch.setattr(caches, "prefill", lambda *_args, **_options: bare)
     with pytest.warns(UserWarning, match="a layer remembers something else than keys and values"):
         assert pick_engine(wrap_model(make_module("llama"), tokenizer, name="odd")) == "rows"
 
@@ -388,21 +388,34 @@ def test_parts_of_a_large_tree_read_their_prompt_once(build_model, monkeypatch):
     monkeypatch.setattr(planning, "CPU_TOKENS", 1)
     task = make_task(model, [[5, 6, 7, 8], [9, 8, 7]], said)
     asked = []
-    prefill = masks.prefill
+    prefill = caches.prefill
 
     def watched(model, past, **options):
         asked.append([tuple(ids) for ids in past])
         return prefill(model, past, **options)
 
-    monkeypatch.setattr(masks, "prefill", watched)
+    monkeypatch.setattr(caches, "prefill", watched)
     found = sum_up(task)
     assert sorted(asked) == [[(5, 6, 7)], [(9, 8)]]
     whole = make_task(model, [[5, 6, 7, 8], [9, 8, 7]], said)
     monkeypatch.setattr(planning, "CPU_NODES", 10**6)
     np.testing.assert_allclose(found, sum_up(whole), atol=1e-3)
 
-    twice = LastPrompts().find(model, [[9, 8], [5, 6, 7], [9, 8]])
+    several = LastPrompts().find(model, [[9, 8], [5, 6, 7], [9, 8], [9, 8]])
     assert asked[-1] == [(9, 8), (5, 6, 7)]
-    keys = twice.layers[1][0]
-    torch.testing.assert_close(keys[0], keys[2], rtol=0, atol=0)
-    assert twice.prompts == len(keys) == 3
+    assert several.prompts == len(several.layers[1][0]) == 4
+    for place, ids in enumerate(([9, 8], [5, 6, 7], [9, 8], [9, 8])):
+        (want,) = TreeCache(model, [ids]).layers[1][0]
+        torch.testing.assert_close(several.layers[1][0][place][:, -len(ids) :], want, atol=1e-5, rtol=1e-5)
+
+
+def test_long_prompts_bound_a_batch_by_what_they_take_as_they_go_through_the_network(build_model):
+    """One token is scored after each: the trees alone would all fit. A block at work holds 3 x 64 + 8 x 32 a token."""
+    model = build_model("llama")
+    block = 100 * 4 * (3 * 64 + 8 * 32)
+    sizes = {}
+    for budget in (2**30, 5 * block):
+        task = make_task(model, [[1] * 101] * 8, [[[2]]] * 8, budget=budget)
+        sizes[budget] = [len(batch) for batch, _ in planning.plan_wavefronts(task, 1, whole=False)]
+    assert sizes[2**30] == [8]
+    assert 2 <= max(sizes[5 * block]) <= 5

@@ -21,16 +21,13 @@ from weakref import WeakSet
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
 
 from completions_lp.model.loading import Model
 
 NAME = "completions_lp"
-
+"""Of our attention, among those that transformers knows."""
 PART = 32
 """Nodes of a tree that attend together on a CPU: neighbours see nearly the same keys, and few of the tree's."""
-
-
 CALL = 2**21
 """Operations that a CPU could do in the time that it takes to call for a part of the work."""
 
@@ -137,6 +134,9 @@ def attend_by_prompt(model: Model, layout: Layout | None) -> Iterator[None]:
     if layout is None:
         yield
         return
+    from transformers import AttentionInterface  # with it comes all that loads models: seconds that a report can spare
+
+    AttentionInterface.register(NAME, _attend)
     config = model.module.config.get_text_config()
     before = config._attn_implementation
     config._attn_implementation = NAME
@@ -185,6 +185,3 @@ def _attend(
         found = read.reshape(n, kinds, groups, width, -1)
     found = found.view(n, variants, -1, *found.shape[2:]).permute(1, 0, 4, 2, 3, 5).reshape(rows, width, heads, -1)
     return (found if layout.row is None else layout.gather(found)), None
-
-
-AttentionInterface.register(NAME, _attend)

@@ -18,9 +18,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from completions_lp.model.attention import PART, Layout, attend_by_prompt, can_attend, pick_sizes
+from completions_lp.model.caches import GrowingCache
 from completions_lp.model.head import Head, find_head, head_envoy, widen_output
 from completions_lp.model.loading import Model
-from completions_lp.model.masks import GrowingCache, make_masks
+from completions_lp.model.masks import make_masks
 from completions_lp.model.network import Steering, prefill, read_next
 
 CHUNK = 2**24

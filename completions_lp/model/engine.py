@@ -130,7 +130,6 @@ def _compare(model: Model, seed: int) -> Comparison:
             return Comparison(_find_largest(tree, rows), tolerance=model.tolerance)
         wide, own = copy_wide(model)
         for copied in (wide, own):
-            check_anatomy(copied)
             if not can_attend(model):
                 leave_attention(copied)
         tolerance = TOLERANCES[torch.float32]

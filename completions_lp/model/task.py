@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float, Int
 
+from completions_lp.model.caches import LastPrompts
 from completions_lp.model.loading import Model
-from completions_lp.model.masks import LastPrompts
 from completions_lp.model.memory import Room
 from completions_lp.model.reading import Watch
 from completions_lp.records import Condition, Prompt, SteeringVector
@@ -33,6 +33,7 @@ class Task:
     divergences: bool = False
     """Whether to compare whole distributions: entropy and KL both ways."""
     last: LastPrompts = field(default_factory=LastPrompts)
+    """Keys and values of the prompts of the pass before, which the next one may need again."""
 
     def describe(self, sequence: int) -> tuple[str, str]:
         """A sequence for a message: the id of its prompt, and in words."""

@@ -18,9 +18,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from completions_lp.model.attention import PART, Layout, attend_by_prompt, can_attend
+from completions_lp.model.caches import LastPrompts
 from completions_lp.model.head import find_head, head_envoy, widen_output
 from completions_lp.model.loading import Model
-from completions_lp.model.masks import LastPrompts, make_masks
+from completions_lp.model.masks import make_masks
 from completions_lp.model.network import Steering, residual_stream
 from completions_lp.model.reading import Reader, Watch, stack_answers
 from completions_lp.model.task import Reduced

@@ -31,7 +31,9 @@ def load_function(name: str) -> LabelFunction:
             found = getattr(found, part)
     except Exception as error:  # the user's module may raise whatever it likes while it is imported
         told = f"{type(error).__name__}: {error}"
-        raise InputError(f"[label] function {name!r} cannot be imported from {here} or Python's path: {told}") from None
+        raise InputError(
+            f"[label] function {name!r} cannot be imported from {here} or Python's path: {told}"
+        ) from error
     finally:
         del sys.path[len(sys.path) - 1 - sys.path[::-1].index(here)]
     if not callable(found):
@@ -75,7 +77,7 @@ def call_function(function: str | LabelFunction, text: str, where: str) -> str:
         label = function(text)
     except Exception as error:  # the user's function may raise whatever it likes
         told = f"{type(error).__name__}: {error}"
-        raise InputError(f"[label] function {name!r} raised {told} on {where}, {shown!r}") from None
+        raise InputError(f"[label] function {name!r} raised {told} on {where}, {shown!r}") from error
     if label is not None and not isinstance(label, str):
         raise InputError(
             f"[label] function {name!r} gave {label!r} for {where}, {shown!r}; it must give the label as text, or None"
