@@ -56,6 +56,21 @@ def test_a_healthy_run_has_no_errors_and_one_caveat(healthy):
     ]
 
 
+@pytest.mark.parametrize("share", [0.3, 0.8])
+def test_a_rule_by_which_most_completions_are_silent_is_told(healthy, share):
+    increases, choices, measures = healthy
+    completions = increases.completions
+    order, draws = np.random.default_rng(0).permutation(len(completions.counts)), completions.counts.sum()
+    silent = order[np.cumsum(completions.counts[order]) <= share * draws]
+    label, at = completions.label.copy(), completions.answer_index.copy()
+    label[:], label[silent], at[silent] = "A", "", -1
+    n = completions.counts[silent].sum()
+    told = summarize(with_completions(increases, label=label, answer_index=at), choices, measures).warnings
+    lines = [line for line in told if "completions-lp labels" in line]
+    want = f"{n} of {draws} completions ({n / draws:.0%}) give no answer by rule letter within the window"
+    assert [line.partition(";")[0] for line in lines] == ([want] if share > 0.5 else [])
+
+
 def test_the_numbers_of_the_checks_are_what_they_say(healthy):
     increases, choices, measures = healthy
     got = summarize(increases, choices, measures).checks

@@ -13,6 +13,8 @@ from completions_lp.stats import FEW_CLUSTERS, MIN_CLUSTERS, MIN_DIRECTIONS
 ENOUGH_DRAWS = 100
 """With fewer draws of a prompt the number of draws is the first suspect where P(A) cannot be trusted: 20 effective ones
 are asked for at every step (``stats.bounds``), which few draws do not give however weak the steering."""
+MOST_SILENT = 0.5
+"""With more completions that give no answer, the label rule or the question is the first suspect."""
 SKEW = 0.25
 """Bootstrap-t limits that are further from the t limits than this share of the interval's width are told."""
 
@@ -43,11 +45,19 @@ def _tell_sample(increases: Increases, columns: Columns) -> list[str]:
         told.append(
             f"{empty} of {len(share)} prompts have no completion with the target answer; means over A leave them out"
         )
-    labelling, window = increases.completions.labelling, increases.completions.window
-    if not labelling.is_first_passage and window < increases.completions.sampling.max_new_tokens:
+    completions = increases.completions
+    silent, draws = int(completions.counts[completions.label == ""].sum()), int(completions.counts.sum())
+    if silent > MOST_SILENT * draws:
+        told.append(
+            f"{silent} of {draws} completions ({silent / draws:.0%}) give no answer by rule "
+            f"{completions.labelling.rule} within the window; completions-lp labels RUN_DIR shows what other rules "
+            "find in them"
+        )
+    labelling, window = completions.labelling, completions.window
+    if not labelling.is_first_passage and window < completions.sampling.max_new_tokens:
         told.append(
             f"rule {labelling.rule} looks at the first {window} tokens of completions of up to "
-            f"{increases.completions.sampling.max_new_tokens}, and whatever they answer later does not count; set "
+            f"{completions.sampling.max_new_tokens}, and whatever they answer later does not count; set "
             '[label] within = "all"'
         )
     if n < MIN_CLUSTERS:
@@ -56,7 +66,7 @@ def _tell_sample(increases: Increases, columns: Columns) -> list[str]:
         )
     elif n < FEW_CLUSTERS:
         told.append(f"few prompts: {n} independent units; intervals are wide and lean on normality")
-    if not increases.completions.sampling.is_ancestral:
+    if not completions.sampling.is_ancestral:
         told.append(
             "completions were not drawn by plain sampling at temperature 1: increase_all is not −KL, the average "
             "increase is not a bound on the change of P(A), and P(A), KL and the sampler test are undefined"
