@@ -99,7 +99,9 @@ def key_completions(completions: Completions, target: str | None, through: Throu
 
 
 def key_condition(condition: Condition, vectors: Sequence[SteeringVector]) -> str:
-    """Of a condition: what is added, where, and how strongly."""
+    """Of a condition: what is added, where, and how strongly; one key for all that add nothing."""
+    if not condition.steers:
+        return hash_value(None)
     vector = next(vector for vector in vectors if vector.name == condition.vector)
     added = hash_array(vector.directions[condition.layer])
     return hash_value([added, int(condition.layer), float(condition.multiplier) + 0.0, condition.positions])

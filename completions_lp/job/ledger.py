@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ from completions_lp.job.provenance import (
     list_stale,
     tell_removed,
 )
+from completions_lp.job.rivals import RivalUnits
 from completions_lp.job.sources import hash_sources
-from completions_lp.job.units import Units
-from completions_lp.model import Usage
+from completions_lp.model import Model, Usage
 from completions_lp.records import InputError
 
 
@@ -49,7 +49,7 @@ class Options:
 class Ledger(Inputs):
     """A run directory that is held while a run works in it; without a folder, nothing is read or written."""
 
-    units: Units
+    units: RivalUnits
     """Of the step at work."""
 
     def __init__(self, config: Config, folder: str | Path | None = None, *, options: Options | None = None) -> None:
@@ -106,9 +106,25 @@ class Ledger(Inputs):
     def _claim(self, *names: str) -> None:
         store.claim_files(self._directory, self.info, names)
 
-    def _describe_network(self) -> dict[str, str]:
-        network = {name: str(self.network[name]) for name in ("weights", "config", "tokenizer", "dtype", "residual")}
-        return {**network, "device": str(self.network["device"]).partition(":")[0]}
+    @property
+    def known_rivals(self) -> Mapping[str, Any]:
+        """What the run has recorded of rivals' networks, by name."""
+        return dict(self.info.get("rivals", {}))
+
+    def _list_open(self) -> list[Model]:
+        """The models whose weights are in memory."""
+        own = [self.model] if self.is_open else []
+        others = [rival.network for rival in self.rivals if rival.network is not self]
+        return [*own, *(network.model for network in others if network.is_open)]
+
+    def _count_usage(self) -> Usage:
+        """What went through all networks of the run so far."""
+        open_models = self._list_open()
+        return Usage(
+            sum(model.usage.tokens for model in open_models),
+            sum(model.usage.passes for model in open_models),
+            self.model.usage.engine if self.is_open else "",
+        )
 
     def _is_made(self, stage: str, consumed: Mapping[str, str]) -> bool:
         if self.folder is None:
@@ -170,13 +186,19 @@ class Ledger(Inputs):
 
         ``timings`` and ``token_counts`` are of all that the tables hold, ``work`` of what was done this time.
         """
-        self.units = Units(lambda: self.model, self.network, self.folder, self.config.run.memory_budget)
-        before = replace(self.model.usage) if self.is_open else Usage()
+        self.units = RivalUnits(
+            lambda: self.model,
+            self.network,
+            self.folder,
+            self.config.run.memory_budget,
+            rivals={rival.section.name: rival for rival in self.rivals},
+        )
+        before = self._count_usage()
         start = time.perf_counter()
         notes: dict[str, Any] = {}
         reset_peak()
         yield notes
-        seconds, used = time.perf_counter() - start, self.model.usage if self.is_open else before
+        seconds, used = time.perf_counter() - start, self._count_usage()
         spent = {"tokens": used.tokens - before.tokens, "passes": used.passes - before.passes}
         found = [took for unit, took in self.units.used.items() if unit not in self.units.made]
         whole = {key: count + sum(int(took[key]) for took in found) for key, count in spent.items()}

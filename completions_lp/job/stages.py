@@ -119,6 +119,7 @@ class Run(Ledger):
         """Raise InputError for whatever is wrong with the input of any stage, before any work is done."""
         self.check_prompts()
         self.check_vector()
+        self.check_rivals()
 
     def vector(self) -> tuple[SteeringVector, ...]:
         """Stage 1: the target vector and its controls, in the precision in which they are stored."""
@@ -169,10 +170,13 @@ class Run(Ledger):
             before = self.info["stages"].get("score", {}).get("consumed", {})
             kept = "all" if self.options.tokens else before.get("kept", "few")
             made_of = {"vectors": hash_vectors(vectors), "completions": hash_completions(completions), "kept": kept}
-            consumed = {**self._describe_network(), **made_of, **self._hash_function()}
+            consumed = {**self.describe_network(), **made_of, **self._hash_function(), **self.hash_rivals()}
             if self._is_made("score", consumed):
                 return None
-            check_conditions(self.model, vectors, conditions)
+            self._check_expected("score", consumed)
+            self.info["rivals"] = self.describe_rivals()
+            self.check_rivals()
+            check_conditions(self.model, vectors, [condition for condition in conditions if condition.steers])
             with self._stage("score", consumed):
                 if self.folder is not None:
                     self._claim(*store.STAGES["score"])
@@ -223,8 +227,8 @@ class Run(Ledger):
     def _consume(self, stage: str) -> dict[str, str]:
         """What one of the first two stages reads, as hashes."""
         if stage == "vector":
-            return {**self._describe_network(), **self.hash_vector()}
-        return {**self._describe_network(), "prompts": self.hash_prompts(), **self._hash_function()}
+            return {**self.describe_network(), **self.hash_vector()}
+        return {**self.describe_network(), "prompts": self.hash_prompts(), **self._hash_function()}
 
     def _hash_function(self) -> dict[str, str]:
         """Stands for what labels by a function of the user's own: what it is now, or was, where it may not be asked."""

@@ -85,6 +85,9 @@ def _list_unused(folder: Path, info: Mapping[str, Any]) -> list[str]:
 
 def _is_replaced(info: Mapping[str, Any]) -> bool:
     """Whether the files of the model that a run used are not what they were."""
-    model = info.get("model", {})
-    asked, files = model.get("asked", {}), model.get("files")
-    return bool(files and asked) and stamp_model(asked["name"], asked["revision"]) != files
+    asked_for = {rival["name"] for rival in info["config"].get("rival", ()) if rival.get("model") is not None}
+    rivals = [model for name, model in info.get("rivals", {}).items() if name in asked_for]
+    told = [(model.get("asked"), model.get("files")) for model in (info.get("model", {}), *rivals)]
+    return any(
+        bool(files and asked) and stamp_model(asked["name"], asked["revision"]) != files for asked, files in told
+    )

@@ -111,15 +111,20 @@ class Units:
         through: Through = "end",
         advance: Advance = lambda _: None,
     ) -> TokenScores:
-        """The scores of every completion under every condition, as ``score_tokens`` has them."""
+        """The scores of every completion under every condition, as ``score_tokens`` has them.
+
+        Under a single condition that steers nothing, they are the unsteered ones.
+        """
         watch = completions.labelling.is_by_token
 
         def work(rows: Sequence[int], chosen: Sequence[Condition]) -> tuple[Any, Any]:
             part = completions.take(rows)
             offered = any(prompt.offers(target) for prompt in part.prompts)
             options: dict[str, Any] = {"target": target if offered else "matching", "kl": kl, "through": through}
-            scores = score_tokens(self.open_model(), part, vectors, chosen, **options, **self._quiet)
-            return _split_scores(scores)
+            steering = [condition for condition in chosen if condition.steers]
+            scores = score_tokens(self.open_model(), part, vectors, steering, **options, **self._quiet)
+            unsteered, steered = _split_scores(scores)
+            return unsteered, steered if steering else _repeat(unsteered)
 
         rows = [completions.rows_of(i).tolist() for i in range(len(completions.prompts))]
         scored = completions.count_scored(through)
@@ -155,9 +160,10 @@ class Units:
         def work(some: Sequence[int], chosen: Sequence[Condition]) -> tuple[Any, Any]:
             part = [prompts[i] for i in some]
             read = target if any(prompt.offers(target) for prompt in part) else "matching"
-            choices = read_choices(self.open_model(), part, vectors, chosen, target=read, **self._quiet)
-            unsteered, steered = list_sides(choices)
-            return {"logprob": _flatten(unsteered)}, {"logprob": _flatten(steered)}
+            steering = [condition for condition in chosen if condition.steers]
+            choices = read_choices(self.open_model(), part, vectors, steering, target=read, **self._quiet)
+            unsteered, steered = ({"logprob": _flatten(side)} for side in list_sides(choices))
+            return unsteered, steered if steering else _repeat(unsteered)
 
         lengths = [2 * (2 + len(prompt.letters)) for prompt in prompts]
         # About a token for four letters: answers may be sentences, all of which are read.
@@ -280,7 +286,12 @@ def _reach(runs: Sequence[_Run]) -> int:
 
 
 def _flatten(values: Float[np.ndarray, "*place side 2"]) -> Float[np.ndarray, "*place value"]:
-    return values.reshape(*values.shape[:-2], -1)
+    return values.reshape(*values.shape[:-2], values.shape[-2] * values.shape[-1])
+
+
+def _repeat(unsteered: Arrays) -> Arrays:
+    """The unsteered numbers as those of a condition that steers nothing."""
+    return {name: values[None] for name, values in unsteered.items()}
 
 
 def _split_scores(scores: TokenScores) -> tuple[Arrays, Arrays]:

@@ -49,7 +49,7 @@ class _Info(BaseModel):
     """The parts of ``run.json`` that are read again, and of what type; there may be others."""
 
     model_config = ConfigDict(extra="allow")
-    config: dict[str, dict[str, Any]]
+    config: dict[str, dict[str, Any] | list[dict[str, Any]]]
     stages: dict[str, _Stage] = {}
     files: list[Annotated[str, Field(pattern=OURS)]] = []
     seed: int = 0
@@ -58,6 +58,7 @@ class _Info(BaseModel):
     token_counts: dict[str, _Spent] = {}
     machine: dict[str, Any] = {}
     model: _Model = _Model()
+    rivals: dict[str, _Model] = {}
     versions: dict[str, Any] = {}
 
 
