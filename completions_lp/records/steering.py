@@ -96,6 +96,13 @@ class Condition:
         )
 
     @property
+    def place(self) -> str:
+        """``layer 2, multiplier +1``; of a rival, which has neither, its name."""
+        if self.kind == "rival":
+            return f"rival {self.vector}"
+        return f"layer {self.layer}, multiplier {self.multiplier:+g}"
+
+    @property
     def steers(self) -> bool:
         """Whether anything is added in the network: neither the baseline nor a rival adds anything."""
         return self.kind not in ("baseline", "rival")
