@@ -38,6 +38,7 @@ from completions_lp.records import (
 )
 from completions_lp.records.base import Notice
 from completions_lp.steer.conditions import make_conditions, place_rounding
+from completions_lp.steer.controls import name_control
 
 
 def check_input(config: Config, stages: Collection[str]) -> None:
@@ -139,6 +140,7 @@ def _check_prompts(config: Config, outline: Outline, shape: Shape | None) -> Non
 
 def _check_rivals(config: Config, outline: Outline) -> None:
     """Raise InputError for rivals that cannot be asked, or whose model is not there or has another tokenizer."""
+    rival.check_names(config.rival, _list_vectors(config))
     for section in config.rival:
         where = f"[[rival]] {section.name!r}"
         if section.model is not None:
@@ -150,6 +152,19 @@ def _check_rivals(config: Config, outline: Outline) -> None:
                 check_tokenizers(where, outline.tokenizer, theirs)
         if section.asks and not is_of_hub(config.prompts.path):
             load_asked(config, section, outline)
+
+
+def _list_vectors(config: Config) -> set[str]:
+    """What the vectors of a run will be called."""
+    controls = config.controls
+    own = Path(config.vector.pairs).stem if config.vector.path is None else read_target(config).name
+    several = [("random", controls.random_directions), ("shuffled", controls.shuffled_labels)]
+    return {
+        own,
+        name_control(own, "negated"),
+        *(name_control(own, kind, i) for kind, n in several for i in range(n)),
+        *(name_control(own, "orthogonal", vector.name) for vector in read_confounds(config)),
+    }
 
 
 def _check_pairs(config: Config, outline: Outline) -> None:

@@ -114,8 +114,8 @@ def open_rivals(sections: Sequence[RivalSection], run: Any, known: Mapping[str, 
         own: Network = run
         if section.model is None:
             return own
-        like = {"dtype": own.network["dtype"], "residual": own.network["residual"]}
-        asked = own.section.model_copy(update={"name": section.model, "revision": section.revision, **like})
+        of = {"name": section.model, "revision": section.revision, "dtype": own.network["dtype"]}
+        asked = own.section.model_copy(update=of)
         return Network(asked, known.get(section.name))
 
     def load(section: RivalSection) -> Sequence[Prompt]:

@@ -43,6 +43,9 @@ class Workload:
     n_prompts: int
     samples: int
     conditions: int
+    """Of the run's own network; rivals do not grow with them."""
+    rivals: int
+    """Each reads its own prompts, taken for as long as the run's, and every completion once more."""
     whole: bool
     """Whether the prompt is steered too, and so scored under each condition."""
     prompt_tokens: float
@@ -65,7 +68,8 @@ class Workload:
         return cls(
             n_prompts=len(completions.prompts),
             samples=completions.sampling.draws,
-            conditions=len(conditions),
+            conditions=sum(condition.kind != "rival" for condition in conditions),
+            rivals=sum(condition.kind == "rival" for condition in conditions),
             whole=any(condition.positions == "all" for condition in conditions),
             prompt_tokens=float(np.mean([len(prompt.token_ids) for prompt in completions.prompts])),
             width=completions.token_ids.shape[1],
@@ -85,10 +89,11 @@ class Workload:
         if stage == "sample":
             return prompts * (self.prompt_tokens + nodes)
         if stage == "report":
-            return float(prompts * conditions)
+            return float(prompts * (conditions + self.rivals))
         nodes = nodes if stage == "score" else 1.0  # the two-choice read-out goes a token past the prompt
+        alone = self.rivals * (self.prompt_tokens + nodes)
         return prompts * (
-            variants * (self.prompt_tokens + nodes) if self.whole else self.prompt_tokens + variants * nodes
+            alone + (variants * (self.prompt_tokens + nodes) if self.whole else self.prompt_tokens + variants * nodes)
         )
 
     def share_scored(self) -> dict[Through, float]:
@@ -99,7 +104,7 @@ class Workload:
 
     def hold(self, stage: str, prompts: int, samples: int, conditions: int) -> float:
         """Bytes that a stage holds at its peak and that grow with the run."""
-        texts = prompts * self.count_distinct(self.texts, samples)
+        texts, conditions = prompts * self.count_distinct(self.texts, samples), conditions + self.rivals
         if stage == "sample":
             return texts * self.width * TOKEN_BYTES
         if stage == "score":

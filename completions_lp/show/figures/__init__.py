@@ -18,6 +18,7 @@ from completions_lp.show.figures.probabilities import Probabilities
 from completions_lp.show.figures.profile import TokenProfile
 from completions_lp.show.figures.promotion import Promotion
 from completions_lp.show.figures.prompts import PromptEffects
+from completions_lp.show.figures.rivals import Rivals
 from completions_lp.show.figures.steerability import Steerability
 from completions_lp.show.figures.view import View
 
@@ -37,6 +38,7 @@ GALLERY: Mapping[str, Callable[..., View]] = MappingProxyType(
         "promotion": Promotion.of,
         "agreement": Agreement.of,
         "odds": Odds.of,
+        "rivals": Rivals.of,
     }
 )
 """By name, in the order of a paper: what makes each figure of a report and of its own options."""
@@ -48,6 +50,8 @@ OVER_WHOLE: Mapping[str, str] = MappingProxyType({"damage": DAMAGE})
 
 def say_skipped(name: str, report: Report) -> str:
     """Why a figure of this report is not drawn; empty where it is."""
+    if name == "rivals" and not report.rivals:
+        return "figure rivals: left out, since the run has none ([[rival]])"
     needed = OVER_WHOLE.get(name)
     if needed not in list_missing(report.through):
         return ""
