@@ -13,6 +13,8 @@ from completions_lp.job.config import (
     make_config,
     make_schema,
 )
+from completions_lp.job.rival import RivalSection
+from completions_lp.job.toml import REPEATED
 from completions_lp.records import InputError, Sampling
 
 FILE = """

@@ -170,7 +170,8 @@ def check_model(stage: str, model: Mapping[str, Any], made: Mapping[str, Any], f
 def _compare(stage: str, config: Mapping[str, Any], made: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Settings that a stage has followed and that are other ones now: key, now, then."""
     found = []
-    settings = {**_SINCE.get(stage, {}), **made[stage].get("settings", {})} if stage in made else {}
+    since = {name: then for name, then in _SINCE.get(stage, {}).items() if name in config}
+    settings = {**since, **made[stage].get("settings", {})} if stage in made else {}
     for name, then in settings.items():
         now = _look_up(config, name)
         added, inner = _ADDED.get(name, {}), {}
