@@ -2,7 +2,7 @@
 
     python docs/dictionary.py
 
-Quantities come from ``quantities.py``, columns that have a schema from the store. A test runs a small job and fails
+Quantities come from ``quantities``, columns that have a schema from the store. A test runs a small job and fails
 where a column is written that is not here, or the page is not what this script writes.
 """
 
@@ -223,8 +223,8 @@ def _describe_report() -> tuple[Table, ...]:
         Table(
             "rivals.parquet",
             "rival × cell of the vector × quantity × split",
-            "Only with `[[rival]]`: the vector less each rival, prompt by prompt. Also as `rivals.csv`. `value`, limits, "
-            "`se` and `df` are of the difference; all three means are over the prompts on which both have a value.",
+            "Only with `[[rival]]`: the vector less each rival, prompt by prompt. Also as `rivals.csv`. `value`, its "
+            "limits, `se` and `df` are of the difference; all three means are over the prompts on which both have a value.",
             _schema(RIVALS.names),
         ),
     )

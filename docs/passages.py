@@ -80,5 +80,5 @@ Both are written out in the file's metadata, as JSON under the key `completions_
 `vector` and `kind` are what they were called when the unit was made. Numbers of tokens stand in lists.
 
 `.lock` is an empty file. While a process works in the directory, the system keeps it locked."""
-WORDS = """The names in column `quantity` of `summary`, `slopes`, `swaps` and `rivals`; those that exist prompt by prompt are
-columns of `prompts.parquet`."""
+WORDS = """The names in column `quantity` of `summary`, `slopes`, `swaps` and `rivals`; those that exist prompt by
+prompt are columns of `prompts.parquet`."""

@@ -1,11 +1,11 @@
 """The ledger of a run: what is made and of what, whose files they are, what it took; kept in ``run.json``."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from completions_lp import store
 from completions_lp.job.config import Config
@@ -26,7 +26,9 @@ from completions_lp.job.provenance import (
 from completions_lp.job.rivals import RivalUnits
 from completions_lp.job.sources import hash_sources
 from completions_lp.model import Model, Usage
-from completions_lp.records import InputError
+from completions_lp.records import InputError, OutOfRoom, Prompt
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -213,3 +215,17 @@ class Ledger(Inputs):
         self._units |= set(self.units.used)
         if self.folder is not None:
             store.write_info(self.folder, self.info)
+
+    def _spare(self, prompts: Sequence[Prompt], work: Callable[[Sequence[Prompt]], Made]) -> Made:
+        """Work on prompts; one that does not fit in memory, not even alone, is left out, and the others go on.
+
+        What was finished of them is found in its units. Raises OutOfRoom where no prompt is left.
+        """
+        while True:
+            try:
+                return work([prompt for prompt in prompts if prompt.id not in self._failed])
+            except OutOfRoom as error:
+                if error.prompt_id is None or len(self._failed) + 1 == len(prompts):
+                    raise
+                self._failed[error.prompt_id] = str(error)
+                self.options.tell(f"{error}; left out")

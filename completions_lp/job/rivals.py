@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from completions_lp.checkpoint import check_length, locate, read_shape
 from completions_lp.checkpoint.vocabulary import check_tokenizers
@@ -32,7 +33,10 @@ from completions_lp.records import (
     SteeringVector,
     TokenScores,
 )
+from completions_lp.score.places import Place
 from completions_lp.store import hash_value
+
+Scored = tuple[TokenScores, Float[np.ndarray, "place choice"], Float[np.ndarray, "condition place choice"]]
 
 
 class Rival:
@@ -146,27 +150,38 @@ class RivalUnits(Units):
         rival = self.rivals[condition.vector]
         return self._open(rival).draw(rival.ask(prompts), sampling, condition=condition, **options)
 
-    def score(
+    def score_places(
         self,
         completions: Completions,
+        places: Sequence[Place],
         vectors: Sequence[SteeringVector],
         conditions: Sequence[Condition],
         *,
         kl: bool = False,
         **options: Any,
-    ) -> TokenScores:
-        """As of ``Units``; under a rival, log probs of the same ids after its own prompts."""
+    ) -> Scored:
+        """As of ``Units``; under a rival, log probs of the same ids, and of the same answers, after its own prompts."""
         steering, rivals = _split(conditions)
         if not rivals:
-            return super().score(completions, vectors, conditions, kl=kl, **options)
+            return super().score_places(completions, places, vectors, conditions, kl=kl, **options)
         # Where only a rival is asked for, the unsteered log probs beside it take a pass of their own.
-        own = super().score(completions, vectors, steering or [BASELINE], kl=kl and bool(steering), **options)
-        found = []
+        own, before, after = super().score_places(
+            completions, places, vectors, steering or [BASELINE], kl=kl and bool(steering), **options
+        )
+        found, read = [], [after[: len(steering)]]
         for condition in rivals:
             rival = self.rivals[condition.vector]
             asked = replace(completions, prompts=rival.ask(completions.prompts))
-            found.append(self._open(rival).score(asked, (), [condition], **options))
-        return _join_scores(own if steering else own.select([]), found, conditions)
+            there = [
+                replace(place, prompt=prompt)
+                for place, prompt in zip(places, rival.ask([place.prompt for place in places]), strict=True)
+            ]
+            scores, _, theirs = self._open(rival).score_places(asked, there, (), [condition], **options)
+            found.append(scores)
+            read.append(theirs)
+        order = [[*steering, *rivals].index(condition) for condition in conditions]
+        scores = _join_scores(own if steering else own.select([]), found, conditions)
+        return scores, before, np.concatenate(read)[order]
 
     def read(
         self,
