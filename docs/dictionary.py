@@ -224,7 +224,7 @@ def _describe_report() -> tuple[Table, ...]:
             "rivals.parquet",
             "rival × cell of the vector × quantity × split",
             "Only with `[[rival]]`: the vector less each rival, prompt by prompt. Also as `rivals.csv`. `value`, its "
-            "limits, `se` and `df` are of the difference; all three means are over the prompts on which both have a value.",
+            "limits, `se` and `df` are of the difference; all three means are over prompts on which both have a value.",
             _schema(RIVALS.names),
         ),
     )

@@ -13,6 +13,7 @@ from pydantic import Field, FiniteFloat, ValidationError, model_validator
 from pydantic_core import from_json, to_json
 
 from completions_lp.job.label import LabelSection, Section
+from completions_lp.job.off_target import OffTargetSection, check_sets
 from completions_lp.job.rival import MOST, RivalSection, check_rivals
 from completions_lp.job.schema import explain, write_defaults
 from completions_lp.job.toml import apply_override, read_toml
@@ -172,11 +173,13 @@ class Config(Section):
     controls: ControlsSection = ControlsSection()
     run: RunSection = RunSection()
     rival: Annotated[tuple[RivalSection, ...], Field(max_length=MOST)] = ()
+    off_target: Annotated[tuple[OffTargetSection, ...], Field(max_length=MOST)] = ()
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
         _ = self.labelling
         check_rivals(self.rival, template=self.prompts.template)
+        check_sets(self.off_target, layers=self.scoring.layers, multipliers=self.scoring.multipliers)
         if self.vector.path is not None and self.controls.shuffled_labels:
             raise InputError(
                 "[controls] shuffled_labels needs contrast pairs, and [vector] path gives a finished vector"

@@ -11,7 +11,8 @@ import numpy as np
 
 from completions_lp import store
 from completions_lp.job.config import Config
-from completions_lp.job.keys import describe_prompt, hash_array
+from completions_lp.job.hashes import hash_array, hash_vectors
+from completions_lp.job.keys import describe_prompt
 from completions_lp.job.network import Network
 from completions_lp.job.outset import check_scope, check_vector, make_grid, read_confounds, read_target
 from completions_lp.job.rivals import Rival, open_rivals
@@ -157,15 +158,6 @@ class Inputs(Network):
 def _hash_file(path: Path) -> str:
     """sha256 of a local file; empty for a hub dataset, whose revision says which it is."""
     return store.hash_file(path) if path.is_file() else ""
-
-
-def hash_vectors(vectors: Sequence[SteeringVector]) -> str:
-    """Stands for vectors: their names, kinds and directions."""
-    described = [
-        [vector.name, vector.kind, {str(layer): hash_array(d) for layer, d in vector.directions.items()}]
-        for vector in vectors
-    ]
-    return store.hash_value(described)
 
 
 def hash_completions(completions: Completions) -> str:

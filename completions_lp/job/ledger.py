@@ -26,7 +26,7 @@ from completions_lp.job.provenance import (
 from completions_lp.job.rivals import RivalUnits
 from completions_lp.job.sources import hash_sources
 from completions_lp.model import Model, Usage
-from completions_lp.records import InputError, OutOfRoom, Prompt
+from completions_lp.records import InputError, OutOfRoom, Prompt, SteeringVector
 
 Made = TypeVar("Made")
 
@@ -60,6 +60,8 @@ class Ledger(Inputs):
         self.info: dict[str, Any] = {"stages": {}, "files": []}
         self.has_worked = False
         """Whether a stage was done, and not found as it should be."""
+        self.vectors_made: tuple[SteeringVector, ...] = ()
+        """Of a run as a whole, once they are there."""
         self._held = self._whole = False
         self._units: set[str] = set()
         self._failed: dict[str, str] = {}

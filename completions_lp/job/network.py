@@ -20,10 +20,17 @@ class Network:
     def __init__(self, section: ModelSection, known: Mapping[str, Any] | None = None) -> None:
         self.section = section
         self._known = known or {}
+        self._owner: Network | None = None
+
+    def share(self, owner: "Network") -> None:
+        """Take model and tokenizer from another one that asks for the same, and never load them twice."""
+        self._owner = owner
 
     @cached_property
     def model(self) -> Model:
         """The model."""
+        if self._owner is not None:
+            return self._owner.model
         section = self.section
         return load_model(
             section.name,
@@ -39,6 +46,8 @@ class Network:
 
         ``known`` is what that run has recorded.
         """
+        if self._owner is not None:
+            return self._owner.network
         section = self.section
         asked, files = section.model_dump(), stamp_model(section.name, section.revision)
         same = files and (self._known.get("files"), self._known.get("asked")) == (files, asked)
@@ -51,11 +60,13 @@ class Network:
     @property
     def is_open(self) -> bool:
         """Whether the weights are in memory."""
-        return "model" in self.__dict__
+        return "model" in self.__dict__ or (self._owner is not None and self._owner.is_open)
 
     @cached_property
     def tokenizer(self) -> Any:
         """The model's tokenizer, which needs no weights."""
+        if self._owner is not None:
+            return self._owner.tokenizer
         section = self.section
         return self.model.tokenizer if self.is_open else load_tokenizer(section.name, revision=section.revision)
 

@@ -25,6 +25,7 @@ from completions_lp.checkpoint import (
 from completions_lp.checkpoint.vocabulary import check_tokenizers
 from completions_lp.job import rival
 from completions_lp.job.config import Config
+from completions_lp.job.nested import make_set, naming
 from completions_lp.job.rival import RivalSection
 from completions_lp.prompts import check_asking, is_of_hub, load_pairs, load_prompts
 from completions_lp.records import (
@@ -59,6 +60,11 @@ def check_input(config: Config, stages: Collection[str]) -> None:
         _check_prompts(config, outline, shape)
     if stages:
         _check_rivals(config, outline)
+        for one in config.off_target if "sample" in stages else ():
+            nested = make_set(config, one)
+            if not is_of_hub(nested.prompts.path):
+                with naming(one):
+                    _check_prompts(nested, outline, shape)
     if shape is not None:
         check_scope(config, shape)
     if "vector" in stages:

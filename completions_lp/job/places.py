@@ -150,7 +150,8 @@ def check_files(config: Config, stage: str) -> None:
     """Raise InputError for a local file that a stage reads and that is not there; what is on a hub is not asked for."""
     vector = [config.vector.path or config.vector.pairs, *config.controls.orthogonal_to]
     asked = [config.prompts.path] if any(rival.asks for rival in config.rival) else []
-    for source in {"vector": vector, "sample": [config.prompts.path], "score": asked}.get(stage, []):
+    sets = [one.path for one in config.off_target]
+    for source in {"vector": vector, "sample": [config.prompts.path, *sets], "score": asked}.get(stage, []):
         if is_local(source) or source == config.vector.path:
             find_file(source)
 

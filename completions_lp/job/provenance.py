@@ -23,7 +23,7 @@ FOLLOWED: Mapping[str, tuple[str, ...]] = {
     "vector": (*_MODEL, *_ASKED, "vector", "controls", "sampling.seed"),
     "sample": (*_MODEL, "prompts", *_DRAWN, *_LABEL),
     "score": (*_MODEL, "scoring", "sampling.top_up", "label.target", "rival"),
-    "report": (),
+    "report": ("off_target",),
 }
 """By stage, in their order: the sections and keys of the configuration on which its numbers depend."""
 _ADDED: Mapping[str, Mapping[str, Any]] = {
@@ -32,7 +32,7 @@ _ADDED: Mapping[str, Mapping[str, Any]] = {
     "vector": {"subset": None, "split": "train", "revision": None, "fields": {}},
 }
 """By section, keys that runs of earlier versions do not name, and what these have followed."""
-_SINCE: Mapping[str, Mapping[str, Any]] = {"score": {"rival": []}}
+_SINCE: Mapping[str, Mapping[str, Any]] = {"score": {"rival": []}, "report": {"off_target": []}}
 """By stage, sections that runs of earlier versions do not know, and what these have followed."""
 REMADE: Mapping[str, str] = {
     "figures/": "completions-lp figures {folder}",
@@ -57,6 +57,7 @@ CONSUMED = {
     "rivals": "the prompts or the models of the rivals are not those",
     "completions": "the completions are not those",
     "kept": "the tokens to keep are not those",
+    "off_target": "what the off-target sets have is not that",
 }
 """What is consumed, in words."""
 

@@ -12,8 +12,10 @@ from tqdm import tqdm
 
 from completions_lp import store
 from completions_lp.job.config import EMBEDDED, Config, load_config, make_config
-from completions_lp.job.inputs import hash_completions, hash_vectors
+from completions_lp.job.hashes import hash_vectors
+from completions_lp.job.inputs import hash_completions
 from completions_lp.job.ledger import Ledger, Options
+from completions_lp.job.nested import check_sets, hash_sets, join_sets, run_sets
 from completions_lp.job.provenance import check_model, find_reasons
 from completions_lp.job.results import load, tell_failed, write_report
 from completions_lp.job.validation import validate_cells
@@ -106,12 +108,19 @@ class Run(Ledger):
                 self.check()
             vectors, completions = self.vector(), self.sample()
             scored = self.score(completions, vectors)
-            if scored is not None:
-                return self.report(*scored, vectors)
-            start, report = time.perf_counter(), load(self._directory)
-            if find_reasons("report", self.info["config"], self.info["stages"], self._directory):
+            start, self.vectors_made = time.perf_counter(), vectors
+            # Off-target sets are scored where the vector does most, which the report tells.
+            report = load(self._directory, sets=False) if scored is None else self.report(*scored, vectors)
+            sets, worked = run_sets(self, report) if self.config.off_target else ({}, False)
+            self.has_worked |= worked
+            report = join_sets(report, sets)
+            self.info = {**self.info, **report.info}
+            if self.folder is None:
+                return report
+            made = self.info["stages"]
+            if find_reasons("report", self.info["config"], made, self.folder, hash_sets(report)):
                 self.has_worked = True
-                return write_report(report, self._directory, start)
+                report = write_report(report, self.folder, start)
             return report
 
     def check(self) -> None:
@@ -119,6 +128,7 @@ class Run(Ledger):
         self.check_prompts()
         self.check_vector()
         self.check_rivals()
+        check_sets(self)
 
     def vector(self) -> tuple[SteeringVector, ...]:
         """Stage 1: the target vector and its controls, in the precision in which they are stored."""

@@ -11,10 +11,10 @@ LOCAL = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".safetensors", ".gguf")
 """Endings that no name on a hub has."""
 PATHS = (
     *(("model", "name"), ("prompts", "path"), ("vector", "pairs"), ("vector", "path"), ("controls", "orthogonal_to")),
-    ("rival", "model"),
+    *(("rival", "model"), ("off_target", "path")),
 )
 """Keys whose values may be paths."""
-REPEATED = ("rival",)
+REPEATED = ("rival", "off_target")
 """Sections that may stand several times, each under [[name]]."""
 LARGEST = 2**20
 """Bytes of a configuration file."""

@@ -188,4 +188,18 @@ def forecast_costs(
         peak = info.get("memory", {}).get(stage, float("nan"))
         held = (workload.hold(stage, *after) - workload.hold(stage, *before)) / 2**30
         costs.append(Cost(stage, growth * used, growth * timings[stage], peak + max(held, 0.0)))
-    return tuple(costs)
+    return (*costs, *_forecast_sets(info, workload, samples))
+
+
+def _forecast_sets(info: Mapping[str, Any], workload: Workload, samples: int) -> list[Cost]:
+    """The off-target sets of the pilot, whose prompts stay as many; their draws grow unless they are given."""
+    fixed = {one.get("name") for one in info.get("config", {}).get("off_target", ()) if one.get("n") is not None}
+    size = workload.n_prompts, workload.conditions
+    grown, before = (workload.weigh("score", size[0], n, size[1]) for n in (samples, workload.samples))
+    costs = []
+    for name, took in info.get("off_target", {}).items():
+        growth = 1.0 if name in fixed else grown / before
+        tokens = sum(spent.get("tokens", 0) for spent in took.get("token_counts", {}).values())
+        seconds = sum(took.get("timings", {}).values())
+        costs.append(Cost(f"off target: {name}", growth * tokens, growth * seconds, float("nan")))
+    return costs

@@ -170,6 +170,23 @@ class RivalRow:
     """``report``: the sweep's best cell on the half of the clusters that had no say in its choice."""
 
 
+@dataclass(frozen=True)
+class OffTargetRow:
+    """What a cell of the vector does to prompts that it is not about, beside its effect on the run's own."""
+
+    name: str
+    """Of the set of prompts."""
+    condition: Condition
+    quantity: str
+    estimate: Estimate
+    """Over the prompts of the set."""
+    n_dropped: int
+    """Prompts of the set on which it is undefined."""
+    effect_quantity: str
+    effect: Estimate
+    """What the same cell does to the run's own prompts, by the quantity that the report is judged by."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """What follows from the scores: ``rows`` are the numbers of the paper, ``prompts`` what they are means of."""
@@ -188,6 +205,8 @@ class Report:
     """What follows the behaviour and what the letter; empty where no question was asked in both orders."""
     rivals: tuple[RivalRow, ...] = ()
     """The vector less its rivals; empty without any."""
+    off_target: tuple[OffTargetRow, ...] = ()
+    """What the vector does to prompts that it is not about; empty without such sets."""
     best: Best | None = None
     """The best cell of the sweep; None where no cell has a value."""
     increases: Increases | None = None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from completions_lp.records import Estimate, Inference, InputError, ProfileRow, Report, RivalRow
+from completions_lp.records import Estimate, Inference, InputError, OffTargetRow, ProfileRow, Report, RivalRow
 from completions_lp.store.files import read_table, write_rows, write_table, write_text
 from completions_lp.store.keys import make_condition
 
@@ -49,6 +49,15 @@ RIVALS = pa.schema(
         **{"n_prompts": _WHOLE, "n_dropped": _WHOLE, **_BEHIND},
     }
 )
+OFF_TARGET = pa.schema(
+    {
+        **{"set": _TEXT, **_CONDITION, "quantity": _TEXT},
+        **_VALUE,
+        "effect_quantity": _TEXT,
+        **{f"effect_{end}": _REAL for end in ("value", "low", "high")},
+        **{"n_prompts": _WHOLE, "n_dropped": _WHOLE, **_BEHIND},
+    }
+)
 
 
 def write_report(folder: Path, report: Report, text: str, *, escape: Callable[[Rows], Rows]) -> None:
@@ -71,6 +80,9 @@ def write_report(folder: Path, report: Report, text: str, *, escape: Callable[[R
         _write_both(folder, "swaps", pa.Table.from_pylist(swaps, schema=SWAPS), escape)
     if report.rivals:
         _write_both(folder, "rivals", pa.Table.from_pylist(list(map(_flatten_rival, report.rivals)), RIVALS), escape)
+    if report.off_target:
+        table = pa.Table.from_pylist(list(map(_flatten_set, report.off_target)), OFF_TARGET)
+        _write_both(folder, "off_target", table, escape)
     write_text(folder / "report.md", text)
 
 
@@ -110,6 +122,15 @@ def _flatten_rival(row: RivalRow) -> dict[str, Any]:
     }
     named = {"rival": row.rival.vector, "quantity": row.quantity, "split": row.split, "n_dropped": row.n_dropped}
     return {**named, **asdict(row.condition), **_flatten(row.difference), **means}
+
+
+def _flatten_set(row: OffTargetRow) -> dict[str, Any]:
+    effect = _drop_nan(asdict(row.effect))
+    named = {"set": row.name, "effect_quantity": row.effect_quantity, "n_dropped": row.n_dropped}
+    return {
+        **{**named, "quantity": row.quantity, **asdict(row.condition), **_flatten(row.estimate)},
+        **{f"effect_{end}": effect[end] for end in ("value", "low", "high")},
+    }
 
 
 def _unflatten(row: Mapping[str, Any]) -> Estimate:

@@ -10,6 +10,7 @@ from completions_lp.report.best import find_primary
 from completions_lp.show.text.blocks import format_quality_line, list_first, list_shown
 from completions_lp.show.text.columns import list_columns
 from completions_lp.show.text.numbers import Lookup
+from completions_lp.show.text.off_target import say_off_target
 from completions_lp.show.text.report import format_checks
 from completions_lp.show.text.rivals import say_rivals
 from completions_lp.show.text.sentence import format_sentence
@@ -28,7 +29,7 @@ def format_overview(report: Report, *, title: str, everything: bool = False, wid
 
     ``title`` says what was measured on what; with ``everything`` the table has every cell.
     """
-    told = [format_sentence(report), *say_rivals(report), *filter(None, [say_scored(report)])]
+    told = [format_sentence(report), *say_rivals(report), *say_off_target(report), *filter(None, [say_scored(report)])]
     told += [format_quality_line(report.quality), format_checks(report)]
     parts = [wrap_text(title, width=width), *_list_warnings(report, width), ""]
     parts += [format_table(report, everything=everything, width=width), ""]
