@@ -126,8 +126,7 @@ def _find_vector(run: Any) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as place:
         target = next(vector for vector in run.vectors_made if vector.kind == "target")
-        store.write_vector(Path(place) / "vector.safetensors", target)
-        yield Path(place) / "vector.safetensors"
+        yield store.write_vector(Path(place), target)
 
 
 @contextmanager

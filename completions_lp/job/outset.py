@@ -38,8 +38,7 @@ from completions_lp.records import (
     pick_letters,
 )
 from completions_lp.records.base import Notice
-from completions_lp.steer.conditions import make_conditions, place_rounding
-from completions_lp.steer.controls import name_control
+from completions_lp.steer.conditions import make_conditions, name_control, place_rounding
 
 
 def check_input(config: Config, stages: Collection[str]) -> None:

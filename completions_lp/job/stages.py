@@ -108,7 +108,7 @@ class Run(Ledger):
                 self.check()
             vectors, completions = self.vector(), self.sample()
             scored = self.score(completions, vectors)
-            start, self.vectors_made = time.perf_counter(), vectors
+            self.vectors_made = vectors
             # Off-target sets are scored where the vector does most, which the report tells.
             report = load(self._directory, sets=False) if scored is None else self.report(*scored, vectors)
             sets, worked = run_sets(self, report) if self.config.off_target else ({}, False)
@@ -120,7 +120,7 @@ class Run(Ledger):
             made = self.info["stages"]
             if find_reasons("report", self.info["config"], made, self.folder, hash_sets(report)):
                 self.has_worked = True
-                report = write_report(report, self.folder, start)
+                report = write_report(report, self.folder, time.perf_counter())
             return report
 
     def check(self) -> None:

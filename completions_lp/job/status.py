@@ -53,7 +53,7 @@ def find_status(folder: Path, asked: Config | None = None) -> list[StageStatus]:
         kinds = _KINDS.get(stage, ())
         units = sum(name.split("/")[1] in kinds for name in waiting) if not valid else 0
         found.append(StageStatus(stage, valid, tuple(reasons), units))
-    cell = None if todo else info.get("best")
+    cell = info.get("best") if todo <= {"report"} else None
     for one in asked.off_target:
         reasons = find_lacking(folder, asked, one, cell)
         found.append(StageStatus(f"{FOLDER}/{one.name}", not reasons, tuple(reasons), 0))

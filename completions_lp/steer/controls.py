@@ -4,13 +4,8 @@ import numpy as np
 from jaxtyping import Float
 
 from completions_lp.records import InputError, SteeringVector
+from completions_lp.steer.conditions import name_control
 from completions_lp.steer.vectors import PairDifferences
-
-
-def name_control(name: str, kind: str, which: int | str = "") -> str:
-    """What a control of a vector is called: by its kind, and its number or the confound that was taken out."""
-    words = {"negated": "negated", "orthogonal": f"without-{which}"}
-    return f"{name}-{words.get(kind, f'{kind}-{which}')}"
 
 
 def negate_vector(vector: SteeringVector) -> SteeringVector:
