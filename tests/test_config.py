@@ -13,6 +13,7 @@ from completions_lp.job.config import (
     make_config,
     make_schema,
 )
+from completions_lp.job.off_target import OffTargetSection
 from completions_lp.job.rival import RivalSection
 from completions_lp.job.toml import REPEATED
 from completions_lp.records import InputError, Sampling
@@ -300,7 +301,7 @@ def test_records_and_paths_serve_as_values(tmp_path):
 
 def list_sections():
     """Every section's keys with their defaults, also of those that may stand several times."""
-    repeated = {"rival": RivalSection()}
+    repeated = {"rival": RivalSection(), "off_target": OffTargetSection()}
     return {**Config().model_dump(), **{name: section.model_dump() for name, section in repeated.items()}}
 
 
@@ -313,7 +314,7 @@ def test_the_commented_defaults_read_back_as_the_defaults(tmp_path):
             found = re.search(rf"^# \S.*\n(# )?{key} = .*$", part, re.MULTILINE)  # a key, and what it means above it
             assert found, key
             assert (found[1] is None) == (value is not None and section not in REPEATED), key
-    changed = text.replace("\nn = 100\n", "\nn = 7\n").replace("# limit = null", "limit = 2")
+    changed = text.replace("\nn = 100\n", "\nn = 7\n").replace("# limit = null", "limit = 2", 1)
     config = load_config(write(tmp_path, changed))
     assert (config.sampling.n, config.prompts.limit) == (7, 2)  # the text is what is read
 

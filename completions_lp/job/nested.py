@@ -8,20 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from completions_lp import store
-from completions_lp.job.config import Config, make_config
+from completions_lp.job.config import Config
 from completions_lp.job.hashes import hash_vectors
-from completions_lp.job.off_target import FOLDER, OffTargetSection, make_values
+from completions_lp.job.off_target import FOLDER, OffTargetSection
+from completions_lp.job.outset import make_set, naming
 from completions_lp.job.provenance import find_reasons
-from completions_lp.records import InputError, Report
+from completions_lp.records import Report
 from completions_lp.report.off_target import compare_sets
-
-
-def make_set(config: Config, one: OffTargetSection, *, vector: Path | None = None, cell: Any = None) -> Config:
-    """The configuration of a set's own run."""
-    try:
-        return make_config(make_values(config.model_dump(), one, vector=vector, cell=cell))
-    except InputError as error:
-        raise InputError(f"[[off_target]] {one.name!r}: {error}") from None
 
 
 def check_sets(run: Any) -> None:
@@ -127,12 +120,3 @@ def _find_vector(run: Any) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as place:
         target = next(vector for vector in run.vectors_made if vector.kind == "target")
         yield store.write_vector(Path(place), target)
-
-
-@contextmanager
-def naming(one: OffTargetSection) -> Iterator[None]:
-    """Let an error say of which set it is."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"[[off_target]] {one.name!r}: {error}") from None

@@ -5,9 +5,11 @@ tokenizer.
 """
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from completions_lp import store
 from completions_lp.checkpoint import (
@@ -24,8 +26,8 @@ from completions_lp.checkpoint import (
 )
 from completions_lp.checkpoint.vocabulary import check_tokenizers
 from completions_lp.job import rival
-from completions_lp.job.config import Config
-from completions_lp.job.nested import make_set, naming
+from completions_lp.job.config import Config, make_config
+from completions_lp.job.off_target import OffTargetSection, make_values
 from completions_lp.job.rival import RivalSection
 from completions_lp.prompts import check_asking, is_of_hub, load_pairs, load_prompts
 from completions_lp.records import (
@@ -70,6 +72,23 @@ def check_input(config: Config, stages: Collection[str]) -> None:
         check_vector(config, shape)
         if config.vector.path is None and not is_of_hub(config.vector.pairs):
             _check_pairs(config, outline)
+
+
+def make_set(config: Config, one: OffTargetSection, *, vector: Path | None = None, cell: Any = None) -> Config:
+    """The configuration of a set's own run."""
+    try:
+        return make_config(make_values(config.model_dump(), one, vector=vector, cell=cell))
+    except InputError as error:
+        raise InputError(f"[[off_target]] {one.name!r}: {error}") from None
+
+
+@contextmanager
+def naming(one: OffTargetSection) -> Iterator[None]:
+    """Let an error say of which set it is."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"[[off_target]] {one.name!r}: {error}") from None
 
 
 def check_scope(config: Config, model: Sized) -> None:

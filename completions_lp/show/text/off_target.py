@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from completions_lp.quantities import find_quantity, name_unit
+from completions_lp.quantities import PRIMARY, find_quantity, name_unit
 from completions_lp.records import Condition, OffTargetRow, Report
 from completions_lp.report.off_target import QUANTITIES
 from completions_lp.show.escape import printable
@@ -19,7 +19,7 @@ OFF_TARGET_WORDS = (
     "its prompts: the change of the probability of its own answer, its increases, its divergence, and the change of "
     "the accuracy of the greedy two-choice answer."
 )
-_TOLD = ("delta_p_A", "greedy_change", "kl_per_token")
+_TOLD = (PRIMARY, "greedy_change", "kl_per_token")
 """What the line of a set tells."""
 
 Place = tuple[Condition, str]
