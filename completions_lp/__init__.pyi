@@ -31,6 +31,7 @@ from .show.figures.doses import DoseResponse
 from .show.figures.heatmap import Heatmap
 from .show.figures.layers import LayerSweep
 from .show.figures.odds import Odds
+from .show.figures.off_target import OffTarget
 from .show.figures.probabilities import Probabilities
 from .show.figures.profile import TokenProfile
 from .show.figures.promotion import Promotion
@@ -62,6 +63,7 @@ __all__ = [
     "Labelling",
     "LayerSweep",
     "Odds",
+    "OffTarget",
     "Probabilities",
     "Promotion",
     "Prompt",

@@ -83,6 +83,12 @@ ESTIMATE = {
     "offset": Column(WHOLE, "Place relative to the answer's token: 0 is that token, −1 the one before it.", "tokens"),
     "n_completions": Column(WHOLE, "Draws that have a token there.", "draws"),
     "below_zero": Column(NUMBER, "Prompts truly steered the wrong way, sampling noise shrunken away.", "share"),
+    "set": Column(TEXT, "Name of the off-target set."),
+    "effect_quantity": Column(TEXT, "By which the cell's effect on the run's own prompts is told."),
+    **{
+        f"effect_{end}": Column(NUMBER, f"The cell's effect on the run's own prompts{words}")
+        for end, words in (("value", "."), ("low", ": lower limit."), ("high", ": upper limit."))
+    },
     "rival": Column(TEXT, "Name of the rival that the vector is compared with."),
     **{
         f"{name}_{end}": Column(NUMBER, f"{what}{words}")

@@ -24,6 +24,7 @@ caption and the tidy CSV of each, and `table.tex`.
 where weights are quantised, `base` where an adapter was merged into another model; what was `asked` for; size and \
 times of its `files`, by which a later start knows that they are the same |
 | `rivals` | by name, the same of every rival's own model |
+| `off_target` | by name, `timings` and `token_counts` of the sets' own runs |
 | `vector` | pairs behind it; by layer its norm, the norm's standard error and the split-half cosine |
 | `versions`, `machine` | Python and packages; processor, cores, system |
 | `engines` | by step, whether it went by shared trees (`tree`) or plain rows (`rows`) |

@@ -14,6 +14,7 @@ from completions_lp.show.figures.doses import DoseResponse
 from completions_lp.show.figures.heatmap import Heatmap
 from completions_lp.show.figures.layers import LayerSweep
 from completions_lp.show.figures.odds import Odds
+from completions_lp.show.figures.off_target import OffTarget
 from completions_lp.show.figures.probabilities import Probabilities
 from completions_lp.show.figures.profile import TokenProfile
 from completions_lp.show.figures.promotion import Promotion
@@ -39,6 +40,7 @@ GALLERY: Mapping[str, Callable[..., View]] = MappingProxyType(
         "agreement": Agreement.of,
         "odds": Odds.of,
         "rivals": Rivals.of,
+        "off_target": OffTarget.of,
     }
 )
 """By name, in the order of a paper: what makes each figure of a report and of its own options."""
@@ -50,8 +52,9 @@ OVER_WHOLE: Mapping[str, str] = MappingProxyType({"damage": DAMAGE})
 
 def say_skipped(name: str, report: Report) -> str:
     """Why a figure of this report is not drawn; empty where it is."""
-    if name == "rivals" and not report.rivals:
-        return "figure rivals: left out, since the run has none ([[rival]])"
+    for asked, found, section in (("rivals", report.rivals, "rival"), ("off_target", report.off_target, "off_target")):
+        if name == asked and not found:
+            return f"figure {name}: left out, since the run has none ([[{section}]])"
     needed = OVER_WHOLE.get(name)
     if needed not in list_missing(report.through):
         return ""
