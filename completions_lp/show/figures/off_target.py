@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from completions_lp.quantities import PRIMARY
 from completions_lp.records import Estimate, OffTargetRow, Positions, Report
 from completions_lp.show.escape import printable
-from completions_lp.show.figures.axes import label_axes, write_empty, write_note
+from completions_lp.show.figures.axes import label_axes, name_places, write_empty, write_note
 from completions_lp.show.figures.marks import draw_bars
 from completions_lp.show.figures.page import BLUE, RED, WIDE, Page, Sheet
 from completions_lp.show.figures.part import Part, stack_ends, tidy_estimate
@@ -103,7 +103,7 @@ class OffTarget(PartView):
             ]
             self._draw_points(panel, drawn)
             panel.axvline(0, color="0.6", linewidth=0.6, zorder=0.7)
-            panel.set_yticks(places, [name for name, *_ in lines] if number == 0 else [""] * len(lines))
+            name_places(panel, places, [name for name, *_ in lines] if number == 0 else [""] * len(lines))
             panel.set_ylim(-0.6, len(lines) - 0.4)
             unit = drawn[0][2].unit if drawn else ""
             label_axes(panel, x=self.part.label(quantity, unit))

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 
 from completions_lp.records import Positions, Report, ReportRow, RivalRow
 from completions_lp.report.best import pick_best
-from completions_lp.show.figures.axes import label_axes, write_empty, write_note
+from completions_lp.show.figures.axes import label_axes, name_places, write_empty, write_note
 from completions_lp.show.figures.marks import draw_bars
 from completions_lp.show.figures.page import BLUE, WIDE, YELLOW, Page, Sheet
 from completions_lp.show.figures.part import Cell, Part, stack_ends, tidy_estimate, tidy_row
@@ -99,7 +99,7 @@ class Rivals(PlaceView):
             style: dict[str, Any] = {"color": color, "markerfacecolor": "white" if untrusted else color}
             left.plot(row.estimate.value, place, "o", markersize=4, **style)
         names = [name_cell(self.cell.condition), *(name_rival(row.condition) for row in rivals)]
-        left.set_yticks(places, names)
+        name_places(left, places, names)
         label_axes(left, x=self.part.label(self.quantity, unit), title="effect")
         at = {row.condition: place for row, place in zip(self.effects, places, strict=True)}
         shown = [row for row in self.differences if np.isfinite(row.difference.value)]
@@ -108,7 +108,7 @@ class Rivals(PlaceView):
             values = [row.difference.value for row in shown]
             draw_bars(right, values, here, stack_ends([row.difference for row in shown]), vertical=False)
             right.plot(values, here, "o", markersize=4, color="black")
-        right.set_yticks(places[1:], [f"less {name}" for name in names[1:]])
+        name_places(right, places[1:], [f"less {name}" for name in names[1:]])
         right.set_ylim(left.get_ylim())
         label_axes(right, x=f"difference ({unit})", title="steering less rival")
         for panel in panels:
