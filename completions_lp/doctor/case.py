@@ -38,6 +38,8 @@ class Case:
     """At the positions that the user steers: the probe at a low, a middle and a high layer, and the user's vector."""
     others: tuple[Condition, ...]
     """At the other positions, with other signs."""
+    memory_budget: float | None = None
+    """GiB that a pass may take."""
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:

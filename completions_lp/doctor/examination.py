@@ -70,24 +70,37 @@ def examine_model(
 
 
 def check_quickly(
-    model: Model, completions: Completions, vectors: Sequence[SteeringVector], condition: Condition
+    model: Model,
+    completions: Completions,
+    vectors: Sequence[SteeringVector],
+    conditions: Sequence[Condition],
+    *,
+    memory_budget: float | None = None,
 ) -> list[Finding]:
     """The checks that every run makes, in a few small passes: one BOS, where a condition acts, what sums to 1.
 
-    That multiplier 0 is the baseline, and sampled log probs are scored ones, a run tells from its own scores. The
-    passes do not count as work.
+    On the longest completion of the shortest prompt, under the target vector's least multiplier in the middle of the
+    sweep. That multiplier 0 is the baseline, and sampled log probs are scored ones, a run tells from its own scores.
+    The passes do not count as work.
+
+    Raises:
+        OutOfRoom: That one completion does not fit in memory.
     """
-    tokens, passes = model.usage.tokens, model.usage.passes
+    acting = [c for c in conditions if c.kind == "target" and c.multiplier]
+    middle = sorted(acting, key=lambda c: c.layer)[len(acting) // 2 :][:1]
+    findings = [check_beginnings(model.tokenizer, completions.prompts)]
+    if not middle:
+        return findings
+    condition = min((c for c in acting if c.layer == middle[0].layer), key=lambda c: abs(c.multiplier))
+    sizes = [len(completions.prompts[i].token_ids) for i in completions.prompt_index]
+    row = min(range(len(sizes)), key=lambda i: (sizes[i], -completions.lengths[i]))
+    by_name, tokens, passes = {vector.name: vector for vector in vectors}, model.usage.tokens, model.usage.passes
+    case = Case(model, completions.take([row]), by_name, (condition,), (), memory_budget)
     try:
         pick_engine(model)
-        by_name = {vector.name: vector for vector in vectors}
-        case = Case(model, completions.take([0]), by_name, (condition,), ())
         touch = read_touch(case, 0, condition)
-        return [
-            check_beginnings(model.tokenizer, completions.prompts),
-            *check_touch(model, touch, condition, by_name[condition.vector], len(case.prompts[0].token_ids)),
-            check_vocabulary(case),
-        ]
+        findings += check_touch(model, touch, condition, by_name[condition.vector], sizes[row])
+        return [*findings, check_vocabulary(case)]
     finally:
         model.usage.tokens, model.usage.passes = tokens, passes
 

@@ -88,6 +88,11 @@ class Finding:
         """One sentence: what is wrong where this fails, and what to do."""
         return self.told or ADVICE[self.name]
 
+    def describe(self) -> str:
+        """What failed, by how much, and what to do, on one line."""
+        found, allowed = self.show(self.value, 2), self.show(self.limit, 1)
+        return f"{self.name}: {found} {self.unit} (limit {allowed}); {self.seen}; {self.advice}"
+
     def show(self, value: float, digits: int) -> str:
         """A number of this finding's unit: what is counted as it is, anything else with so many digits."""
         return f"{value:.0f}" if self.unit in COUNTED else f"{value:.{digits - 1}e}"

@@ -52,7 +52,10 @@ def read_touch(case: Case, row: int, condition: Condition) -> Touch:
     prompt, said = case.read_row(row)
     vectors = [case.vectors[condition.vector]]
     with watch_streams(case.model) as passes:
-        score_tokens(case.model, case.completions.take([row]), vectors, [condition], progress=False)
+        budget = case.memory_budget
+        score_tokens(
+            case.model, case.completions.take([row]), vectors, [condition], memory_budget=budget, progress=False
+        )
     return assemble_streams(case.model, passes, [*prompt, *said[:-1]], len(prompt))
 
 

@@ -22,7 +22,7 @@ class Plain:
 
     logprob: Float[np.ndarray, " token"]
     """Of each token of the completion, in nats, float64."""
-    streams: Float[Tensor, "layer token d_model"]
+    streams: Float[Tensor, "layer place d_model"]
     """What each block puts out, at every token but the last."""
 
 

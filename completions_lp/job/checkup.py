@@ -1,18 +1,29 @@
-"""What the doctor is given: a configuration's own model, prompts and vector, as much of them as it takes."""
+"""What the doctor is given: a configuration's own model, prompts and vector, as much of them as it takes; and in a run.
 
-from collections.abc import Callable
+A run makes the doctor's cheap checks before it scores. What they find stands in ``run.json``, and with its report.
+"""
+
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from completions_lp.doctor import Diagnosis, examine_model
+from completions_lp.doctor import Diagnosis, check_quickly, examine_model
 from completions_lp.job.config import DATA, Config, make_config
 from completions_lp.job.inputs import Inputs
 from completions_lp.job.outset import read_target
 from completions_lp.model import Model, load_model
-from completions_lp.records import SteeringVector
+from completions_lp.records import Completions, Condition, OutOfRoom, SteeringVector
 from completions_lp.sample.draws import check_context
 from completions_lp.steer.vectors import average_differences, check_pairs, read_differences
 
+CHECKS = {
+    "one BOS in each prompt": "bos_wrong",
+    "the vector is added once, at its layer": "vector_off",
+    "no layer below is touched": "below_layer",
+    "no token before is touched": "before_position",
+    "probabilities over the vocabulary sum to 1": "mass_off",
+}
+"""Names of the checks that every run makes, in ``run.json``."""
 PROMPTS, PAIRS = 200, 8
 """So many are read, the first ones: the doctor takes no longer on a large file than on a small one."""
 TOKENS = 16
@@ -44,6 +55,29 @@ def examine(config: Config, *, compare: bool = False, tell: Callable[[str], None
         seed=config.sampling.seed,
         compare=compare,
     )
+
+
+def check_instrument(
+    model: Model,
+    completions: Completions,
+    vectors: Sequence[SteeringVector],
+    conditions: Sequence[Condition],
+    *,
+    memory_budget: float | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """The doctor's cheap checks before a run is scored, for ``run.json``: numbers by name, and errors, which are told.
+
+    Numbers are missing where one completion has no room alone: the run tells so itself.
+    """
+    try:
+        findings = check_quickly(model, completions, vectors, conditions, memory_budget=memory_budget)
+    except OutOfRoom:
+        findings = []
+    errors = [f"{finding.describe()}: run completions-lp doctor" for finding in findings if not finding.passed]
+    for error in errors:
+        tell(error)
+    return {"checks": {CHECKS[finding.name]: finding.value for finding in findings}, "errors": errors}
 
 
 def load_control(model: Model) -> Model:

@@ -20,7 +20,7 @@ class Seen:
     """One pass: the token ids that went in, and by layer the residual stream that each block put out."""
 
     token_ids: Int[Tensor, "row token"]
-    streams: list[Float[Tensor, "variant token d_model"]] = field(default_factory=list)
+    streams: list[Float[Tensor, "variant place d_model"]] = field(default_factory=list)
     """In the precision of log probs, on the CPU. There may be more variants than rows went in: a pass may grow."""
 
 
