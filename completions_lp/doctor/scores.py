@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from completions_lp.doctor.case import Case
 from completions_lp.doctor.findings import BROKEN, SLOW, Finding
-from completions_lp.doctor.stream import WHOLE, check_touch, compare_streams, name_cells, read_touch
+from completions_lp.doctor.stream import PACKED, WHOLE, check_touch, compare_streams, name_cells, read_touch
 from completions_lp.doctor.truth import Plain, pass_plainly
 from completions_lp.model import Model, Room, Task, find_comparison, pick_engine, score_trees
 from completions_lp.model.engine import Comparison
@@ -105,7 +105,8 @@ def _compare_plainly(case: Case, scored: Sequence[TokenScores], limit: float) ->
     read = f"{case.model.n_layers} layers under {len(streams)} conditions"
     yield Finding("shared prefix = full forward", _worst(off), limit, seen=texts)
     yield from (_join(some) for some in zip(*touched, strict=True))
-    yield Finding("residual streams = those of a full forward", _worst(streams), WHOLE, "of the stream", read)
+    most = max(WHOLE, PACKED if case.model.packed else 0.0)
+    yield Finding("residual streams = those of a full forward", _worst(streams), most, "of the stream", read)
 
 
 def _join(findings: Sequence[Finding]) -> Finding:

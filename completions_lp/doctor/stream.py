@@ -25,6 +25,8 @@ ADDED = 1e-3
 """Of the vector's norm, by which what is added may be off, beside what the stream's own precision rounds."""
 WHOLE = 1e-3
 """Of the stream's norm, by which a whole stream may be off from that of a plain pass, block after block."""
+PACKED = 0.05
+"""The same of weights that stay quantised, whose products are in half precision at best."""
 ULPS = 8
 """Units of rounding of the stream in the difference of two of its values."""
 

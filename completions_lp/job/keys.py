@@ -24,7 +24,7 @@ from completions_lp.records import (
 )
 from completions_lp.store.units import hash_value
 
-FORMAT = 1
+FORMAT = 2
 """Raised with every change of this package after which old units hold other numbers, or hold them otherwise."""
 READ_OUT = 2
 """The same for the two-choice read-out alone: 2 since all answers on offer are read, in all their spellings."""
