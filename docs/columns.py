@@ -1,4 +1,4 @@
-"""What the columns hold that are no quantities of ``quantities.py``: names, conditions, intervals, single tokens."""
+"""What the columns hold that are no quantities of ``quantities``: names, conditions, intervals, single tokens."""
 
 from dataclasses import dataclass
 

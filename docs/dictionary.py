@@ -2,7 +2,7 @@
 
     python docs/dictionary.py
 
-Quantities come from ``quantities.py``, columns that have a schema from the store. A test runs a small job and fails
+Quantities come from ``quantities``, columns that have a schema from the store. A test runs a small job and fails
 where a column is written that is not here, or the page is not what this script writes.
 """
 

@@ -33,8 +33,10 @@ def load(folder: str | Path) -> Report:
     increases = store.read_increases(folder, completions, through=config.scoring.through)
     read = all(prompt.is_read_out for prompt in completions.prompts)
     choices, measures = store.read_choices(folder, increases) if read else None, store.read_measures(folder, increases)
+    is_read = "readings.parquet" in info["stages"]["score"].get("files", {})
+    readings = store.read_readings(folder, completions) if is_read else None
     target, seed, profile = config.label.target, config.sampling.seed, store.read_profile(folder)
-    report = summarize(increases, choices, measures, target=target, seed=seed, profile=profile)
+    report = summarize(increases, choices, measures, readings=readings, target=target, seed=seed, profile=profile)
     changed = [
         f"{words} since the {stage} stage wrote it"
         for stage in ("sample", "score")
@@ -118,6 +120,9 @@ def save(report: Report, folder: str | Path) -> Path:
     store.write_increases(folder, increases)
     store.write_measures(folder, told or measures)
     store.write_profile(folder, report.profile)
+    if report.readings is not None:
+        store.claim_files(folder, info, ["readings.parquet"])
+        store.write_readings(folder, report.readings)
     if choices is not None:
         store.write_choices(folder, choices)
     for stage in ("sample", "score"):

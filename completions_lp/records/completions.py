@@ -121,14 +121,16 @@ class Completions:
     """The part of the text that each token wrote; together they are the text."""
     sampling: Sampling
     labelling: Labelling
+    reasoning: Int[np.ndarray, " completion"] | None = None
+    """Tokens of each that are reasoning, its first ones, see ``sample.reasoning``; None where that is not known."""
 
     def __repr__(self) -> str:
         return f"Completions({len(self)} distinct of {int(self.counts.sum())} draws, {len(self.prompts)} prompts)"
 
     def __post_init__(self) -> None:
-        freeze(self, "prompt_index", "token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob")
+        freeze(self, "prompt_index", *self._arrays)
         n = len(self.prompt_index)
-        for name in ("token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob", "text", "pieces"):
+        for name in (*self._arrays, "text", "pieces"):
             got = len(getattr(self, name))
             require(got == n, f"completions: {name} has {got} rows where prompt_index has {n}")
         ids = [p.id for p in self.prompts]
@@ -142,6 +144,12 @@ class Completions:
 
     def __len__(self) -> int:
         return len(self.prompt_index)
+
+    @property
+    def _arrays(self) -> tuple[str, ...]:
+        """The arrays with a row for each completion, beside ``prompt_index``."""
+        known = ("token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob")
+        return known if self.reasoning is None else (*known, "reasoning")
 
     @property
     def window(self) -> int:
@@ -167,15 +175,29 @@ class Completions:
         places = {prompt: i for i, prompt in enumerate(prompts)}
         return self._keep(prompts, rows, np.array([places[i] for i in index.tolist()], dtype=np.int32))
 
+    def find_rows(self, parts: Sequence["Completions"]) -> Int[np.ndarray, " completion"]:
+        """The row of each completion among those of some parts, of consecutive prompts, one after the other.
+
+        Raises:
+            InputError: The parts are not of these completions.
+        """
+        starts = np.cumsum([0, *(len(part.prompts) for part in parts)])
+        index = np.concatenate([part.prompt_index + k for part, k in zip(parts, starts[:-1], strict=True)])
+        same = np.array_equal(np.sort(index), np.sort(self.prompt_index))
+        require(same, "parts of other completions do not join")
+        # The rows of a prompt come in the same order in both; prompts may be mingled in the whole.
+        rows = np.empty(len(index), dtype=np.int64)
+        rows[np.argsort(self.prompt_index, kind="stable")] = np.argsort(index, kind="stable")
+        return rows
+
     def _keep(self, prompts: Sequence[int], rows: Any, index: Int[np.ndarray, " row"]) -> "Completions":
-        arrays = ("token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob")
         return replace(
             self,
             prompts=tuple(self.prompts[i] for i in prompts),
             prompt_index=index,
             text=tuple(self.text[i] for i in rows),
             pieces=tuple(self.pieces[i] for i in rows),
-            **{name: getattr(self, name)[rows] for name in arrays},
+            **{name: getattr(self, name)[rows] for name in self._arrays},
         )
 
     def offered(self, target: str) -> Bool[np.ndarray, " prompt"]:

@@ -8,6 +8,7 @@ import numpy as np
 from completions_lp.records import Completions, Draw, Labelling, Prompt, Sampling, Tokenizer, name_outcomes
 from completions_lp.sample.labels import Labeller
 from completions_lp.sample.pieces import Cutter
+from completions_lp.sample.reasoning import Splitter
 
 
 def collect_completions(
@@ -29,6 +30,7 @@ def collect_completions(
     token_ids = np.full((len(flat), width), -1, dtype=np.int32)
     logprob = np.full((len(flat), width), np.nan, dtype=dtype)
     labeller, cutter = Labeller(tokenizer, labelling), Cutter(tokenizer)
+    splitter, reasoning = Splitter(tokenizer, labelling), []
     labels, answers, texts, pieces = [], [], [], []
     for row, (i, draw) in enumerate(flat):
         ids = list(draw.token_ids)
@@ -39,6 +41,8 @@ def collect_completions(
         answers.append(answer)
         texts.append(str(tokenizer.decode(ids, skip_special_tokens=True)))
         pieces.append(cutter.cut(ids, texts[-1]))
+        at: dict[str, Any] = {"label": label, "answer_index": answer, "prompt": prompts[i].token_ids}
+        reasoning.append(splitter.split(ids, pieces=pieces[-1], **at).reasoning.stop)
     return Completions(
         prompts=tuple(prompts),
         prompt_index=np.array([i for i, _ in flat], dtype=np.int32),
@@ -53,6 +57,7 @@ def collect_completions(
         pieces=tuple(pieces),
         sampling=sampling,
         labelling=labelling,
+        reasoning=np.array(reasoning, dtype=np.int32),
     )
 
 

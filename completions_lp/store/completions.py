@@ -24,7 +24,8 @@ COLUMNS = {
     **{"prompt_id": "text", "completion_id": "whole", "count": "whole", "token_ids": "wholes", "text": "text"},
     **{"pieces": "texts", "ended": "truth", "label": "text?", "answer_index": "whole", "token_logprob": "numbers"},
 }
-"""What is read of ``completions.parquet``."""
+"""What is read of ``completions.parquet``; beside it ``n_reasoning``, which tables of earlier versions do not have."""
+REASONING = "n_reasoning"
 LARGEST = 2**31 - 1
 """Of counts and token ids, which are of 32 bits."""
 
@@ -47,7 +48,9 @@ def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling) 
     """
     prompts = read_prompts(folder)
     path = folder / "completions.parquet"
-    table = _sort_rows(read_table(path, "sample", COLUMNS), prompts).to_pydict()
+    found = read_table(path, "sample")
+    columns = COLUMNS | ({REASONING: "whole"} if REASONING in found.column_names else {})
+    table = _sort_rows(pick_columns(path, found, "sample", columns), prompts).to_pydict()
     _check_rows(path, table, prompts)
     place = {prompt.id: i for i, prompt in enumerate(prompts)}
     lengths = np.array([len(ids) for ids in table["token_ids"]], dtype=np.int32)
@@ -70,6 +73,7 @@ def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling) 
         pieces=tuple(map(tuple, table["pieces"])),
         sampling=sampling,
         labelling=labelling,
+        reasoning=np.array(table[REASONING], dtype=np.int32) if REASONING in table else None,
     )
 
 
@@ -130,6 +134,7 @@ def _check_rows(path: Path, table: Mapping[str, list[Any]], prompts: Sequence[Pr
             f"label {label!r}, which is no answer of its prompt": label not in letters.get(name, {label}),
             "an answer_index that its label and tokens do not have": not -1 <= row["answer_index"] < n
             or (label == "") != (row["answer_index"] == -1),
+            "more tokens of reasoning than tokens": not 0 <= row.get(REASONING, 0) <= n,
         }
         found = [what for what, is_so in wrong.items() if is_so]
         if found:
@@ -174,6 +179,7 @@ def _list_columns(completions: Completions) -> dict[str, Any]:
         "ended": completions.ended,
         "label": pa.array([label or None for label in completions.label.tolist()], type=pa.string()),
         "answer_index": completions.answer_index,
+        **({} if completions.reasoning is None else {REASONING: completions.reasoning}),
         "logprob": np.where(completions.mask, completions.logprob, 0.0).sum(-1, dtype=np.float64),
         "token_logprob": [row[tokens].tolist() for row, tokens in zip(completions.logprob, said, strict=True)],
     }
