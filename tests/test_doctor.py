@@ -482,7 +482,7 @@ def test_what_was_touched_is_read_from_the_residual_stream(tokenizer, prompts):
     assert bool((touch.change[2, len(prompt) - 1 :].norm(dim=-1) > 0).all())
     seen = stream.check_touch(model, touch, condition, case.vectors["mine"], len(prompt))[0].seen
     last = len(prompt) - 1
-    assert f"changes layers 1 to 2, tokens {last} to {n - 1} of {n}, {len(prompt)} of them the prompt's" in seen
+    assert seen == f"mine x -2 at layer 1 (completion): layers 1 to 2, tokens {last} to {n - 1} of {n}"
 
 
 def test_prompts_are_of_different_lengths_where_there_are_such(prompts):

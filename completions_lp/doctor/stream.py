@@ -94,15 +94,14 @@ def check_touch(
     off = ((change[layer, start:] - wanted).norm(dim=-1) - rounding).clamp(min=0) / wanted.norm()
     n, found = change.shape[1], (moved > still).nonzero()
     lowest, first = (int(found[:, axis].min()) if len(found) else -1 for axis in (0, 1))
-    whole = f"layers {lowest} to {len(moved) - 1}, tokens {first} to {n - 1} of {n}, {n_prompt} of them the prompt's"
-    seen = f"{name_cells([condition])} changes {whole if len(found) else 'nothing'}"
-    below, before = moved[:layer], moved[:, :start]
+    place = f"layers {lowest} to {len(moved) - 1}, tokens {first} to {n - 1} of {n}" if len(found) else "nothing"
+    seen = f"{name_cells([condition])}: {place}"
     lower = f"layers 0 to {layer - 1}" if layer else "layer 0 is the lowest"
     earlier = f"tokens 0 to {start - 1} of {n}" if start else "all tokens are steered"
     return [
         Finding("the vector is added once, at its layer", _largest(off), ADDED, "of the vector", seen, is_shown=True),
-        Finding("no layer below is touched", _largest(below), still, "of the stream", lower),
-        Finding("no token before is touched", _largest(before), still, "of the stream", earlier),
+        Finding("no layer below is touched", _largest(moved[:layer]), still, "of the stream", lower),
+        Finding("no token before is touched", _largest(moved[:, :start]), still, "of the stream", earlier),
     ]
 
 

@@ -33,11 +33,12 @@ def _format_findings(findings: Sequence[Finding], *, everything: bool, width: in
     names = max(len(finding.name) for finding in findings)
     lines = []
     for finding in findings:
+        seen = f"seen: {finding.seen}".split("; ") if finding.is_shown else [f"seen: {finding.seen}"]
         found = "" if np.isinf(finding.limit - finding.value) else f"{finding.show(finding.value, 2)} {finding.unit}"
         allowed = f" (allowed {finding.show(finding.limit, 1)})" if found else finding.unit
         lines.append(f"{finding.verdict:4}  {finding.name:{names}}  {found}{allowed}")
         if finding.verdict != "pass" or everything or finding.is_shown:
-            lines.append(wrap_text(printable(f"seen: {finding.seen}"), width=width, first="      ", rest="        "))
+            lines += [wrap_text(printable(part), width=width, first="      ", rest="        ") for part in seen]
         if finding.verdict != "pass":
             lines.append(wrap_text(printable(finding.advice + "."), width=width, first="      ", rest="      "))
     return lines
