@@ -14,7 +14,18 @@ from completions_lp.doctor import rounding, stream
 from completions_lp.doctor.case import draw_case, pick_prompts
 from completions_lp.doctor.findings import ADVICE, BROKEN, SLOW, Finding
 from completions_lp.doctor.tokens import check_answers, check_beginnings
-from completions_lp.model import decoding, engine, network, pick_engine, tree, wavefront, wrap_model
+from completions_lp.model import (
+    caches,
+    decoding,
+    engine,
+    network,
+    pick_engine,
+    reading,
+    rows,
+    tree,
+    wavefront,
+    wrap_model,
+)
 from completions_lp.model.engine import Comparison
 from completions_lp.model.reading import Reader
 from completions_lp.prompts import load_prompts, loading
@@ -206,6 +217,19 @@ def leave_something_behind(patch):
     patch.setattr(network.Steering, "under", classmethod(made))
 
 
+def change_what_is_read(patch):
+    """Keys of the prompts change with each pass that reads them."""
+    update = caches.TreeCache.update
+
+    def worn(self, keys, values, layer, *others, **options):
+        found = update(self, keys, values, layer, *others, **options)
+        if type(self) is caches.TreeCache and self.layers:
+            self.layers[layer] = (1.01 * self.layers[layer][0], self.layers[layer][1])
+        return found
+
+    patch.setattr(caches.TreeCache, "update", worn)
+
+
 def take_the_first_multiplier(patch):
     """What is added is remembered by vector and layer, whatever the multiplier."""
     under, known = network.Steering.under.__func__, {}
@@ -240,6 +264,20 @@ def lose_mass(patch):
             return {**found, "logprob": found["logprob"] - 0.01}
 
         patch.setattr(Reader, name, reading)
+
+
+def lose_a_spelling(patch):
+    """One of the tokens that complete an answer is not read."""
+    stack = reading.stack_answers
+
+    def stacked(*arguments):
+        tokens, allowed = stack(*arguments)
+        allowed = allowed.clone()
+        allowed[..., -1] = False
+        return tokens, allowed
+
+    for module in (wavefront, rows):
+        patch.setattr(module, "stack_answers", stacked)
 
 
 def tell_other_draws(patch):
@@ -311,10 +349,12 @@ MUTATIONS = {
     "depths off by one": (shift_depths, ("tree",), {TREES, FULL, STREAMS}),
     "a sibling seen": (see_siblings, ("tree",), {TREES}),
     "state left behind": (leave_something_behind, ("tree", "rows"), {STATE, ONCE, FULL}),
+    "keys that wear off": (change_what_is_read, ("tree",), {BATCH}),
     "a stale vector": (take_the_first_multiplier, ("tree", "rows"), {ONCE, FULL}),
     "something added at 0": (add_at_zero, ("tree", "rows"), {ZERO, ONCE}),
     "log probs that do not normalise": (lose_mass, ("tree", "rows"), {SUM, FULL, DRAWN}),
     "logits of another temperature": (scale_logits, ("tree", "rows"), {FULL, DRAWN}),
+    "a spelling that is not read": (lose_a_spelling, ("tree", "rows"), {"answers read out = full forward"}),
     "the sampler's own log probs": (tell_other_draws, ("tree", "rows"), {DRAWN, SPOKEN}),
     "the first token spoken unsteered": (speak_unsteered, ("tree", "rows"), {SPOKEN}),
     "vectors read a layer early": (read_one_layer_early, ("tree",), {"vectors are read at hidden_states[layer + 1]"}),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from completions_lp.doctor.case import Case, draw_case
 from completions_lp.doctor.findings import Diagnosis, Finding
+from completions_lp.doctor.readout import check_readout
 from completions_lp.doctor.rounding import judge_rounding, measure_rounding
 from completions_lp.doctor.scores import check_scores, check_vocabulary
 from completions_lp.doctor.stream import check_site, check_touch, name_cells, read_touch
@@ -64,6 +65,7 @@ def examine_model(
         check_end(model),
         check_site(case),
         *check_scores(case, control),
+        check_readout(case, target),
         judge_rounding(rounding),
     ]
     return Diagnosis(tuple(findings), spellings, _describe(model, case, len(prompts)))

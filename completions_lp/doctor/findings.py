@@ -44,6 +44,8 @@ ADVICE = {
     "scored (its first token, or all after it, unsteered): validation and top-up draws are of another model; " + STOP,
     "probabilities over the vocabulary sum to 1": "The exponentials of the log probs of all tokens do not sum to 1, so "
     f"they are no log probs: the output head is read in another form than the model has it; {STOP}",
+    "answers read out = full forward": "The log probs of the answers are not those of full passes, summed over the ids "
+    "that spell them: the two-choice read-out (P(A) at once, logit diff, mass) is wrong; " + STOP,
     "rounding of an increase": "Rounding alone moves a completion's increase by this much: take [model] dtype = "
     '"float32", or residual = "float32", where effects are of this size',
 }

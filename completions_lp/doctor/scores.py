@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from completions_lp.doctor.case import Case
+from completions_lp.doctor.case import PROBE, Case
 from completions_lp.doctor.findings import BROKEN, SLOW, Finding
 from completions_lp.doctor.stream import PACKED, WHOLE, check_touch, compare_streams, name_cells, read_touch
 from completions_lp.doctor.truth import Plain, pass_plainly
@@ -27,6 +27,8 @@ LONG = 100.0
 """Nats of a completion's log prob up to which the tolerance holds; of rarer ones more is rounded."""
 NORMED = 0.05
 """Nats by which half precision may let all probabilities miss 1; in float32 it is the tolerance of the model."""
+LEAST = 1e-6
+"""GiB of a pass, for as few completions and conditions in it as can be: what one leaves behind the next one finds."""
 EXACT = 50
 """Times as near as two right ways have to be, where the computation is the very same."""
 
@@ -40,7 +42,7 @@ def check_scores(case: Case, control: Callable[[], Model]) -> list[Finding]:
         return score_tokens(case.model, case.completions, every, conditions, progress=False, **options)
 
     first, other, again = score(case.cells), score(case.others), score(case.cells)
-    alone = score(case.cells, batch_size=1)
+    alone = score(case.cells, batch_size=1, memory_budget=LEAST)
     zero = [i for i, c in enumerate(case.cells) if c.multiplier == 0]
     moved = _largest(case.completions, first.increase[zero])
     sampled = _largest(case.completions, first.baseline - case.completions.logprob)
@@ -101,12 +103,13 @@ def _compare_plainly(case: Case, scored: Sequence[TokenScores], limit: float) ->
                     touch = read_touch(case, row, condition)
                     touched.append(check_touch(case.model, touch, condition, vector, n))
                     streams.append(compare_streams(touch, true, plain[row]))
-    texts = f"{len(off)} texts, each in a pass of its own"
+    most = max(_largest(case.completions, np.nan_to_num(scores.increase)) for scores in scored)
+    texts = f"{len(off)} texts, each in a pass of its own; steering changes log probs by up to {most:.1g} nats"
     read = f"{case.model.n_layers} layers under {len(streams)} conditions"
     yield Finding("shared prefix = full forward", _worst(off), limit, seen=texts)
     yield from (_join(some) for some in zip(*touched, strict=True))
-    most = max(WHOLE, PACKED if case.model.packed else 0.0)
-    yield Finding("residual streams = those of a full forward", _worst(streams), most, "of the stream", read)
+    limit = max(WHOLE, PACKED if case.model.packed else 0.0)
+    yield Finding("residual streams = those of a full forward", _worst(streams), limit, "of the stream", read)
 
 
 def _join(findings: Sequence[Finding]) -> Finding:
@@ -116,8 +119,8 @@ def _join(findings: Sequence[Finding]) -> Finding:
 
 
 def _check_steered_draws(case: Case) -> Finding:
-    """Draws of the steered model have the log probs that scoring gives them."""
-    condition = case.cells[-1]
+    """Draws of the steered model have the log probs that scoring gives them: under the probe, which matters."""
+    condition = next(c for c in case.cells if c.vector == PROBE and c.multiplier)
     vectors, sampling = [case.vectors[condition.vector]], Sampling(n=2, max_new_tokens=4, seed=1)
     drawn = sample_completions(
         case.model, case.prompts[:2], sampling=sampling, vectors=vectors, condition=condition, progress=False

@@ -38,8 +38,30 @@ def pass_plainly(
     It is added at the last token of the prompt and at all after it, or where the condition acts at ``all`` positions,
     at every token.
     """
+    logits, streams = _run(model, [*prompt, *said], len(prompt), condition, vector)
+    logprob = logits[:-1].log_softmax(-1)
+    found = logprob.gather(-1, torch.tensor(list(said))[:, None])[:, 0].numpy()
+    return Plain(found, torch.stack([stream[:-1] for stream in streams]))
+
+
+def read_plainly(
+    model: Model,
+    text: Sequence[int],
+    n_prompt: int,
+    condition: Condition | None = None,
+    vector: SteeringVector | None = None,
+) -> Float[np.ndarray, "token vocab"]:
+    """Log probs of all tokens after the prompt, the first ``n_prompt`` of a text, and after each token behind it."""
+    logits, _ = _run(model, text, n_prompt, condition, vector)
+    return np.asarray(logits.log_softmax(-1).numpy())
+
+
+def _run(
+    model: Model, text: Sequence[int], n_prompt: int, condition: Condition | None, vector: SteeringVector | None
+) -> tuple[Tensor, list[Tensor]]:
+    """Logits ``[token, vocab]`` from the prompt's last token on, and what each block puts out, ``[token, d_model]``."""
     streams: list[Tensor] = []
-    start = find_start(condition, len(prompt))
+    start = find_start(condition, n_prompt)
     handles = []
     if condition is not None and vector is not None:
         added = torch.from_numpy(condition.multiplier * np.asarray(vector.directions[condition.layer], np.float64))
@@ -54,17 +76,16 @@ def pass_plainly(
 
     def note(_: Any, __: Any, output: Any) -> None:
         stream = output[0] if isinstance(output, tuple | list) else output
-        streams.append(stream[0, :-1].detach().to("cpu", model.exact_dtype, copy=True))
+        streams.append(stream[0].detach().to("cpu", model.exact_dtype, copy=True))
 
     handles += [block._module.register_forward_hook(note) for block in model.blocks]
     try:
         with torch.no_grad(), model.arithmetic():
-            logits = model.module(torch.tensor([[*prompt, *said]], device=model.device), use_cache=False).logits[0]
+            logits = model.module(torch.tensor([list(text)], device=model.device), use_cache=False).logits[0]
     finally:
         for handle in handles:
             handle.remove()
-    logprob = logits[len(prompt) - 1 : -1].double().log_softmax(-1).cpu()
-    return Plain(logprob.gather(-1, torch.tensor(list(said))[:, None])[:, 0].numpy(), torch.stack(streams))
+    return logits[n_prompt - 1 :].double().cpu(), streams
 
 
 def find_start(condition: Condition | None, n_prompt: int) -> int:
