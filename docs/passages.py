@@ -32,6 +32,7 @@ took, whenever it was done |
 `units_found`, which were there already |
 | `memory` | by step, peak GiB of the last time |
 | `checks` | the instrument checks, below |
+| `instrument` | those of them that were made before scoring, by the doctor's checks, and what failed |
 | `warnings`, `errors` | the sentences at the top of the report |
 | `best` | the best cell: its condition, by which quantity, whether on held-out prompts, among how many, how often |
 
