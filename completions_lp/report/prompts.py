@@ -176,9 +176,11 @@ def measure_prompts(increases: Increases, *, target: str = "matching") -> dict[s
         "before_answer_A": average(increases.before_answer, hit),
         "at_answer_A": average(increases.at_answer, hit),
         "after_answer_A": average(increases.after_answer, hit),
-        "in_reasoning_A": average(increases.in_reasoning, hit),
-        "in_answer_A": average(increases.before_answer + increases.at_answer - increases.in_reasoning, hit),
     }
+    if increases.completions.reasoning is not None:
+        said = increases.before_answer + increases.at_answer
+        columns["in_reasoning_A"] = average(increases.in_reasoning, hit)
+        columns["in_answer_A"] = average(said - increases.in_reasoning, hit)
     with np.errstate(invalid="ignore"):
         columns["difference_A_not_A"] = columns[HEADLINE] - columns["increase_to_answer_not_A"]
     return columns
