@@ -155,11 +155,11 @@ def test_beginnings_are_counted_in_a_run_too(place, tmp_path, build_model):
     completions, vectors = run.sample(), run.vector()
     conditions = [Condition(vectors[0].name, "target", 0, 1.0)]
     tokenizer = test_doctor.test_prompt_chat.make_tokenizer(adds=True)
-    model = dataclasses.replace(run.model, tokenizer=tokenizer)
-    found = checkup.check_instrument(model, completions, vectors, conditions)
+    assert checkup.check_instrument(run, completions, vectors, []) == {"checks": {"bos_wrong": 0.0}, "errors": []}
+    run.__dict__["model"] = dataclasses.replace(run.model, tokenizer=tokenizer)
+    found = checkup.check_instrument(run, completions, vectors, conditions)
     assert found["checks"]["bos_wrong"] == 4  # which none begins with, and this tokenizer would have put before each
     assert [error.partition(":")[0] for error in found["errors"]] == ["one BOS in each prompt"]
-    assert checkup.check_instrument(run.model, completions, vectors, []) == {"checks": {"bos_wrong": 0.0}, "errors": []}
 
 
 def test_a_run_without_room_for_one_completion_has_no_such_numbers(place, monkeypatch):
@@ -169,7 +169,7 @@ def test_a_run_without_room_for_one_completion_has_no_such_numbers(place, monkey
     run = begin(place[1], None)
     completions = run.sample()
     monkeypatch.setattr(checkup, "check_quickly", refuse)
-    assert checkup.check_instrument(run.model, completions, [], []) == {"checks": {}, "errors": []}
+    assert checkup.check_instrument(run, completions, [], []) == {"checks": {}, "errors": []}
 
 
 def test_large_files_are_read_in_part(place, monkeypatch):

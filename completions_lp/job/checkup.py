@@ -10,8 +10,9 @@ from typing import Any
 from completions_lp.doctor import Diagnosis, check_quickly, examine_model
 from completions_lp.job.config import DATA, Config, make_config
 from completions_lp.job.inputs import Inputs
+from completions_lp.job.ledger import Ledger
 from completions_lp.job.outset import read_target
-from completions_lp.model import Model, load_model
+from completions_lp.model import Model, check_conditions, load_model
 from completions_lp.records import Completions, Condition, OutOfRoom, SteeringVector
 from completions_lp.sample.draws import check_context
 from completions_lp.steer.vectors import average_differences, check_pairs, read_differences
@@ -58,25 +59,24 @@ def examine(config: Config, *, compare: bool = False, tell: Callable[[str], None
 
 
 def check_instrument(
-    model: Model,
-    completions: Completions,
-    vectors: Sequence[SteeringVector],
-    conditions: Sequence[Condition],
-    *,
-    memory_budget: float | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    run: Ledger, completions: Completions, vectors: Sequence[SteeringVector], conditions: Sequence[Condition]
 ) -> dict[str, Any]:
     """The doctor's cheap checks before a run is scored, for ``run.json``: numbers by name, and errors, which are told.
 
     Numbers are missing where one completion has no room alone: the run tells so itself.
+
+    Raises:
+        InputError: A condition cannot be computed on the model.
     """
+    check_conditions(run.model, vectors, conditions)
     try:
-        findings = check_quickly(model, completions, vectors, conditions, memory_budget=memory_budget)
+        budget = run.config.run.memory_budget
+        findings = check_quickly(run.model, completions, vectors, conditions, memory_budget=budget)
     except OutOfRoom:
         findings = []
     errors = [f"{finding.describe()}: run completions-lp doctor" for finding in findings if not finding.passed]
     for error in errors:
-        tell(error)
+        run.options.tell(error)
     return {"checks": {CHECKS[finding.name]: finding.value for finding in findings}, "errors": errors}
 
 

@@ -18,7 +18,6 @@ from completions_lp.job.ledger import Ledger, Options
 from completions_lp.job.provenance import check_model, find_reasons
 from completions_lp.job.results import load, tell_found, write_report
 from completions_lp.job.validation import validate_cells
-from completions_lp.model import check_conditions
 from completions_lp.plan.validation import Validation, choose_cells, pick_cells
 from completions_lp.records import (
     Choices,
@@ -175,12 +174,10 @@ class Run(Ledger):
             consumed = {**self._describe_network(), **made_of, **self._hash_function()}
             if self._is_made("score", consumed):
                 return None
-            check_conditions(self.model, vectors, conditions)
+            self.info["instrument"] = check_instrument(self, completions, vectors, conditions)
             with self._stage("score", consumed):
                 if self.folder is not None:
                     self._claim(*store.STAGES["score"])
-                options: dict[str, Any] = {"memory_budget": self.config.run.memory_budget, "tell": self.options.tell}
-                self.info["instrument"] = check_instrument(self.model, completions, vectors, conditions, **options)
                 scores, choices = self._spare(
                     completions.prompts, lambda prompts: self._work(completions, prompts, vectors, conditions, kept)
                 )
