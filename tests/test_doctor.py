@@ -8,12 +8,13 @@ import test_prompt_chat
 import torch
 from conftest import make_module
 from test_prompts import ROW, write
+from tokenizers import processors
 
 from completions_lp import doctor
 from completions_lp.doctor import rounding, stream
 from completions_lp.doctor.case import draw_case, pick_prompts
 from completions_lp.doctor.findings import ADVICE, BROKEN, SLOW, Finding
-from completions_lp.doctor.tokens import check_answers, check_beginnings
+from completions_lp.doctor.tokens import adds_beginning, check_answers, check_beginnings
 from completions_lp.model import (
     caches,
     decoding,
@@ -444,7 +445,20 @@ def test_one_beginning_is_right_whoever_writes_it(tmp_path, template, adds):
     finding = check_beginnings(tokenizer, ask(tmp_path, tokenizer, template=template))
     assert finding.passed
     assert ("put before every text" in finding.seen) == adds
-    assert f"{0 if template == '{question}' and not adds else 4} of 4 prompts begin with it" in finding.seen
+    assert f"{0 if template == '{question}' and not adds else 4} of 4 prompts have it" in finding.seen
+
+
+def test_what_a_tokenizer_puts_around_its_beginning_is_no_fault(tmp_path):
+    """Before it, as some do, and an end after the text, which is the same token for others."""
+    tokenizer = test_prompt_chat.make_tokenizer(adds=False)
+    core = tokenizer.backend_tokenizer
+    both = [("<s>", 0), ("</s>", 1)]
+    for single, wanted in (("</s> <s> $A", True), ("$A <s>", False), ("</s> $A", False)):
+        core.post_processor = processors.TemplateProcessing(single=single, special_tokens=both)
+        asked = ask(tmp_path, tokenizer)
+        assert adds_beginning(tokenizer) == wanted
+        assert check_beginnings(tokenizer, asked).passed
+        assert all(prompt.token_ids.count(0) == int(wanted) for prompt in asked)
 
 
 def test_a_beginning_of_every_turn_is_right_and_none_is_for_a_tokenizer_without(tmp_path, tokenizer):

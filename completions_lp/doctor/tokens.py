@@ -29,17 +29,18 @@ def check_beginnings(tokenizer: Any, prompts: Sequence[Prompt]) -> Finding:
         seen = f"{len(prompts)} prompts; this tokenizer has none, and none is right"
     else:
         name = f"{tokenizer.convert_ids_to_tokens(bos)!r} (id {bos})"
-        ones = sum(prompt.token_ids[0] == bos for prompt in prompts)
+        ones = sum(bos in prompt.token_ids for prompt in prompts)
         rule = "put before every text" if adds else "not put there by this tokenizer: as the template writes it"
-        seen = f"{name}, {rule}: {ones} of {len(prompts)} prompts begin with it"
+        seen = f"{name}, {rule}: {ones} of {len(prompts)} prompts have it"
     seen += f"; wrong: {', '.join(map(repr, wrong[:NAMED]))}" if wrong else ""
     return Finding("one BOS in each prompt", float(len(wrong)), 0.0, "prompts", seen, is_shown=True)
 
 
 def adds_beginning(tokenizer: Any) -> bool:
-    """Whether a tokenizer puts its BOS before a text by itself."""
-    bos = getattr(tokenizer, "bos_token_id", None)
-    return bos is not None and list(tokenizer("x").input_ids)[:1] == [bos]
+    """Whether a tokenizer puts its BOS before a text by itself, perhaps with other tokens around it."""
+    bare, whole = (list(tokenizer("x", add_special_tokens=special).input_ids) for special in (False, True))
+    before = next((whole[:i] for i in range(len(whole)) if whole[i : i + len(bare)] == bare), [])
+    return getattr(tokenizer, "bos_token_id", None) in before
 
 
 def has_one_beginning(tokenizer: Any, prompt: Prompt) -> bool:
@@ -47,11 +48,10 @@ def has_one_beginning(tokenizer: Any, prompt: Prompt) -> bool:
     bos = getattr(tokenizer, "bos_token_id", None)
     if bos is None:
         return True
-    written = prompt.text.count(str(tokenizer.convert_ids_to_tokens(bos)))
-    begins = prompt.text.startswith(str(tokenizer.convert_ids_to_tokens(bos)))
-    wanted = max(written, written + int(adds_beginning(tokenizer) and not begins))
-    leading = next((i for i, token in enumerate(prompt.token_ids) if token != bos), len(prompt.token_ids))
-    return prompt.token_ids.count(bos) == wanted and leading == int(begins or adds_beginning(tokenizer))
+    name, ids = str(tokenizer.convert_ids_to_tokens(bos)), prompt.token_ids
+    added = adds_beginning(tokenizer) and not prompt.text.startswith(name)
+    first = ids.index(bos) if bos in ids else len(ids)
+    return ids.count(bos) == prompt.text.count(name) + int(added) and ids[first + 1 : first + 2] != (bos,)
 
 
 def check_answers(tokenizer: Any, prompts: Sequence[Prompt], target: str) -> tuple[Finding, dict[str, int]]:
