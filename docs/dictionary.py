@@ -19,6 +19,7 @@ from columns import (
     MEASURE,
     NUMBER,
     QUESTION,
+    READING,
     TEXT,
     UNIT,
     WHOLE,
@@ -76,6 +77,7 @@ def _describe_texts() -> tuple[Table, ...]:
                 **said,
                 "pieces": Column(LIST, "The part of the text that each token wrote."),
                 **answered,
+                "n_reasoning": READING["n_reasoning"],
                 "logprob": Column(NUMBER, "Unsteered log prob of the whole completion.", "nats"),
                 "token_logprob": Column(LIST, "Unsteered log prob of each token, from the pass that drew it.", "nats"),
             },
@@ -88,6 +90,7 @@ def _describe_texts() -> tuple[Table, ...]:
                 **_common("prompt_id", *CONDITION),
                 **said,
                 **answered,
+                "n_reasoning": READING["n_reasoning"],
                 "logprob": Column(NUMBER, "Log prob under the steered model that drew it.", "nats"),
             },
         ),
@@ -109,6 +112,16 @@ def _describe_scores() -> tuple[Table, ...]:
                 **{part: Column(NUMBER, INCREASE[part], nats) for part in Increases.PARTS},
                 "n_scored": Column(WHOLE, "Its first tokens that are scored, `[scoring] through`.", "tokens"),
                 "baseline": Column(NUMBER, "Unsteered log prob of the tokens that are scored.", nats),
+            },
+        ),
+        Table(
+            "readings.parquet",
+            "distinct completion × condition",
+            "What would be answered at the end of each completion's reasoning, where that is read (`[scoring] "
+            "readings`); the unsteered model's rows come first, with kind `baseline`.",
+            {
+                **_common("prompt_id", "completion_id", *CONDITION),
+                **{name: column for name, column in READING.items() if name != "n_reasoning"},
             },
         ),
         Table(

@@ -25,6 +25,8 @@ from completions_lp.store.units import hash_value
 
 FORMAT = 1
 """Raised with every change of this package after which old units hold other numbers, or hold them otherwise."""
+STEERED = 2
+"""The same for steered draws alone: 2 since those of models without a cache are steered at all that they have said."""
 READ_OUT = 2
 """The same for the two-choice read-out alone: 2 since all answers on offer are read, in all their spellings."""
 _NETWORK = ("weights", "config", "dtype", "residual")
@@ -49,7 +51,7 @@ def describe_draws(
     how = {
         name: getattr(sampling, name) for name in ("max_new_tokens", "temperature", "top_p", "top_k", "greedy", "seed")
     }
-    steered = None if condition == BASELINE else [condition.vector, key_condition(condition, vectors)]
+    steered = None if condition == BASELINE else [condition.vector, key_condition(condition, vectors), STEERED]
     return {**describe_network(model), **how, "condition": steered}
 
 

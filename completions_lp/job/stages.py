@@ -11,15 +11,15 @@ import numpy as np
 from tqdm import tqdm
 
 from completions_lp import store
+from completions_lp.job.checkup import check_instrument
 from completions_lp.job.config import EMBEDDED, Config, load_config, make_config
 from completions_lp.job.hashes import hash_vectors
 from completions_lp.job.inputs import hash_completions
 from completions_lp.job.ledger import Ledger, Options
 from completions_lp.job.nested import check_sets, hash_sets, join_sets, run_sets
 from completions_lp.job.provenance import check_model, find_reasons
-from completions_lp.job.results import load, tell_failed, write_report
+from completions_lp.job.results import load, tell_found, write_report
 from completions_lp.job.validation import validate_cells
-from completions_lp.model import check_conditions
 from completions_lp.plan.validation import Validation, choose_cells, pick_cells
 from completions_lp.records import (
     Choices,
@@ -185,7 +185,8 @@ class Run(Ledger):
             self._check_expected("score", consumed)
             self.info["rivals"] = self.describe_rivals()
             self.check_rivals()
-            check_conditions(self.model, vectors, [condition for condition in conditions if condition.steers])
+            steering = [condition for condition in conditions if condition.steers]
+            self.info["instrument"] = check_instrument(self, completions, vectors, steering)
             with self._stage("score", consumed):
                 if self.folder is not None:
                     self._claim(*store.STAGES["score"])
@@ -199,7 +200,7 @@ class Run(Ledger):
         start = time.perf_counter()
         report = summarize(scores, choices, target=self.config.label.target, seed=self.config.sampling.seed)
         quality = next((vector.quality for vector in vectors if vector.kind == "target"), {})
-        report = tell_failed(replace(report, tokens=scores.tokens, quality=quality, info=self.info))
+        report = tell_found(replace(report, tokens=scores.tokens, quality=quality, info=self.info))
         if self.folder is not None:
             with self.hold():
                 report = write_report(report, self.folder, start)

@@ -52,8 +52,8 @@ def make_readings(
         endings.through,
         reach,
         reach + change,
-        unsteered[endings.index, :choices],
-        steered[:, endings.index, :choices],
+        unsteered[endings.index, :choices].astype(np.float64),
+        steered[:, endings.index, :choices].astype(np.float64),
         _sum_tenths(scores, endings.at),
     )
 

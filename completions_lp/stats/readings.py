@@ -1,7 +1,7 @@
 """The mean of what is read out after texts, with the texts of one model and the reader another: four cells.
 
 Texts are draws of the unsteered model p; those of the steered model q are these, weighted by q(text)/p(text). The
-reader is either. Source: numbers.md §2j.
+reader is either. Source: numbers.md §3.6.
 """
 
 from dataclasses import dataclass

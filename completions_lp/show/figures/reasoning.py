@@ -85,6 +85,7 @@ class Reasoning(CellView):
             write_note(left, note_few(self.tenths.values()))
         else:
             write_empty(left, "no reasoning was read")
+        left.margins(y=0.16)  # room for a note
         left.xaxis.set_major_locator(MaxNLocator(integer=True))
         label_axes(left, x="tenth of the reasoning", y="increase (nats)", title=self.part.title(self.cell))
         for x, (name, estimate) in enumerate(self.ends.items()):
