@@ -29,7 +29,7 @@ from passages import JSON, OPENING, WORDS, WORK
 
 from completions_lp.quantities import BROKEN, GROUPS, ODD, POOLED, QUANTITIES, TRUST, UNITS, find_quantity
 from completions_lp.records import Increases, Measures, Prompt
-from completions_lp.store import PROFILE, SLOPES, STAGES, SUMMARY, SWAPS
+from completions_lp.store import OFF_TARGET, PROFILE, RIVALS, SLOPES, STAGES, SUMMARY, SWAPS
 from completions_lp.store.validation import ESTIMATED
 
 PAGE = Path(__file__).parent / "dictionary.md"
@@ -232,6 +232,20 @@ def _describe_report() -> tuple[Table, ...]:
             "Only with `[prompts] swap`: what of an effect follows the behaviour and what the letter (numbers.md §2i). "
             "Also as `swaps.csv`. Here `n_dropped` counts pairs.",
             _schema(SWAPS.names),
+        ),
+        Table(
+            "rivals.parquet",
+            "rival × cell of the vector × quantity × split",
+            "Only with `[[rival]]`: the vector less each rival, prompt by prompt. Also as `rivals.csv`. `value`, its "
+            "limits, `se` and `df` are of the difference; all three means are over prompts on which both have a value.",
+            _schema(RIVALS.names),
+        ),
+        Table(
+            "off_target.parquet",
+            "set × cell of the vector × quantity",
+            "Only with `[[off_target]]`: what the same vector does to prompts that it is not about, beside its effect "
+            "on the run's own. Also as `off_target.csv`. Each set's own run lies in `off_target/NAME`.",
+            _schema(OFF_TARGET.names),
         ),
     )
 

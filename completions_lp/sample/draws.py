@@ -112,7 +112,7 @@ def draw_samples(
 
     ``advance`` gets the number of prompts that are done, as they are.
     """
-    conditions = [] if condition == BASELINE else [condition]
+    conditions = [condition] if condition.steers else []
     check_conditions(model, vectors, conditions)
     by_name = {vector.name: vector for vector in vectors}
     steering = Steering.under(model, by_name, conditions) if conditions else None

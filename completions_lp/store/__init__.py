@@ -22,7 +22,17 @@ from completions_lp.store.drawings import name_files, read_figures, write_figure
 from completions_lp.store.files import hash_file, write_rows, write_text
 from completions_lp.store.keys import CONDITION
 from completions_lp.store.readings import read_readings, write_readings
-from completions_lp.store.reports import PROFILE, SLOPES, SUMMARY, SWAPS, read_profile, write_profile, write_report
+from completions_lp.store.reports import (
+    OFF_TARGET,
+    PROFILE,
+    RIVALS,
+    SLOPES,
+    SUMMARY,
+    SWAPS,
+    read_profile,
+    write_profile,
+    write_report,
+)
 from completions_lp.store.scores import open_tokens, read_increases, read_measures, write_increases, write_measures
 from completions_lp.store.tokens import read_token_increases
 from completions_lp.store.unit_tables import read_draws, read_sequences, tabulate_draws, tabulate_sequences
@@ -47,7 +57,7 @@ from completions_lp.store.vectors import (
     write_vectors,
 )
 
-__all__ = ["CONDITION", "PROFILE", "SLOPES", "STAGES", "SUMMARY", "SWAPS"]
+__all__ = ["CONDITION", "OFF_TARGET", "PROFILE", "RIVALS", "SLOPES", "STAGES", "SUMMARY", "SWAPS"]
 __all__ += ["completion_ids", "read_completions", "write_completions", "write_steered"]
 __all__ += [
     "check_owned",
