@@ -185,8 +185,8 @@ class Run(Ledger):
             self._check_expected("score", consumed)
             self.info["rivals"] = self.describe_rivals()
             self.check_rivals()
-            steering = [condition for condition in conditions if condition.steers]
-            self.info["instrument"] = check_instrument(self, completions, vectors, steering)
+            steered = [condition for condition in conditions if condition.steers]
+            self.info["instrument"] = check_instrument(self, completions, vectors, steered)
             with self._stage("score", consumed):
                 if self.folder is not None:
                     self._claim(*store.STAGES["score"])

@@ -30,7 +30,7 @@ def format_overview(report: Report, *, title: str, everything: bool = False, wid
     ``title`` says what was measured on what; with ``everything`` the table has every cell.
     """
     told = [format_sentence(report), *say_rivals(report), *say_off_target(report)]
-    told += filter(None, [tell_reasoning(report), say_scored(report)])
+    told += [*filter(None, [tell_reasoning(report), say_scored(report)])]
     told += [format_quality_line(report.quality), format_checks(report)]
     parts = [wrap_text(title, width=width), *_list_warnings(report, width), ""]
     parts += [format_table(report, everything=everything, width=width), ""]
