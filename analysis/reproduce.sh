@@ -19,8 +19,8 @@ run=${1:-runs/study}
 "$PYTHON" -m completions_lp plan "$run" --validate --quiet
 run=$(cd "$run" && pwd)
 cd analysis/figures
-for script in layer_sweep dose_response heatmap prompts damage token_profile distributions diagnostics probabilities \
-    steerability promotion agreement odds rivals own_page table; do
+for script in layer_sweep dose_response heatmap prompts damage token_profile reasoning distributions \
+    diagnostics probabilities steerability promotion agreement odds rivals own_page table; do
     "$PYTHON" "../$script.py" "$run"
 done
 "$PYTHON" ../convergence.py "$run" "$root/data/tiny-chooser" "$root/data/pairs/cautious.jsonl"

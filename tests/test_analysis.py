@@ -23,6 +23,7 @@ OTHERS = {"convergence", "own_page", "table"}
 """Scripts that are not of one figure of the gallery."""
 SCRIPTS = sorted(OTHERS | set(GALLERY) - {"prompts_change"})
 OTHERS_OF_RUN = (
+    "scoring.readings=true",
     'rival=[{name="told", prepend="Be careful. "}]',
     f'off_target=[{{name="again", path="{load_config().prompts.path}", limit=6, n=6}}]',
 )

@@ -85,9 +85,8 @@ CATALOGUE = (
     Quantity("reasoning_share", "nats", "reasoning share", "change of logit P({A}) due to the text before", PARTS,
         meaning="What of the change of the answer's logit is due to the text before the answer (Shapley value)."),
     Quantity("in_reasoning_A", "nats", "in the reasoning", "log-prob increase in the reasoning", PARTS,
-        noise="completions",
         meaning="Log-prob increase of the tokens that are reasoning, in completions with the target answer."),
-    Quantity("in_answer_A", "nats", "in the answer", "log-prob increase in the answer", PARTS, noise="completions",
+    Quantity("in_answer_A", "nats", "in the answer", "log-prob increase in the answer", PARTS,
         meaning="Log-prob increase of the tokens from the end of the reasoning through the answer, in completions with "
         "the target answer."),
     Quantity("read_A", "probability", "read out, unsteered", "P({A} | reasoning)", READING,
@@ -135,7 +134,6 @@ CATALOGUE = (
         meaning="Standard error of the mean on a prompt with both steered."),
     *(
         Quantity(f"reasoning_{k}", "nats", f"tenth {k}", f"log-prob increase in tenth {k} of the reasoning", READING,
-            noise="completions",
             meaning=f"Log-prob increase in tenth {k} of the reasoning's tokens, in completions with the target answer.")
         for k in range(1, 11)
     ),
