@@ -28,7 +28,7 @@ CHECKS = {
     "probabilities over the vocabulary sum to 1": "mass_off",
 }
 """Names of the checks that every run makes, in ``run.json``."""
-PROMPTS, PAIRS = 200, 8
+PROMPTS, PAIRS = 200, 4
 """So many are read, the first ones: the doctor takes no longer on a large file than on a small one."""
 TOKENS = 16
 """After a prompt, for which there must be room."""
