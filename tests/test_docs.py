@@ -36,7 +36,12 @@ def folder(tmp_path_factory):
     """A place with everything that the examples name: prompts, pairs, a configuration, and a run."""
     place = lay_out(tmp_path_factory.mktemp("docs"), rows=24)
     run = place / "runs" / "mine"
-    Run(load_config(None, SETTINGS), run, options=Options(tokens=True, progress=False)).all()
+    path = load_config().prompts.path
+    others = [
+        'rival=[{name="told", prepend="Be careful. "}]',
+        f'off_target=[{{name="again", path="{path}", limit=2, n=2}}]',
+    ]
+    Run(load_config(None, [*SETTINGS, *others]), run, options=Options(tokens=True, progress=False)).all()
     Run.open(run, options=Options(progress=False)).validate(draws=2)
     return place
 
