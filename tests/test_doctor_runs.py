@@ -155,11 +155,33 @@ def test_beginnings_are_counted_in_a_run_too(place, tmp_path, build_model):
     completions, vectors = run.sample(), run.vector()
     conditions = [Condition(vectors[0].name, "target", 0, 1.0)]
     tokenizer = test_doctor.test_prompt_chat.make_tokenizer(adds=True)
-    assert checkup.check_instrument(run, completions, vectors, []) == {"checks": {"bos_wrong": 0.0}, "errors": []}
+    found = checkup.check_instrument(run, completions, vectors, [])
+    assert (found["checks"], found["errors"]) == ({"bos_wrong": 0.0}, [])
     run.__dict__["model"] = dataclasses.replace(run.model, tokenizer=tokenizer)
     found = checkup.check_instrument(run, completions, vectors, conditions)
     assert found["checks"]["bos_wrong"] == 4  # which none begins with, and this tokenizer would have put before each
     assert [error.partition(":")[0] for error in found["errors"]] == ["one BOS in each prompt"]
+
+
+def test_what_was_checked_is_not_checked_again(place, tmp_path, monkeypatch):
+    """Of the same network, vectors and completions, also where a table is lost or layers join."""
+    out, asked = tmp_path / "out", []
+    check = checkup.check_quickly
+
+    def count(*arguments, **options):
+        asked.append(1)
+        return check(*arguments, **options)
+
+    monkeypatch.setattr(checkup, "check_quickly", count)
+    do_stages(place[1], out)
+    before = read_info(out)["instrument"]
+    (out / "scores.parquet").unlink()
+    assert do_stages(place[1], out).has_worked
+    do_stages(change(place[1], {"scoring.layers": [0, 1]}), out)
+    assert (len(asked), read_info(out)["instrument"]) == (1, before)
+    do_stages(change(place[1], {"sampling.n": 12}), out)
+    assert len(asked) == 2
+    assert read_info(out)["instrument"]["of"] != before["of"]
 
 
 def test_a_run_without_room_for_one_completion_has_no_such_numbers(place, monkeypatch):
@@ -169,7 +191,8 @@ def test_a_run_without_room_for_one_completion_has_no_such_numbers(place, monkey
     run = begin(place[1], None)
     completions = run.sample()
     monkeypatch.setattr(checkup, "check_quickly", refuse)
-    assert checkup.check_instrument(run, completions, [], []) == {"checks": {}, "errors": []}
+    found = checkup.check_instrument(run, completions, [], [])
+    assert (found["checks"], found["errors"]) == ({}, [])
 
 
 def test_large_files_are_read_in_part(place, monkeypatch):

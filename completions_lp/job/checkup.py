@@ -9,13 +9,16 @@ from typing import Any
 
 from completions_lp.doctor import Diagnosis, check_quickly, examine_model
 from completions_lp.job.config import DATA, Config, make_config
-from completions_lp.job.inputs import Inputs
+from completions_lp.job.hashes import hash_vectors
+from completions_lp.job.inputs import Inputs, hash_completions
+from completions_lp.job.keys import describe_network
 from completions_lp.job.ledger import Ledger
 from completions_lp.job.outset import read_target
 from completions_lp.model import Model, check_conditions, load_model
 from completions_lp.records import Completions, Condition, OutOfRoom, SteeringVector
 from completions_lp.sample.draws import check_context
 from completions_lp.steer.vectors import average_differences, check_pairs, read_differences
+from completions_lp.store import hash_value
 
 CHECKS = {
     "one BOS in each prompt": "bos_wrong",
@@ -25,7 +28,7 @@ CHECKS = {
     "probabilities over the vocabulary sum to 1": "mass_off",
 }
 """Names of the checks that every run makes, in ``run.json``."""
-PROMPTS, PAIRS = 200, 8
+PROMPTS, PAIRS = 200, 4
 """So many are read, the first ones: the doctor takes no longer on a large file than on a small one."""
 TOKENS = 16
 """After a prompt, for which there must be room."""
@@ -63,12 +66,17 @@ def check_instrument(
 ) -> dict[str, Any]:
     """The doctor's cheap checks before a run is scored, for ``run.json``: numbers by name, and errors, which are told.
 
-    Numbers are missing where one completion has no room alone: the run tells so itself.
+    What was checked already, of the same network, vectors and completions, is not checked again. Numbers are missing
+    where one completion has no room alone: the run tells so itself.
 
     Raises:
         InputError: A condition cannot be computed on the model.
     """
     check_conditions(run.model, vectors, conditions)
+    of = hash_value([describe_network(run.network), hash_vectors(vectors), hash_completions(completions)])
+    known: dict[str, Any] = run.info.get("instrument", {})
+    if known.get("of") == of:
+        return known
     try:
         budget = run.config.run.memory_budget
         findings = check_quickly(run.model, completions, vectors, conditions, memory_budget=budget)
@@ -77,7 +85,7 @@ def check_instrument(
     errors = [f"{finding.describe()}: run completions-lp doctor" for finding in findings if not finding.passed]
     for error in errors:
         run.options.tell(error)
-    return {"checks": {CHECKS[finding.name]: finding.value for finding in findings}, "errors": errors}
+    return {"of": of, "checks": {CHECKS[finding.name]: finding.value for finding in findings}, "errors": errors}
 
 
 def load_control(model: Model) -> Model:

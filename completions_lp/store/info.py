@@ -46,6 +46,7 @@ class _Model(BaseModel):
 
 
 class _Instrument(BaseModel):
+    of: str = ""
     checks: dict[str, float | None] = {}
     errors: list[str] = []
 
