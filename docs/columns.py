@@ -118,6 +118,9 @@ UNIT = {
     "item": Column(TEXT, "Key of the prompt or the completion: a hash of its tokens, its prompt and its answers."),
     "samples": Column(LIST, "Numbers of the draws, from 0, that gave just these tokens."),
     "token_logprob": Column(LIST, "Log prob of each token, from the pass that drew it.", "nats"),
+    "token_sampler_logprob": Column(
+        LIST, "The same under what was drawn from; missing where it is `token_logprob`: plain sampling.", "nats"
+    ),
     "answers": Column(
         LIST,
         "Two numbers for each of the target answer (or the matching one), the other, and all choices in order: log "

@@ -78,6 +78,12 @@ def _describe_texts() -> tuple[Table, ...]:
                 **answered,
                 "logprob": Column(NUMBER, "Unsteered log prob of the whole completion.", "nats"),
                 "token_logprob": Column(LIST, "Unsteered log prob of each token, from the pass that drew it.", "nats"),
+                "sampler_logprob": Column(
+                    NUMBER, "Log prob under what was drawn from, after temperature, top-k and top-p.", "nats"
+                ),
+                "token_sampler_logprob": Column(
+                    LIST, "The same of each token; missing where it is `token_logprob`: plain sampling.", "nats"
+                ),
             },
         ),
         Table(
@@ -237,6 +243,7 @@ def describe_units() -> tuple[Table, ...]:
                 **_common("token_ids"),
                 "token_logprob": UNIT["token_logprob"],
                 **_common("ended"),
+                "token_sampler_logprob": UNIT["token_sampler_logprob"],
             },
         ),
         Table(

@@ -50,6 +50,8 @@ def describe_draws(
     how = {
         name: getattr(sampling, name) for name in ("max_new_tokens", "temperature", "top_p", "top_k", "greedy", "seed")
     }
+    if not sampling.is_ancestral:  # of which units of earlier versions do not have the sampler's own log probs
+        how["sampler"] = True
     steered = None if condition == BASELINE else [condition.vector, key_condition(condition, vectors)]
     return {**describe_network(model), **how, "condition": steered}
 

@@ -94,6 +94,12 @@ class Draw:
     """Numbers of the samples, in order; every one has random numbers of its own."""
     ended: bool = False
     """Whether the last id is an end-of-sequence token."""
+    sampler_logprob: Sequence[float] | None = None
+    """Of each token under what it was drawn from, in nats; None where that is ``logprob``: plain sampling."""
+
+
+_OPTIONAL = ("sampler_logprob",)
+"""Arrays of completions that there may be or not."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -121,6 +127,9 @@ class Completions:
     """The part of the text that each token wrote; together they are the text."""
     sampling: Sampling
     labelling: Labelling
+    sampler_logprob: Float[np.ndarray, "completion token"] | None = None
+    """Log prob of each token under the distribution that it was drawn from: after temperature, top-k and top-p, its
+    kept part summing to 1; 0 where decoding is greedy. None where it is ``logprob``: plain sampling."""
 
     def __repr__(self) -> str:
         return f"Completions({len(self)} distinct of {int(self.counts.sum())} draws, {len(self.prompts)} prompts)"
@@ -131,6 +140,10 @@ class Completions:
         for name in ("token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob", "text", "pieces"):
             got = len(getattr(self, name))
             require(got == n, f"completions: {name} has {got} rows where prompt_index has {n}")
+        for name in (name for name in _OPTIONAL if getattr(self, name) is not None):
+            freeze(self, name)
+            got, want = getattr(self, name).shape, self.token_ids.shape
+            require(got == want, f"completions: {name} has shape {got}, needs {want}")
         ids = [p.id for p in self.prompts]
         repeated = sorted({i for i in ids if ids.count(i) > 1}) if len(set(ids)) < len(ids) else []
         require(not repeated, f"prompt ids must be unique; repeated: {', '.join(repeated[:5])}")
@@ -168,7 +181,8 @@ class Completions:
         return self._keep(prompts, rows, np.array([places[i] for i in index.tolist()], dtype=np.int32))
 
     def _keep(self, prompts: Sequence[int], rows: Any, index: Int[np.ndarray, " row"]) -> "Completions":
-        arrays = ("token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob")
+        arrays = ["token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob"]
+        arrays += [name for name in _OPTIONAL if getattr(self, name) is not None]
         return replace(
             self,
             prompts=tuple(self.prompts[i] for i in prompts),

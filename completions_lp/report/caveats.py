@@ -69,7 +69,8 @@ def _tell_sample(increases: Increases, columns: Columns) -> list[str]:
     if not completions.sampling.is_ancestral:
         told.append(
             "completions were not drawn by plain sampling at temperature 1: increase_all is not −KL, the average "
-            "increase is not a bound on the change of P(A), and P(A), KL and the sampler test are undefined"
+            "increase is not a bound on the change of P(A), and P(A), KL and the sampler test are undefined; the log "
+            "probs under which they were drawn are sampler_logprob of completions.parquet"
         )
     return told
 

@@ -1,6 +1,7 @@
 """Draws -> Completions: equal ones counted, labelled, and cut into the pieces of text that their tokens wrote."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,12 +29,15 @@ def collect_completions(
     width = max((len(draw.token_ids) for _, draw in flat), default=0)
     token_ids = np.full((len(flat), width), -1, dtype=np.int32)
     logprob = np.full((len(flat), width), np.nan, dtype=dtype)
+    sampler = None if sampling.is_ancestral else logprob.copy()
     labeller, cutter = Labeller(tokenizer, labelling), Cutter(tokenizer)
     labels, answers, texts, pieces = [], [], [], []
     for row, (i, draw) in enumerate(flat):
         ids = list(draw.token_ids)
         token_ids[row, : len(ids)] = ids
         logprob[row, : len(ids)] = draw.logprob
+        if sampler is not None and draw.sampler_logprob is not None:
+            sampler[row, : len(ids)] = draw.sampler_logprob
         label, answer = labeller.label(ids, letters=prompts[i].letters, prompt=prompts[i])
         labels.append(label)
         answers.append(answer)
@@ -53,6 +57,7 @@ def collect_completions(
         pieces=tuple(pieces),
         sampling=sampling,
         labelling=labelling,
+        sampler_logprob=sampler,
     )
 
 
@@ -66,10 +71,8 @@ def join_draws(parts: Sequence[Sequence[Draw]], n: int) -> list[Draw]:
         ids, samples = tuple(draw.token_ids), [sample for sample in draw.samples if sample < n]
         if samples:
             before = found.get(ids)
-            found[ids] = Draw(
-                draw.token_ids if before is None else before.token_ids,
-                draw.logprob if before is None else before.logprob,
-                samples if before is None else sorted({*before.samples, *samples}),
-                draw.ended,
+            found[ids] = replace(
+                draw if before is None else before,
+                samples=samples if before is None else sorted({*before.samples, *samples}),
             )
     return sorted(found.values(), key=lambda draw: draw.samples[0])

@@ -248,8 +248,8 @@ def _sample_batch(
         for piece, logits in pieces:
             largest = logits.amax(-1, keepdim=True)
             _check_logits(largest, nodes[piece], prompts, decoder.steering)
-            tokens, logprob = _draw_tokens(logits, largest, nodes[piece], uniforms[:, :, step], sampling)
-            for child in _branch(nodes[piece], piece.start, tokens, logprob, eos_ids):
+            drawn = _draw_tokens(logits, largest, nodes[piece], uniforms[:, :, step], sampling)
+            for child in _branch(nodes[piece], piece.start, *drawn, eos_ids):
                 if child.draw.ended or step == sampling.max_new_tokens - 1:
                     done[child.prompt].append(child.draw)
                 else:
@@ -285,8 +285,12 @@ def _draw_tokens(
     nodes: Sequence[_Node],
     uniforms: Float[np.ndarray, "prompt sample"],
     sampling: Sampling,
-) -> tuple[list[int], list[float]]:
-    """Next token of every sample (node by node), and its log prob under the model itself, at temperature 1."""
+) -> tuple[list[int], list[float], list[float] | None]:
+    """Next token of every sample, node by node, and its log probs.
+
+    The first is under the model itself, at temperature 1; the second under what was drawn from, None where that is the
+    same.
+    """
     of_sample = np.repeat(np.arange(len(nodes)), [len(node.draw.samples) for node in nodes])
     rows = torch.from_numpy(of_sample).to(logits.device)
     u = np.concatenate([uniforms[node.prompt, list(node.draw.samples)] for node in nodes])
@@ -295,26 +299,34 @@ def _draw_tokens(
         weights = logits.sub_(largest).exp_()
         tokens, totals = invert_cdf(weights, rows, numbers)
         logprob = weights[rows, tokens].log() - totals.to(weights)[rows].log()
-        return tokens.tolist(), logprob.tolist()
+        return tokens.tolist(), logprob.tolist(), None
     if sampling.greedy:
         tokens = logits.argmax(-1)[rows]
+        sampler = [0.0] * len(tokens)
     else:
         warped = warp_logits(logits, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
         tokens, _ = invert_cdf(warped.softmax(-1), rows, numbers)
+        sampler = (warped[rows, tokens] - warped.logsumexp(-1)[rows]).tolist()
     logprob = logits[rows, tokens] - logits.logsumexp(-1)[rows]
-    return tokens.tolist(), logprob.tolist()
+    return tokens.tolist(), logprob.tolist(), sampler
 
 
 def _branch(
-    nodes: Sequence[_Node], first: int, tokens: Sequence[int], logprob: Sequence[float], eos_ids: frozenset[int]
+    nodes: Sequence[_Node],
+    first: int,
+    tokens: Sequence[int],
+    logprob: Sequence[float],
+    sampler: Sequence[float] | None,
+    eos_ids: frozenset[int],
 ) -> Iterator[_Node]:
     """Split every node by the token that its samples drew; ``first`` is the number of the first node."""
     at = 0
     for number, node in enumerate(nodes, start=first):
-        groups: dict[int, tuple[float, list[int]]] = {}
-        for sample, token, value in zip(node.draw.samples, tokens[at:], logprob[at:], strict=False):
-            groups.setdefault(token, (value, []))[1].append(sample)
+        groups: dict[int, tuple[int, list[int]]] = {}
+        for place, sample in enumerate(node.draw.samples, start=at):
+            groups.setdefault(tokens[place], (place, []))[1].append(sample)
         at += len(node.draw.samples)
-        for token, (value, samples) in groups.items():
-            ids, values = [*node.draw.token_ids, token], [*node.draw.logprob, value]
-            yield _Node(node.prompt, number, token, Draw(ids, values, samples, token in eos_ids))
+        for token, (place, samples) in groups.items():
+            ids, values = [*node.draw.token_ids, token], [*node.draw.logprob, logprob[place]]
+            own = None if sampler is None else [*(node.draw.sampler_logprob or ()), sampler[place]]
+            yield _Node(node.prompt, number, token, Draw(ids, values, samples, token in eos_ids, own))

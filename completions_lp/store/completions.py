@@ -25,6 +25,8 @@ COLUMNS = {
     **{"pieces": "texts", "ended": "truth", "label": "text?", "answer_index": "whole", "token_logprob": "numbers"},
 }
 """What is read of ``completions.parquet``."""
+DRAWN = {"token_sampler_logprob": "numbers?"}
+"""The same, of what earlier versions do not have, and where it says nothing of its own is missing in every row."""
 LARGEST = 2**31 - 1
 """Of counts and token ids, which are of 32 bits."""
 
@@ -47,15 +49,15 @@ def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling) 
     """
     prompts = read_prompts(folder)
     path = folder / "completions.parquet"
-    table = _sort_rows(read_table(path, "sample", COLUMNS), prompts).to_pydict()
-    _check_rows(path, table, prompts)
+    found = read_table(path, "sample")
+    columns = COLUMNS | {name: kind for name, kind in DRAWN.items() if name in found.column_names}
+    table = _sort_rows(pick_columns(path, found, "sample", columns), prompts).to_pydict()
+    _check_rows(path, {name: table[name] for name in COLUMNS}, prompts)
     place = {prompt.id: i for i, prompt in enumerate(prompts)}
     lengths = np.array([len(ids) for ids in table["token_ids"]], dtype=np.int32)
     token_ids = np.full((len(lengths), lengths.max(initial=0)), -1, dtype=np.int32)
-    logprob = np.full(token_ids.shape, np.nan)
-    for i, (ids, values) in enumerate(zip(table["token_ids"], table["token_logprob"], strict=True)):
+    for i, ids in enumerate(table["token_ids"]):
         token_ids[i, : len(ids)] = ids
-        logprob[i, : len(ids)] = [np.nan if value is None else value for value in values]
     return Completions(
         prompts=prompts,
         prompt_index=np.array([place[i] for i in table["prompt_id"]], dtype=np.int32),
@@ -65,12 +67,29 @@ def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling) 
         ended=np.array(table["ended"], dtype=bool),
         label=np.array([label or "" for label in table["label"]], dtype=np.str_),
         answer_index=np.array(table["answer_index"], dtype=np.int32),
-        logprob=logprob,
+        logprob=_fill_tokens(table["token_logprob"], token_ids.shape),
         text=tuple(table["text"]),
         pieces=tuple(map(tuple, table["pieces"])),
         sampling=sampling,
         labelling=labelling,
+        sampler_logprob=None if sampling.is_ancestral else _read_sampler(path, table, token_ids.shape),
     )
+
+
+def _fill_tokens(rows: Sequence[Sequence[float | None]], shape: tuple[int, int]) -> np.ndarray:
+    """Numbers of tokens as [completion, token]; NaN where there is none."""
+    filled = np.full(shape, np.nan)
+    for i, values in enumerate(rows):
+        filled[i, : len(values)] = [np.nan if value is None else value for value in values]
+    return filled
+
+
+def _read_sampler(path: Path, table: Mapping[str, list[Any]], shape: tuple[int, int]) -> np.ndarray:
+    """Log probs under what was drawn from; NaN where an earlier version has not kept them."""
+    rows = [values or [] for values in table.get("token_sampler_logprob", ())]
+    if any(values and len(values) != len(ids) for values, ids in zip(rows, table["token_ids"], strict=False)):
+        raise InputError(f"{path}: has lists of different lengths: it was changed; run the sample stage again")
+    return _fill_tokens(rows, shape)
 
 
 def read_prompts(folder: Path) -> tuple[Prompt, ...]:
@@ -141,7 +160,7 @@ def write_steered(folder: Path, drawn: Mapping[Condition, Completions]) -> None:
     tables = []
     for condition, completions in drawn.items():
         columns = _list_columns(completions)
-        for name in ("cluster", "completion_id", "pieces", "token_logprob"):
+        for name in ("cluster", "completion_id", "pieces", "token_logprob", "sampler_logprob", *DRAWN):
             del columns[name]
         repeated = {name: [value] * len(completions) for name, value in asdict(condition).items()}
         tables.append(pa.table({"prompt_id": columns.pop("prompt_id"), **repeated, **columns}))
@@ -163,6 +182,8 @@ def _list_columns(completions: Completions) -> dict[str, Any]:
     prompts = [completions.prompts[i] for i in completions.prompt_index]
     said = [slice(length) for length in completions.lengths]
     ids = [row[tokens].tolist() for row, tokens in zip(completions.token_ids, said, strict=True)]
+    own, mask = completions.sampler_logprob, completions.mask
+    sampler = [None] * len(said) if own is None else [row[at].tolist() for row, at in zip(own, said, strict=True)]
     return {
         "prompt_id": [prompt.id for prompt in prompts],
         "cluster": [prompt.cluster for prompt in prompts],
@@ -174,6 +195,8 @@ def _list_columns(completions: Completions) -> dict[str, Any]:
         "ended": completions.ended,
         "label": pa.array([label or None for label in completions.label.tolist()], type=pa.string()),
         "answer_index": completions.answer_index,
-        "logprob": np.where(completions.mask, completions.logprob, 0.0).sum(-1, dtype=np.float64),
+        "logprob": np.where(mask, completions.logprob, 0.0).sum(-1, dtype=np.float64),
         "token_logprob": [row[tokens].tolist() for row, tokens in zip(completions.logprob, said, strict=True)],
+        "sampler_logprob": np.where(mask, completions.logprob if own is None else own, 0.0).sum(-1, dtype=np.float64),
+        "token_sampler_logprob": pa.array(sampler, type=pa.list_(pa.float64())),
     }
