@@ -80,6 +80,11 @@ ESTIMATE = {
     "random_sd": Column(NUMBER, "Their standard deviation."),
     "p_rank_shuffled": Column(NUMBER, "One-sided rank among the vectors from shuffled labels."),
     "selection_frequency": Column(NUMBER, "How often this cell is the best when clusters are resampled.", "share"),
+    "seed_sd": Column(
+        NUMBER, "Standard deviation between seeds, each over all prompts, in the same unit; missing with one seed."
+    ),
+    "n_seeds": Column(NUMBER, "Seeds behind it, those by which the number is defined.", "seeds"),
+    "seed": Column(WHOLE, "The seed, one of `[sampling] seeds`: the row is of its own draws alone."),
     "offset": Column(WHOLE, "Place relative to the answer's token: 0 is that token, −1 the one before it.", "tokens"),
     "n_completions": Column(WHOLE, "Draws that have a token there.", "draws"),
     "below_zero": Column(NUMBER, "Prompts truly steered the wrong way, sampling noise shrunken away.", "share"),

@@ -28,7 +28,7 @@ from passages import JSON, OPENING, WORDS, WORK
 
 from completions_lp.quantities import BROKEN, GROUPS, ODD, POOLED, QUANTITIES, TRUST, UNITS, find_quantity
 from completions_lp.records import Increases, Measures, Prompt
-from completions_lp.store import PROFILE, SLOPES, STAGES, SUMMARY, SWAPS
+from completions_lp.store import PROFILE, SEEDS, SLOPES, STAGES, SUMMARY, SWAPS
 from completions_lp.store.validation import ESTIMATED
 
 PAGE = Path(__file__).parent / "dictionary.md"
@@ -84,6 +84,9 @@ def _describe_texts() -> tuple[Table, ...]:
                 "token_sampler_logprob": Column(
                     LIST, "The same of each token; missing where it is `token_logprob`: plain sampling.", "nats"
                 ),
+                "seed_counts": Column(
+                    LIST, "`count` by seed, in the order of `[sampling] seeds`; missing with one seed.", "draws"
+                ),
             },
         ),
         Table(
@@ -126,6 +129,18 @@ def _describe_scores() -> tuple[Table, ...]:
                 **_common("prompt_id", *CONDITION),
                 **{name: MEASURE.get(name) or _quantity(name) for name in (*Measures.UNSTEERED, *Measures.STEERED)},
                 **_common("trust"),
+            },
+        ),
+        Table(
+            "seed_measures.parquet",
+            "seed × prompt × condition",
+            "Only with several `[sampling] seeds`: `measures.parquet` from each seed's own draws, without those of the "
+            "steered model.",
+            {
+                **_common("prompt_id", *CONDITION),
+                **{name: MEASURE.get(name) or _quantity(name) for name in (*Measures.UNSTEERED, *Measures.STEERED)},
+                **_common("trust"),
+                "seed": ESTIMATE["seed"],
             },
         ),
         Table(
@@ -225,6 +240,13 @@ def _describe_report() -> tuple[Table, ...]:
             "Only with `[prompts] swap`: what of an effect follows the behaviour and what the letter (numbers.md §2i). "
             "Also as `swaps.csv`. Here `n_dropped` counts pairs.",
             _schema(SWAPS.names),
+        ),
+        Table(
+            "seeds.parquet",
+            "condition × quantity × seed",
+            "Only with several `[sampling] seeds`: every mean over prompts from one seed's draws alone. Also as "
+            "`seeds.csv`. A value is missing where draws of the steered model, which are of no seed, have joined.",
+            _schema(SEEDS.names),
         ),
     )
 

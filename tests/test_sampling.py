@@ -77,7 +77,8 @@ def test_the_samplers_own_logprob_is_that_of_the_distribution_that_was_drawn_fro
 def test_greedy_draws_have_probability_one_and_plain_ones_the_models_own(build_model):
     model, prompts = build_model("gpt2"), make_prompts((4, 7))
     greedy = sample(model, prompts, Sampling(greedy=True, max_new_tokens=4))
-    assert (greedy.sampler_logprob[greedy.mask] == 0).all() and np.isnan(greedy.sampler_logprob[~greedy.mask]).all()
+    assert (greedy.sampler_logprob[greedy.mask] == 0).all()
+    assert np.isnan(greedy.sampler_logprob[~greedy.mask]).all()
     assert (greedy.logprob[greedy.mask] < 0).all()
     assert sample(model, prompts, Sampling(n=3, max_new_tokens=4)).sampler_logprob is None
 

@@ -32,6 +32,8 @@ _ADDED: Mapping[str, Mapping[str, Any]] = {
     "vector": {"subset": None, "split": "train", "revision": None, "fields": {}},
 }
 """By section, keys that runs of earlier versions do not name, and what these have followed."""
+_SINCE: Mapping[str, Any] = {"sampling.seeds": []}
+"""Single keys of the same kind, and what runs that do not name them have followed."""
 REMADE: Mapping[str, str] = {
     "figures/": "completions-lp figures {folder}",
     "validation.parquet": "completions-lp plan {folder} --validate",
@@ -166,8 +168,12 @@ def check_model(stage: str, model: Mapping[str, Any], made: Mapping[str, Any], f
 
 def _compare(stage: str, config: Mapping[str, Any], made: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Settings that a stage has followed and that are other ones now: key, now, then."""
-    found = []
-    for name, then in made.get(stage, {}).get("settings", {}).items():
+    found, followed = [], made.get(stage, {}).get("settings", {})
+    sections = {name.partition(".")[0] for name in followed}
+    since = {
+        name: value for name, value in _SINCE.items() if name in FOLLOWED[stage] and name.split(".")[0] in sections
+    }
+    for name, then in {**since, **followed}.items():
         now = _look_up(config, name)
         added, inner = _ADDED.get(name, {}), {}
         if isinstance(then, dict) and isinstance(now, Mapping):

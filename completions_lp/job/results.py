@@ -34,7 +34,8 @@ def load(folder: str | Path) -> Report:
     read = all(prompt.is_read_out for prompt in completions.prompts)
     choices, measures = store.read_choices(folder, increases) if read else None, store.read_measures(folder, increases)
     target, seed, profile = config.label.target, config.sampling.seed, store.read_profile(folder)
-    report = summarize(increases, choices, measures, target=target, seed=seed, profile=profile)
+    by_seed = store.read_seed_measures(folder, increases)
+    report = summarize(increases, choices, measures, target=target, seed=seed, profile=profile, by_seed=by_seed)
     changed = [
         f"{words} since the {stage} stage wrote it"
         for stage in ("sample", "score")
@@ -113,6 +114,9 @@ def save(report: Report, folder: str | Path) -> Path:
     store.write_completions(folder, completions)
     store.write_increases(folder, increases)
     store.write_measures(folder, told or measures)
+    if report.by_seed:
+        store.claim_files(folder, info, ["seed_measures.parquet"])
+        store.write_seed_measures(folder, report.by_seed, completions.sampling.seeds)
     store.write_profile(folder, report.profile)
     if choices is not None:
         store.write_choices(folder, choices)

@@ -16,6 +16,7 @@ from completions_lp.job.inputs import hash_completions, hash_vectors
 from completions_lp.job.ledger import Ledger, Options
 from completions_lp.job.provenance import check_model, find_reasons
 from completions_lp.job.results import load, tell_failed, write_report
+from completions_lp.job.toml import replace_keys
 from completions_lp.job.validation import validate_cells
 from completions_lp.model import check_conditions
 from completions_lp.plan.validation import Validation, choose_cells, pick_cells
@@ -79,7 +80,7 @@ def run(
     base = config if isinstance(config, Config) else load_config(config or EMBEDDED)
     values = base.model_dump()
     for name, section in sections.items():
-        values[name] = {**values.get(name, {}), **dict(section)}
+        values[name] = replace_keys(values.get(name, {}), section)
     made = make_config(values)
     options = Options(tokens=tokens, progress=progress, fresh=overwrite, function=made.label.function)
     return Run(made, out, options=options).all()
@@ -246,7 +247,8 @@ class Run(Ledger):
         **steered: Any,
     ) -> Completions:
         """Completions of some prompts, from units; with a bar where there is a title."""
-        with tqdm(total=len(prompts), desc=title, unit="prompt", disable=not (title and self.options.progress)) as bar:
+        total, quiet = len(prompts) * len(sampling.split()), not (title and self.options.progress)
+        with tqdm(total=total, desc=title, unit="prompt", disable=quiet) as bar:
             drawn = self.units.draw(prompts, sampling, advance=bar.update, **steered)
         dtype = np.float64 if self.network["dtype"] == "float64" else np.float32
         return collect_completions(self.tokenizer, prompts, drawn, sampling, labelling, dtype=dtype)
@@ -333,6 +335,8 @@ class Run(Ledger):
                 store.write_steered(self.folder, drawn)
             store.write_increases(self.folder, scores.increases)
             store.write_measures(self.folder, scores.measures)
+            if scores.by_seed:
+                store.write_seed_measures(self.folder, scores.by_seed, completions.sampling.seeds)
             store.write_profile(self.folder, summarize_profile(scores.profile))
         return scores
 

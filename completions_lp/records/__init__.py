@@ -22,7 +22,17 @@ from completions_lp.records.completions import Completions, Draw, Sampling
 from completions_lp.records.labelling import LabelFunction, Labelling, compile_pattern, name_function
 from completions_lp.records.measures import Measures, Profile
 from completions_lp.records.prompts import ContrastPair, Prompt, name_outcomes, pair_twins, pick_letters
-from completions_lp.records.report import Best, Estimate, Inference, ProfileRow, Report, ReportRow, Slope, Swap
+from completions_lp.records.report import (
+    Best,
+    Estimate,
+    Inference,
+    ProfileRow,
+    Report,
+    ReportRow,
+    SeedValue,
+    Slope,
+    Swap,
+)
 from completions_lp.records.scores import Increases, Scores, TokenIncreases, TokenScores
 from completions_lp.records.sources import describe_cause, is_failing, read_bytes, read_text
 from completions_lp.records.steering import BASELINE, Condition, SteeringVector, VectorQuality
@@ -31,7 +41,7 @@ __all__ = [
     "BASELINE", "PARTIAL", "Best", "Choices", "Completions", "Condition", "ContrastPair", "Draw", "Estimate",
     "Increases", "Inference", "InputError", "Kind", "LabelFunction", "Labelling", "Measures", "NotFinite",
     "OutOfRoom", "Positions", "Profile", "ProfileRow", "Prompt", "Report", "ReportRow", "Rule", "Sampling",
-    "Scores", "Slope", "SteeringVector", "Swap", "Through", "TokenIncreases", "TokenScores", "Tokenizer",
+    "Scores", "SeedValue", "Slope", "SteeringVector", "Swap", "Through", "TokenIncreases", "TokenScores", "Tokenizer",
     "VectorQuality", "compile_pattern", "describe_cause", "is_failing", "is_plain", "name_function",
     "name_outcomes", "pair_twins", "pick_letters", "read_bytes", "read_text", "show_sign",
 ]  # fmt: skip

@@ -72,6 +72,10 @@ class Inference:
     small direction's two signs."""
     selection_frequency: float = NAN
     """How often this cell is the best of the sweep when clusters are resampled."""
+    seed_sd: float = NAN
+    """Standard deviation between seeds, each over all prompts; NaN with one seed."""
+    n_seeds: float = NAN
+    """Seeds behind it: those by which the number is defined."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,19 @@ class Swap:
     """Pairs on which it is undefined."""
 
 
+@dataclass(frozen=True)
+class SeedValue:
+    """A mean over prompts (macro) from the draws of one seed alone."""
+
+    condition: Condition
+    quantity: str
+    seed: int
+    value: float
+    unit: str
+    n_prompts: int
+    """Prompts behind it."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """What follows from the scores: ``rows`` are the numbers of the paper, ``prompts`` what they are means of."""
@@ -166,11 +183,15 @@ class Report:
     slopes: tuple[Slope, ...] = ()
     swaps: tuple[Swap, ...] = ()
     """What follows the behaviour and what the letter; empty where no question was asked in both orders."""
+    seeds: tuple[SeedValue, ...] = ()
+    """The numbers of every seed, by condition and quantity; empty with one seed."""
     best: Best | None = None
     """The best cell of the sweep; None where no cell has a value."""
     increases: Increases | None = None
     """The completions behind the rows, with their increases."""
     measures: Measures | None = None
+    by_seed: tuple[Measures, ...] = ()
+    """The measures of each seed, of all conditions; empty with one seed."""
     choices: Choices | None = None
     """The two-choice read-out behind the rows."""
     rounding: tuple[Increases, Choices | None, Measures | None] | None = None

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from completions_lp.records import Completions, Draw, Labelling, Prompt, Sampling, Tokenizer, name_outcomes
 from completions_lp.sample.labels import Labeller
@@ -58,7 +59,26 @@ def collect_completions(
         sampling=sampling,
         labelling=labelling,
         sampler_logprob=sampler,
+        seed_counts=_count_seeds([draw for _, draw in flat], sampling),
     )
+
+
+def _count_seeds(drawn: Sequence[Draw], sampling: Sampling) -> Int[np.ndarray, "completion seed"] | None:
+    """How often each seed drew each completion; None where there are no several."""
+    size = len(sampling.seeds)
+    if size < 2:
+        return None
+    rows = [np.bincount(np.array(draw.samples) // sampling.n, minlength=size) for draw in drawn]
+    return np.array(rows, dtype=np.int32).reshape(-1, size)
+
+
+def join_seeds(by_seed: Sequence[Sequence[Sequence[Draw]]], n: int) -> list[list[Draw]]:
+    """By prompt, the draws of all seeds: the ``n`` of seed number k are numbered from k·n on."""
+    numbered = [
+        [[replace(draw, samples=[k * n + i for i in draw.samples]) for draw in draws] for draws in drawn]
+        for k, drawn in enumerate(by_seed)
+    ]
+    return [join_draws(parts, n * len(by_seed)) for parts in zip(*numbered, strict=True)]
 
 
 def join_draws(parts: Sequence[Sequence[Draw]], n: int) -> list[Draw]:

@@ -7,6 +7,7 @@ said the same so far are one row. Which token a sample draws is settled by a ran
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ from completions_lp.records import (
     Sampling,
     SteeringVector,
 )
-from completions_lp.sample.completions import collect_completions, join_draws
+from completions_lp.sample.completions import collect_completions, join_draws, join_seeds
 from completions_lp.sample.streams import draw_uniforms, invert_cdf
 
 
@@ -79,7 +80,8 @@ def sample_completions(
     """
     sampling, labelling = sampling or Sampling(), labelling or Labelling()
     check_context(model, prompts, sampling.max_new_tokens)
-    with tqdm(total=len(prompts), desc="sample", unit="prompt", disable=not progress) as bar:
+    total = len(prompts) * len(sampling.split())
+    with tqdm(total=total, desc="sample", unit="prompt", disable=not progress) as bar:
         drawn = draw_samples(
             model,
             prompts,
@@ -110,8 +112,13 @@ def draw_samples(
 ) -> list[list[Draw]]:
     """The draws of every prompt from number ``first`` on, by prompt; the rest is as for ``sample_completions``.
 
-    ``advance`` gets the number of prompts that are done, as they are.
+    Of several seeds, each is drawn as if it were alone, from its own number ``first`` on, and the draws of seed number
+    k are those from k·n on. ``advance`` gets the number of prompts that are done, as they are, of each seed.
     """
+    if sampling.seeds:
+        options: dict[str, Any] = {"vectors": vectors, "condition": condition, "memory_budget": memory_budget}
+        options |= {"first": first, "batch_size": batch_size, "engine": engine, "advance": advance}
+        return join_seeds([draw_samples(model, prompts, one, **options) for one in sampling.split()], sampling.n)
     conditions = [] if condition == BASELINE else [condition]
     check_conditions(model, vectors, conditions)
     by_name = {vector.name: vector for vector in vectors}
@@ -200,10 +207,13 @@ def draw_steered(
 
 
 def shorten_sampling(completions: Completions, n: int, *, seed: int | None = None) -> Sampling:
-    """How ``n`` completions of the window alone are drawn, else (by default with the same seed) as ``completions``."""
-    sampling = completions.sampling
+    """How ``n`` completions of the window alone are drawn, else as ``completions``.
+
+    By default with the same seed, of several the first.
+    """
+    sampling, within = completions.sampling, completions.window
     seed = sampling.seed if seed is None else seed
-    return replace(sampling, n=n, seed=seed, max_new_tokens=min(sampling.max_new_tokens, completions.window))
+    return replace(sampling, n=n, seed=seed, seeds=(), max_new_tokens=min(sampling.max_new_tokens, within))
 
 
 def check_context(model: Model, prompts: Sequence[Prompt], max_new_tokens: int) -> None:

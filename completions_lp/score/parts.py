@@ -103,6 +103,8 @@ def reduce_scores(
     ``windows`` keep what a top-up will ask for.
     """
     increases, measures, profiles = [], [], []
+    several = 0 if completions.seed_counts is None else completions.seed_counts.shape[1]
+    by_seed: list[list[Measures]] = [[] for _ in range(several)]
     chosen: list[int] | None = None
     tokens: list[Float[np.ndarray, "condition completion token"]] = []
     parts = list(_split_prompts(completions, len(conditions), kl=kl))
@@ -111,6 +113,8 @@ def reduce_scores(
         increases.append(sum_tokens(scores))
         measures.append(measure_completions(scores, target=target))
         profiles.append(profile_tokens(scores, target=target))
+        for seed, found in enumerate(by_seed):
+            found.append(measure_completions(scores, target=target, seed=seed))
         if windows is not None:
             windows.keep(scores, measures[-1])
         chosen = choose_conditions(measures[-1], seed=completions.sampling.seed) if chosen is None else chosen
@@ -125,6 +129,7 @@ def reduce_scores(
         Measures.join(measures),
         Profile.join(profiles),
         TokenIncreases(tuple(conditions[c] for c in chosen or ()), kept),
+        tuple(map(Measures.join, by_seed)),
     )
 
 

@@ -25,7 +25,7 @@ COLUMNS = {
     **{"pieces": "texts", "ended": "truth", "label": "text?", "answer_index": "whole", "token_logprob": "numbers"},
 }
 """What is read of ``completions.parquet``."""
-DRAWN = {"token_sampler_logprob": "numbers?"}
+DRAWN = {"token_sampler_logprob": "numbers?", "seed_counts": "wholes?"}
 """The same, of what earlier versions do not have, and where it says nothing of its own is missing in every row."""
 LARGEST = 2**31 - 1
 """Of counts and token ids, which are of 32 bits."""
@@ -73,6 +73,7 @@ def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling) 
         sampling=sampling,
         labelling=labelling,
         sampler_logprob=None if sampling.is_ancestral else _read_sampler(path, table, token_ids.shape),
+        seed_counts=_read_seeds(path, table, sampling) if len(sampling.seeds) > 1 else None,
     )
 
 
@@ -90,6 +91,19 @@ def _read_sampler(path: Path, table: Mapping[str, list[Any]], shape: tuple[int, 
     if any(values and len(values) != len(ids) for values, ids in zip(rows, table["token_ids"], strict=False)):
         raise InputError(f"{path}: has lists of different lengths: it was changed; run the sample stage again")
     return _fill_tokens(rows, shape)
+
+
+def _read_seeds(path: Path, table: Mapping[str, list[Any]], sampling: Sampling) -> np.ndarray:
+    """How often each seed drew each completion."""
+    rows = table.get("seed_counts") or [None]
+    seeds = len(sampling.seeds)
+    for i, (counts, count) in enumerate(zip(rows, table["count"], strict=False), start=1):
+        if counts is None or len(counts) != seeds or min(counts) < 0 or sum(counts) != count:
+            raise InputError(
+                f"{path}, row {i}: seed_counts is {str(counts)[:80]}, which are no draws of {seeds} seeds that add up "
+                f"to count = {count}: it was changed; run the sample stage again"
+            )
+    return np.array(rows, dtype=np.int32)
 
 
 def read_prompts(folder: Path) -> tuple[Prompt, ...]:
@@ -199,4 +213,11 @@ def _list_columns(completions: Completions) -> dict[str, Any]:
         "token_logprob": [row[tokens].tolist() for row, tokens in zip(completions.logprob, said, strict=True)],
         "sampler_logprob": np.where(mask, completions.logprob if own is None else own, 0.0).sum(-1, dtype=np.float64),
         "token_sampler_logprob": pa.array(sampler, type=pa.list_(pa.float64())),
+        "seed_counts": pa.array(_list_seeds(completions), type=pa.list_(pa.int32())),
     }
+
+
+def _list_seeds(completions: Completions) -> list[list[int] | None]:
+    counts = completions.seed_counts
+    found: list[list[int] | None] = [None] * len(completions) if counts is None else counts.tolist()
+    return found

@@ -40,9 +40,21 @@ SWAPS = pa.schema(
     {**_CONDITION, "quantity": _TEXT, "part": _TEXT, **_VALUE, "n_pairs": _WHOLE, "n_dropped": _WHOLE, **_BEHIND}
 )
 
+SEEDS = pa.schema(
+    {
+        **_CONDITION,
+        "quantity": _TEXT,
+        "seed": _WHOLE,
+        "value": _REAL,
+        "unit": _TEXT,
+        "n_prompts": _WHOLE,
+        "positions": _TEXT,
+    }
+)
+
 
 def write_report(folder: Path, report: Report, text: str, *, escape: Callable[[Rows], Rows]) -> None:
-    """Write ``prompts.parquet``, summary, slopes and, where there are any, swaps, and ``report.md``.
+    """Write ``prompts.parquet``, summary, slopes and, where there are any, swaps and seeds, and ``report.md``.
 
     ``escape`` makes rows safe for a CSV file.
     """
@@ -59,6 +71,9 @@ def write_report(folder: Path, report: Report, text: str, *, escape: Callable[[R
             {**vars(swap), **asdict(swap.condition), **_flatten(swap.estimate, "n_pairs")} for swap in report.swaps
         ]
         _write_both(folder, "swaps", pa.Table.from_pylist(swaps, schema=SWAPS), escape)
+    if report.seeds:
+        seeds = [{**vars(one), **asdict(one.condition)} for one in report.seeds]
+        _write_both(folder, "seeds", pa.Table.from_pylist(seeds, schema=SEEDS), escape)
     write_text(folder / "report.md", text)
 
 
