@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from completions_lp.checkpoint import check_length
 from completions_lp.model import (
+    CHUNK,
     Decoder,
     Engine,
     Model,
@@ -42,7 +43,12 @@ from completions_lp.records import (
     SteeringVector,
 )
 from completions_lp.sample.completions import collect_completions, join_draws, join_seeds
-from completions_lp.sample.streams import draw_uniforms, invert_cdf
+from completions_lp.sample.streams import CDF_BLOCK, draw_uniforms, invert_cdf
+
+WARPED = 8
+"""Copies of the logits that temperature, top-k and top-p make of them, at most: top-p sorts them, with their places."""
+PICKED_BYTES = 6 * 8 * CDF_BLOCK
+"""What it takes to find the token of a draw in its block: places and weights in 64 bits, and what is made of them."""
 
 
 def sample_completions(
@@ -130,7 +136,12 @@ def draw_samples(
         """Samples as prompt and number, those of a prompt together."""
         runs = [(i, [number for _, number in some]) for i, some in groupby(samples, key=lambda item: item[0])]
         chosen = [prompts[i] for i, _ in runs]
-        decoder = (TreeDecoder if tree else RowDecoder)(model, [p.token_ids for p in chosen], steering=steering)
+        asked = [prompt.token_ids for prompt in chosen]
+        if tree:
+            held = _share_logits(model, sampling, room.bytes)
+            decoder: Decoder = TreeDecoder(model, asked, steering=steering, held=held)
+        else:
+            decoder = RowDecoder(model, asked, steering=steering)
         uniforms = np.stack([draw_uniforms(prompt.id, sampling, condition) for prompt in chosen])
         found = _sample_batch(decoder, chosen, sampling, [numbers for _, numbers in runs], uniforms, model.eos_ids)
         return [(i, draws) for (i, _), draws in zip(runs, found, strict=True)]
@@ -141,7 +152,7 @@ def draw_samples(
         return prompt.id, f"prompt {prompt.id!r} of {size}"
 
     parts: list[list[list[Draw]]] = [[] for _ in prompts]
-    for batch, each in _plan_draws(model, prompts, fresh, sampling.max_new_tokens, room, tree=tree, most=batch_size):
+    for batch, each in _plan_draws(model, prompts, fresh, sampling, room, tree=tree, most=batch_size):
         samples = [(i, number) for i, numbers in batch for number in numbers]
         for _, found in room.share(samples, draw, each=each, most=len(samples), name=describe):
             for i, draws in found:
@@ -154,7 +165,7 @@ def _plan_draws(
     model: Model,
     prompts: Sequence[Prompt],
     fresh: Sequence[int],
-    steps: int,
+    sampling: Sampling,
     room: Room,
     *,
     tree: bool,
@@ -163,21 +174,26 @@ def _plan_draws(
     """Batches of prompts with the samples that are drawn of each, and the bytes that a sample takes in it at worst.
 
     Prompts of similar length go together, the longest first. Where those of one prompt may take more than the keys and
-    values of a pass may take, they are drawn in several runs, of as many as fit.
+    values of a pass may take, they are drawn in several runs, of as many as fit. A tree's logits have a share of a pass
+    of their own.
     """
+    steps, spare = sampling.max_new_tokens, 0
+    if tree:
+        numbers = min(_share_logits(model, sampling, room.bytes), len(prompts) * len(fresh) * model.vocab_size)
+        spare = numbers * _logit_bytes(model, sampling)
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].token_ids))
     batch: list[tuple[int, Sequence[int]]] = []
     each = 1
     for i in order:
         fixed, size = (_prompt_bytes(model, len(prompts[i].token_ids), n, steps, tree=tree) for n in (0, len(fresh)))
-        runs = -(-len(fresh) // max(1, (room.kept - fixed) * len(fresh) // (size - fixed)))
-        for numbers in (fresh[k * len(fresh) // runs : (k + 1) * len(fresh) // runs] for k in range(runs)):
-            fit = max(1, room.bytes // each)
+        runs = -(-len(fresh) // max(1, (room.kept - spare - fixed) * len(fresh) // (size - fixed)))
+        for some in (fresh[k * len(fresh) // runs : (k + 1) * len(fresh) // runs] for k in range(runs)):
+            fit = max(1, (room.bytes - spare) // each)
             if len(batch) >= (min(fit, most or fit) if room.ran_out else most or fit):
                 yield batch, -(-each // len(batch[0][1]))
                 batch = []
             each = each if batch else max(-(-size // runs), prefill_bytes(model, len(prompts[i].token_ids)))
-            batch.append((i, numbers))
+            batch.append((i, some))
     if batch:
         yield batch, -(-each // len(batch[0][1]))
 
@@ -234,11 +250,23 @@ class _Node:
     draw: Draw
 
 
+def _logit_bytes(model: Model, sampling: Sampling) -> int:
+    """Bytes that a logit takes while tokens are drawn, with the working copies of what is drawn from."""
+    copies = 1 if sampling.is_ancestral else 2 if sampling.greedy else WARPED
+    return copies * torch.finfo(model.exact_dtype).bits // 8
+
+
+def _share_logits(model: Model, sampling: Sampling, room: int) -> int:
+    """Logits that a tree may hold at once, in numbers: with all copies, a quarter of what a pass may take."""
+    return min(CHUNK, room // (4 * _logit_bytes(model, sampling)))
+
+
 def _prompt_bytes(model: Model, longest: int, draws: int, steps: int, *, tree: bool) -> int:
     """At worst no two draws share a token: a tree holds each beside one prefix, plain rows a prefix per draw."""
+    picked = draws * PICKED_BYTES
     if tree:
-        return row_bytes(model, tokens=draws, logits=0, past=longest + draws * steps)
-    return draws * row_bytes(model, tokens=1, logits=2, past=longest + steps)
+        return picked + row_bytes(model, tokens=draws, logits=0, past=longest + draws * steps)
+    return picked + draws * row_bytes(model, tokens=1, logits=2, past=longest + steps)
 
 
 def _sample_batch(
