@@ -35,6 +35,7 @@ from .show.figures.probabilities import Probabilities
 from .show.figures.profile import TokenProfile
 from .show.figures.promotion import Promotion
 from .show.figures.prompts import PromptEffects
+from .show.figures.reasoning import Reasoning
 from .show.figures.steerability import Steerability
 from .show.text import format_latex
 from .show.text.labels import LabelAudit
@@ -65,6 +66,7 @@ __all__ = [
     "Promotion",
     "Prompt",
     "PromptEffects",
+    "Reasoning",
     "Report",
     "Sampling",
     "Scores",

@@ -1,4 +1,4 @@
-"""What the columns hold that are no quantities of ``quantities.py``: names, conditions, intervals, single tokens."""
+"""What the columns hold that are no quantities of ``quantities``: names, conditions, intervals, single tokens."""
 
 from dataclasses import dataclass
 
@@ -114,6 +114,31 @@ INCREASE = {
     "before_answer": "Its part before the answer's token; NaN without an answer.",
     "at_answer": "Its part at the answer's token; NaN without an answer.",
     "after_answer": "Its part after the answer's token; NaN without an answer, or where not all tokens are scored.",
+    "in_reasoning": "Its part over the tokens that are reasoning; NaN where not all of these are scored.",
+}
+READING = {
+    "n_reasoning": Column(
+        WHOLE,
+        "Its first tokens that are reasoning: through a thinking part that is marked, else before the tokens that "
+        "spell the answer, and without an answer all.",
+        "tokens",
+    ),
+    "n_read": Column(
+        WHOLE, "Tokens of the completion behind which the answers are read, and the cue, if any.", "tokens"
+    ),
+    "n_settled": Column(WHOLE, "Its first tokens, which settle where that is: no later one bears on it.", "tokens"),
+    "logprob_settled": Column(NUMBER, "Log prob of the latter.", "nats"),
+    "letters": Column(LIST, "The answers on offer."),
+    "logprobs": Column(
+        LIST,
+        "Log prob of each answer, in the order of `letters` and in any spelling; NaN where it cannot be told from "
+        "another.",
+        "nats",
+    ),
+    "tenths": Column(
+        LIST, "Log-prob increase in each tenth of the tokens before; missing in the unsteered model's rows.", "nats"
+    ),
+    "mass": Column(NUMBER, "Probability of all answers together.", "probability"),
 }
 MEASURE = {
     "p_A_answer_only": Column(NUMBER, "P(A) with only the answer's token steered.", "probability"),
@@ -132,7 +157,11 @@ UNIT = {
         "prob in any spelling, and of the whole answer.",
         "nats",
     ),
-    "logprob": Column(LIST, "Log prob of each token.", "nats"),
+    "logprob": Column(
+        LIST,
+        "Log prob of each token; of a place where answers are read (`[scoring] readings`), of each answer.",
+        "nats",
+    ),
     "entropy": Column(LIST, "Entropy of the unsteered next-token distribution at each token.", "nats"),
     "answer": Column(LIST, "Log prob that this token completes the target.", "nats"),
     "other": Column(LIST, "Log prob that it completes the other answer.", "nats"),

@@ -2,7 +2,7 @@
 
     python docs/dictionary.py
 
-Quantities come from ``quantities.py``, columns that have a schema from the store. A test runs a small job and fails
+Quantities come from ``quantities``, columns that have a schema from the store. A test runs a small job and fails
 where a column is written that is not here, or the page is not what this script writes.
 """
 
@@ -19,6 +19,7 @@ from columns import (
     MEASURE,
     NUMBER,
     QUESTION,
+    READING,
     TEXT,
     UNIT,
     WHOLE,
@@ -76,6 +77,7 @@ def _describe_texts() -> tuple[Table, ...]:
                 **said,
                 "pieces": Column(LIST, "The part of the text that each token wrote."),
                 **answered,
+                "n_reasoning": READING["n_reasoning"],
                 "logprob": Column(NUMBER, "Unsteered log prob of the whole completion.", "nats"),
                 "token_logprob": Column(LIST, "Unsteered log prob of each token, from the pass that drew it.", "nats"),
                 "sampler_logprob": Column(
@@ -97,6 +99,7 @@ def _describe_texts() -> tuple[Table, ...]:
                 **_common("prompt_id", *CONDITION),
                 **said,
                 **answered,
+                "n_reasoning": READING["n_reasoning"],
                 "logprob": Column(NUMBER, "Log prob under the steered model that drew it.", "nats"),
             },
         ),
@@ -118,6 +121,16 @@ def _describe_scores() -> tuple[Table, ...]:
                 **{part: Column(NUMBER, INCREASE[part], nats) for part in Increases.PARTS},
                 "n_scored": Column(WHOLE, "Its first tokens that are scored, `[scoring] through`.", "tokens"),
                 "baseline": Column(NUMBER, "Unsteered log prob of the tokens that are scored.", nats),
+            },
+        ),
+        Table(
+            "readings.parquet",
+            "distinct completion × condition",
+            "What would be answered at the end of each completion's reasoning, where that is read (`[scoring] "
+            "readings`); the unsteered model's rows come first, with kind `baseline`.",
+            {
+                **_common("prompt_id", "completion_id", *CONDITION),
+                **{name: column for name, column in READING.items() if name != "n_reasoning"},
             },
         ),
         Table(

@@ -28,7 +28,14 @@ from completions_lp.records import (
     Slope,
 )
 
-UNITS = {"delta_p_A": "pp", "p_A_steered": "probability", "kl_per_token": "nats/token", "ess": "draws"}
+UNITS = dict.fromkeys(("read_A", "read_A_answer_only", "read_A_reasoning_only", "read_A_steered"), "probability")
+UNITS |= {
+    "read_red": "share",
+    "delta_p_A": "pp",
+    "p_A_steered": "probability",
+    "kl_per_token": "nats/token",
+    "ess": "draws",
+}
 SWEPT = ("delta_p_A", "log_ratio_A", "increase_to_answer_A", "logit_diff_change")
 PER_PROMPT = 6
 
@@ -54,7 +61,8 @@ def make_study(
     taste = rng.normal(1, 0.5, n_prompts)
     columns = [_measure(rng, c, layers, base, taste) for c in conditions]
     rows = [row for c, found in zip(conditions, columns, strict=True) for row in _average(c, found, least)]
-    rows = [*_compare(rows), ReportRow(BASELINE, "p_A", "macro", estimate(expit(base), "probability", least), 0)]
+    unsteered = estimate(expit(base), "probability", least)
+    rows = [*_compare(rows), *(ReportRow(BASELINE, name, "macro", unsteered, 0) for name in ("p_A", "read_A"))]
     held = _hold_out(rows)
     rows += held
     table = {name: np.concatenate([found[name] for found in columns]) for name in (columns[0] if columns else ())}
@@ -162,6 +170,9 @@ def _measure(rng, c, layers, base, taste):
         **{"log_odds_change_answered": -4 * damage + noise[3]},
         **{"log_odds_change_A_B": push * taste + noise[3], "ess": 100 * np.exp(-0.4 * damage * rng.random(n) * 10)},
         **{"mean_weight_low": 1 - 0.9 * damage, "mean_weight_high": 1 + damage},
+        **{f"reasoning_{k}": before / 10 * (1 + 0.1 * k) for k in range(1, 11)},
+        **{"read_A": p, "read_A_answer_only": (2 * p + q) / 3, "read_A_reasoning_only": (p + 2 * q) / 3},
+        **{"read_A_steered": q, "read_red": (kind == "red").astype(float)},
         "excess_surprisal": np.random.default_rng(1).normal(0, 0.1, n),
     }
 
@@ -169,6 +180,7 @@ def _measure(rng, c, layers, base, taste):
 def _average(c, found, least):
     """Means over prompts of every number, and the shares."""
     skip = ("n", "n_A", "trust", "p_A", "p_A_se", "p_A_low", "p_A_high", "p_A_steered_se", "excess_surprisal")
+    skip = (*skip, "read_A")
     for name, values in found.items():
         if name not in skip:
             e = estimate(values, UNITS.get(name, "nats"), least)

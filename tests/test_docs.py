@@ -24,6 +24,7 @@ SETTINGS = (
     *("sampling.n=15", "sampling.max_new_tokens=12", "sampling.top_up=5", "prompts.limit=8", "prompts.swap=true"),
     "sampling.seeds=[0,1]",
     *("scoring.layers=[2,4]", "scoring.multipliers=[-1,1]", "label.target='matching'"),
+    "scoring.readings=true",
 )
 """A small job that still has red cells at layer 4, so that steered draws join."""
 CITED = re.compile(r"numbers\.md(?!\")((?:,?\s+(?:§\d+(?:\.\d+)?[a-i]?|[IPO]\d+)\b)*)")

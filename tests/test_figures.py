@@ -31,7 +31,7 @@ from completions_lp.show.figures import (
 )
 from completions_lp.show.figures.page import COLUMN, WIDE
 
-PANELS = {"odds": 2, "token_profile": 2, "steerability": 2, "diagnostics": 6, "distributions": 4}
+PANELS = {"odds": 2, "reasoning": 2, "token_profile": 2, "steerability": 2, "diagnostics": 6, "distributions": 4}
 """Axes that a figure asks for, where it is not one."""
 NAMES = sorted(GALLERY)
 
@@ -225,7 +225,7 @@ def steer_twice(report):
     }
     second["positions"] = np.full(len(columns["layer"]), "all")
     increases = report.increases
-    arrays = ("increase", "increase_to_answer", "before_answer", "at_answer", "after_answer")
+    arrays = increases.PARTS
     return replace(
         report,
         rows=(*report.rows, *(move(row) for row in steered)),

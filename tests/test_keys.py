@@ -95,6 +95,8 @@ CHANGES = {
     "scoring.kl": ({"scoring.kl": False}, {"scores": SOME}, {SCORE}),
     "scoring.through": ({"scoring.through": "window"}, {"scores": ALL}, {SCORE}),
     "scoring.through: the answer": ({"scoring.through": "answer"}, {"scores": ALL}, {SCORE}),
+    "scoring.readings": ({"scoring.readings": True}, {"scores": SOME}, {SCORE}),
+    "scoring.cue": ({"scoring.cue": "("}, {"scores": SOME}, {SCORE}),
     "controls.random_directions": ({"controls.random_directions": 2}, MORE, {VECTOR, SCORE}),
     "controls.shuffled_labels": ({"controls.shuffled_labels": 1}, MORE, {VECTOR, SCORE}),
     "controls.negated": ({"controls.negated": True}, MORE, {VECTOR, SCORE}),
@@ -157,7 +159,7 @@ def test_a_setting_changes_what_hangs_on_it_and_nothing_else(place, tmp_path, na
 
 RULES = {
     "regex": {"label.rule": "regex", "label.pattern": "{letter}"},
-    "final_answer": {"label.rule": "final_answer", "label.within": "all"},
+    "final_answer": {"label.rule": "final_answer", "label.within": "all", "scoring.readings": False},
     "python": {"label.rule": "python", "label.function": "test_keys:find_a", "label.within": "all"},
 }
 

@@ -45,4 +45,4 @@ def test_the_estimands_name_stands_where_it_is_defined_and_where_it_is_computed(
     found = [
         str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if re.search(r'"delta_p_A', path.read_text())
     ]
-    assert sorted(found) == ["quantities.py", "report/prompts.py"], found
+    assert sorted(found) == ["quantities/kinds.py", "report/prompts.py"], found

@@ -200,9 +200,9 @@ def test_increases_of_parts_join_whatever_the_order_of_the_rows():
         assert joined.completions is completions
         for name in ("baseline", *Increases.PARTS):
             np.testing.assert_array_equal(getattr(joined, name), getattr(whole, name), err_msg=name)
-    with pytest.raises(InputError, match="increases of other completions do not join"):
+    with pytest.raises(InputError, match="parts of other completions do not join"):
         Increases.join(completions, parts[:1])
-    with pytest.raises(InputError, match="increases of other completions do not join"):
+    with pytest.raises(InputError, match="parts of other completions do not join"):
         Increases.join(completions, parts[::-1])
     turned = dataclasses.replace(parts[1], conditions=CONDITIONS[::-1])
     with pytest.raises(InputError, match="increases of different conditions do not join"):

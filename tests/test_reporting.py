@@ -399,5 +399,5 @@ def test_scores_bring_their_own_measures():
     assert got.measures is made.measures
     assert got.profile == summarize_profile(made.profile)
     for wrong in ({"measures": made.measures}, {"profile": got.profile}):
-        with pytest.raises(InputError, match=r"leave both out, or give scores\.increases"):
+        with pytest.raises(InputError, match=r"leave them out, or give scores\.increases"):
             summarize(made, **wrong)

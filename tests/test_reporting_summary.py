@@ -140,6 +140,7 @@ def test_the_columns_have_their_names_and_order(report):
     assert names[-2:] == ["positions", "trust"]
     rest = ["p_A", "p_A_se", "p_A_low", "p_A_high", "first_A", "first_B", "answered", "p_A_steered_se", "p_A_change_se"]
     rest += ["n_tokens", "excess_surprisal", "excess_surprisal_se", "n_broken", "n", "n_unique", "n_A", "share_A"]
+    rest += ["share_uncommitted", "share_cut_off"]
     assert set(names[len(head) : -2]) == {*PLAIN, *CHOICES, *MEASURED, *DERIVED, *rest}
     assert {len(values) for values in report.prompts.values()} == {100}
 
@@ -188,6 +189,7 @@ def test_units_are_said(report):
             *("p_A_steered_high", "first_A_steered", "first_B_steered"),
         },
     }
+    want["share"] |= {"share_uncommitted", "share_cut_off"}
     for row in report.rows:
         unit = next((unit for unit, names in want.items() if row.quantity in names), "nats")
         assert row.estimate.unit == unit, row.quantity
@@ -352,12 +354,30 @@ def test_the_noise_of_just_these_prompts_stands_beside_the_interval(study, repor
     assert row.inference.fixed_se == pytest.approx(math.sqrt(sum(x**2 for x in before)) / 10)
 
 
+SHARES = ("share_uncommitted", "share_cut_off")
+"""Of the unsteered draws, beside ``share_A``."""
+
+
+def slow_share(completions, name):
+    """By prompt, draw by draw."""
+    told = [[] for _ in completions.prompts]
+    for row, prompt in enumerate(completions.prompt_index):
+        is_so = not completions.label[row] if name == "share_uncommitted" else not completions.ended[row]
+        told[prompt] += [is_so] * int(completions.counts[row])
+    return [sum(draws) / len(draws) for draws in told]
+
+
 def test_what_steering_does_not_touch_stands_once(study, report):
     rows = {row.quantity: row for row in report.rows if row.condition == BASELINE}
-    assert list(rows) == sorted(UNSTEERED, key=list(QUANTITIES).index)
+    assert list(rows) == sorted((*UNSTEERED, *SHARES), key=list(QUANTITIES).index)
+    for name in SHARES:
+        np.testing.assert_array_equal(column(report, name)[0], slow_share(study[0].completions, name))
     for name, row in rows.items():
         values = column(report, name)[0]
         assert row.estimate.value == pytest.approx(values.mean())
+        if values.std() == 0:
+            assert (row.estimate.low, row.estimate.high) == (None, None)
+            continue
         want = scipy.stats.ttest_1samp(values, 0).confidence_interval()
         assert (row.estimate.low, row.estimate.high) == pytest.approx(tuple(want))
     assert not any(row.quantity in UNSTEERED for row in report.rows if row.condition != BASELINE)
@@ -366,7 +386,7 @@ def test_what_steering_does_not_touch_stands_once(study, report):
 def test_without_measures_there_is_what_needs_no_tokens(study):
     got = summarize(study[0])
     names = {row.quantity for row in got.rows}
-    assert names == {*PLAIN, "share_A", "increase_to_answer_A_odd"}
+    assert names == {*PLAIN, "share_A", "share_uncommitted", "share_cut_off", "increase_to_answer_A_odd"}
     assert "trust" not in got.prompts
     assert got.slopes == ()
     with_choices = summarize(*study[:2])

@@ -271,7 +271,10 @@ def test_the_head_says_what_was_measured(report):
         f"- completions with the target, by prompt: 0 to {max(n_a)}, median {np.median(n_a):g}; prompts without any: "
         f"1; distinct ones: {share:.0%} of the draws"
     )
-    assert head[5] == f"- unsteered P(A): {format_estimate(report.estimate('p_A', BASELINE))}"
+    silent, cut = (report.estimate(name, BASELINE).value for name in ("share_uncommitted", "share_cut_off"))
+    told = f"{silent:.0%} give no answer by this rule and {cut:.0%} are cut off before they end"
+    assert head[5] == f"- of the completions {told}"
+    assert head[6] == f"- unsteered P(A): {format_estimate(report.estimate('p_A', BASELINE))}"
     assert head[-1] == f"- {format_checks(report)}"
 
 

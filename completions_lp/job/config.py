@@ -142,6 +142,12 @@ class ScoringSection(Section):
     """How far completions are scored: through their "end", the "window" of [label] within, or their "answer" (the
     window where there is none). The last two are all that P(A) and the increase to the answer need; what is over whole
     completions is missing then, KL among it."""
+    readings: bool | Literal["auto"] = "auto"
+    """Read all answers at the end of each completion's reasoning, too: true, false, or "auto", where [label] rule is
+    "final_answer" or there is a cue."""
+    cue: Annotated[str, Field(max_length=10_000)] = ""
+    """Text that is put behind the reasoning before the answers are read there, such as "\nThe answer is (". Without
+    one they are read where the completion has its answer, or has none and stops."""
 
 
 class ControlsSection(Section):
@@ -191,7 +197,21 @@ class Config(Section):
                 f"[scoring] layers has layer {min(missing)}, for which no vector is made: "
                 f"[vector] layers is {list(made)}"
             )
+        if self.labelling.names and (self.scoring.cue or self.scoring.readings is True):
+            raise InputError(
+                "[scoring] readings and cue ask for answers to be read out, and the outcomes of [label] "
+                f"({', '.join(self.labelling.names)}) are no answers that a token spells; leave both out"
+            )
+        if self.scoring.cue and self.scoring.readings is False:
+            raise InputError("[scoring] cue is put before answers that are read, and readings is false; leave one out")
         return self
+
+    @property
+    def reads_endings(self) -> bool:
+        """Whether answers are read at the end of each completion's reasoning."""
+        asked = self.scoring.readings
+        wanted = bool(self.scoring.cue) or self.labelling.rule == "final_answer" if asked == "auto" else asked
+        return wanted and not self.labelling.names
 
     @property
     def prompts_options(self) -> dict[str, Any]:

@@ -31,6 +31,12 @@ class Block:
             shape = (len(self.conditions), len(self.items), *values.shape[2:])
             _ensure(self.steered, name, shape, values.dtype)[:, list(rows)] = values
 
+    def cut(self, items: slice, width: int) -> "Block":
+        """Some of the items, in a row, at most ``width`` wide."""
+        unsteered = {name: values[items, :width] for name, values in self.unsteered.items()}
+        steered = {name: values[:, items, :width] for name, values in self.steered.items()}
+        return Block(self.items[items], self.conditions, unsteered, steered)
+
 
 class Shelf:
     """The units of one kind and context that a run directory has, each a rectangle of items and conditions."""

@@ -22,6 +22,7 @@ from completions_lp.records import (
     SteeringVector,
     Through,
 )
+from completions_lp.score.places import Place
 from completions_lp.store.units import hash_value
 
 FORMAT = 1
@@ -98,6 +99,12 @@ def key_completions(completions: Completions, target: str | None, through: Throu
     said = [ids[:n].tolist() for ids, n in zip(completions.token_ids, completions.lengths, strict=True)]
     rows = zip(completions.prompt_index, said, completions.count_scored(through).tolist(), strict=True)
     return [hash_value([asked[i], ids, *([] if n == len(ids) else [n])]) for i, ids, n in rows]
+
+
+def key_place(place: Place) -> str:
+    """Of a place where answers are read: its prompt, what is said before it, and which tokens are read there."""
+    asked = [place.prompt.id, list(place.prompt.token_ids), place.prompt.letters, list(place.said)]
+    return hash_value([*asked, [None if side is None else asdict(side) for side in place.sides]])
 
 
 def key_condition(condition: Condition, vectors: Sequence[SteeringVector]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from completions_lp import store
 from completions_lp.job.config import Config, make_config
 from completions_lp.job.provenance import check_earlier, describe_stage, list_changed
-from completions_lp.records import InputError, Report
+from completions_lp.records import Increases, InputError, Measures, ProfileRow, Readings, Report
 from completions_lp.report import summarize
 from completions_lp.report.rounding import put_back
 from completions_lp.show.escape import escape_rows
@@ -33,9 +33,12 @@ def load(folder: str | Path) -> Report:
     increases = store.read_increases(folder, completions, through=config.scoring.through)
     read = all(prompt.is_read_out for prompt in completions.prompts)
     choices, measures = store.read_choices(folder, increases) if read else None, store.read_measures(folder, increases)
+    is_read = "readings.parquet" in info["stages"]["score"].get("files", {})
+    readings = store.read_readings(folder, completions) if is_read else None
     target, seed, profile = config.label.target, config.sampling.seed, store.read_profile(folder)
     by_seed = store.read_seed_measures(folder, increases)
-    report = summarize(increases, choices, measures, target=target, seed=seed, profile=profile, by_seed=by_seed)
+    told: dict[str, Any] = {"readings": readings, "profile": profile, "by_seed": by_seed}
+    report = summarize(increases, choices, measures, target=target, seed=seed, **told)
     changed = [
         f"{words} since the {stage} stage wrote it"
         for stage in ("sample", "score")
@@ -112,18 +115,33 @@ def save(report: Report, folder: str | Path) -> Path:
     store.claim_files(folder, info, ["questions.parquet", "completions.parquet", "scores.parquet", "measures.parquet"])
     store.claim_files(folder, info, ["profile.parquet", *["choices.parquet"] * (choices is not None)])
     store.write_completions(folder, completions)
-    store.write_increases(folder, increases)
-    store.write_measures(folder, told or measures)
-    if report.by_seed:
-        store.claim_files(folder, info, ["seed_measures.parquet"])
-        store.write_seed_measures(folder, report.by_seed, completions.sampling.seeds)
-    store.write_profile(folder, report.profile)
+    store.claim_files(folder, info, ["seed_measures.parquet"] * bool(report.by_seed))
+    store.claim_files(folder, info, ["readings.parquet"] * (report.readings is not None))
+    write_scores(folder, increases, told or measures, report.by_seed, report.profile, report.readings)
     if choices is not None:
         store.write_choices(folder, choices)
     for stage in ("sample", "score"):
         info["stages"][stage] = describe_stage(stage, info, folder, consumed={})
     write_report(replace(report, info=info), folder, time.perf_counter())
     return folder
+
+
+def write_scores(
+    folder: Path,
+    increases: Increases,
+    measures: Measures,
+    by_seed: Sequence[Measures],
+    profile: Sequence[ProfileRow],
+    readings: Readings | None,
+) -> None:
+    """Write the tables of the score stage but for the two-choice read-out."""
+    store.write_increases(folder, increases)
+    store.write_measures(folder, measures)
+    store.write_profile(folder, profile)
+    if by_seed:
+        store.write_seed_measures(folder, by_seed, increases.completions.sampling.seeds)
+    if readings is not None:
+        store.write_readings(folder, readings)
 
 
 def write_report(report: Report, folder: Path, start: float) -> Report:

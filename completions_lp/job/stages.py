@@ -15,7 +15,7 @@ from completions_lp.job.config import EMBEDDED, Config, load_config, make_config
 from completions_lp.job.inputs import hash_completions, hash_vectors
 from completions_lp.job.ledger import Ledger, Options
 from completions_lp.job.provenance import check_model, find_reasons
-from completions_lp.job.results import load, tell_failed, write_report
+from completions_lp.job.results import load, tell_failed, write_report, write_scores
 from completions_lp.job.toml import replace_keys
 from completions_lp.job.validation import validate_cells
 from completions_lp.model import check_conditions
@@ -41,7 +41,9 @@ from completions_lp.sample.completions import collect_completions
 from completions_lp.sample.draws import shorten_sampling
 from completions_lp.sample.functions import hash_function, refuse_name
 from completions_lp.score.parts import reads_divergences, reduce_scores
+from completions_lp.score.places import Place
 from completions_lp.score.profile import summarize_profile
+from completions_lp.score.readings import Scored, score_endings
 from completions_lp.score.topup import mend_measures
 from completions_lp.score.windows import Windows
 
@@ -309,11 +311,17 @@ class Run(Ledger):
         kl = reads_divergences(through, kl=self.config.scoring.kl)
         asked: dict[str, Any] = {"target": target, "through": through}
         total, windows = len(completions) * len(conditions), Windows() if top_up else None
+        reader = self.tokenizer if self.config.reads_endings else None
         tokens = nullcontext() if self.folder is None else store.open_tokens(self.folder)
         with tokens as keep, tqdm(total=total, desc="score", unit="row", disable=not self.options.progress) as bar:
 
-            def score(part: Completions) -> TokenScores:
-                return self.units.score(part, vectors, conditions, kl=kl, advance=bar.update, **asked)
+            def score(part: Completions) -> Scored:
+                options: dict[str, Any] = {"kl": kl, "advance": bar.update, **asked}
+
+                def work(places: Sequence[Place]) -> Any:
+                    return self.units.score_places(part, places, vectors, conditions, **options)
+
+                return score_endings(part, work, reader, cue=self.config.scoring.cue, through=through)
 
             kept: dict[str, Any] = {"keep": keep, "keep_all": keep_all, "windows": windows}
             scores = reduce_scores(completions, conditions, score, target=target, kl=kl, **kept)
@@ -333,13 +341,9 @@ class Run(Ledger):
         if self.folder is not None:
             if drawn:
                 store.write_steered(self.folder, drawn)
-            store.write_increases(self.folder, scores.increases)
-            store.write_measures(self.folder, scores.measures)
-            if scores.by_seed:
-                store.write_seed_measures(self.folder, scores.by_seed, completions.sampling.seeds)
-            store.write_profile(self.folder, summarize_profile(scores.profile))
+            told = scores.by_seed, summarize_profile(scores.profile), scores.readings
+            write_scores(self.folder, scores.increases, scores.measures, *told)
         return scores
 
     def _read_completions(self) -> Completions:
-        sampling = self.config.sampling
-        return store.read_completions(self._directory, sampling=sampling, labelling=self.labelling)
+        return store.read_completions(self._directory, sampling=self.config.sampling, labelling=self.labelling)

@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from completions_lp import store
 from completions_lp.job import keys
+from completions_lp.job.arrays import Arrays, join_scores, split_scores, stack_places
 from completions_lp.job.batches import measure_unit, split_work
 from completions_lp.job.cover import Block, Shelf, find_missing, join_blocks
 from completions_lp.model import Model
@@ -36,13 +37,10 @@ from completions_lp.records import (
 from completions_lp.sample.completions import join_draws, join_seeds
 from completions_lp.sample.draws import draw_samples
 from completions_lp.score.choices import list_sides, make_choices, read_choices
-from completions_lp.score.grid import score_tokens
-
-_ANSWERS = ("answer", "other")
-"""Names of the log probs that a token completes the target answer, and the other one."""
+from completions_lp.score.grid import score_places
+from completions_lp.score.places import Place
 
 Advance = Callable[[int], object]
-Arrays = dict[str, np.ndarray]
 _Run = tuple[int, int, list[Draw]]
 """Draws in a row: the number of the first sample, the one past the last, and they."""
 
@@ -128,34 +126,65 @@ class Units:
         advance: Advance = lambda _: None,
     ) -> TokenScores:
         """The scores of every completion under every condition, as ``score_tokens`` has them."""
-        watch = completions.labelling.is_by_token
+        asked: dict[str, Any] = {"target": target, "kl": kl, "through": through, "advance": advance}
+        return self.score_places(completions, (), vectors, conditions, **asked)[0]
+
+    def score_places(
+        self,
+        completions: Completions,
+        places: Sequence[Place],
+        vectors: Sequence[SteeringVector],
+        conditions: Sequence[Condition],
+        *,
+        target: str,
+        kl: bool = False,
+        through: Through = "end",
+        advance: Advance = lambda _: None,
+    ) -> tuple[TokenScores, Float[np.ndarray, "place choice"], Float[np.ndarray, "condition place choice"]]:
+        """The same, and what is read at places after prompts of the completions, as ``score_places`` has them."""
+        watch, n = completions.labelling.is_by_token, len(completions)
 
         def work(rows: Sequence[int], chosen: Sequence[Condition]) -> tuple[Any, Any]:
-            part = completions.take(rows)
+            part = completions.take([row for row in rows if row < n])
             offered = any(prompt.offers(target) for prompt in part.prompts)
             options: dict[str, Any] = {"target": target if offered else "matching", "kl": kl, "through": through}
-            scores = score_tokens(self.open_model(), part, vectors, chosen, **options, **self._quiet)
-            return _split_scores(scores)
+            at = [places[row - n] for row in rows if row >= n]
+            found = score_places(self.open_model(), part, at, vectors, chosen, **options, **self._quiet)
+            # Rows of completions come first, whatever batch they are of.
+            return stack_places(*split_scores(found[0]), *found[1:])
 
+        index = {prompt.id: i for i, prompt in enumerate(completions.prompts)}
         rows = [completions.rows_of(i).tolist() for i in range(len(completions.prompts))]
+        read: list[list[int]] = [[] for _ in rows]
+        for k, place in enumerate(places):
+            read[index[place.prompt.id]].append(n + k)
         scored = completions.count_scored(through)
-        sizes = [int(scored[some].sum()) * (1 + len(conditions)) for some in rows]
+        sizes = [
+            (int(scored[some].sum()) + len(at)) * (1 + len(conditions)) for some, at in zip(rows, read, strict=True)
+        ]
+        batches = list(split_work(completions.prompts, sizes, measure_unit(self.model)))
+        lengths = [*scored.tolist(), *(len(place.sides) for place in places)]
         task = Task(
             kind="scores",
             context=keys.describe_scores(self.model, completions.labelling, watch=watch, kl=kl, through=through),
-            items=keys.key_completions(completions, target if watch else None, through),
-            ids=[completions.prompts[i].id for i in completions.prompt_index],
-            lengths=scored.tolist(),
+            items=[
+                *keys.key_completions(completions, target if watch else None, through),
+                *map(keys.key_place, places),
+            ],
+            ids=[*(completions.prompts[i].id for i in completions.prompt_index), *(p.prompt.id for p in places)],
+            lengths=lengths,
             conditions=conditions,
             keys=[keys.key_condition(condition, vectors) for condition in conditions],
-            batches=[
-                [row for i in batch for row in rows[i]]
-                for batch in split_work(completions.prompts, sizes, measure_unit(self.model))
-            ],
+            batches=[[row for part in (rows, read) for i in batch for row in part[i]] for batch in batches],
             work=work,
         )
-        found = self._cover(task, completions.token_ids.shape[1], advance)
-        return _join_scores(completions, conditions, found, through)
+        width, choices = completions.token_ids.shape[1], max((len(place.sides) for place in places), default=0)
+        found = self._cover(task, max(width, choices), advance)
+        scores = join_scores(completions, conditions, found.cut(slice(n), width), through)
+        at = found.cut(slice(n, None), choices)
+        if not places:
+            return scores, np.empty((0, 0)), np.empty((len(conditions), 0, 0))
+        return scores, at.unsteered["logprob"], at.steered["logprob"]
 
     def read(
         self,
@@ -297,35 +326,3 @@ def _reach(runs: Sequence[_Run]) -> int:
 
 def _flatten(values: Float[np.ndarray, "*place side 2"]) -> Float[np.ndarray, "*place value"]:
     return values.reshape(*values.shape[:-2], -1)
-
-
-def _split_scores(scores: TokenScores) -> tuple[Arrays, Arrays]:
-    """The arrays of token scores as a block has them: unsteered, and under each condition."""
-    unsteered: dict[str, Any] = {"logprob": scores.baseline, "entropy": scores.entropy}
-    steered: dict[str, Any] = {"logprob": scores.logprob, "kl": scores.kl, "kl_reverse": scores.kl_reverse}
-    if scores.answers is not None and scores.baseline_answers is not None:
-        for side, name in enumerate(_ANSWERS):
-            unsteered[name], steered[name] = scores.baseline_answers[..., side], scores.answers[..., side]
-    unsteered, steered = ({k: v for k, v in part.items() if v is not None} for part in (unsteered, steered))
-    return unsteered, steered
-
-
-def _join_scores(
-    completions: Completions, conditions: Sequence[Condition], found: Block, through: Through
-) -> TokenScores:
-    unsteered, steered = found.unsteered, found.steered
-    answers: dict[str, Any] = {}
-    if _ANSWERS[0] in steered:
-        answers["baseline_answers"] = np.stack([unsteered[name] for name in _ANSWERS], -1)
-        answers["answers"] = np.stack([steered[name] for name in _ANSWERS], -1)
-    return TokenScores(
-        completions,
-        tuple(conditions),
-        unsteered["logprob"],
-        steered["logprob"],
-        entropy=unsteered.get("entropy"),
-        kl=steered.get("kl"),
-        kl_reverse=steered.get("kl_reverse"),
-        through=through,
-        **answers,
-    )

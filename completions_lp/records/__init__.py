@@ -22,6 +22,7 @@ from completions_lp.records.completions import Completions, Draw, Sampling
 from completions_lp.records.labelling import LabelFunction, Labelling, compile_pattern, name_function
 from completions_lp.records.measures import Measures, Profile
 from completions_lp.records.prompts import ContrastPair, Prompt, name_outcomes, pair_twins, pick_letters
+from completions_lp.records.readings import Readings
 from completions_lp.records.report import (
     Best,
     Estimate,
@@ -40,7 +41,7 @@ from completions_lp.records.steering import BASELINE, Condition, SteeringVector,
 __all__ = [
     "BASELINE", "PARTIAL", "Best", "Choices", "Completions", "Condition", "ContrastPair", "Draw", "Estimate",
     "Increases", "Inference", "InputError", "Kind", "LabelFunction", "Labelling", "Measures", "NotFinite",
-    "OutOfRoom", "Positions", "Profile", "ProfileRow", "Prompt", "Report", "ReportRow", "Rule", "Sampling",
+    "OutOfRoom", "Positions", "Profile", "ProfileRow", "Prompt", "Readings", "Report", "ReportRow", "Rule", "Sampling",
     "Scores", "SeedValue", "Slope", "SteeringVector", "Swap", "Through", "TokenIncreases", "TokenScores", "Tokenizer",
     "VectorQuality", "compile_pattern", "describe_cause", "is_failing", "is_plain", "name_function",
     "name_outcomes", "pair_twins", "pick_letters", "read_bytes", "read_text", "show_sign",

@@ -128,10 +128,6 @@ class Draw:
     """Of each token under what it was drawn from, in nats; None where that is ``logprob``: plain sampling."""
 
 
-_OPTIONAL = ("sampler_logprob", "seed_counts")
-"""Arrays of completions that there may be or not."""
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Completions:
     """Distinct completions of a model, unsteered unless said, as exact token ids with counts, grouped by prompt."""
@@ -157,6 +153,8 @@ class Completions:
     """The part of the text that each token wrote; together they are the text."""
     sampling: Sampling
     labelling: Labelling
+    reasoning: Int[np.ndarray, " completion"] | None = None
+    """Tokens of each that are reasoning, its first ones, see ``sample.reasoning``; None where that is not known."""
     sampler_logprob: Float[np.ndarray, "completion token"] | None = None
     """Log prob of each token under the distribution that it was drawn from: after temperature, top-k and top-p, its
     kept part summing to 1; 0 where decoding is greedy. None where it is ``logprob``: plain sampling."""
@@ -168,14 +166,13 @@ class Completions:
         return f"Completions({len(self)} distinct of {int(self.counts.sum())} draws, {len(self.prompts)} prompts)"
 
     def __post_init__(self) -> None:
-        freeze(self, "prompt_index", "token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob")
+        freeze(self, "prompt_index", *self._arrays)
         n = len(self.prompt_index)
-        for name in ("token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob", "text", "pieces"):
+        for name in (*self._arrays, "text", "pieces"):
             got = len(getattr(self, name))
             require(got == n, f"completions: {name} has {got} rows where prompt_index has {n}")
         wanted = {"sampler_logprob": self.token_ids.shape, "seed_counts": (n, len(self.sampling.seeds))}
-        for name in (name for name in _OPTIONAL if getattr(self, name) is not None):
-            freeze(self, name)
+        for name in (name for name in wanted if name in self._arrays):
             got, want = getattr(self, name).shape, wanted[name]
             require(got == want, f"completions: {name} has shape {got}, needs {want}")
         if self.seed_counts is not None:
@@ -192,6 +189,13 @@ class Completions:
 
     def __len__(self) -> int:
         return len(self.prompt_index)
+
+    @property
+    def _arrays(self) -> tuple[str, ...]:
+        """The arrays with a row for each completion, beside ``prompt_index``."""
+        known = ("token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob")
+        further = ("reasoning", "sampler_logprob", "seed_counts")
+        return (*known, *(name for name in further if getattr(self, name) is not None))
 
     @property
     def window(self) -> int:
@@ -229,16 +233,29 @@ class Completions:
         counts = self.seed_counts[rows, seed].astype(np.int32)
         return replace(kept, counts=counts, seed_counts=None, sampling=self.sampling.split()[seed])
 
+    def find_rows(self, parts: Sequence["Completions"]) -> Int[np.ndarray, " completion"]:
+        """The row of each completion among those of some parts, of consecutive prompts, one after the other.
+
+        Raises:
+            InputError: The parts are not of these completions.
+        """
+        starts = np.cumsum([0, *(len(part.prompts) for part in parts)])
+        index = np.concatenate([part.prompt_index + k for part, k in zip(parts, starts[:-1], strict=True)])
+        same = np.array_equal(np.sort(index), np.sort(self.prompt_index))
+        require(same, "parts of other completions do not join")
+        # The rows of a prompt come in the same order in both; prompts may be mingled in the whole.
+        rows = np.empty(len(index), dtype=np.int64)
+        rows[np.argsort(self.prompt_index, kind="stable")] = np.argsort(index, kind="stable")
+        return rows
+
     def _keep(self, prompts: Sequence[int], rows: Any, index: Int[np.ndarray, " row"]) -> "Completions":
-        arrays = ["token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob"]
-        arrays += [name for name in _OPTIONAL if getattr(self, name) is not None]
         return replace(
             self,
             prompts=tuple(self.prompts[i] for i in prompts),
             prompt_index=index,
             text=tuple(self.text[i] for i in rows),
             pieces=tuple(self.pieces[i] for i in rows),
-            **{name: getattr(self, name)[rows] for name in arrays},
+            **{name: getattr(self, name)[rows] for name in self._arrays},
         )
 
     def offered(self, target: str) -> Bool[np.ndarray, " prompt"]:

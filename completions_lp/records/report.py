@@ -9,6 +9,7 @@ from typing import Any, Literal
 from completions_lp.records.base import InputError, Kind, Positions, Through
 from completions_lp.records.choices import Choices
 from completions_lp.records.measures import Measures
+from completions_lp.records.readings import Readings
 from completions_lp.records.scores import Increases, TokenIncreases
 from completions_lp.records.steering import Condition, VectorQuality
 
@@ -194,6 +195,8 @@ class Report:
     """The measures of each seed, of all conditions; empty with one seed."""
     choices: Choices | None = None
     """The two-choice read-out behind the rows."""
+    readings: Readings | None = None
+    """The answers at the end of each completion's reasoning, under all conditions, where they were read."""
     rounding: tuple[Increases, Choices | None, Measures | None] | None = None
     """The same three under a small direction with both signs, by which the run knows its own rounding."""
     tokens: TokenIncreases | None = None

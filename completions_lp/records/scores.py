@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from completions_lp.records.base import Through, freeze, require
 from completions_lp.records.completions import Completions
 from completions_lp.records.measures import Measures, Profile
+from completions_lp.records.readings import Readings
 from completions_lp.records.steering import Condition
 
 
@@ -108,15 +109,22 @@ class Increases:
     where not all tokens are scored."""
     through: Through = "end"
     """How far completions are scored."""
+    in_reasoning: Float[np.ndarray, "condition completion"] = None  # type: ignore[assignment]  # NaN, filled below
+    """Over the tokens that are reasoning (``Completions.reasoning``); NaN where that is not known, or not all of them
+    are scored."""
 
-    PARTS = ("increase", "increase_to_answer", "before_answer", "at_answer", "after_answer")
+    PARTS = ("increase", "increase_to_answer", "before_answer", "at_answer", "after_answer", "in_reasoning")
+    ADDED = ("in_reasoning",)
+    """What tables of earlier versions have not."""
 
     def __repr__(self) -> str:
         return f"Increases({len(self.conditions)} conditions x {self.completions!r})"
 
     def __post_init__(self) -> None:
-        freeze(self, "baseline", *self.PARTS)
         want = (len(self.conditions), len(self.completions))
+        if getattr(self, "in_reasoning", None) is None:
+            object.__setattr__(self, "in_reasoning", np.full(want, np.nan))
+        freeze(self, "baseline", *self.PARTS)
         for name in self.PARTS:
             got = getattr(self, name).shape
             require(got == want, f"increases: {name} has shape {got}, needs {want}")
@@ -127,15 +135,7 @@ class Increases:
         """Increases of several sets of prompts, one after the other, as those of all their ``completions``."""
         first = parts[0]
         require(all(p.conditions == first.conditions for p in parts), "increases of different conditions do not join")
-        starts = np.cumsum([0, *(len(part.completions.prompts) for part in parts)])
-        index = np.concatenate([part.completions.prompt_index + k for part, k in zip(parts, starts[:-1], strict=True)])
-        require(
-            np.array_equal(np.sort(index), np.sort(completions.prompt_index)),
-            "increases of other completions do not join",
-        )
-        # The rows of a prompt come in the same order in both; prompts may be mingled in the whole.
-        rows = np.empty(len(index), dtype=np.int64)
-        rows[np.argsort(completions.prompt_index, kind="stable")] = np.argsort(index, kind="stable")
+        rows = completions.find_rows([part.completions for part in parts])
         return cls(
             completions,
             first.conditions,
@@ -171,6 +171,8 @@ class Scores:
     profile: Profile
     tokens: TokenIncreases | None = None
     """Of a few conditions: the best cell's layer."""
+    readings: Readings | None = None
+    """The answers at the end of each completion's reasoning, where they were read."""
     by_seed: tuple[Measures, ...] = ()
     """The measures of each seed's own draws, in the order of ``sampling.seeds``; empty with one seed."""
 

@@ -15,6 +15,8 @@ ENOUGH_DRAWS = 100
 are asked for at every step (``stats.bounds``), which few draws do not give however weak the steering."""
 MOST_SILENT = 0.5
 """With more completions that give no answer, the label rule or the question is the first suspect."""
+LITTLE_MASS = 0.1
+"""Below this probability of all choices, what is read at the end of reasonings is about little that would be said."""
 SKEW = 0.25
 """Bootstrap-t limits that are further from the t limits than this share of the interval's width are told."""
 
@@ -24,6 +26,7 @@ def list_caveats(increases: Increases, columns: Columns, rows: Sequence[ReportRo
     return [
         *_tell_sample(increases, columns),
         *_tell_trust(increases, columns),
+        *_tell_readings(columns),
         *_tell_controls(columns),
         *_tell_skew(rows),
     ]
@@ -100,6 +103,28 @@ def _tell_trust(increases: Increases, columns: Columns) -> list[str]:
         f"{told}too few of the unsteered completions look like steered ones; {advice} to draw steered completions for "
         "them"
     ]
+
+
+def _tell_readings(columns: Columns) -> list[str]:
+    """What is read at the end of reasonings, where it says little."""
+    told = []
+    if "read_red" in columns.steered:
+        red = columns.steered["read_red"][find_sweep(columns.conditions)]
+        n, graded = int((red == 1).sum()), int(np.isfinite(red).sum())
+        if n:
+            told.append(
+                f"reasonings of the steered model are not to be trusted (red) for {n} of {graded} prompt x condition "
+                "pairs of the target vector: the longer a reasoning, the less do unsteered ones resemble steered ones; "
+                "read_A_answer_only, of unsteered reasonings, stands; smaller multipliers or more draws mend the others"
+            )
+    mass = columns.unsteered.get("read_mass", np.array([]))
+    known = mass[np.isfinite(mass)]
+    if len(known) and known.mean() < LITTLE_MASS:
+        told.append(
+            f"right behind the reasoning all choices together have a probability of {known.mean():.2g}: the model does "
+            'not answer there at once; put a [scoring] cue there, such as cue = "\\nThe answer is ("'
+        )
+    return told
 
 
 def _tell_controls(columns: Columns) -> list[str]:

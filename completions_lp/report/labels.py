@@ -12,6 +12,7 @@ from completions_lp.records import Completions, Condition, Estimate, Labelling, 
 from completions_lp.report.prompts import measure_prompts
 from completions_lp.sample.labels import Labeller
 from completions_lp.sample.pieces import PieceTokenizer
+from completions_lp.sample.reasoning import Splitter
 from completions_lp.score.measures import measure_completions
 from completions_lp.score.sums import sum_tokens
 from completions_lp.stats import mean_interval
@@ -130,15 +131,19 @@ class Readable:
 
 def relabel(completions: Completions, labelling: Labelling, readable: Readable) -> Completions:
     """The same completions labelled by another rule."""
-    labeller = Labeller(readable.tokenizer, labelling)
-    found = [
-        labeller.label(ids, letters=prompt.letters, prompt=prompt)
-        for ids, prompt in zip(readable.token_ids, readable.prompts, strict=True)
-    ]
+    labeller, splitter = Labeller(readable.tokenizer, labelling), Splitter(readable.tokenizer, labelling)
+    labels, answers, reasoning = [], [], []
+    for ids, prompt in zip(readable.token_ids, readable.prompts, strict=True):
+        label, answer = labeller.label(ids, letters=prompt.letters, prompt=prompt)
+        labels.append(label)
+        answers.append(answer)
+        parts = splitter.split(ids, label=label, answer_index=answer, prompt=prompt.token_ids)
+        reasoning.append(parts.reasoning.stop)
     return replace(
         completions,
-        label=np.array([label for label, _ in found], dtype=np.str_),
-        answer_index=np.array([at for _, at in found], dtype=np.int32),
+        label=np.array(labels, dtype=np.str_),
+        answer_index=np.array(answers, dtype=np.int32),
+        reasoning=np.array(reasoning, dtype=np.int32),
         labelling=labelling,
     )
 

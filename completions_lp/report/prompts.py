@@ -18,12 +18,14 @@ from completions_lp.records import (
     Increases,
     InputError,
     Measures,
+    Readings,
     pick_letters,
 )
 from completions_lp.report.choices import Steered, measure_choices, take_log_odds
+from completions_lp.report.readings import measure_readings
 from completions_lp.stats import average_by_group, split_change
 
-UNTOUCHED = ("share_A", "n_tokens")
+UNTOUCHED = ("share_A", "share_uncommitted", "share_cut_off", "n_tokens")
 """Of the unsteered completions, what needs no log prob."""
 
 
@@ -65,7 +67,12 @@ class Columns:
 
 
 def collect_columns(
-    increases: Increases, choices: Choices | None, measures: Measures | None, *, target: str
+    increases: Increases,
+    choices: Choices | None,
+    measures: Measures | None,
+    readings: Readings | None = None,
+    *,
+    target: str,
 ) -> Columns:
     """Every per-prompt quantity that there is something to make of.
 
@@ -80,15 +87,18 @@ def collect_columns(
         if record is not None:
             _check_same(record, increases, what)
     counts = count_answers(completions, target=target)
-    unsteered = {"share_A": counts.pop("share_A")}
+    unsteered = {name: counts.pop(name) for name in ("share_A", "share_uncommitted", "share_cut_off")}
     steered = measure_prompts(increases, target=target)
     if measures is not None:
         unsteered |= measures.unsteered
         unsteered["answered"] = unsteered["first_A"] + unsteered["first_B"]
         steered |= {name: values for name, values in measures.steered.items() if name in QUANTITIES}
-        steered |= _derive(measures)
+        steered |= derive_measures(measures)
     if choices is not None:
         steered |= measure_choices(choices, target)
+    if readings is not None:
+        told, told_steered = measure_readings(readings, increases.conditions, target=target)
+        unsteered, steered = unsteered | told, steered | told_steered
     steered["n_broken"] = count_broken(increases, measures, choices)
     names = np.array([prompt.cluster for prompt in completions.prompts], dtype=str)
     clusters = np.unique(names, return_inverse=True)[1]
@@ -120,6 +130,8 @@ def count_broken(
 def count_answers(completions: Completions, *, target: str) -> dict[str, np.ndarray]:
     """Per prompt: draws ``n``, distinct ones ``n_unique``, those that gave the target ``n_A``, their ``share_A``.
 
+    Also the shares of draws without any answer, and of those that were cut off.
+
     Raises:
         InputError: No prompt offers the target.
     """
@@ -129,13 +141,19 @@ def count_answers(completions: Completions, *, target: str) -> dict[str, np.ndar
     index, counts = completions.prompt_index, completions.counts
     n = np.bincount(index, weights=counts, minlength=size)
     n_target = np.bincount(index[hit], weights=counts[hit], minlength=size)
-    with np.errstate(invalid="ignore"):
-        share = np.where(completions.offered(target), n_target / n, np.nan)
+
+    def divide(rows: Bool[np.ndarray, " completion"]) -> Float[np.ndarray, " prompt"]:
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.bincount(index[rows], weights=counts[rows], minlength=size) / n)
+
+    share = np.where(completions.offered(target), divide(hit), np.nan)
     return {
         "n": n.astype(np.int64),
         "n_unique": np.bincount(index, minlength=size),
         "n_A": n_target.astype(np.int64),
         "share_A": share,
+        "share_uncommitted": divide(completions.label == ""),
+        "share_cut_off": divide(~completions.ended),
     }
 
 
@@ -159,6 +177,10 @@ def measure_prompts(increases: Increases, *, target: str = "matching") -> dict[s
         "at_answer_A": average(increases.at_answer, hit),
         "after_answer_A": average(increases.after_answer, hit),
     }
+    if increases.completions.reasoning is not None:
+        said = increases.before_answer + increases.at_answer
+        columns["in_reasoning_A"] = average(increases.in_reasoning, hit)
+        columns["in_answer_A"] = average(said - increases.in_reasoning, hit)
     with np.errstate(invalid="ignore"):
         columns["difference_A_not_A"] = columns[HEADLINE] - columns["increase_to_answer_not_A"]
     return columns
@@ -192,7 +214,7 @@ def _check_same(record: Choices | Measures, increases: Increases, what: str) -> 
         raise InputError(f"{what} and the scores are of different prompts or conditions; make both anew")
 
 
-def _derive(measures: Measures) -> dict[str, Steered]:
+def derive_measures(measures: Measures) -> dict[str, Steered]:
     """What follows from the measures, prompt by prompt."""
     before, after = measures.unsteered, measures.steered
     p, q = before["p_A"], after["p_A_steered"]

@@ -10,9 +10,9 @@ from dataclasses import replace
 import numpy as np
 
 from completions_lp.quantities import find_quantity, name_unit, rank_quantity
-from completions_lp.records import BASELINE, Condition, Estimate, Increases, Measures, ReportRow, SeedValue
+from completions_lp.records import BASELINE, Condition, Estimate, Increases, Measures, Readings, ReportRow, SeedValue
 from completions_lp.report.broken import hide_prompts, leave_out
-from completions_lp.report.prompts import Columns, collect_columns, measure_prompts
+from completions_lp.report.prompts import Columns, collect_columns, derive_measures
 from completions_lp.report.rounding import set_apart
 from completions_lp.stats import mean_intervals
 
@@ -22,7 +22,7 @@ UNMENDED = ("kl", "kl_reverse", "kl_per_token", "increase_to_answer_A_rb")
 
 
 def measure_seeds(
-    increases: Increases, by_seed: Sequence[Measures], columns: Columns, *, target: str
+    increases: Increases, by_seed: Sequence[Measures], readings: Readings | None, columns: Columns, *, target: str
 ) -> tuple[SeedValue, ...]:
     """Means over prompts (macro) of every seed's own draws, by condition and quantity; nothing without several seeds.
 
@@ -36,8 +36,9 @@ def measure_seeds(
     for k, seed in enumerate(increases.completions.sampling.seeds):
         measures = by_seed[k] if by_seed else None
         _, _, (part, _, measures), _ = set_apart((increases.of_seed(k), None, measures))
-        own = leave_out(hide_prompts(collect_columns(part, None, measures, target=target), part))
-        mended = {*own.steered} - {*measure_prompts(part, target=target), *UNMENDED}
+        read = None if readings is None else readings.of_seed(k)
+        own = leave_out(hide_prompts(collect_columns(part, None, measures, read, target=target), part))
+        mended = set() if measures is None else {*measures.steered, *derive_measures(measures)} - {*UNMENDED}
         for quantity, rows in _average(own).items():
             lost = columns.count_lost(quantity) > 0
             if quantity in mended and "n_steered" in columns.steered:

@@ -5,7 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from completions_lp.quantities import HEADLINE, list_missing, rank_quantity
-from completions_lp.records import Best, Choices, Increases, InputError, Measures, ProfileRow, Report, ReportRow, Scores
+from completions_lp.records import (
+    Best,
+    Choices,
+    Increases,
+    InputError,
+    Measures,
+    ProfileRow,
+    Readings,
+    Report,
+    ReportRow,
+    Scores,
+)
 from completions_lp.report.averages import (
     average_completions,
     average_odd,
@@ -36,6 +47,7 @@ def summarize(
     measures: Measures | None = None,
     *,
     target: str = "matching",
+    readings: Readings | None = None,
     level: float = 0.95,
     seed: int = 0,
     profile: Sequence[ProfileRow] = (),
@@ -50,6 +62,7 @@ def summarize(
         measures: Beside ``Increases``, what single tokens tell of the same prompts and conditions, for the same target:
             P(A), divergences. ``Scores`` have their own.
         target: The answer: a letter, or ``"matching"`` for each prompt's own behaviour-matching one.
+        readings: Beside ``Increases``, the answers at the end of each completion's reasoning, if they were read.
         level: Coverage of the intervals.
         seed: Of the resamples, the flipped signs and the halves.
         profile: Beside ``Increases``, the token profile, which is passed on.
@@ -77,12 +90,14 @@ def summarize(
             profile are given beside ``Scores``.
     """
     if isinstance(scores, Scores):
-        if measures is not None or profile or by_seed:
-            raise InputError("scores bring their own measures and profile: leave them out, or give scores.increases")
-        measures, profile = scores.measures, summarize_profile(scores.profile, level=level)
-        by_seed = scores.by_seed
+        if measures is not None or profile or by_seed or readings is not None:
+            raise InputError(
+                "scores bring their own measures, readings and profile: leave them out, or give scores.increases"
+            )
+        measures, readings, by_seed = scores.measures, scores.readings, scores.by_seed
+        profile = summarize_profile(scores.profile, level=level)
     increases = scores.increases if isinstance(scores, Scores) else scores
-    collected, whole = collect_columns(increases, choices, measures, target=target), increases
+    collected, whole = collect_columns(increases, choices, measures, readings, target=target), increases
     kept, at, (increases, choices, measures), apart = set_apart((increases, choices, measures))
     rounding = measure_rounding(whole, collected, at, level=level, seed=seed)
     every = np.ones(len(collected.clusters), dtype=bool)
@@ -91,7 +106,7 @@ def summarize(
     sweep = study_sweep(columns, level=level, seed=seed)
     missing = list_missing(increases.through)
     listed = _list_rows(columns, sweep, level=level, seed=seed)
-    seeds = measure_seeds(whole, by_seed, columns, target=target)
+    seeds = measure_seeds(whole, by_seed, readings, columns, target=target)
     rows = mark_seeds([rounding.mark(row) for row in listed if row.quantity not in missing], seeds)
     best = find_best(columns, sweep)
     findings = check_run(increases, columns, measures, rounding=rounding.sd)
@@ -113,6 +128,7 @@ def summarize(
         measures=measures,
         by_seed=tuple(by_seed),
         choices=choices,
+        readings=readings,
         rounding=apart,
     )
 

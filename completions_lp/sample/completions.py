@@ -10,6 +10,7 @@ from jaxtyping import Int
 from completions_lp.records import Completions, Draw, Labelling, Prompt, Sampling, Tokenizer, name_outcomes
 from completions_lp.sample.labels import Labeller
 from completions_lp.sample.pieces import Cutter
+from completions_lp.sample.reasoning import Splitter
 
 
 def collect_completions(
@@ -32,6 +33,7 @@ def collect_completions(
     logprob = np.full((len(flat), width), np.nan, dtype=dtype)
     sampler = None if sampling.is_ancestral else logprob.copy()
     labeller, cutter = Labeller(tokenizer, labelling), Cutter(tokenizer)
+    splitter, reasoning = Splitter(tokenizer, labelling), []
     labels, answers, texts, pieces = [], [], [], []
     for row, (i, draw) in enumerate(flat):
         ids = list(draw.token_ids)
@@ -44,6 +46,8 @@ def collect_completions(
         answers.append(answer)
         texts.append(str(tokenizer.decode(ids, skip_special_tokens=True)))
         pieces.append(cutter.cut(ids, texts[-1]))
+        at: dict[str, Any] = {"label": label, "answer_index": answer, "prompt": prompts[i].token_ids}
+        reasoning.append(splitter.split(ids, pieces=pieces[-1], **at).reasoning.stop)
     return Completions(
         prompts=tuple(prompts),
         prompt_index=np.array([i for i, _ in flat], dtype=np.int32),
@@ -58,6 +62,7 @@ def collect_completions(
         pieces=tuple(pieces),
         sampling=sampling,
         labelling=labelling,
+        reasoning=np.array(reasoning, dtype=np.int32),
         sampler_logprob=sampler,
         seed_counts=_count_seeds([draw for _, draw in flat], sampling),
     )

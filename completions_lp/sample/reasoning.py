@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Int
 
-from completions_lp.records import Completions, Labelling, Tokenizer
+from completions_lp.records import Labelling, Tokenizer
 from completions_lp.sample.pieces import Cutter
 
 
@@ -41,16 +41,28 @@ class Thinking:
         One that is not closed goes on to the end. It begins with the completion where the prompt has ``opened`` it, or
         where the first tag is one that closes.
         """
+        return [span for span, _ in self._follow(token_ids, pieces, opened)]
+
+    def find_end(
+        self, token_ids: Sequence[int], pieces: Sequence[str] | None = None, *, opened: bool = False
+    ) -> int | None:
+        """How many tokens there are through the end of the first thinking part that is closed; None without one."""
+        return next((span.stop for span, closed in self._follow(token_ids, pieces, opened) if closed), None)
+
+    def _follow(
+        self, token_ids: Sequence[int], pieces: Sequence[str] | None, opened: bool
+    ) -> Iterator[tuple[range, bool]]:
+        """Each thinking part, and whether it is closed."""
         marks = sorted(self._list_marks(token_ids, pieces))
         start = 0 if opened or (marks and not marks[0][2]) else None
-        found = []
         for first, end, opens in marks:
             if opens and start is None:
                 start = first
             elif not opens and start is not None:
-                found.append(range(start, end))
+                yield range(start, end), True
                 start = None
-        return found if start is None else [*found, range(start, len(token_ids))]
+        if start is not None:
+            yield range(start, len(token_ids)), False
 
     def is_opened(self, prompt: Sequence[int]) -> bool:
         """Whether a prompt, by its token ids, ends inside a thinking part, as some chat templates leave it."""
@@ -120,25 +132,6 @@ class Splitter:
         else:
             start = _find_start(pieces, label, answer_index) if self._spelled else 0
         return Parts(range(start), range(start, end), range(end, n))
-
-
-def split_completions(
-    tokenizer: Tokenizer, completions: Completions
-) -> tuple[Int[np.ndarray, " completion"], Int[np.ndarray, " completion"]]:
-    """By completion, how many of its tokens are reasoning, and how many are reasoning or answer; see ``Splitter``."""
-    splitter = Splitter(tokenizer, completions.labelling)
-    parts = [
-        splitter.split(
-            completions.token_ids[row, : completions.lengths[row]].tolist(),
-            label=str(completions.label[row]),
-            answer_index=int(completions.answer_index[row]),
-            pieces=completions.pieces[row],
-            prompt=completions.prompts[prompt].token_ids,
-        )
-        for row, prompt in enumerate(completions.prompt_index.tolist())
-    ]
-    reasoning, answer = ([getattr(part, name).stop for part in parts] for name in ("reasoning", "answer"))
-    return np.array(reasoning, dtype=np.int64), np.array(answer, dtype=np.int64)
 
 
 def find_ends(pieces: Sequence[str]) -> Int[np.ndarray, " token"]:

@@ -51,7 +51,7 @@ def read_choices(
     task = Task(model, prompts, of_prompt, said, by_name, conditions, room, batch_size, watch=watch)
     sides = max((len(spelling.sides) for spelling in spellings), default=2)
     options: dict[str, Any] = {"engine": engine, "progress": progress, "title": "choices"}
-    arrays = score_task(task, np.float64, sides=sides, paired=True, **options)
+    arrays = score_task(task, np.float64, sides=sides, paired=0, **options)
     before = _sum_sides(spellings, sides, arrays["baseline"][None], arrays["baseline_answers"][None])[0]
     return make_choices(
         prompts, target, conditions, before, _sum_sides(spellings, sides, arrays["logprob"], arrays["answers"])

@@ -28,6 +28,7 @@ from completions_lp.model import (
 )
 from completions_lp.records import Completions, Condition, SteeringVector, Through, TokenScores, pick_letters
 from completions_lp.sample.labels import Labeller
+from completions_lp.score.places import Place, PlaceReader
 
 Advance = Callable[[int], object]
 
@@ -62,23 +63,65 @@ def score_tokens(
         InputError: A condition names an unknown vector or layer, a vector does not fit the model, or no prompt offers
             the target.
     """
+    options: dict[str, Any] = {"memory_budget": memory_budget, "batch_size": batch_size, "engine": engine}
+    asked: dict[str, Any] = {"target": target, "kl": kl, "through": through, "progress": progress, "advance": advance}
+    return score_places(model, completions, (), vectors, conditions, **options, **asked)[0]
+
+
+def score_places(
+    model: Model,
+    completions: Completions,
+    places: Sequence[Place],
+    vectors: Sequence[SteeringVector],
+    conditions: Sequence[Condition],
+    *,
+    target: str | None = None,
+    kl: bool = False,
+    through: Through = "end",
+    memory_budget: float | None = None,
+    batch_size: int | None = None,
+    engine: Engine = "auto",
+    progress: bool = True,
+    advance: Advance | None = None,
+) -> tuple[TokenScores, Float[np.ndarray, "place choice"], Float[np.ndarray, "condition place choice"]]:
+    """The scores of completions, as ``score_tokens``, and in the same passes what is read at some places.
+
+    That is the log prob, in nats, of each answer of the place's prompt right there, in any spelling: unsteered, and
+    under each condition (the unsteered one plus a difference within a pass). What places share with each other and with
+    completions is computed once. There may be places alone.
+    """
     check_conditions(model, vectors, conditions)
+    reader, n = PlaceReader(places), len(completions)
+    asked = {p.id: p for p in (*completions.prompts, *(place.prompt for place in places))}
+    of_prompt = [completions.prompts[i].id for i in completions.prompt_index]
+    of_prompt += [reader.places[k].prompt.id for k, _ in reader.heads]
+    number = {name: i for i, name in enumerate(asked)}
+    scored = zip(completions.token_ids, completions.count_scored(through), strict=True)
+    rule = None if target is None or not n else _watch_answers(model, completions, target)
     task = Task(
         model,
-        completions.prompts,
-        completions.prompt_index,
-        [ids[:n].tolist() for ids, n in zip(completions.token_ids, completions.count_scored(through), strict=True)],
+        tuple(asked.values()),
+        np.array([number[name] for name in of_prompt], dtype=np.int64),
+        [*(ids[:size].tolist() for ids, size in scored), *reader.sequences],
         {vector.name: vector for vector in vectors},
         conditions,
         Room.find(model, memory_budget),
         batch_size,
-        watch=None if target is None else _watch_answers(model, completions, target),
+        watch=rule if not places else _watch_both(list(asked), rule, reader),
         divergences=kl,
     )
     dtype = np.float64 if model.exact_dtype == torch.float64 else np.float32
-    width = completions.token_ids.shape[1]
-    arrays = score_task(task, dtype, engine=engine, progress=progress, width=width, advance=advance)
-    return TokenScores(completions, tuple(conditions), **arrays, through=through)
+    own, width = 2 * (rule is not None), completions.token_ids.shape[1]
+    options: dict[str, Any] = {"engine": engine, "progress": progress, "width": width, "advance": advance}
+    arrays = score_task(task, dtype, sides=own + reader.width, paired=own, **options)
+    kept = {name: values[..., :n, :width] for name, values in arrays.items() if "answers" not in name}
+    if rule is not None:
+        kept |= {name: arrays[name][..., :n, :width, :own] for name in ("baseline_answers", "answers")}
+    read = [np.empty((*lead, 0, 0)) for lead in ((), (len(conditions),))]
+    if places:
+        pairs = (("baseline", "baseline_answers"), ("logprob", "answers"))
+        read = [reader.read(arrays[name][..., n:, :], arrays[told][..., n:, :, own:]) for name, told in pairs]
+    return TokenScores(completions, tuple(conditions), **kept, through=through), read[0], read[1]
 
 
 def score_task(
@@ -91,18 +134,19 @@ def score_task(
     title: str = "score",
     advance: Advance | None = None,
     sides: int = 2,
-    paired: bool = False,
+    paired: int | None = None,
 ) -> dict[str, Any]:
     """The arrays of ``TokenScores`` for the sequences of a task, at least ``width`` tokens wide, in a precision.
 
-    ``sides`` is the most answers that are watched for at once. With ``paired`` their log probs are, like those of the
-    tokens, the unsteered ones plus a difference within one pass.
+    ``sides`` is the most answers that are watched for at once. Log probs of those from number ``paired`` on are, like
+    those of the tokens, the unsteered ones plus a difference within one pass; by default of none.
     """
     lengths = np.array([len(ids) for ids in task.said], dtype=int)
     mask = np.arange(max(width, lengths.max(initial=0))) < lengths[:, None]
     n = len(task.conditions)
     watched = 0 if task.watch is None else sides
-    table = _Table(mask, n, dtype, sides=watched, paired=paired, kl=task.divergences)
+    first = watched if paired is None else paired
+    table = _Table(mask, n, dtype, sides=watched, paired=first, kl=task.divergences)
     score = score_trees if pick_engine(task.model, engine) == "tree" else score_rows
     with tqdm(total=len(mask) * max(1, n), desc=title, unit="row", disable=not progress or advance is not None) as bar:
         for rows, indices, found in score(task):
@@ -115,7 +159,7 @@ class _Table:
     """The scores as they come in; NaN where nothing has come in, and past a sequence's end."""
 
     def __init__(
-        self, mask: Bool[np.ndarray, "row token"], n: int, dtype: type, *, sides: int, paired: bool, kl: bool
+        self, mask: Bool[np.ndarray, "row token"], n: int, dtype: type, *, sides: int, paired: int, kl: bool
     ) -> None:
         self.mask, self.paired = mask, paired
         shapes: dict[str, tuple[int, ...]] = {"baseline": mask.shape, "logprob": (n, *mask.shape)}
@@ -155,17 +199,30 @@ class _Table:
         width, sides = found.shape[2:]
         baseline, steered = self.arrays["baseline_answers"], self.arrays["answers"]
         answers = np.where(self.mask[rows, :width, None], found.astype(baseline.dtype, copy=False), np.nan)
-        if not self.paired:
-            baseline[rows, :width, :sides] = answers[0]
-            steered[np.array(indices, dtype=int)[:, None], rows, :width, :sides] = answers[1:]
+        alone = min(self.paired, sides)
+        baseline[rows, :width, :alone] = answers[0, ..., :alone]
+        steered[np.array(indices, dtype=int)[:, None], rows, :width, :alone] = answers[1:, ..., :alone]
+        if alone == sides:
             return
-        known = baseline[rows, :width, :sides]
+        known, answers = baseline[rows, :width, alone:sides], answers[..., alone:]
         known = np.where(np.isnan(known), answers[0], known)
-        baseline[rows, :width, :sides] = known
+        baseline[rows, :width, alone:sides] = known
         for place, index in enumerate(indices, start=1):
             with np.errstate(invalid="ignore"):
                 change = np.where(np.isneginf(answers[0]), answers[place], answers[place] - answers[0])
-            steered[index, rows, :width, :sides] = known + change
+            steered[index, rows, :width, alone:sides] = known + change
+
+
+def _watch_both(prompts: Sequence[str], rule: Sequence[Watch] | None, reader: PlaceReader) -> list[Watch]:
+    """By prompt, what completes an answer by the label rule, where it tells, and what is read at places."""
+    nothing: list[Any] = [None] * reader.width
+    own = [] if rule is None else [None, None]
+
+    def watch(i: int, name: str) -> Watch:
+        told, look = reader.watch(name), None if rule is None or i >= len(rule) else rule[i]
+        return lambda said: [*(own if look is None else look(said)), *told.get(said, nothing)]
+
+    return [watch(i, name) for i, name in enumerate(prompts)]
 
 
 def _watch_answers(model: Model, completions: Completions, target: str) -> list[Watch] | None:

@@ -20,6 +20,7 @@ from completions_lp.records import (
     Increases,
     Measures,
     Profile,
+    Readings,
     Scores,
     SteeringVector,
     Through,
@@ -27,9 +28,11 @@ from completions_lp.records import (
     TokenScores,
     pick_letters,
 )
-from completions_lp.score.grid import score_tokens
+from completions_lp.score.grid import score_places
 from completions_lp.score.measures import measure_completions
+from completions_lp.score.places import Place
 from completions_lp.score.profile import profile_tokens
+from completions_lp.score.readings import Scored, score_endings
 from completions_lp.score.sums import sum_tokens
 from completions_lp.score.windows import Windows
 from completions_lp.stats import choose_best_cell, start_stream
@@ -51,6 +54,8 @@ def score_completions(
     target: str = "matching",
     kl: bool = True,
     through: Through = "end",
+    readings: bool = False,
+    cue: str = "",
     keep: Keep | None = None,
     keep_all: bool = False,
     memory_budget: float | None = None,
@@ -61,9 +66,11 @@ def score_completions(
     The measures are of ``target``, a letter, or ``"matching"``; with ``kl`` entropies and divergences are read too.
     Completions are scored ``through`` their ``"end"``; or, which is all that P(A) and the increase to the answer need,
     through the ``"window"`` (``Labelling.within``), or their ``"answer"`` and without one the window. What is over
-    whole completions (``quantities.WHOLE``) is missing then, and so divergences are not read. ``keep`` gets the scores
-    of every part, of all conditions with ``keep_all``, else of a few: the vector and layer of the first part's best
-    cell, at its 8 smallest multipliers. A pass may take ``memory_budget`` GiB, by default a quarter of the free memory.
+    whole completions (``quantities.WHOLE``) is missing then, and so divergences are not read. With ``readings`` all
+    answers are read at the end of each completion's reasoning, behind a ``cue``, in the same passes. ``keep`` gets the
+    scores of every part, of all conditions with ``keep_all``, else of a few: the vector and layer of the first part's
+    best cell, at its 8 smallest multipliers. A pass may take ``memory_budget`` GiB, by default a quarter of the free
+    memory.
 
     Raises:
         InputError: As ``score_tokens``.
@@ -74,10 +81,15 @@ def score_completions(
     total = len(completions) * max(1, len(conditions))
     with tqdm(total=total, desc="score", unit="row", disable=not progress) as bar:
 
-        def score(part: Completions) -> TokenScores:
+        def score(part: Completions) -> Scored:
             # Prompts without the target are read for their own two answers, and no part may be without a target.
             read = target if any(prompt.offers(target) for prompt in part.prompts) else "matching"
-            return score_tokens(model, part, vectors, conditions, target=read, advance=bar.update, **options)
+            asked: dict[str, Any] = {"target": read, "advance": bar.update, **options}
+
+            def work(places: Sequence[Place]) -> Any:
+                return score_places(model, part, places, vectors, conditions, **asked)
+
+            return score_endings(part, work, model.tokenizer if readings else None, cue=cue, through=through)
 
         return reduce_scores(completions, conditions, score, target=target, kl=kl, keep=keep, keep_all=keep_all)
 
@@ -90,7 +102,7 @@ def reads_divergences(through: Through, *, kl: bool) -> bool:
 def reduce_scores(
     completions: Completions,
     conditions: Sequence[Condition],
-    score: Callable[[Completions], TokenScores],
+    score: Callable[[Completions], Scored],
     *,
     target: str,
     kl: bool,
@@ -102,19 +114,20 @@ def reduce_scores(
 
     ``windows`` keep what a top-up will ask for.
     """
-    increases, measures, profiles = [], [], []
+    increases, measures, profiles, read = [], [], [], []
     several = 0 if completions.seed_counts is None else completions.seed_counts.shape[1]
     by_seed: list[list[Measures]] = [[] for _ in range(several)]
     chosen: list[int] | None = None
     tokens: list[Float[np.ndarray, "condition completion token"]] = []
     parts = list(_split_prompts(completions, len(conditions), kl=kl))
     for prompts in parts:
-        scores = score(completions if len(parts) == 1 else completions.select(prompts))
+        scores, readings = score(completions if len(parts) == 1 else completions.select(prompts))
         increases.append(sum_tokens(scores))
         measures.append(measure_completions(scores, target=target))
         profiles.append(profile_tokens(scores, target=target))
         for seed, found in enumerate(by_seed):
             found.append(measure_completions(scores, target=target, seed=seed))
+        read += [] if readings is None else [readings]
         if windows is not None:
             windows.keep(scores, measures[-1])
         chosen = choose_conditions(measures[-1], seed=completions.sampling.seed) if chosen is None else chosen
@@ -129,6 +142,7 @@ def reduce_scores(
         Measures.join(measures),
         Profile.join(profiles),
         TokenIncreases(tuple(conditions[c] for c in chosen or ()), kept),
+        Readings.join(completions, read) if read else None,
         tuple(map(Measures.join, by_seed)),
     )
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from completions_lp.model import Watch
 from completions_lp.prompts import answer_tokens, first_difference
+from completions_lp.prompts.answers import encode
 from completions_lp.records import PARTIAL, Prompt, Tokenizer
 from completions_lp.sample.vocabulary import list_spellings, list_texts, strip_marks
 
@@ -58,6 +59,12 @@ def spell_answers(prompt: Prompt, letter: str, tokenizer: Tokenizer) -> Spelling
     told = [_tell_apart(pair, tokenizer), _tell_apart(written, tokenizer)]
     sides = (*(told[0][name] for name in pair), *(told[1][name] for name in prompt.letters))
     return Spelling(tuple(written.values()), sides)
+
+
+def spell_alone(letters: Sequence[str], tokenizer: Tokenizer) -> tuple[Side | None, ...]:
+    """How answers are read where nothing but the answer is to follow, each told from all others."""
+    sides = _tell_apart({letter: encode(tokenizer, letter) for letter in letters}, tokenizer)
+    return tuple(sides[letter] for letter in letters)
 
 
 def _tell_apart(written: Mapping[str, tuple[int, ...]], tokenizer: Tokenizer) -> dict[str, Side | None]:

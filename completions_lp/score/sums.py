@@ -37,6 +37,8 @@ def sum_tokens(scores: TokenScores) -> Increases:
         return np.asarray(np.einsum("cst,st->cs", delta, keep.astype(np.float64)))
 
     undefined = np.where(answered[:, 0], 0.0, np.nan)
+    reasoning = np.full(len(completions), -1) if completions.reasoning is None else completions.reasoning
+    known = np.where((reasoning >= 0) & (reasoning <= mask.sum(-1)), 0.0, np.nan)
     return Increases(
         completions=completions,
         conditions=scores.conditions,
@@ -47,6 +49,7 @@ def sum_tokens(scores: TokenScores) -> Increases:
         at_answer=total(token == answer) + undefined,
         after_answer=total((token > answer) & answered) + undefined + unscored,
         through=scores.through,
+        in_reasoning=total(token < reasoning[:, None]) + known,
     )
 
 

@@ -71,6 +71,7 @@ def pool_completions(unsteered: Completions, steered: Completions) -> Pool:
         text=tuple("".join(cut) for cut in pieces),
         pieces=pieces,
         seed_counts=None,
+        reasoning=None,
     )
     return Pool(pooled, counts, places)
 

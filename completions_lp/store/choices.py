@@ -9,7 +9,7 @@ import pyarrow as pa
 from jaxtyping import Float, Int
 
 from completions_lp.records import BASELINE, Choices, Increases, InputError
-from completions_lp.store.columns import pick_columns
+from completions_lp.store.columns import pick_columns, read_lists, to_lists
 from completions_lp.store.files import read_table, write_table
 from completions_lp.store.keys import KEYS, arrange_rows, condition_columns, find_prompts
 
@@ -53,8 +53,8 @@ def _list_all(choices: Choices, repeat: int) -> dict[str, Any]:
         "mass": mass,
         **{name: whole_pair[:, i] for i, name in enumerate(PAIR_WHOLE)},
         "letters": pa.array([list(letters) for letters in offered] * repeat, pa.list_(pa.string())),
-        **{name: _to_lists(values, mask) for name, values in zip(EVERY, (every, whole), strict=True)},
-        "p_choices": _to_lists(share, mask),
+        **{name: to_lists(values, mask) for name, values in zip(EVERY, (every, whole), strict=True)},
+        "p_choices": to_lists(share, mask),
     }
 
 
@@ -81,7 +81,7 @@ def read_choices(folder: Path, increases: Increases) -> Choices:
         whole = _read_pair(table, PAIR_WHOLE, rows)
         extra |= {"baseline_whole": whole[0], "whole": whole[1:]}
         for name, column in zip(("logprob_all", "all_whole"), EVERY, strict=True):
-            values = _read_lists(path, table[column], rows, lengths)
+            values = read_lists(path, table[column], rows, lengths)
             extra |= {Choices.name_unsteered(name): values[0], name: values[1:]}
     logprob = _read_pair(table, PAIR, rows)
     return Choices(tuple(prompts), tuple(zip(*letters, strict=True)), conditions, logprob[0], logprob[1:], **extra)
@@ -91,11 +91,6 @@ def _stack(choices: Choices, name: str) -> Float[np.ndarray, "row value"]:
     """An array by condition with its unsteered twin before it, a row per condition and prompt."""
     values = np.concatenate([getattr(choices, Choices.name_unsteered(name))[None], getattr(choices, name)])
     return np.asarray(values.reshape(-1, values.shape[-1]))
-
-
-def _to_lists(values: Float[np.ndarray, "row choice"], mask: np.ndarray) -> pa.ListArray:
-    offsets = np.concatenate([[0], np.cumsum(mask.sum(-1))]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values[mask]))
 
 
 def _read_offered(
@@ -116,19 +111,3 @@ def _read_pair(
     table: pa.Table, names: tuple[str, ...], rows: Int[np.ndarray, "condition prompt"]
 ) -> Float[np.ndarray, "condition prompt 2"]:
     return np.stack([table[name].to_numpy()[rows] for name in names], -1)
-
-
-def _read_lists(
-    path: Path, column: pa.ChunkedArray, rows: Int[np.ndarray, "condition prompt"], lengths: Int[np.ndarray, " prompt"]
-) -> Float[np.ndarray, "condition prompt choice"]:
-    """A list column as an array, NaN past the last answer of a prompt."""
-    lists = column.combine_chunks().take(pa.array(rows.reshape(-1)))
-    want = np.tile(lengths, len(rows))
-    if not np.array_equal(lists.value_lengths().to_numpy(zero_copy_only=False), want):
-        raise InputError(
-            f"{path}: lists that do not have a number for each of a prompt's letters; run the score stage again"
-        )
-    mask = np.arange(lengths.max(initial=0)) < want[:, None]
-    values = np.full(mask.shape, np.nan)
-    values[mask] = lists.flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(*rows.shape, -1)

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute
+from jaxtyping import Bool, Float, Int
 
 from completions_lp.records import InputError, describe_cause
 
@@ -74,3 +76,25 @@ def _is_of(kind: Any, wanted: Any) -> bool:
     if types.is_floating(wanted):
         return bool(types.is_floating(kind) or types.is_integer(kind))
     return bool(types.is_integer(kind) if types.is_integer(wanted) else types.is_boolean(kind))
+
+
+def to_lists(values: Float[np.ndarray, "row value"], mask: Bool[np.ndarray, "row value"]) -> pa.ListArray:
+    """A column with a list a row: its values where the mask is true, which is from the first on."""
+    offsets = np.concatenate([[0], np.cumsum(mask.sum(-1))]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values[mask]))
+
+
+def read_lists(
+    path: Path, column: pa.ChunkedArray, rows: Int[np.ndarray, "condition item"], lengths: Int[np.ndarray, " item"]
+) -> Float[np.ndarray, "condition item value"]:
+    """A list column as an array, NaN past an item's last value; raises InputError where lists have other lengths."""
+    lists = column.combine_chunks().take(pa.array(rows.reshape(-1)))
+    want = np.tile(lengths, len(rows))
+    if not np.array_equal(lists.value_lengths().to_numpy(zero_copy_only=False), want):
+        raise InputError(
+            f"{path}: lists that do not have a number for each of a prompt's letters; run the score stage again"
+        )
+    mask = np.arange(lengths.max(initial=0)) < want[:, None]
+    values = np.full(mask.shape, np.nan)
+    values[mask] = lists.flatten().to_numpy(zero_copy_only=False)
+    return values.reshape(*rows.shape, -1)

@@ -25,8 +25,11 @@ COLUMNS = {
     **{"pieces": "texts", "ended": "truth", "label": "text?", "answer_index": "whole", "token_logprob": "numbers"},
 }
 """What is read of ``completions.parquet``."""
+REASONING = "n_reasoning"
 DRAWN = {"token_sampler_logprob": "numbers?", "seed_counts": "wholes?"}
 """The same, of what earlier versions do not have, and where it says nothing of its own is missing in every row."""
+ADDED_COLUMNS = {REASONING: "whole", **DRAWN}
+"""Further ones, which tables of earlier versions do not have."""
 LARGEST = 2**31 - 1
 """Of counts and token ids, which are of 32 bits."""
 
@@ -50,9 +53,9 @@ def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling) 
     prompts = read_prompts(folder)
     path = folder / "completions.parquet"
     found = read_table(path, "sample")
-    columns = COLUMNS | {name: kind for name, kind in DRAWN.items() if name in found.column_names}
+    columns = COLUMNS | {name: kind for name, kind in ADDED_COLUMNS.items() if name in found.column_names}
     table = _sort_rows(pick_columns(path, found, "sample", columns), prompts).to_pydict()
-    _check_rows(path, {name: table[name] for name in COLUMNS}, prompts)
+    _check_rows(path, {name: values for name, values in table.items() if name not in DRAWN}, prompts)
     place = {prompt.id: i for i, prompt in enumerate(prompts)}
     lengths = np.array([len(ids) for ids in table["token_ids"]], dtype=np.int32)
     token_ids = np.full((len(lengths), lengths.max(initial=0)), -1, dtype=np.int32)
@@ -72,6 +75,7 @@ def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling) 
         pieces=tuple(map(tuple, table["pieces"])),
         sampling=sampling,
         labelling=labelling,
+        reasoning=np.array(table[REASONING], dtype=np.int32) if REASONING in table else None,
         sampler_logprob=None if sampling.is_ancestral else _read_sampler(path, table, token_ids.shape),
         seed_counts=_read_seeds(path, table, sampling) if len(sampling.seeds) > 1 else None,
     )
@@ -163,6 +167,7 @@ def _check_rows(path: Path, table: Mapping[str, list[Any]], prompts: Sequence[Pr
             f"label {label!r}, which is no answer of its prompt": label not in letters.get(name, {label}),
             "an answer_index that its label and tokens do not have": not -1 <= row["answer_index"] < n
             or (label == "") != (row["answer_index"] == -1),
+            "more tokens of reasoning than tokens": not 0 <= row.get(REASONING, 0) <= n,
         }
         found = [what for what, is_so in wrong.items() if is_so]
         if found:
@@ -209,6 +214,7 @@ def _list_columns(completions: Completions) -> dict[str, Any]:
         "ended": completions.ended,
         "label": pa.array([label or None for label in completions.label.tolist()], type=pa.string()),
         "answer_index": completions.answer_index,
+        **({} if completions.reasoning is None else {REASONING: completions.reasoning}),
         "logprob": np.where(mask, completions.logprob, 0.0).sum(-1, dtype=np.float64),
         "token_logprob": [row[tokens].tolist() for row, tokens in zip(completions.logprob, said, strict=True)],
         "sampler_logprob": np.where(mask, completions.logprob if own is None else own, 0.0).sum(-1, dtype=np.float64),

@@ -19,7 +19,7 @@ STAGES: Mapping[str, tuple[str, ...]] = {
     "sample": ("questions.parquet", "completions.parquet"),
     "score": (
         *("scores.parquet", "measures.parquet", "seed_measures.parquet", "profile.parquet"),
-        *("tokens.parquet", "steered.parquet", "choices.parquet", "validation.parquet"),
+        *("tokens.parquet", "steered.parquet", "choices.parquet", "readings.parquet", "validation.parquet"),
     ),
     "report": (
         *("prompts.parquet", "summary.parquet", "summary.csv", "slopes.parquet", "slopes.csv"),

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from completions_lp.records import Completions, Increases, InputError, Measures, Through, TokenScores
+from completions_lp.store.columns import pick_columns
 from completions_lp.store.completions import completion_ids
 from completions_lp.store.files import append_table, read_table, write_table
 from completions_lp.store.keys import KEYS, arrange_rows, condition_columns, find_completions, find_prompts
@@ -41,10 +42,13 @@ def write_increases(folder: Path, increases: Increases) -> None:
 def read_increases(folder: Path, completions: Completions, *, through: Through = "end") -> Increases:
     """Read the scores of a run, each by the completion and the condition that its row names; ``through`` is its own."""
     path = folder / "scores.parquet"
-    names = ("logprob", *Increases.PARTS, *(() if through == "end" else ("baseline",)))
-    table = read_table(path, "score", {**KEYS, "completion_id": "whole", **dict.fromkeys(names, "number")})
+    found = read_table(path, "score")
+    kept = [part for part in Increases.PARTS if part not in Increases.ADDED or part in found.column_names]
+    names = ("logprob", *kept, *(() if through == "end" else ("baseline",)))
+    columns = {**KEYS, "completion_id": "whole", **dict.fromkeys(names, "number")}
+    table = pick_columns(path, found, "score", columns)
     conditions, rows = arrange_rows(path, table, find_completions(table, completions), len(completions))
-    parts = {part: table[part].to_numpy()[rows] for part in Increases.PARTS}
+    parts = {part: table[part].to_numpy()[rows] for part in kept}
     if through == "end":  # tables of earlier versions have no column of it
         baseline = _find_baseline(table["logprob"].to_numpy()[rows], parts["increase"], completions)
     else:

@@ -18,6 +18,7 @@ from completions_lp.show.figures.probabilities import Probabilities
 from completions_lp.show.figures.profile import TokenProfile
 from completions_lp.show.figures.promotion import Promotion
 from completions_lp.show.figures.prompts import PromptEffects
+from completions_lp.show.figures.reasoning import Reasoning
 from completions_lp.show.figures.steerability import Steerability
 from completions_lp.show.figures.view import View
 
@@ -37,6 +38,7 @@ GALLERY: Mapping[str, Callable[..., View]] = MappingProxyType(
         "promotion": Promotion.of,
         "agreement": Agreement.of,
         "odds": Odds.of,
+        "reasoning": Reasoning.of,
     }
 )
 """By name, in the order of a paper: what makes each figure of a report and of its own options."""

@@ -137,9 +137,14 @@ def _pack(
     return Packed(blocks, {**meta, "coloured": coloured, "n_prompts": len(chosen)}, ())
 
 
+def marks_reasoning(completions: Completions) -> bool:
+    """Whether reasoning is shown apart from the answer: where a label rule looks for an answer behind it."""
+    return completions.reasoning is not None and completions.labelling.rule == "final_answer"
+
+
 def _list_parts(increases: Increases, i: int) -> Iterator[tuple[str, Float[np.ndarray, " completion"]]]:
     """The parts of the increases under one condition; to the answer is to its own token, whatever decides the label."""
-    for name in _PARTS:
+    for name in (*_PARTS, *(("in_reasoning",) if marks_reasoning(increases.completions) else ())):
         values = getattr(increases, name)[i]
         if name == "increase_to_answer" and not increases.completions.labelling.is_first_passage:
             spelled = increases.before_answer[i] + increases.at_answer[i]
@@ -214,13 +219,14 @@ def _list_prompts(
 
 def _list_texts(completions: Completions, rows: Int[np.ndarray, " row"]) -> dict[str, list[Any]]:
     """Completions, then their tokens; ``token_end`` counts UTF-16 units, and tokens without text share the next's."""
-    mask, logprob = completions.mask[rows], completions.logprob[rows]
+    mask, logprob, known = completions.mask[rows], completions.logprob[rows], completions.reasoning
     ends = [accumulate(map(_count_units, completions.pieces[row])) for row in rows]
     return {
         "text": [completions.text[row] for row in rows],
         "label": completions.label[rows].tolist(),
         "count": completions.counts[rows].tolist(),
         "answer_index": completions.answer_index[rows].tolist(),
+        **({"n_reasoning": known[rows].tolist()} if marks_reasoning(completions) and known is not None else {}),
         "ended": completions.ended[rows].tolist(),
         "n_tokens": completions.lengths[rows].tolist(),
         "logprob": quantise(np.where(mask, logprob, 0.0).sum(-1), DECIMALS),

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity
-from completions_lp.records import Condition, Estimate, Report, ReportRow, VectorQuality
+from completions_lp.records import BASELINE, Condition, Estimate, Report, ReportRow, VectorQuality
 from completions_lp.report.best import find_primary
 from completions_lp.show.text.columns import Show, count, limits, list_columns, numbers, p_values, tell, trust, values
-from completions_lp.show.text.numbers import DASH, format_estimate, format_number
+from completions_lp.show.text.numbers import DASH, Lookup, format_estimate, format_number
 from completions_lp.show.text.tables import Column
 from completions_lp.show.text.words import MARK
 
@@ -43,7 +43,12 @@ _ALL_CHOICES = (
     "*PrefOdds*: log odds of the target against all other choices. *UtilOdds*: log odds of the *mass*, the probability "
     "of all choices, against everything else. *Greedy*: how often the likeliest choice is the matching one."
 )
-_SUM = "The first three sum to the increase of the whole."
+_SUM = "The first three sum to the increase of the whole, and so do in the reasoning, in the answer, and after it."
+_READ = (
+    "What would be answered right behind the reasoning, means over reasonings, then over prompts. *Answer steered*: "
+    "unsteered reasonings, read by the steered model. *Reasoning steered*: reasonings of the steered model, by "
+    "weights, read by the unsteered one. The change is the sum of what comes by the answer and by the reasoning."
+)
 _SLOPES = (
     "Least-squares slope over the multipliers, prompt by prompt, per unit of multiplier; *below 0* is the share of "
     "prompts with a slope below 0, sampling noise shrunken away."
@@ -70,6 +75,7 @@ def list_blocks(report: Report, quality: Mapping[int, VectorQuality]) -> list[Bl
         _make(report, steered, "The two-choice read-out", "One forward pass, no sampling.", _CHOICES),
         _make(report, steered, "All choices of the read-out", _ALL_CHOICES, _ODDS),
         _make(report, steered, "Where the gain is", _SUM if report.through == "end" else "", _PLACES),
+        _make(report, steered, "At the end of the reasoning", _READ + _tell_unsteered(report), _READINGS),
         _make(report, steered, "Controls", _CONTROLS + _rank_sweep(report), _list_controls(primary), least=2),
         _make(report, steered, "The sweep", _SWEEP, _list_sweep(primary), least=2),
         Block("Dose and response", _SLOPES, _list_slopes(report)),
@@ -140,7 +146,10 @@ _CHOICES = [*values("logit_diff", "logit_diff_steered"), *numbers("logit_diff_ch
 _ODDS = [*numbers("pref_odds_steered", "util_odds_steered"), *values("p_choice_steered", "mass_steered")]
 _ODDS += [*values("greedy", "greedy_steered"), *numbers("logit_diff_whole_change")]
 _PLACES = [*numbers("before_answer_A", "at_answer_A"), *values("after_answer_A")]
-_PLACES += numbers("answer_share", "reasoning_share")
+_PLACES += [*values("in_reasoning_A", "in_answer_A"), *numbers("answer_share", "reasoning_share")]
+_READINGS = [*values("read_A_answer_only", "read_A_reasoning_only", "read_A_steered")]
+_READINGS += [*numbers("read_A_change", "read_A_by_answer", "read_A_by_reasoning")]
+_READINGS += values("read_mass_answer_only", "read_red")
 
 
 def _list_controls(quantity: str) -> list[Show]:
@@ -172,6 +181,14 @@ def _list_sweep(quantity: str) -> list[Show]:
 def _rank_sweep(report: Report) -> str:
     rank = report.checks.get("p_rank_sweep", float("nan"))
     return "" if np.isnan(rank) else f" Rank p of the whole sweep, every direction at its own best cell: {rank:.3f}."
+
+
+def _tell_unsteered(report: Report) -> str:
+    """What is read without steering."""
+    lookup = Lookup.of(report)
+    rows = {"P(A)": lookup.find(BASELINE, "read_A"), "the mass on all choices": lookup.find(BASELINE, "read_mass")}
+    told = [f"{words} {format_estimate(row.estimate)}" for words, row in rows.items() if row is not None]
+    return f" Unsteered: {', '.join(told)}." if told else ""
 
 
 def _list_slopes(report: Report) -> list[Column]:

@@ -82,6 +82,10 @@ def describe_run(report: Report) -> list[str]:
             f"completions with the target, by prompt: {counts.min()} to {counts.max()}, median {np.median(counts):g}; "
             f"prompts without any: {(counts == 0).sum()}; distinct ones: {unique.sum() / n.sum():.0%} of the draws"
         )
+    told = {"share_uncommitted": "give no answer by this rule", "share_cut_off": "are cut off before they end"}
+    known = {words: lookup.value(BASELINE, name) for name, words in told.items()}
+    if shares := [f"{share:.0%} {words}" for words, share in known.items() if np.isfinite(share)]:
+        lines.append(f"of the completions {' and '.join(shares)}")
     for name, words in (("p_A", "unsteered P(A)"), ("answered", "unsteered probability that either answer is given")):
         row = lookup.find(BASELINE, name)
         if row is not None and np.isfinite(row.estimate.value):

@@ -45,17 +45,20 @@ async function loadCompletions() {
       count: texts.count[i],
       ended: texts.ended[i],
       answer: texts.answer_index[i],
+      reasoning: texts.n_reasoning ? texts.n_reasoning[i] : 0,
       logprob: unquantise(texts.logprob[i], meta.decimals),
       ends: slice(texts.token_end),
       ids: slice(texts.token_id),
       logprobs: slice(texts.token_logprob).map((v) => unquantise(v, meta.decimals)),
-      parts: parts ? readParts(parts, inside) : { increase: NaN, to_answer: NaN, before: NaN, at: NaN, after: NaN },
+      parts: parts ? readParts(parts, inside) : noParts,
       values: tokens ? slice(tokens.increase, start).map((v) => unquantise(v, meta.decimals)) : null,
     });
     token += texts.n_tokens[i];
   }
   return { all, has };
 }
+
+const noParts = { increase: NaN, to_answer: NaN, before: NaN, at: NaN, after: NaN, reasoning: NaN };
 
 /** Parts that sum as they are shown: the last two are differences of the rounded others. */
 function readParts(columns, i) {
@@ -66,6 +69,7 @@ function readParts(columns, i) {
     increase,
     to_answer: toAnswer,
     before,
+    reasoning: read("in_reasoning"),
     at: tidy(toAnswer - before),
     after: Number.isNaN(before) ? NaN : tidy(increase - toAnswer),
   };
@@ -101,7 +105,7 @@ export async function drawExplorer() {
   noteTokens(has);
   const limit = has.tokens ? scaleLimits.tokens : scaleLimits.parts;
   drawLegend(document.getElementById("token-legend"), limit, has.tokens ? "nats per token" : "nats per part", {
-    note: "the answer’s token is outlined; what comes after it is underlined",
+    note: `the answer’s token is outlined; what comes after it is underlined${all.some((c) => c.reasoning) ? "; reasoning is in italics, and ends at the bar" : ""}`,
   });
   shownCompletions = all;
   drawList();

@@ -36,12 +36,16 @@ function cutPieces(text, ends) {
 /** Where a token lies: before, at or after the answer's; "" without an answer. */
 const partOf = (token, answer) => (answer < 0 ? "" : token < answer ? "before" : token === answer ? "at" : "after");
 
+/** Stands where the reasoning ends. */
+const makeBar = () => make("span", { class: "turn", role: "img", "aria-label": "end of the reasoning", title: "the reasoning ends here" });
+
 /** The text of a completion with its tokens coloured. `values` holds one increase per token. */
 export function drawTokens(completion, values, limit, under) {
-  const { text, ends, answer, ids, logprobs } = completion;
+  const { text, ends, answer, reasoning, ids, logprobs } = completion;
   const line = make("p", { class: `text tokens${under ? " under" : ""}`, dir: "auto" });
   for (const { start, end, first, last } of cutPieces(text, ends)) {
     const part = answer >= first && answer <= last ? "at" : partOf(last, answer);
+    const thought = last < reasoning ? " thought" : "";
     let sum = 0;
     let told = "";
     for (let i = first; i <= last; i++) {
@@ -50,8 +54,8 @@ export function drawTokens(completion, values, limit, under) {
     }
     const shown = end > start ? showText(text.slice(start, end)) : [make("span", { class: "sign" }, "end")];
     const piece = make("span", {
-      class: `piece ${part}`,
-      title: `${told}${part && part !== "at" ? `\n${part} the answer` : ""}`,
+      class: `piece ${part}${thought}`,
+      title: `${told}${thought && "\nreasoning"}${part && part !== "at" ? `\n${part} the answer` : ""}`,
     });
     piece.append(
       ...(under
@@ -60,6 +64,7 @@ export function drawTokens(completion, values, limit, under) {
     );
     paint(piece, sum, limit);
     line.append(piece);
+    if (thought && last + 1 === reasoning && reasoning < ends.length) line.append(makeBar());
   }
   return line;
 }
@@ -69,12 +74,15 @@ const writeBelow = (value) => write(value, { decimals: Math.abs(value) < 0.0095 
 
 /** The text in up to three parts, each coloured as a whole: where the increases of single tokens are not stored. */
 export function drawParts(completion, parts, limit, under) {
-  const { text, ends, answer } = completion;
+  const { text, ends, answer, reasoning } = completion;
   const line = make("p", { class: `text parts${under ? " under" : ""}`, dir: "auto" });
   const at = answer < 0 ? null : cutPieces(text, ends).find((piece) => answer >= piece.first && answer <= piece.last);
+  const turn = at && reasoning > 0 && !Number.isNaN(parts.reasoning) ? Math.min(ends[reasoning - 1], at.start) : 0;
+  const spent = turn ? parts.reasoning : 0;
   const cuts = at
     ? [
-        ["before", 0, at.start, parts.before],
+        ["before thought", 0, turn, spent],
+        ["before", turn, at.start, parts.before - spent],
         ["at", at.start, at.end, parts.at],
         ["after", at.end, text.length, parts.after],
       ]
@@ -84,7 +92,7 @@ export function drawParts(completion, parts, limit, under) {
     const shown = showText(text.slice(start, end));
     const piece = make("span", {
       class: `piece ${part}`,
-      title: `${part || "whole"}: ${write(value, { sign: true })} nats`,
+      title: `${{ "before thought": "reasoning", "": "whole" }[part] ?? part}: ${write(value, { sign: true })} nats`,
     });
     piece.append(
       ...(under
@@ -93,13 +101,14 @@ export function drawParts(completion, parts, limit, under) {
     );
     paint(piece, value, limit);
     line.append(piece);
+    if (part === "before thought") line.append(makeBar());
   }
   return line;
 }
 
 /** The tokens as a table: everything that colour and tooltip say, in words and numbers. */
 export function drawTokenTable(completion, values) {
-  const { text, ends, answer, ids, logprobs } = completion;
+  const { text, ends, answer, reasoning, ids, logprobs } = completion;
   const heads = ["Token", "Text", "Id", "Log prob", ...(values ? ["Increase"] : []), "Part"];
   const table = make(
     "table",
@@ -119,7 +128,7 @@ export function drawTokenTable(completion, values) {
           make("td", { class: "number" }, String(ids[i])),
           make("td", { class: "number" }, write(logprobs[i])),
           values ? make("td", { class: "number" }, write(values[i], { sign: true })) : null,
-          make("td", {}, { at: "the answer" }[partOf(i, answer)] ?? partOf(i, answer)),
+          make("td", {}, i < reasoning ? "reasoning" : ({ at: "the answer" }[partOf(i, answer)] ?? partOf(i, answer))),
         ),
       );
     }

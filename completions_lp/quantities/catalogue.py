@@ -1,99 +1,23 @@
-"""Every number of the report, defined once: its name, unit, words and place.
+"""Every number of the report, one entry each, in the order in which tables have them."""
 
-Tables, axes, captions, the page and the documentation take their words, units and order from here. ``A`` in a name
-stands for the target answer, whatever its letter, and ``{A}`` in a label is replaced by what it stands for; ``B`` is
-the answer that it is compared with. A name is written out where the number is computed, and nowhere else.
-"""
-
-import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Literal
-
-from completions_lp.records import InputError, Through
-
-Noise = Literal["", "none", "probability", "completions"]
-Pool = Literal["", "A", "not_A", "all"]
-
-
-@dataclass(frozen=True)
-class Unit:
-    """A unit, and how numbers in it are written."""
-
-    name: str
-    decimals: int
-    signed: bool = False
-    """Whether direction matters: written with its sign."""
-    percent: bool = False
-
-
-_UNITS = (
-    *(Unit("pp", 2, signed=True), Unit("nats", 3, signed=True), Unit("nats/token", 4), Unit("probability", 3)),
-    *(Unit("share", 0, percent=True), Unit("draws", 1), Unit("tokens", 1), Unit("ratio", 2)),
+from completions_lp.quantities.kinds import (
+    BROKEN,
+    CHOICE,
+    DAMAGE,
+    EFFECT,
+    HEADLINE,
+    OTHERS,
+    PARTS,
+    PRIMARY,
+    PROBABILITY,
+    READING,
+    SAMPLE,
+    TRUSTED,
+    Quantity,
 )
-UNITS: Mapping[str, Unit] = MappingProxyType({unit.name: unit for unit in _UNITS})
-"""By name: percentage points, natural logarithms of probabilities, and counts."""
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One number of the report."""
-
-    name: str
-    unit: str
-    head: str
-    """Of a column of a text table."""
-    label: str
-    """Of an axis, a row or a menu."""
-    group: str
-    meaning: str
-    """A sentence or two for who has not read the documentation."""
-    latex: str = ""
-    """Head of a LaTeX column; P and P' are the unsteered and steered probability of the target answer."""
-    noise: Noise = ""
-    """How a prompt's own value is known: exactly (``none``), with the error of P(A), with that of a mean over its
-    completions, or not."""
-    swept: bool = False
-    """Whether a sweep is judged by it: simultaneous bands, adjusted p-values, random directions, best cell."""
-    skewed: bool = False
-    """Whether a t interval covers too rarely, so that it is bootstrap-t."""
-    pooled: Pool = ""
-    """Over which completions it is also pooled (weighting ``micro``)."""
-    odd: bool = False
-    """Whether it is also given as ``NAME_odd``, [f(m) − f(−m)]/2, which even-order damage does not touch."""
-    summarized: bool = True
-    """Whether the summary has its mean over prompts; else it stands in the per-prompt tables alone."""
-    whole: bool = False
-    """Whether it is over all tokens of completions, and so missing where they are not scored through their end."""
-
-    @property
-    def decimals(self) -> int:
-        """Digits after the point, as people read it."""
-        return UNITS[self.unit].decimals
-
-    @property
-    def signed(self) -> bool:
-        """Whether it is written with its sign."""
-        return UNITS[self.unit].signed
-
-
-EFFECT, PROBABILITY, PARTS, OTHERS = "The effect", "Probability of the answer", "Parts of the increase", "Other texts"
-DAMAGE, CHOICE, TRUSTED, SIGNS = "Damage", "Two-choice read-out", "How far to trust it", "Both signs together"
-SAMPLE = "The completions"
-GROUPS = (EFFECT, PROBABILITY, PARTS, OTHERS, DAMAGE, CHOICE, TRUSTED, SIGNS, SAMPLE)
-"""In the order in which they are shown."""
-PRIMARY = "delta_p_A"
-"""The estimand: the change of P(A within the window), in percentage points."""
-HEADLINE = "increase_to_answer_A"
-"""The average log-prob increase through the answer's token: a lower bound on the log ratio of P(A)."""
-BROKEN = "share_broken"
-"""Share of the prompts with log probs that are no finite numbers: where it is above 0, a cell has no other number."""
-TRUST = ("certified", "green", "red")
-"""How far P(A) under steering can be trusted on a prompt, from best to worst."""
 
 # fmt: off
-_LIST = (
+CATALOGUE = (
     Quantity(PRIMARY, "pp", "ΔP(A) pp", "change of P({A})", EFFECT,
         latex=r"$\Delta P$", noise="probability", swept=True, odd=True,
         meaning="Steered minus unsteered probability of giving the target answer within the window, in percentage "
@@ -160,6 +84,61 @@ _LIST = (
         meaning="What of the change of the answer's logit is due to the answer's own token (Shapley value)."),
     Quantity("reasoning_share", "nats", "reasoning share", "change of logit P({A}) due to the text before", PARTS,
         meaning="What of the change of the answer's logit is due to the text before the answer (Shapley value)."),
+    Quantity("in_reasoning_A", "nats", "in the reasoning", "log-prob increase in the reasoning", PARTS,
+        noise="completions",
+        meaning="Log-prob increase of the tokens that are reasoning, in completions with the target answer."),
+    Quantity("in_answer_A", "nats", "in the answer", "log-prob increase in the answer", PARTS, noise="completions",
+        meaning="Log-prob increase of the tokens from the end of the reasoning through the answer, in completions with "
+        "the target answer."),
+    Quantity("read_A", "probability", "read out, unsteered", "P({A} | reasoning)", READING,
+        meaning="Probability of the target answer right behind the reasoning, the mean over unsteered reasonings, read "
+        "by the unsteered model."),
+    Quantity("read_A_answer_only", "probability", "answer steered", "P({A} | reasoning), answer steered", READING,
+        meaning="The same reasonings, read by the steered model."),
+    Quantity("read_A_reasoning_only", "probability", "reasoning steered", "P({A} | reasoning), reasoning steered",
+        READING,
+        meaning="Reasonings of the steered model, by weights of the unsteered ones, read by the unsteered model."),
+    Quantity("read_A_steered", "probability", "both steered", "P({A} | reasoning), both steered", READING,
+        meaning="Reasonings of the steered model, by weights of the unsteered ones, read by the steered model."),
+    Quantity("read_A_change", "pp", "ΔP(A) read out", "change of P({A} | reasoning)", READING,
+        meaning="Both steered minus unsteered: what of it is due to the answer and to the reasoning sums to it."),
+    Quantity("read_A_by_answer", "pp", "by the answer", "change of P({A} | reasoning) due to the answer", READING,
+        meaning="What steering does given the reasoning (Shapley value)."),
+    Quantity("read_A_by_reasoning", "pp", "by the reasoning", "change of P({A} | reasoning) due to the reasoning",
+        READING,
+        meaning="What steering does to the reasoning (Shapley value)."),
+    Quantity("read_mass", "probability", "mass read, unsteered", "probability of all choices behind the reasoning",
+        READING,
+        meaning="Probability of all choices together right behind the reasoning, the mean over unsteered reasonings, "
+        "read by the unsteered model."),
+    Quantity("read_mass_answer_only", "probability", "mass read",
+        "probability of all choices behind the reasoning, steered", READING,
+        meaning="The same reasonings, read by the steered model."),
+    Quantity("read_red", "share", "reasonings red", "prompts with untrusted reasonings", READING,
+        meaning="Share of the prompts on which the weights tell too little of the steered model's reasonings: the two "
+        "cells with reasonings of the steered model, and what is made of them, are not to be trusted."),
+    Quantity("read_ess", "draws", "effective draws", "effective draws of reasonings", READING,
+        meaning="Effective number of draws behind the reasonings of the steered model."),
+    Quantity("read_mean_weight", "ratio", "mean weight", "mean weight of reasonings", READING,
+        meaning="Mean weight of the reasonings; it should be near 1."),
+    Quantity("read_A_se", "probability", "read out s.e.", "standard error of P({A} | reasoning)", READING,
+        summarized=False,
+        meaning="Standard error of the unsteered mean on a prompt, from its own reasonings."),
+    Quantity("read_A_answer_only_se", "probability", "answer s.e.", "standard error, answer steered", READING,
+        summarized=False,
+        meaning="Standard error of the mean on a prompt with the answer steered."),
+    Quantity("read_A_reasoning_only_se", "probability", "reasoning s.e.", "standard error, reasoning steered", READING,
+        summarized=False,
+        meaning="Standard error of the mean on a prompt with the reasoning steered."),
+    Quantity("read_A_steered_se", "probability", "both s.e.", "standard error, both steered", READING,
+        summarized=False,
+        meaning="Standard error of the mean on a prompt with both steered."),
+    *(
+        Quantity(f"reasoning_{k}", "nats", f"tenth {k}", f"log-prob increase in tenth {k} of the reasoning", READING,
+            noise="completions",
+            meaning=f"Log-prob increase in tenth {k} of the reasoning's tokens, in completions with the target answer.")
+        for k in range(1, 11)
+    ),
     Quantity("increase_to_answer_not_A", "nats", "not A", "log-prob increase of other completions,\nto the answer",
         OTHERS, latex="increase, not given", noise="completions", pooled="not_A",
         meaning="Mean log-prob increase of the completions without the target answer, up to their own answer or the "
@@ -268,6 +247,10 @@ _LIST = (
         "joined."),
     Quantity("share_A", "probability", "share with A", "share of draws with {A}", SAMPLE,
         meaning="Share of the unsteered draws that gave the target answer."),
+    Quantity("share_uncommitted", "share", "no answer", "draws without an answer", SAMPLE,
+        meaning="Share of the unsteered draws to which the label rule gives no answer."),
+    Quantity("share_cut_off", "share", "cut off", "draws that are cut off", SAMPLE,
+        meaning="Share of the unsteered draws that had not ended when they were cut at max_new_tokens."),
     Quantity("n_tokens", "tokens", "tokens", "tokens per completion", SAMPLE,
         meaning="Mean number of tokens of an unsteered draw."),
     Quantity("excess_surprisal", "nats", "excess surprisal", "surprisal less entropy", SAMPLE, whole=True,
@@ -284,50 +267,3 @@ _LIST = (
         meaning="Those that gave the target."),
 )
 # fmt: on
-
-QUANTITIES: Mapping[str, Quantity] = MappingProxyType({quantity.name: quantity for quantity in _LIST})
-"""By name, in the order in which tables have them."""
-SWEPT = tuple(quantity.name for quantity in _LIST if quantity.swept)
-"""What a sweep is judged by, the first of them first."""
-WHOLE = tuple(quantity.name for quantity in _LIST if quantity.whole)
-"""What is over all tokens of completions."""
-SKEWED = tuple(quantity.name for quantity in _LIST if quantity.skewed)
-POOLED: Mapping[str, Pool] = MappingProxyType({q.name: q.pooled for q in _LIST if q.pooled})
-"""Also as ``micro``, pooled over completions; the value says over which."""
-ODD = tuple(quantity.name for quantity in _LIST if quantity.odd)
-_ODD = "_odd"
-
-
-def find_quantity(name: str) -> Quantity:
-    """The definition of a number, also of a ``NAME_odd``.
-
-    Raises:
-        InputError: There is no such quantity; the nearest is named.
-    """
-    if name in QUANTITIES:
-        return QUANTITIES[name]
-    stem = name.removesuffix(_ODD)
-    if stem in ODD:
-        whole = QUANTITIES[stem]
-        meaning = f"Half the difference between m and −m times the vector: even damage cancels. {whole.meaning}"
-        return Quantity(name, whole.unit, "odd part", f"{whole.label}, odd part", SIGNS, meaning)
-    near = difflib.get_close_matches(name, QUANTITIES, n=1, cutoff=0)[0]
-    raise InputError(f"no quantity {name!r}; the nearest is {near!r}. All of them: {', '.join(QUANTITIES)}")
-
-
-def list_missing(through: Through) -> tuple[str, ...]:
-    """Quantities that a report has not where its completions are scored so far."""
-    return () if through == "end" else WHOLE
-
-
-def name_unit(quantity: str) -> str:
-    """The unit of a quantity."""
-    return find_quantity(quantity).unit
-
-
-def rank_quantity(name: str) -> int:
-    """Its place in the order in which tables have quantities; odd parts come last."""
-    return _ORDER[name]
-
-
-_ORDER = {name: place for place, name in enumerate([*QUANTITIES, *(f"{name}{_ODD}" for name in ODD)])}
