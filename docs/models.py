@@ -34,7 +34,7 @@ notice says which and why |
 state-space and hybrid layers remember something else, or positions are counted without regard to padding |
 | refused | nothing: one line says why, before any work | see below |
 
-`completions-lp doctor --model NAME` tries yours, with more checks.
+`completions-lp doctor --model NAME` [tries yours](guide/doctor.md), with more checks.
 
 ## What is refused
 

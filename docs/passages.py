@@ -32,6 +32,7 @@ took, whenever it was done |
 `units_found`, which were there already |
 | `memory` | by step, peak GiB of the last time |
 | `checks` | the instrument checks, below |
+| `instrument` | those of them that were made before scoring, by the doctor's checks, and what failed |
 | `warnings`, `errors` | the sentences at the top of the report |
 | `best` | the best cell: its condition, by which quantity, whether on held-out prompts, among how many, how often |
 
@@ -60,6 +61,12 @@ of a small direction's two signs | far below the spread of the increases |
 | `all_completions_z` | mean increase of all completions, the largest in standard errors | at most 3 |
 | `label_gap` | share of the target by labels less P(A) by tokens | near 0 |
 | `not_finite` | scores that are no finite numbers | 0 |
+| `bos_wrong` | prompts that do not begin with exactly one BOS (none, of a tokenizer that writes none) | 0 |
+| `vector_off` | how far the change of the residual stream at its layer is from multiplier × vector, as a share of \
+that, under one condition | below 0.001 |
+| `below_layer`, `before_position` | change of the residual stream below that layer, and before the first steered \
+token, as a share of its norm | 0 |
+| `mass_off` | log of the sum of all tokens' probabilities after a prompt, nats | near 0 |
 | `share_red` | red prompt × condition pairs of the vector | low |
 | `p_rank_sweep` | the whole sweep's rank among the random directions | |
 

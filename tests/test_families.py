@@ -10,8 +10,10 @@ from conftest import make_prompts, make_vector, random_completions
 from families import CORE, find_path, list_families, make_family
 from test_docs import load_script
 
-from completions_lp.doctor import check_model
+from completions_lp.doctor import examine_model
+from completions_lp.job.config import PromptsSection
 from completions_lp.model import wrap_model
+from completions_lp.prompts import load_prompts
 from completions_lp.records import Sampling
 from completions_lp.sample.draws import sample_completions
 from completions_lp.score.grid import score_tokens
@@ -50,6 +52,15 @@ def build(family, tokenizer, **options):
     if family not in KNOWN:
         pytest.skip(f"this transformers has no {family}")
     return wrap_model(make_family(family, **options), tokenizer, name=family)
+
+
+def list_failed(family, tokenizer):
+    """What the doctor finds wrong with a family, steered by a vector; a plain Llama tells whether trees are right."""
+    model = build(family, tokenizer)
+    prompts = load_prompts(PromptsSection().path, tokenizer, limit=3)
+    options = {"control": lambda: build("llama", tokenizer), "n_prompts": 2}
+    diagnosis = examine_model(model, prompts, [make_vector(model, size=0.5)], **options)
+    return [(finding.name, finding.value) for finding in diagnosis.failed]
 
 
 @pytest.mark.parametrize("family", CORE)
@@ -91,9 +102,7 @@ def test_scores_of_a_family_are_those_of_one_full_pass_for_each_text(family, tok
     "family", ["bloom", "gpt_neo", "llama4_text", "mamba", "mpt", "qwen2_5_vl", "qwen3_moe", "zamba2"]
 )
 def test_a_family_passes_the_doctor(family, tokenizer):
-    assert {
-        finding.name for finding in check_model(build(family, tokenizer), n_prompts=1) if not finding.passed
-    } == set()
+    assert list_failed(family, tokenizer) == []
 
 
 @pytest.mark.parametrize("family", ["bloom", "mamba", "qwen3_next", "falcon_h1", "gemma3", "qwen3_moe"])
@@ -111,6 +120,22 @@ def test_a_family_says_the_same_by_every_way(family, tokenizer):
         said = ids[: ways[0].lengths[row]].tolist()
         truth = reference.score(model.module, prompts[ways[0].prompt_index[row]].token_ids, said)
         np.testing.assert_allclose(ways[0].logprob[row, : len(said)], truth, atol=5e-4)
+
+
+@pytest.mark.parametrize("positions", ["completion", "all"])
+@pytest.mark.parametrize("family", ["zamba2", "falcon_h1", "bloom"])
+def test_a_steered_family_is_steered_at_every_token_that_it_says(family, positions, tokenizer):
+    """Also where a whole text goes through again for each token: what it has said is steered each time."""
+    model = build(family, tokenizer)
+    vector, layer = make_vector(model, size=0.5), 1
+    (condition,) = make_conditions([vector], layers=[layer], multipliers=(1.0,), positions=positions)
+    options = {"sampling": Sampling(n=2, max_new_tokens=5, seed=0), "vectors": [vector], "progress": False}
+    drawn = sample_completions(model, make_prompts((6, 3)), condition=condition, **options)
+    for row, ids in enumerate(drawn.token_ids):
+        prompt, said = drawn.prompts[drawn.prompt_index[row]].token_ids, ids[: drawn.lengths[row]].tolist()
+        added = vector.directions[layer]
+        truth = reference.score(model.module, prompt, said, layer=layer, added=added, positions=positions)
+        np.testing.assert_allclose(drawn.logprob[row, : len(said)], truth, atol=5e-4)
 
 
 @pytest.mark.parametrize("family", ["bloom", "falcon", "mamba", "qwen3_next", "gpt_oss"])
@@ -135,5 +160,4 @@ def test_every_other_family_takes_the_way_that_the_documentation_says(family, pa
     assert family in page, "python docs/models.py"
     assert found.path == page[family].path
     if FULL and found.path in ("trees", "rows", "whole texts"):
-        findings = check_model(build(family, tokenizer), n_prompts=1)
-        assert {finding.name for finding in findings if not finding.passed} == set()
+        assert list_failed(family, tokenizer) == []

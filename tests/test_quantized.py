@@ -10,8 +10,11 @@ import transformers
 from conftest import make_module, make_prompts, make_vector, random_completions
 
 from completions_lp.checkpoint import check_files, locate, name_quantization, quantized
-from completions_lp.doctor import check_model, measure_rounding
+from completions_lp.doctor import examine_model
+from completions_lp.doctor.rounding import measure_rounding
+from completions_lp.job.config import PromptsSection
 from completions_lp.model import load_model
+from completions_lp.prompts import load_prompts
 from completions_lp.records import InputError
 from completions_lp.score.grid import score_tokens
 from completions_lp.steer.conditions import make_conditions
@@ -100,8 +103,10 @@ def test_quantised_weights_are_named_and_scored_as_they_are(kind, folder):
     scores = score_tokens(model, completions, [vector], conditions, progress=False)
     assert np.nanmax(np.abs(scores.increase[0])) < 0.01
     assert np.nanmax(np.abs(scores.increase[1])) > 0.1
-    assert [finding.name for finding in check_model(model, n_prompts=1) if not finding.passed] == []
-    assert len(measure_rounding(model, n_prompts=1)) == 1  # no copies in other precisions
+    prompts = load_prompts(PromptsSection().path, model.tokenizer, limit=3)
+    diagnosis = examine_model(model, prompts, [vector], control=lambda: plain, n_prompts=2)
+    assert [finding.name for finding in diagnosis.failed] == []
+    assert len(measure_rounding(model, prompts, compare=True)) == 1  # no copies in other precisions
 
 
 @pytest.mark.parametrize("kind", ["4-bit", "torchao"])

@@ -12,6 +12,8 @@ from completions_lp import cli
 from completions_lp.job.config import make_config
 from completions_lp.job.results import load, make_report, save
 from completions_lp.records import BASELINE, InputError
+from completions_lp.show.text.headline import format_overview
+from completions_lp.show.text.numbers import format_estimate
 from completions_lp.store import read_completions
 
 FINAL = {"label.rule": "final_answer", "label.within": "all", "label.phrases": ["e", "t", "."], "sampling.top_up": 0}
@@ -139,6 +141,11 @@ def test_the_report_tells_of_it(done, capsys):
     assert "## At the end of the reasoning" in text
     assert "Unsteered: P(A) " in text
     assert "give no answer by this rule" in text
+    told = format_overview(report, title="it", width=10_000)
+    best = report.best.condition
+    line = next(line for line in told.splitlines() if line.startswith("Behind the reasoning, P("))
+    for name in ("read_A_answer_only", "read_A_change", "read_A_by_answer", "read_A_by_reasoning"):
+        assert format_estimate(report.estimate(name, best)) in line
     assert cli.main(["figures", str(folder), "--only", "reasoning"]) == 0
     assert (folder / "figures/reasoning.png").is_file()
     view = clp.Reasoning.of(report)

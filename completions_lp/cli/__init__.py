@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from completions_lp import __version__
+from completions_lp.cli.doctor import doctor
 from completions_lp.cli.imports import import_once
 from completions_lp.cli.labels import labels
 from completions_lp.cli.notices import speak_plainly
@@ -314,26 +315,7 @@ def _validate(folder: Path, draws: int, quiet: bool, function: str, **cells: Any
     click.echo(f"validation.parquet: written to {folder}")
 
 
-@commands.command()
-@click.option("--model", metavar="NAME_OR_PATH", help="Hub name or local path; the embedded model by default.")
-@click.option("--revision", help="Hub branch, tag or commit.")
-@click.option("--dtype", default="auto", help="auto, float32, bfloat16, float16 or float64.")
-@click.option("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--residual", default="float32", help="float32, or weights: half precision throughout.")
-def doctor(model: str | None, **options: Any) -> int:
-    """Self-checks: is everything computed right on this model?"""
-    from completions_lp.job.config import ModelSection, make_config
-    from completions_lp.job.outset import check_input
-
-    named = model or ModelSection().name
-    check_input(make_config({"model": {"name": named, **options}}), ())
-    from completions_lp.doctor import check_model, format_findings, measure_rounding
-    from completions_lp.model import load_model
-
-    loaded = load_model(named, **options)
-    findings = check_model(loaded)
-    click.echo(format_findings(loaded, findings, measure_rounding(loaded)))
-    return 0 if all(finding.passed for finding in findings) else 1
+commands.add_command(doctor)
 
 
 def _tell(text: str) -> None:

@@ -27,6 +27,8 @@ from completions_lp.store.units import hash_value
 
 FORMAT = 1
 """Raised with every change of this package after which old units hold other numbers, or hold them otherwise."""
+STEERED = 2
+"""The same for steered draws alone: 2 since those of models without a cache are steered at all that they have said."""
 READ_OUT = 2
 """The same for the two-choice read-out alone: 2 since all answers on offer are read, in all their spellings."""
 _NETWORK = ("weights", "config", "dtype", "residual")
@@ -53,7 +55,7 @@ def describe_draws(
     }
     if not sampling.is_ancestral:  # of which units of earlier versions do not have the sampler's own log probs
         how["sampler"] = True
-    steered = None if condition == BASELINE else [condition.vector, key_condition(condition, vectors)]
+    steered = None if condition == BASELINE else [condition.vector, key_condition(condition, vectors), STEERED]
     return {**describe_network(model), **how, "condition": steered}
 
 

@@ -52,6 +52,22 @@ def open_run(config: Path | None, folder: Path, overrides: Sequence[str], *, sto
     return opened
 
 
+def open_examined(place: Path | None, overrides: Sequence[str]) -> Config:
+    """The configuration that the doctor examines: a file's, a run's by its folder, or that of the embedded model.
+
+    Raises:
+        InputError: The configuration is wrong, or a file is missing.
+    """
+    if place is not None and (place.is_dir() or place.name == "run.json"):
+        opened = load_config(None, overrides, base=read_stored(place).model_dump())
+    else:
+        opened = load_config(place or EMBEDDED, overrides)
+    for stage in ("vector", "sample"):
+        check_files(opened, stage)
+    check_input(opened, ("vector", "sample"))
+    return opened
+
+
 def read_stored(place: Path) -> Config:
     """The configuration of a stored run, by its folder or ``run.json``; a hub's model at the commit that it used."""
     folder = place.parent if place.name == "run.json" else place

@@ -45,11 +45,15 @@ def load(folder: str | Path) -> Report:
         for words in list_changed(stage, info["stages"], folder)
     ]
     warnings = (*report.warnings, *(f"{words}: numbers are of the table as it is now" for words in changed))
-    return tell_failed(replace(report, quality=store.read_quality(folder), info=info, warnings=warnings))
+    return tell_found(replace(report, quality=store.read_quality(folder), info=info, warnings=warnings))
 
 
-def tell_failed(report: Report) -> Report:
-    """The report with a warning of the prompts that failed in its run and are left out."""
+def tell_found(report: Report) -> Report:
+    """The report with what its run found while it was made: the doctor's checks, and prompts that were left out."""
+    found = report.info.get("instrument", {})
+    told = {name: float("nan") if value is None else value for name, value in found.get("checks", {}).items()}
+    checks = {**report.checks, **told}
+    report = replace(report, checks=checks, errors=(*report.errors, *found.get("errors", ())))
     stages = report.info.get("stages", {}).values()
     failed = {prompt: why for made in stages for prompt, why in made.get("failed", {}).items()}
     if not failed:

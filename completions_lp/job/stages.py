@@ -11,14 +11,14 @@ import numpy as np
 from tqdm import tqdm
 
 from completions_lp import store
+from completions_lp.job.checkup import check_instrument
 from completions_lp.job.config import EMBEDDED, Config, load_config, make_config
 from completions_lp.job.inputs import hash_completions, hash_vectors
 from completions_lp.job.ledger import Ledger, Options
 from completions_lp.job.provenance import check_model, find_reasons
-from completions_lp.job.results import load, tell_failed, write_report, write_scores
+from completions_lp.job.results import load, tell_found, write_report, write_scores
 from completions_lp.job.toml import replace_keys
 from completions_lp.job.validation import validate_cells
-from completions_lp.model import check_conditions
 from completions_lp.plan.validation import Validation, choose_cells, pick_cells
 from completions_lp.records import (
     Choices,
@@ -175,7 +175,7 @@ class Run(Ledger):
             consumed = {**self._describe_network(), **made_of, **self._hash_function()}
             if self._is_made("score", consumed):
                 return None
-            check_conditions(self.model, vectors, conditions)
+            self.info["instrument"] = check_instrument(self, completions, vectors, conditions)
             with self._stage("score", consumed):
                 if self.folder is not None:
                     self._claim(*store.STAGES["score"])
@@ -189,7 +189,7 @@ class Run(Ledger):
         start = time.perf_counter()
         report = summarize(scores, choices, target=self.config.label.target, seed=self.config.sampling.seed)
         quality = next((vector.quality for vector in vectors if vector.kind == "target"), {})
-        report = tell_failed(replace(report, tokens=scores.tokens, quality=quality, info=self.info))
+        report = tell_found(replace(report, tokens=scores.tokens, quality=quality, info=self.info))
         if self.folder is not None:
             with self.hold():
                 report = write_report(report, self.folder, start)

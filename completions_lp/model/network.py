@@ -56,13 +56,16 @@ class Prefix:
     mask: Int[Tensor, "row past"]
     tokens: Int[Tensor, "row past"] | None = None
     """The tokens themselves, of a model whose memory cannot be continued: they go through again with what follows."""
+    begin: Int[Tensor, " row"] | None = None
+    """And how many of them are the prompt's, less its last: those after are steered each time they go through."""
 
     def select(self, rows: Int[Tensor, " kept"]) -> "Prefix":
         """Some rows, in their order and as often as they are named."""
         cache = self.copy_cache()
         if cache is not None:
             cache.batch_select_indices(rows)
-        return Prefix(cache, self.mask[rows], None if self.tokens is None else self.tokens[rows])
+        tokens, begin = (None if part is None else part[rows] for part in (self.tokens, self.begin))
+        return Prefix(cache, self.mask[rows], tokens, begin)
 
     def copy_cache(self) -> Any:
         """The cache for one pass, which grows it; no tensor is copied, as layers rebind theirs and never write in."""
@@ -90,7 +93,7 @@ def prefill(
     if model.usage.recall == "tokens":
         if keep_all:
             raise NotImplementedError("it remembers something else than keys and values")
-        return Prefix(None, mask, ids)
+        return Prefix(None, mask, ids, mask.sum(1))
     if ids.shape[1] == 0:
         return Prefix(None, mask)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
@@ -146,7 +149,7 @@ def read_next(
     if prefix.tokens is not None:
         found = _run_whole(model, prefix, prefix.tokens, tokens, lambda whole: {"logits": whole[:, -1]}, steering)
         mask = torch.cat([prefix.mask, torch.ones_like(tokens)], 1)
-        return found["logits"], Prefix(None, mask, torch.cat([prefix.tokens, tokens], 1))
+        return found["logits"], Prefix(None, mask, torch.cat([prefix.tokens, tokens], 1), prefix.begin)
     inputs = _continue(model, prefix, tokens)
     network, blocks, exact, kept = model.network, model.blocks, model.exact_dtype, model.cache_name
     output = head_envoy(model)
@@ -186,7 +189,7 @@ def _run_whole(
     at = start + torch.arange(tokens.shape[1], device=ids.device)
     acts = torch.ones_like(ids, dtype=torch.bool)
     if steering is not None and steering.positions == "completion":
-        acts = columns[: ids.shape[1]] >= start
+        acts = columns[: ids.shape[1]] >= (start if prefix.begin is None else prefix.begin[:, None])
     network, blocks, exact, output = model.network, model.blocks, model.exact_dtype, head_envoy(model)
     with torch.no_grad(), model.arithmetic(), network.trace(input_ids=ids, use_cache=False):
         if steering is not None:

@@ -14,7 +14,7 @@ from typing import Any
 import nnsight
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from completions_lp.model.attention import PART, Layout, attend_by_prompt, can_attend
@@ -108,9 +108,7 @@ class Wavefront:
                     block.inputs = _repeat_inputs(block.inputs, variants, n, shared)
                 if layer in added:
                     whole = block.output
-                    stream = residual_stream(whole)
-                    steered = stream[None, :n] + added[layer][:, None, None].to(stream)
-                    grown = torch.cat([stream, steered.flatten(0, 1)])
+                    grown = branch_rows(residual_stream(whole), n, added[layer])
                     block.output = (grown, *whole[1:]) if isinstance(whole, tuple) else grown
                     variants += len(added[layer])
             if head is None:
@@ -144,6 +142,14 @@ class Wavefront:
             keys[i, self.past - length : self.past] = np.arange(length)
             keys[i, self.past : self.past + size] = length + tree.depths
         return make_masks(self.model, visible, keys[:, self.past :], keys)
+
+
+def branch_rows(
+    stream: Float[Tensor, "row node d_model"], n: int, added: Float[Tensor, "condition d_model"]
+) -> Float[Tensor, "grown node d_model"]:
+    """The rows of a pass, and behind them the first ``n``, the unsteered ones, once more with each of ``added``."""
+    steered = stream[None, :n] + added[:, None, None].to(stream)
+    return torch.cat([stream, steered.flatten(0, 1)])
 
 
 def _repeat_inputs(

@@ -45,6 +45,11 @@ class _Model(BaseModel):
     files: dict[str, list[int]] = {}
 
 
+class _Instrument(BaseModel):
+    checks: dict[str, float | None] = {}
+    errors: list[str] = []
+
+
 class _Info(BaseModel):
     """The parts of ``run.json`` that are read again, and of what type; there may be others."""
 
@@ -56,6 +61,7 @@ class _Info(BaseModel):
     timings: dict[str, float] = {}
     memory: dict[str, float | None] = {}
     token_counts: dict[str, _Spent] = {}
+    instrument: _Instrument = _Instrument()
     machine: dict[str, Any] = {}
     model: _Model = _Model()
     versions: dict[str, Any] = {}

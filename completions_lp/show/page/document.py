@@ -41,6 +41,14 @@ _CHECKS = {
     "sampler_z": ("Sampler test", "surprisal minus entropy of the draws over its error; near 0 where all is well"),
     "all_completions_z": ("All completions", "largest t of their mean increase, which is at most 0 up to noise"),
     "not_finite": ("Not finite", "log probs of completions that are no finite number"),
+    "bos_wrong": ("BOS", "prompts that do not begin with exactly one, or with none where the tokenizer has none"),
+    "vector_off": ("Vector", "how far what is added at its layer is off from multiplier × vector, as a share of it"),
+    "below_layer": (
+        "Below the layer",
+        "change of the residual stream there, as a share of its norm",
+    ),
+    "before_position": ("Before the position", "the same at tokens before the first that is steered"),
+    "mass_off": ("Mass", "how far the log of the sum of all tokens' probabilities is from 0, in nats"),
     "share_red": (
         "Red, whole sweep",
         "of all prompts in all cells of the target vector: share on which the change of P(answer) is not to be trusted",

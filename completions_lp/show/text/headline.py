@@ -12,7 +12,7 @@ from completions_lp.show.text.columns import list_columns
 from completions_lp.show.text.numbers import Lookup
 from completions_lp.show.text.report import format_checks
 from completions_lp.show.text.seeds import say_seeds
-from completions_lp.show.text.sentence import format_sentence
+from completions_lp.show.text.sentence import format_sentence, tell_reasoning
 from completions_lp.show.text.tables import draw_table, wrap_text
 from completions_lp.show.text.words import MARK, say_scored, say_target, say_units
 from completions_lp.stats import promise_sign
@@ -28,7 +28,8 @@ def format_overview(report: Report, *, title: str, everything: bool = False, wid
 
     ``title`` says what was measured on what; with ``everything`` the table has every cell.
     """
-    told = [format_sentence(report), *filter(None, [say_seeds(report), say_scored(report)])]
+    said = [say_seeds(report), tell_reasoning(report), say_scored(report)]
+    told = [format_sentence(report), *filter(None, said)]
     told += [format_quality_line(report.quality), format_checks(report)]
     parts = [wrap_text(title, width=width), *_list_warnings(report, width), ""]
     parts += [format_table(report, everything=everything, width=width), ""]

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from completions_lp.quantities import HEADLINE, PRIMARY, name_unit
-from completions_lp.records import Best, Estimate, Report, ReportRow
-from completions_lp.show.text.numbers import Lookup, format_estimate
+from completions_lp.records import BASELINE, Best, Estimate, Report, ReportRow
+from completions_lp.show.text.numbers import DASH, Lookup, format_estimate
 from completions_lp.show.text.words import name_answer, name_cell, name_size
 from completions_lp.stats import promise_sign
 
@@ -26,6 +26,29 @@ def format_sentence(report: Report) -> str:
         return "No prompt has a completion with the target answer: the average increase is undefined."
     told = _tell_change(report, lookup, row) if best.quantity == PRIMARY else _tell_increase(report, row)
     return f"{told} {_tell_choice(report, best)}"
+
+
+def tell_reasoning(report: Report) -> str:
+    """What would be answered at the end of the reasoning, in the sweep's best cell; empty where that was not read."""
+    lookup, best = Lookup.of(report), report.best
+    if best is None or lookup.find(best.condition, "read_A_answer_only") is None:
+        return ""
+
+    def write(quantity: str, *, steered: bool = True) -> str:
+        row = lookup.find(best.condition if steered else BASELINE, quantity)
+        return DASH if row is None else format_estimate(row.estimate)
+
+    red = lookup.value(best.condition, "read_red")
+    split = (
+        f"both steered change it by {write('read_A_change')} pp: {write('read_A_by_answer')} by the answer, "
+        f"{write('read_A_by_reasoning')} by the reasoning ({red:.0%} of prompts red)"
+    )
+    return (
+        f"Behind the reasoning, P({name_answer(report.target)})={write('read_A', steered=False)}, "
+        f"{write('read_A_answer_only')} with the answer steered alone; the mass on all choices is "
+        f"{write('read_mass', steered=False)} and {write('read_mass_answer_only')}"
+        f"{'' if np.isnan(red) else f'; {split}'}."
+    )
 
 
 def _tell_change(report: Report, lookup: Lookup, row: ReportRow) -> str:
