@@ -19,7 +19,8 @@ DROPPABLE |= {"baseline", "p_choices", "sampler_logprob"}
 DROPPABLE |= {f"{side}_{what}" for side in ("answer", "other") for what in ("logprob", "baseline")}
 """Columns for people, which no reader needs, but for those that have the name of one that is needed elsewhere."""
 NEEDED = {("questions", "cluster"), ("scores", "logprob"), ("measures", "kl"), ("measures", "kl_reverse")}
-ADDED = {("questions", "twin"), ("completions", "token_sampler_logprob"), ("completions", "seed_counts")}
+ADDED = {("questions", "twin"), ("scores", "in_reasoning")}
+ADDED |= {("completions", "token_sampler_logprob"), ("completions", "seed_counts")}
 """Columns that runs of earlier versions do not have."""
 
 
