@@ -4,6 +4,7 @@
 #     sh analysis/reproduce.sh [RUN_DIR]
 #
 # Takes about a quarter of an hour on two cores. Uses .venv, which it makes if there is none; or set PYTHON to a Python that has the package.
+# off_target.py is for runs with off-target sets, which the study has not: it has one set of prompts.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -19,7 +20,7 @@ run=${1:-runs/study}
 run=$(cd "$run" && pwd)
 cd analysis/figures
 for script in layer_sweep dose_response heatmap prompts damage token_profile distributions diagnostics probabilities \
-    steerability promotion agreement odds own_page table; do
+    steerability promotion agreement odds rivals own_page table; do
     "$PYTHON" "../$script.py" "$run"
 done
 "$PYTHON" ../convergence.py "$run" "$root/data/tiny-chooser" "$root/data/pairs/cautious.jsonl"

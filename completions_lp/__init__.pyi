@@ -31,11 +31,13 @@ from .show.figures.doses import DoseResponse
 from .show.figures.heatmap import Heatmap
 from .show.figures.layers import LayerSweep
 from .show.figures.odds import Odds
+from .show.figures.off_target import OffTarget
 from .show.figures.probabilities import Probabilities
 from .show.figures.profile import TokenProfile
 from .show.figures.promotion import Promotion
 from .show.figures.prompts import PromptEffects
 from .show.figures.reasoning import Reasoning
+from .show.figures.rivals import Rivals
 from .show.figures.steerability import Steerability
 from .show.text import format_latex
 from .show.text.labels import LabelAudit
@@ -62,12 +64,14 @@ __all__ = [
     "Labelling",
     "LayerSweep",
     "Odds",
+    "OffTarget",
     "Probabilities",
     "Promotion",
     "Prompt",
     "PromptEffects",
     "Reasoning",
     "Report",
+    "Rivals",
     "Sampling",
     "Scores",
     "Steerability",

@@ -18,14 +18,14 @@ COMMON = {
     "prompt_id": Column(TEXT, "The prompt's name: its own `id`, or a hash of its text."),
     "cluster": Column(TEXT, "What is independent; the prompt itself, with its twin, where the file has no `cluster`."),
     "completion_id": Column(WHOLE, "Counts the distinct completions of a prompt from 0."),
-    "vector": Column(TEXT, "Name of the vector; empty for the unsteered model."),
+    "vector": Column(TEXT, "Name of the vector, or of a rival; empty for the unsteered model."),
     "kind": Column(
         TEXT,
-        "`target`, `negated`, `random`, `shuffled`, `orthogonal`, `rounding` (tells what rounding does), or `baseline` "
-        "(unsteered).",
+        "`target`, `negated`, `random`, `shuffled`, `orthogonal`, `rounding` (tells what rounding does), `rival` "
+        "(another prompt or another model), or `baseline` (unsteered).",
     ),
-    "layer": Column(WHOLE, "0-based block to whose output the vector is added; −1 for the unsteered model."),
-    "multiplier": Column(NUMBER, "The vector is added this many times."),
+    "layer": Column(WHOLE, "0-based block to whose output the vector is added; −1 for the unsteered model and rivals."),
+    "multiplier": Column(NUMBER, "The vector is added this many times; 1 for a rival, which is there as a whole."),
     "positions": Column(TEXT, "`completion`: from the last prompt token on; `all`: the prompt too."),
     "trust": Column(TEXT, "`certified`, `green` or `red`; empty where the target is not on offer."),
     "label": Column(TEXT, "The answer that the label rule finds within the window; missing where none was given."),
@@ -88,6 +88,18 @@ ESTIMATE = {
     "offset": Column(WHOLE, "Place relative to the answer's token: 0 is that token, −1 the one before it.", "tokens"),
     "n_completions": Column(WHOLE, "Draws that have a token there.", "draws"),
     "below_zero": Column(NUMBER, "Prompts truly steered the wrong way, sampling noise shrunken away.", "share"),
+    "set": Column(TEXT, "Name of the off-target set."),
+    "effect_quantity": Column(TEXT, "By which the cell's effect on the run's own prompts is told."),
+    **{
+        f"effect_{end}": Column(NUMBER, f"The cell's effect on the run's own prompts{words}")
+        for end, words in (("value", "."), ("low", ": lower limit."), ("high", ": upper limit."))
+    },
+    "rival": Column(TEXT, "Name of the rival that the vector is compared with."),
+    **{
+        f"{name}_{end}": Column(NUMBER, f"{what}{words}")
+        for name, what in (("steered", "The quantity under the vector"), ("rival", "The same under the rival"))
+        for end, words in (("value", "."), ("low", ": lower limit."), ("high", ": upper limit."))
+    },
     "part": Column(
         TEXT,
         "`behaviour`: with the matching answer, whatever its letter; `letter`: with the first of the two letters, "

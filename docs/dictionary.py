@@ -29,7 +29,7 @@ from passages import JSON, OPENING, WORDS, WORK
 
 from completions_lp.quantities import BROKEN, GROUPS, ODD, POOLED, QUANTITIES, TRUST, UNITS, find_quantity
 from completions_lp.records import Increases, Measures, Prompt
-from completions_lp.store import PROFILE, SEEDS, SLOPES, STAGES, SUMMARY, SWAPS
+from completions_lp.store import OFF_TARGET, PROFILE, RIVALS, SEEDS, SLOPES, STAGES, SUMMARY, SWAPS
 from completions_lp.store.validation import ESTIMATED
 
 PAGE = Path(__file__).parent / "dictionary.md"
@@ -260,6 +260,20 @@ def _describe_report() -> tuple[Table, ...]:
             "Only with several `[sampling] seeds`: every mean over prompts from one seed's draws alone. Also as "
             "`seeds.csv`. A value is missing where draws of the steered model, which are of no seed, have joined.",
             _schema(SEEDS.names),
+        ),
+        Table(
+            "rivals.parquet",
+            "rival × cell of the vector × quantity × split",
+            "Only with `[[rival]]`: the vector less each rival, prompt by prompt. Also as `rivals.csv`. `value`, its "
+            "limits, `se` and `df` are of the difference; all three means are over prompts on which both have a value.",
+            _schema(RIVALS.names),
+        ),
+        Table(
+            "off_target.parquet",
+            "set × cell of the vector × quantity",
+            "Only with `[[off_target]]`: what the same vector does to prompts that it is not about, beside its effect "
+            "on the run's own. Also as `off_target.csv`. Each set's own run lies in `off_target/NAME`.",
+            _schema(OFF_TARGET.names),
         ),
     )
 

@@ -23,6 +23,8 @@ caption and the tidy CSV of each, and `table.tex`.
 | `model` | name, revision, hashes of weights, configuration and tokenizer, sizes, dtype, device; `quantization` \
 where weights are quantised, `base` where an adapter was merged into another model; what was `asked` for; size and \
 times of its `files`, by which a later start knows that they are the same |
+| `rivals` | by name, the same of every rival's own model |
+| `off_target` | by name, `timings` and `token_counts` of the sets' own runs |
 | `vector` | pairs behind it; by layer its norm, the norm's standard error and the split-half cosine |
 | `versions`, `machine` | Python and packages; processor, cores, system |
 | `engines` | by step, whether it went by shared trees (`tree`) or plain rows (`rows`) |
@@ -42,7 +44,7 @@ A step is a stage; of the score stage there are two, `choices` and `score`, and 
 |---|---|
 | `settings` | the sections and keys of the configuration that it followed |
 | `consumed` | hashes of what it read: weights, architecture and tokenizer of the model, `prompts`, `pairs` or \
-`vector`, `confounds`, `vectors`, `completions`; its precision and kind of device; which tokens were `kept` |
+`vector`, `confounds`, `vectors`, `completions`, `rivals`; its precision and kind of device; which tokens were `kept` |
 | `files` | sha256 of each table that it wrote |
 | `units` | the units that are in its tables |
 | `sources` | sha256 of each file of yours that it read |
@@ -86,5 +88,5 @@ Both are written out in the file's metadata, as JSON under the key `completions_
 `vector` and `kind` are what they were called when the unit was made. Numbers of tokens stand in lists.
 
 `.lock` is an empty file. While a process works in the directory, the system keeps it locked."""
-WORDS = """The names in column `quantity` of `summary`, `slopes` and `swaps`; those that exist prompt by prompt are
-columns of `prompts.parquet`."""
+WORDS = """The names in column `quantity` of `summary`, `slopes`, `swaps` and `rivals`; those that exist prompt by
+prompt are columns of `prompts.parquet`."""

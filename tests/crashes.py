@@ -278,10 +278,10 @@ def _watch_passes(fault, torch):
 
         torch.nn.functional.linear, precision.check_anatomy = count, try_out
     if "load" in fault.of:
-        from completions_lp.job import inputs
+        from completions_lp.job import network
 
-        load = inputs.load_model
-        inputs.load_model = lambda *values, **options: fault.meet("load", lambda: load(*values, **options))
+        load = network.load_model
+        network.load_model = lambda *values, **options: fault.meet("load", lambda: load(*values, **options))
 
 
 if __name__ == "__main__":

@@ -20,12 +20,15 @@ from completions_lp.records import (
     Increases,
     Inference,
     Labelling,
+    OffTargetRow,
     ProfileRow,
     Prompt,
     Report,
     ReportRow,
+    RivalRow,
     Sampling,
     Slope,
+    make_rival,
 )
 
 UNITS = dict.fromkeys(("read_A", "read_A_answer_only", "read_A_reasoning_only", "read_A_steered"), "probability")
@@ -245,3 +248,39 @@ def _slope(vector, layer, multipliers, n, least, quantity):
     e = Estimate(0.5 + 0.1 * layer, *ends, 0.95, "nats/multiplier", n, n, "t")
     doses = tuple(sorted({0.0, *multipliers}))
     return Slope(vector, "target", layer, "completion", quantity, e, 0.08, doses)
+
+
+def add_others(report):
+    """The report with a rival and an off-target set at every position: half the effect of the cells, and a third."""
+    own = [row for row in report.rows if row.condition.kind == "target" and row.split == "all"]
+    shown = [row for row in own if row.quantity == "delta_p_A" and row.weighting == "macro"]
+    if not shown:
+        return report
+    rows, rivals, sets = [], [], []
+    for positions in dict.fromkeys(row.condition.positions for row in shown):
+        here = [row for row in shown if row.condition.positions == positions]
+        rival = make_rival(f"{here[0].condition.vector} told", positions=positions)
+        half = shrink(here[-1].estimate, 0.5)
+        rows.append(replace(here[-1], condition=rival, estimate=half, inference=Inference()))
+        rivals += [
+            RivalRow(rival, row.condition, "delta_p_A", row.estimate, half, shrink(row.estimate, 0.5), 0)
+            for row in here
+        ]
+        for row in here:
+            damage = shrink(replace(row.estimate, unit="nats/token"), 0.01)
+            accuracy = shrink(row.estimate, -0.1)
+            for quantity, e in (
+                ("delta_p_A", shrink(row.estimate, 0.3)),
+                ("greedy_change", accuracy),
+                ("kl_per_token", damage),
+            ):
+                name = f"{row.condition.vector} set"
+                sets.append(OffTargetRow(name, row.condition, quantity, e, 0, "delta_p_A", row.estimate))
+    return replace(report, rows=(*report.rows, *rows), rivals=tuple(rivals), off_target=tuple(sets))
+
+
+def shrink(estimate, factor):
+    """A number that is so many times another."""
+    ends = [None if end is None else factor * end for end in (estimate.low, estimate.high)]
+    low, high = ends if factor > 0 else ends[::-1]
+    return replace(estimate, value=factor * estimate.value, low=low, high=high)

@@ -22,6 +22,11 @@ pytestmark = pytest.mark.skipif(not ANALYSIS.is_dir(), reason="not a checkout")
 OTHERS = {"convergence", "own_page", "table"}
 """Scripts that are not of one figure of the gallery."""
 SCRIPTS = sorted(OTHERS | set(GALLERY) - {"prompts_change"})
+OTHERS_OF_RUN = (
+    'rival=[{name="told", prepend="Be careful. "}]',
+    f'off_target=[{{name="again", path="{load_config().prompts.path}", limit=6, n=6}}]',
+)
+"""What a run has that is drawn only where it is there."""
 MODEL, PAIRS = "data/tiny-chooser", "data/pairs/cautious.jsonl"
 
 
@@ -29,7 +34,7 @@ MODEL, PAIRS = "data/tiny-chooser", "data/pairs/cautious.jsonl"
 def folder(tmp_path_factory):
     """A small run of the embedded model."""
     folder = tmp_path_factory.mktemp("runs") / "small"
-    changes = ("prompts.limit=8", "sampling.n=12", "scoring.layers=[1,2]", "scoring.multipliers=[-1,1]")
+    changes = ("prompts.limit=8", "sampling.n=12", "scoring.layers=[1,2]", "scoring.multipliers=[-1,1]", *OTHERS_OF_RUN)
     options = [option for change in changes for option in ("--set", change)]
     assert cli.main(["run", "--quiet", "--out", str(folder), *options]) == 0
     return folder

@@ -13,6 +13,9 @@ from completions_lp.job.config import (
     make_config,
     make_schema,
 )
+from completions_lp.job.off_target import OffTargetSection
+from completions_lp.job.rival import RivalSection
+from completions_lp.job.toml import REPEATED
 from completions_lp.records import InputError, Sampling
 
 FILE = """
@@ -296,16 +299,22 @@ def test_records_and_paths_serve_as_values(tmp_path):
     assert config.prompts.path == str(tmp_path / "asked.jsonl")
 
 
+def list_sections():
+    """Every section's keys with their defaults, also of those that may stand several times."""
+    repeated = {"rival": RivalSection(), "off_target": OffTargetSection()}
+    return {**Config().model_dump(), **{name: section.model_dump() for name, section in repeated.items()}}
+
+
 def test_the_commented_defaults_read_back_as_the_defaults(tmp_path):
     text = format_defaults()
     assert load_config(write(tmp_path, text)) == Config()
-    for section, values in Config().model_dump().items():
-        part = text.split(f"\n[{section}]\n")[1].split("\n[")[0]
+    for section, values in list_sections().items():
+        part = re.split(rf"\n(?:# )?\[+{section}\]+\n", text)[1].split("\n[")[0]
         for key, value in values.items():
             found = re.search(rf"^# \S.*\n(# )?{key} = .*$", part, re.MULTILINE)  # a key, and what it means above it
             assert found, key
-            assert (found[1] is None) == (value is not None), key
-    changed = text.replace("\nn = 100\n", "\nn = 7\n").replace("# limit = null", "limit = 2")
+            assert (found[1] is None) == (value is not None and section not in REPEATED), key
+    changed = text.replace("\nn = 100\n", "\nn = 7\n").replace("# limit = null", "limit = 2", 1)
     config = load_config(write(tmp_path, changed))
     assert (config.sampling.n, config.prompts.limit) == (7, 2)  # the text is what is read
 
@@ -313,8 +322,9 @@ def test_the_commented_defaults_read_back_as_the_defaults(tmp_path):
 def test_the_schema_describes_every_key_and_knows_no_others():
     schema = make_schema()
     assert schema["additionalProperties"] is False
-    for name, values in Config().model_dump().items():
-        section = schema["$defs"][schema["properties"][name]["$ref"].removeprefix("#/$defs/")]
+    for name, values in list_sections().items():
+        told = schema["properties"][name]
+        section = schema["$defs"][told.get("items", told)["$ref"].removeprefix("#/$defs/")]
         assert section["additionalProperties"] is False
         assert list(section["properties"]) == list(values)
         for key, property_ in section["properties"].items():

@@ -10,12 +10,12 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
-from synthetic import make_study
+from synthetic import add_others, make_study
 
 from completions_lp.quantities import QUANTITIES
 from completions_lp.records import InputError, Report, Slope
+from completions_lp.show.figures import GALLERY as EVERY
 from completions_lp.show.figures import (
-    GALLERY,
     Agreement,
     Damage,
     Distributions,
@@ -31,7 +31,25 @@ from completions_lp.show.figures import (
 )
 from completions_lp.show.figures.page import COLUMN, WIDE
 
-PANELS = {"odds": 2, "reasoning": 2, "token_profile": 2, "steerability": 2, "diagnostics": 6, "distributions": 4}
+SPECIAL = ("rivals", "off_target")
+"""Figures of what only some runs have, which the study is given for them."""
+
+
+def _draw_of(name, make):
+    return lambda report, **options: make(add_others(report) if name in SPECIAL else report, **options)
+
+
+GALLERY = {name: _draw_of(name, make) for name, make in EVERY.items()}
+PANELS = {
+    "rivals": 2,
+    "off_target": 3,
+    "odds": 2,
+    "reasoning": 2,
+    "token_profile": 2,
+    "steerability": 2,
+    "diagnostics": 6,
+    "distributions": 4,
+}
 """Axes that a figure asks for, where it is not one."""
 NAMES = sorted(GALLERY)
 

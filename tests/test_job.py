@@ -120,7 +120,7 @@ def test_wrong_keywords_are_told(changes, message):
 def test_a_run_that_is_there_is_not_done_again(folder, monkeypatch):
     """The same command finds all of it: no weights are loaded, and the report is the stored one."""
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    monkeypatch.setattr("completions_lp.job.inputs.load_model", lambda *_, **__: pytest.fail("loads the weights"))
+    monkeypatch.setattr("completions_lp.job.network.load_model", lambda *_, **__: pytest.fail("loads the weights"))
     again = clp.run(out=folder, progress=False, **SMALL)
     assert list_rows(again) == list_rows(clp.load(folder))
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

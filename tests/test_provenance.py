@@ -618,8 +618,8 @@ def test_a_run_that_is_stopped_in_the_middle_keeps_what_is_finished(own, monkeyp
 
     from completions_lp.job import units
 
-    score = units.score_tokens
-    monkeypatch.setattr(units, "score_tokens", stop)
+    score = units.score_places
+    monkeypatch.setattr(units, "score_places", stop)
     with pytest.raises(KeyboardInterrupt):
         do_all(more, run)
     monkeypatch.undo()

@@ -34,8 +34,11 @@ def test_the_report_is_made_without_torch(folder):
 
 def test_every_figure_is_drawn_with_its_rows_and_caption(folder, capsys):
     assert cli.main(["figures", str(folder)]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == len(GALLERY)
-    for name in GALLERY:
+    printed = capsys.readouterr()
+    left_out = [name for name in GALLERY if f"figure {name}: left out, since the run has none" in printed.err]
+    assert left_out == ["rivals", "off_target"]  # which this run has not
+    assert len(printed.out.splitlines()) == len(GALLERY) - len(left_out)
+    for name in (name for name in GALLERY if name not in left_out):
         for suffix in (".pdf", ".png", ".csv", ".txt"):
             assert (folder / "figures" / f"{name}{suffix}").stat().st_size > 0, (name, suffix)
     assert "\\toprule" in (folder / "figures" / "table.tex").read_text()

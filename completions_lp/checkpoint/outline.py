@@ -52,12 +52,13 @@ class Outline:
 
         0 where the folder has none that can be read: then the tokenizer itself will tell.
         """
-        if self._tokenizer is None:
+        if self.tokenizer is None:
             return 0
-        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return len(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     @cached_property
-    def _tokenizer(self) -> Any:
+    def tokenizer(self) -> Any:
+        """The folder's tokenizer.json; None where it has none that can be read."""
         import tokenizers  # without transformers, and so without torch
 
         file = Path(self._checkpoint.name) / "tokenizer.json"

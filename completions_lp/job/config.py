@@ -5,17 +5,17 @@ embedded model with its own prompts and pairs. Paths in a file are relative to t
 its description, in the commented defaults and in the JSON schema alike.
 """
 
-import difflib
-import json
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, FiniteFloat, ValidationError, model_validator
-from pydantic_core import ErrorDetails, from_json, to_json
+from pydantic_core import from_json, to_json
 
 from completions_lp.job.label import LabelSection, Section
+from completions_lp.job.off_target import OffTargetSection, check_sets
+from completions_lp.job.rival import MOST, RivalSection, check_rivals
+from completions_lp.job.schema import explain, write_defaults
 from completions_lp.job.toml import apply_overrides, read_toml
 from completions_lp.records import InputError, Labelling, Positions, Sampling, Through
 
@@ -24,17 +24,6 @@ DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent 
 """The embedded model, prompts and pairs: inside an installed package, or beside it in a checkout."""
 EMBEDDED = DATA / "run.toml"
 """The configuration of the embedded run."""
-NEEDED = {
-    "int_type": "an integer",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "text",
-    "tuple_type": "a list",
-    "dict_type": "a table, {key = value}",
-    "too_short": "a list of at least one",
-}
-"""What is needed, where pydantic has another word for it."""
-
 UNREAD = ("an outcome", "another one")
 """Answers of open questions that are asked for outcomes, which take their place before anything reads them."""
 DEPTH = 8
@@ -183,10 +172,14 @@ class Config(Section):
     scoring: ScoringSection = ScoringSection()
     controls: ControlsSection = ControlsSection()
     run: RunSection = RunSection()
+    rival: Annotated[tuple[RivalSection, ...], Field(max_length=MOST)] = ()
+    off_target: Annotated[tuple[OffTargetSection, ...], Field(max_length=MOST)] = ()
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
         _ = self.labelling
+        check_rivals(self.rival, template=self.prompts.template)
+        check_sets(self.off_target, layers=self.scoring.layers, multipliers=self.scoring.multipliers)
         if self.vector.path is not None and self.controls.shuffled_labels:
             raise InputError(
                 "[controls] shuffled_labels needs contrast pairs, and [vector] path gives a finished vector"
@@ -240,7 +233,9 @@ def load_config(
     Raises:
         InputError: The file is missing or not TOML, a key is unknown (the nearest one is named) or has a wrong type.
     """
-    values: dict[str, Any] = {name: dict(section) for name, section in (base or {}).items()}
+    values: dict[str, Any] = {
+        name: dict(section) if isinstance(section, Mapping) else section for name, section in (base or {}).items()
+    }
     if path is not None:
         values = read_toml(Path(path))
     apply_overrides(values, overrides)
@@ -267,7 +262,7 @@ def make_config(values: Mapping[str, Any]) -> Config:
     try:  # strict: no text is taken for a number; in JSON, lists are right for tuples all the same
         return Config.model_validate_json(text, strict=True)
     except ValidationError as error:
-        raise InputError(_explain(error.errors(), from_json(text))) from None
+        raise InputError(explain(error.errors(), from_json(text), Config)) from None
 
 
 def _check_values(values: Any, where: str = "", depth: int = 0) -> None:
@@ -295,51 +290,4 @@ def make_schema() -> dict[str, Any]:
 
 def format_defaults() -> str:
     """Every section and key with its default and what it means: TOML that reads back as the defaults."""
-    lines = _comment("Every key with its default, which a key that is left out keeps. Paths are relative to this file.")
-    for section, values in Config().model_dump().items():
-        described = _describe_section(section)
-        lines += ["", *_comment(described["description"]), f"[{section}]"]
-        for key, value in values.items():
-            lines += _comment(described["properties"][key]["description"])
-            lines += ["# " * (value is None) + f"{key} = {json.dumps(value, ensure_ascii=False)}"]  # TOML has no null
-    return "\n".join(lines) + "\n"
-
-
-def _comment(text: str) -> list[str]:
-    return textwrap.wrap(text, 110, initial_indent="# ", subsequent_indent="# ")
-
-
-def _describe_section(name: str) -> dict[str, Any]:
-    """What the schema says of a section: its description, and those of its keys as ``properties``."""
-    schema = Config.model_json_schema()
-    section: dict[str, Any] = schema["$defs"][schema["properties"][name]["$ref"].rpartition("/")[2]]
-    return section
-
-
-def _explain(errors: Sequence[ErrorDetails], values: Mapping[str, Any]) -> str:
-    """The first thing that is wrong: what was got, and what is needed."""
-    kind, where = errors[0]["type"], errors[0]["loc"]
-    if kind == "value_error":  # a check of our own
-        return str(errors[0]["ctx"]["error"])
-    section = str(where[0])
-    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        if len(where) == 1:
-            return _name_nearest(section, list(Config.model_fields), "section")
-        return _name_nearest(str(where[1]), list(_describe_section(section)["properties"]), f"key of [{section}]")
-    if len(where) == 1:
-        return f"[{section}] must be a section with keys, got {values[section]!r}"
-    needed: dict[str, str] = {}  # by alternative, where a key may be of two types
-    for error in errors:
-        if error["loc"][:2] == where[:2]:
-            inner = error["loc"][2:]
-            words = NEEDED.get(error["type"], error["msg"].removeprefix("Input should be "))
-            words = f"a list (each entry {words})" if inner and isinstance(inner[-1], int) else words
-            needed.setdefault(str(inner[0]) if inner and isinstance(inner[0], str) else "", words)
-    key = str(where[1])
-    meaning = " ".join(_describe_section(section)["properties"][key]["description"].split())
-    return f"[{section}] {key} is {values[section][key]!r}; it must be {' or '.join(needed.values())}. {meaning}"
-
-
-def _name_nearest(name: str, known: Sequence[str], what: str) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0)
-    return f"unknown {what}: {name!r}; the nearest is {near[0]!r}. Known: {', '.join(known)}"
+    return write_defaults(Config())

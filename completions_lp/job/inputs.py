@@ -11,10 +11,12 @@ import numpy as np
 
 from completions_lp import store
 from completions_lp.job.config import Config
-from completions_lp.job.keys import describe_prompt, hash_array
+from completions_lp.job.hashes import hash_array, hash_vectors
+from completions_lp.job.keys import describe_prompt
+from completions_lp.job.network import Network
 from completions_lp.job.outset import check_scope, check_vector, make_grid, read_confounds, read_target
-from completions_lp.job.sources import stamp_model
-from completions_lp.model import Model, draw_rounding_vector, load_model, load_tokenizer, pick_device
+from completions_lp.job.rivals import Rival, open_rivals
+from completions_lp.model import draw_rounding_vector
 from completions_lp.prompts import first_difference, load_pairs, load_prompts
 from completions_lp.records import (
     Completions,
@@ -31,55 +33,14 @@ from completions_lp.sample.functions import load_function, refuse_name
 from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
 from completions_lp.steer.vectors import average_differences, check_pairs, describe_source, read_differences
 
-_TOLD = ("weights", "config", "tokenizer", "dtype", "residual", "device")
-"""What must be known of a model that is not loaded."""
 
-
-class Inputs:
+class Inputs(Network):
     """What a configuration asks for, read when it is first needed; the weights, when a number is to be computed."""
 
     def __init__(self, config: Config, known: Mapping[str, Any] | None = None, *, function: str = "") -> None:
+        super().__init__(config.model, known)
         self.config = config
-        self._known = known or {}
         self._function = function
-
-    @cached_property
-    def model(self) -> Model:
-        """The model."""
-        section = self.config.model
-        return load_model(
-            section.name,
-            revision=section.revision,
-            dtype=section.dtype,
-            device=section.device,
-            residual=section.residual,
-        )
-
-    @cached_property
-    def network(self) -> Mapping[str, Any]:
-        """What ``Model.describe`` says of the model, with ``files``: without loading it, where a run knows these files.
-
-        ``known`` is what that run has recorded.
-        """
-        section = self.config.model
-        asked, files = section.model_dump(), stamp_model(section.name, section.revision)
-        same = files and (self._known.get("files"), self._known.get("asked")) == (files, asked)
-        same = same and all(isinstance(self._known.get(name), str) for name in _TOLD)
-        if same and not self.is_open and self._known["device"].partition(":")[0] == pick_device(section.device).type:
-            return self._known
-        described = self.model.describe()
-        return {**described, "asked": asked, "files": stamp_model(section.name, self.model.revision) or files}
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the weights are in memory."""
-        return "model" in self.__dict__
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer, which needs no weights."""
-        section = self.config.model
-        return self.model.tokenizer if self.is_open else load_tokenizer(section.name, revision=section.revision)
 
     @cached_property
     def labelling(self) -> Labelling:
@@ -108,6 +69,33 @@ class Inputs:
                 first_difference(prompt, pair[0], self.tokenizer)
         if isinstance(self.labelling.function, str) and self.labelling.function:
             refuse_name(self.labelling.function)
+
+    @cached_property
+    def rivals(self) -> tuple[Rival, ...]:
+        """What steering is compared with; ``known_rivals`` is what a run has recorded of their networks, by name."""
+        return open_rivals(self.config.rival, self, self.known_rivals)
+
+    @property
+    def known_rivals(self) -> Mapping[str, Any]:
+        """By name, what is known of rivals' networks: nothing, without a run that has recorded it."""
+        return {}
+
+    def check_rivals(self) -> None:
+        """Raise InputError where a rival's tokenizer is another, or its prompts do not fit."""
+        sampling = self.config.sampling
+        for rival in self.rivals:
+            rival.check(self, target=self.config.label.target, max_new_tokens=sampling.max_new_tokens)
+
+    def describe_rivals(self) -> dict[str, Any]:
+        """By name, what the networks of those rivals are that have one of their own."""
+        others = [rival for rival in self.rivals if rival.network is not self]
+        return {rival.section.name: dict(rival.network.network) for rival in others}
+
+    def hash_rivals(self) -> dict[str, str]:
+        """Stands for the rivals: their names, prompts and networks; nothing where there is none."""
+        if not self.rivals:
+            return {}
+        return {"rivals": store.hash_value([[rival.section.name, rival.hash(self)] for rival in self.rivals])}
 
     def hash_prompts(self) -> str:
         """Stands for the prompts as asked."""
@@ -170,15 +158,6 @@ class Inputs:
 def _hash_file(path: Path) -> str:
     """sha256 of a local file; empty for a hub dataset, whose revision says which it is."""
     return store.hash_file(path) if path.is_file() else ""
-
-
-def hash_vectors(vectors: Sequence[SteeringVector]) -> str:
-    """Stands for vectors: their names, kinds and directions."""
-    described = [
-        [vector.name, vector.kind, {str(layer): hash_array(d) for layer, d in vector.directions.items()}]
-        for vector in vectors
-    ]
-    return store.hash_value(described)
 
 
 def hash_completions(completions: Completions) -> str:

@@ -4,13 +4,11 @@ A unit's context is what all its numbers depend on; an item's key is what tells 
 cannot change a number stands in none of them: the memory budget, the run directory, a condition's name or kind.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
+from completions_lp.job.hashes import hash_array
 from completions_lp.job.machine import list_versions
 from completions_lp.records import (
     BASELINE,
@@ -110,13 +108,9 @@ def key_place(place: Place) -> str:
 
 
 def key_condition(condition: Condition, vectors: Sequence[SteeringVector]) -> str:
-    """Of a condition: what is added, where, and how strongly."""
+    """Of a condition: what is added, where, and how strongly; one key for all that add nothing."""
+    if not condition.steers:
+        return hash_value(None)
     vector = next(vector for vector in vectors if vector.name == condition.vector)
     added = hash_array(vector.directions[condition.layer])
     return hash_value([added, int(condition.layer), float(condition.multiplier) + 0.0, condition.positions])
-
-
-def hash_array(values: np.ndarray) -> str:
-    """32 hexadecimal digits that stand for an array: its values, their type and its shape."""
-    head = f"{values.dtype.str}{values.shape}".encode()
-    return hashlib.sha256(head + np.ascontiguousarray(values).tobytes()).hexdigest()[:32]

@@ -1,11 +1,11 @@
 """The ledger of a run: what is made and of what, whose files they are, what it took; kept in ``run.json``."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from completions_lp import store
 from completions_lp.job.config import Config
@@ -23,10 +23,12 @@ from completions_lp.job.provenance import (
     list_stale,
     tell_removed,
 )
+from completions_lp.job.rivals import RivalUnits
 from completions_lp.job.sources import hash_sources
-from completions_lp.job.units import Units
-from completions_lp.model import Usage
-from completions_lp.records import InputError
+from completions_lp.model import Model, Usage
+from completions_lp.records import InputError, OutOfRoom, Prompt, SteeringVector
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Options:
 class Ledger(Inputs):
     """A run directory that is held while a run works in it; without a folder, nothing is read or written."""
 
-    units: Units
+    units: RivalUnits
     """Of the step at work."""
 
     def __init__(self, config: Config, folder: str | Path | None = None, *, options: Options | None = None) -> None:
@@ -58,6 +60,8 @@ class Ledger(Inputs):
         self.info: dict[str, Any] = {"stages": {}, "files": []}
         self.has_worked = False
         """Whether a stage was done, and not found as it should be."""
+        self.vectors_made: tuple[SteeringVector, ...] = ()
+        """Of a run as a whole, once they are there."""
         self._held = self._whole = False
         self._units: set[str] = set()
         self._failed: dict[str, str] = {}
@@ -106,9 +110,25 @@ class Ledger(Inputs):
     def _claim(self, *names: str) -> None:
         store.claim_files(self._directory, self.info, names)
 
-    def _describe_network(self) -> dict[str, str]:
-        network = {name: str(self.network[name]) for name in ("weights", "config", "tokenizer", "dtype", "residual")}
-        return {**network, "device": str(self.network["device"]).partition(":")[0]}
+    @property
+    def known_rivals(self) -> Mapping[str, Any]:
+        """What the run has recorded of rivals' networks, by name."""
+        return dict(self.info.get("rivals", {}))
+
+    def _list_open(self) -> list[Model]:
+        """The models whose weights are in memory."""
+        own = [self.model] if self.is_open else []
+        others = [rival.network for rival in self.rivals if rival.network is not self]
+        return [*own, *(network.model for network in others if network.is_open)]
+
+    def _count_usage(self) -> Usage:
+        """What went through all networks of the run so far."""
+        open_models = self._list_open()
+        return Usage(
+            sum(model.usage.tokens for model in open_models),
+            sum(model.usage.passes for model in open_models),
+            self.model.usage.engine if self.is_open else "",
+        )
 
     def _is_made(self, stage: str, consumed: Mapping[str, str]) -> bool:
         if self.folder is None:
@@ -170,13 +190,19 @@ class Ledger(Inputs):
 
         ``timings`` and ``token_counts`` are of all that the tables hold, ``work`` of what was done this time.
         """
-        self.units = Units(lambda: self.model, self.network, self.folder, self.config.run.memory_budget)
-        before = replace(self.model.usage) if self.is_open else Usage()
+        self.units = RivalUnits(
+            lambda: self.model,
+            self.network,
+            self.folder,
+            self.config.run.memory_budget,
+            rivals={rival.section.name: rival for rival in self.rivals},
+        )
+        before = self._count_usage()
         start = time.perf_counter()
         notes: dict[str, Any] = {}
         reset_peak()
         yield notes
-        seconds, used = time.perf_counter() - start, self.model.usage if self.is_open else before
+        seconds, used = time.perf_counter() - start, self._count_usage()
         spent = {"tokens": used.tokens - before.tokens, "passes": used.passes - before.passes}
         found = [took for unit, took in self.units.used.items() if unit not in self.units.made]
         whole = {key: count + sum(int(took[key]) for took in found) for key, count in spent.items()}
@@ -191,3 +217,17 @@ class Ledger(Inputs):
         self._units |= set(self.units.used)
         if self.folder is not None:
             store.write_info(self.folder, self.info)
+
+    def _spare(self, prompts: Sequence[Prompt], work: Callable[[Sequence[Prompt]], Made]) -> Made:
+        """Work on prompts; one that does not fit in memory, not even alone, is left out, and the others go on.
+
+        What was finished of them is found in its units. Raises OutOfRoom where no prompt is left.
+        """
+        while True:
+            try:
+                return work([prompt for prompt in prompts if prompt.id not in self._failed])
+            except OutOfRoom as error:
+                if error.prompt_id is None or len(self._failed) + 1 == len(prompts):
+                    raise
+                self._failed[error.prompt_id] = str(error)
+                self.options.tell(f"{error}; left out")

@@ -4,9 +4,12 @@ The same rules hold again where the model itself is at hand; here they see its c
 tokenizer.
 """
 
-from collections.abc import Collection, Sequence
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from completions_lp import store
 from completions_lp.checkpoint import (
@@ -21,10 +24,23 @@ from completions_lp.checkpoint import (
     locate,
     read_shape,
 )
-from completions_lp.job.config import Config
+from completions_lp.checkpoint.vocabulary import check_tokenizers
+from completions_lp.job import rival
+from completions_lp.job.config import Config, make_config
+from completions_lp.job.off_target import OffTargetSection, make_values
+from completions_lp.job.rival import RivalSection
 from completions_lp.prompts import check_asking, is_of_hub, load_pairs, load_prompts
-from completions_lp.records import Condition, InputError, SteeringVector, name_outcomes, pick_letters
-from completions_lp.steer.conditions import make_conditions, place_rounding
+from completions_lp.records import (
+    Condition,
+    InputError,
+    Prompt,
+    SteeringVector,
+    Tokenizer,
+    name_outcomes,
+    pick_letters,
+)
+from completions_lp.records.base import Notice
+from completions_lp.steer.conditions import make_conditions, name_control, place_rounding
 
 
 def check_input(config: Config, stages: Collection[str]) -> None:
@@ -43,12 +59,36 @@ def check_input(config: Config, stages: Collection[str]) -> None:
     check_asking(**asking, fields=config.vector.fields, section="vector")
     if "sample" in stages and not is_of_hub(config.prompts.path):
         _check_prompts(config, outline, shape)
+    if stages:
+        _check_rivals(config, outline)
+        for one in config.off_target if "sample" in stages else ():
+            nested = make_set(config, one)
+            if not is_of_hub(nested.prompts.path):
+                with naming(one):
+                    _check_prompts(nested, outline, shape)
     if shape is not None:
         check_scope(config, shape)
     if "vector" in stages:
         check_vector(config, shape)
         if config.vector.path is None and not is_of_hub(config.vector.pairs):
             _check_pairs(config, outline)
+
+
+def make_set(config: Config, one: OffTargetSection, *, vector: Path | None = None, cell: Any = None) -> Config:
+    """The configuration of a set's own run."""
+    try:
+        return make_config(make_values(config.model_dump(), one, vector=vector, cell=cell))
+    except InputError as error:
+        raise InputError(f"[[off_target]] {one.name!r}: {error}") from None
+
+
+@contextmanager
+def naming(one: OffTargetSection) -> Iterator[None]:
+    """Let an error say of which set it is."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"[[off_target]] {one.name!r}: {error}") from None
 
 
 def check_scope(config: Config, model: Sized) -> None:
@@ -87,12 +127,28 @@ def make_grid(config: Config, vectors: Sequence[SteeringVector]) -> tuple[Condit
     if not any(c.multiplier == 0 for c in grid):
         grid = (replace(grid[0], vector=steering[0].name, kind=steering[0].kind, multiplier=0.0), *grid)
     swept = [condition.layer for condition in grid]
+    grid += rival.make_conditions(config.rival, grid)
     return grid + tuple(
         condition
         for vector in vectors
         if vector.kind == "rounding"
         for condition in place_rounding(vector, swept, n_layers=len(vector.directions), positions=section.positions)
     )
+
+
+def load_asked(config: Config, section: RivalSection, tokenizer: Tokenizer) -> tuple[Prompt, ...]:
+    """The prompts of a run as a rival is asked them.
+
+    Raises:
+        InputError: As ``load_prompts``, with the rival's name.
+    """
+    options = config.prompts_options | section.make_asking(config.prompts.asking)
+    with warnings.catch_warnings():  # what is to be told of the file is told once, of the run's own prompts
+        warnings.simplefilter("ignore", Notice)
+        try:
+            return load_prompts(config.prompts.path, tokenizer, **options)
+        except InputError as error:
+            raise InputError(f"[[rival]] {section.name!r}: {error}") from None
 
 
 def _check_prompts(config: Config, outline: Outline, shape: Shape | None) -> None:
@@ -104,6 +160,35 @@ def _check_prompts(config: Config, outline: Outline, shape: Shape | None) -> Non
     for prompt in prompts:
         if len(prompt.text.encode()) + new > shape.context_length:  # no token is shorter than a byte
             check_length(shape, prompt, outline.count_tokens(prompt.text), new)
+
+
+def _check_rivals(config: Config, outline: Outline) -> None:
+    """Raise InputError for rivals that cannot be asked, or whose model is not there or has another tokenizer."""
+    rival.check_names(config.rival, _list_vectors(config))
+    for section in config.rival:
+        where = f"[[rival]] {section.name!r}"
+        if section.model is not None:
+            checkpoint = locate(section.model, section.revision)
+            if checkpoint.local:
+                check_files(checkpoint)
+            theirs = Outline(checkpoint).tokenizer
+            if outline.tokenizer is not None and theirs is not None:
+                check_tokenizers(where, outline.tokenizer, theirs)
+        if section.asks and not is_of_hub(config.prompts.path):
+            load_asked(config, section, outline)
+
+
+def _list_vectors(config: Config) -> set[str]:
+    """What the vectors of a run will be called."""
+    controls = config.controls
+    own = Path(config.vector.pairs).stem if config.vector.path is None else read_target(config).name
+    several = [("random", controls.random_directions), ("shuffled", controls.shuffled_labels)]
+    return {
+        own,
+        name_control(own, "negated"),
+        *(name_control(own, kind, i) for kind, n in several for i in range(n)),
+        *(name_control(own, "orthogonal", vector.name) for vector in read_confounds(config)),
+    }
 
 
 def _check_pairs(config: Config, outline: Outline) -> None:

@@ -17,7 +17,7 @@ from completions_lp.records.sources import find_file
 from completions_lp.sample.functions import load_function
 from completions_lp.store import check_owned, list_units, read_info
 
-GIVEN = ("weights", "config", "tokenizer", "prompts", "function", "pairs", "vector", "confounds")
+GIVEN = ("weights", "config", "tokenizer", "prompts", "function", "pairs", "vector", "confounds", "rivals")
 """What a run is given and does not make, of all that its stages consume."""
 
 
@@ -76,6 +76,9 @@ def read_stored(place: Path) -> Config:
     values = make_config(info["config"]).model_dump()
     if values["model"]["revision"] is None:
         values["model"]["revision"] = info.get("model", {}).get("revision")
+    for rival in values["rival"]:
+        if rival["model"] is not None and rival["revision"] is None:
+            rival["revision"] = info.get("rivals", {}).get(rival["name"], {}).get("revision")
     return make_config(values)
 
 
@@ -162,7 +165,9 @@ def check_folder(folder: Path) -> None:
 def check_files(config: Config, stage: str) -> None:
     """Raise InputError for a local file that a stage reads and that is not there; what is on a hub is not asked for."""
     vector = [config.vector.path or config.vector.pairs, *config.controls.orthogonal_to]
-    for source in {"vector": vector, "sample": [config.prompts.path]}.get(stage, []):
+    asked = [config.prompts.path] if any(rival.asks for rival in config.rival) else []
+    sets = [one.path for one in config.off_target]
+    for source in {"vector": vector, "sample": [config.prompts.path, *sets], "score": asked}.get(stage, []):
         if is_local(source) or source == config.vector.path:
             find_file(source)
 

@@ -22,8 +22,8 @@ _LABEL = tuple(f"label.{item.name}" for item in fields(Labelling))
 FOLLOWED: Mapping[str, tuple[str, ...]] = {
     "vector": (*_MODEL, *_ASKED, "vector", "controls", "sampling.seed"),
     "sample": (*_MODEL, "prompts", *_DRAWN, *_LABEL),
-    "score": (*_MODEL, "scoring", "sampling.top_up", "label.target"),
-    "report": (),
+    "score": (*_MODEL, "scoring", "sampling.top_up", "label.target", "rival"),
+    "report": ("off_target",),
 }
 """By stage, in their order: the sections and keys of the configuration on which its numbers depend."""
 _ADDED: Mapping[str, Mapping[str, Any]] = {
@@ -32,8 +32,12 @@ _ADDED: Mapping[str, Mapping[str, Any]] = {
     "vector": {"subset": None, "split": "train", "revision": None, "fields": {}},
 }
 """By section, keys that runs of earlier versions do not name, and what these have followed."""
-_SINCE: Mapping[str, Any] = {"sampling.seeds": []}
-"""Single keys of the same kind, and what runs that do not name them have followed."""
+_SINCE: Mapping[str, Mapping[str, Any]] = {
+    "sample": {"sampling.seeds": []},
+    "score": {"rival": []},
+    "report": {"off_target": []},
+}
+"""By stage, keys and sections that runs of earlier versions do not know, and what these have followed."""
 REMADE: Mapping[str, str] = {
     "figures/": "completions-lp figures {folder}",
     "validation.parquet": "completions-lp plan {folder} --validate",
@@ -54,8 +58,10 @@ CONSUMED = {
     "vector": "the vector file is not that",
     "confounds": "the vectors of [controls] orthogonal_to are not those",
     "vectors": "the vectors are not those",
+    "rivals": "the prompts or the models of the rivals are not those",
     "completions": "the completions are not those",
     "kept": "the tokens to keep are not those",
+    "off_target": "what the off-target sets have is not that",
 }
 """What is consumed, in words."""
 
@@ -168,12 +174,10 @@ def check_model(stage: str, model: Mapping[str, Any], made: Mapping[str, Any], f
 
 def _compare(stage: str, config: Mapping[str, Any], made: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Settings that a stage has followed and that are other ones now: key, now, then."""
-    found, followed = [], made.get(stage, {}).get("settings", {})
-    sections = {name.partition(".")[0] for name in followed}
-    since = {
-        name: value for name, value in _SINCE.items() if name in FOLLOWED[stage] and name.split(".")[0] in sections
-    }
-    for name, then in {**since, **followed}.items():
+    found = []
+    since = {name: then for name, then in _SINCE.get(stage, {}).items() if name.partition(".")[0] in config}
+    settings = {**since, **made[stage].get("settings", {})} if stage in made else {}
+    for name, then in settings.items():
         now = _look_up(config, name)
         added, inner = _ADDED.get(name, {}), {}
         if isinstance(then, dict) and isinstance(now, Mapping):

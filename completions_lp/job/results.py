@@ -8,6 +8,7 @@ from typing import Any
 
 from completions_lp import store
 from completions_lp.job.config import Config, make_config
+from completions_lp.job.nested import hash_sets, join_sets, read_sets
 from completions_lp.job.provenance import check_earlier, describe_stage, list_changed
 from completions_lp.records import Increases, InputError, Measures, ProfileRow, Readings, Report
 from completions_lp.report import summarize
@@ -17,8 +18,10 @@ from completions_lp.show.page import Figure, make_page, name_run
 from completions_lp.show.text import format_latex, format_report
 
 
-def load(folder: str | Path) -> Report:
+def load(folder: str | Path, *, sets: bool = True) -> Report:
     """The report of what a run directory holds, from its stored scores; writes nothing, needs no model and no torch.
+
+    With ``sets`` its off-target sets are read, too; one that is not made, or not as is asked for, is a warning.
 
     Raises:
         InputError: It is not a run directory, or a stage is missing.
@@ -45,7 +48,11 @@ def load(folder: str | Path) -> Report:
         for words in list_changed(stage, info["stages"], folder)
     ]
     warnings = (*report.warnings, *(f"{words}: numbers are of the table as it is now" for words in changed))
-    return tell_found(replace(report, quality=store.read_quality(folder), info=info, warnings=warnings))
+    report = tell_found(replace(report, quality=store.read_quality(folder), info=info, warnings=warnings))
+    if not (sets and config.off_target):
+        return report
+    there, lacking = read_sets(folder, config, report, load)
+    return replace(join_sets(report, there), warnings=(*report.warnings, *lacking))
 
 
 def tell_found(report: Report) -> Report:
@@ -164,7 +171,7 @@ def write_report(report: Report, folder: Path, start: float) -> Report:
     info["best"] = {**best.pop("condition"), **best} if best else None
     report = replace(report, info=info)
     _write_page(folder, report, **shown)
-    info["stages"]["report"] = describe_stage("report", info, folder, consumed={})
+    info["stages"]["report"] = describe_stage("report", info, folder, consumed=hash_sets(report))
     store.write_info(folder, info)
     return report
 

@@ -62,6 +62,8 @@ def hash_sources(config: Config) -> dict[str, dict[str, str]]:
     """By stage, sha256 of the local files that it reads, by path; what is on a hub has none."""
     vector = [config.vector.path or config.vector.pairs, *config.controls.orthogonal_to]
     named = {"vector": vector, "sample": [config.prompts.path]}
+    if any(rival.asks for rival in config.rival):
+        named["score"] = [config.prompts.path]
     return {
         stage: {source: hash_file(Path(source)) for source in sources if os.path.isfile(source)}  # noqa: PTH113
         for stage, sources in named.items()

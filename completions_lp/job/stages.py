@@ -1,11 +1,11 @@
 """A run: configuration -> stages in order -> run directory. The only module that knows every stage."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -13,8 +13,10 @@ from tqdm import tqdm
 from completions_lp import store
 from completions_lp.job.checkup import check_instrument
 from completions_lp.job.config import EMBEDDED, Config, load_config, make_config
-from completions_lp.job.inputs import hash_completions, hash_vectors
+from completions_lp.job.hashes import hash_vectors
+from completions_lp.job.inputs import hash_completions
 from completions_lp.job.ledger import Ledger, Options
+from completions_lp.job.nested import check_sets, hash_sets, join_sets, run_sets
 from completions_lp.job.provenance import check_model, find_reasons
 from completions_lp.job.results import load, tell_found, write_report, write_scores
 from completions_lp.job.toml import replace_keys
@@ -26,7 +28,6 @@ from completions_lp.records import (
     Condition,
     InputError,
     Labelling,
-    OutOfRoom,
     Prompt,
     Report,
     Sampling,
@@ -46,8 +47,6 @@ from completions_lp.score.profile import summarize_profile
 from completions_lp.score.readings import Scored, score_endings
 from completions_lp.score.topup import mend_measures
 from completions_lp.score.windows import Windows
-
-Made = TypeVar("Made")
 
 
 def run(
@@ -110,18 +109,27 @@ class Run(Ledger):
                 self.check()
             vectors, completions = self.vector(), self.sample()
             scored = self.score(completions, vectors)
-            if scored is not None:
-                return self.report(*scored, vectors)
-            start, report = time.perf_counter(), load(self._directory)
-            if find_reasons("report", self.info["config"], self.info["stages"], self._directory):
+            self.vectors_made = vectors
+            # Off-target sets are scored where the vector does most, which the report tells.
+            report = load(self._directory, sets=False) if scored is None else self.report(*scored, vectors)
+            sets, worked = run_sets(self, report) if self.config.off_target else ({}, False)
+            self.has_worked |= worked
+            report = join_sets(report, sets)
+            self.info = {**self.info, **report.info}
+            if self.folder is None:
+                return report
+            made = self.info["stages"]
+            if find_reasons("report", self.info["config"], made, self.folder, hash_sets(report)):
                 self.has_worked = True
-                return write_report(report, self._directory, start)
+                report = write_report(report, self.folder, time.perf_counter())
             return report
 
     def check(self) -> None:
         """Raise InputError for whatever is wrong with the input of any stage, before any work is done."""
         self.check_prompts()
         self.check_vector()
+        self.check_rivals()
+        check_sets(self)
 
     def vector(self) -> tuple[SteeringVector, ...]:
         """Stage 1: the target vector and its controls, in the precision in which they are stored."""
@@ -172,10 +180,14 @@ class Run(Ledger):
             before = self.info["stages"].get("score", {}).get("consumed", {})
             kept = "all" if self.options.tokens else before.get("kept", "few")
             made_of = {"vectors": hash_vectors(vectors), "completions": hash_completions(completions), "kept": kept}
-            consumed = {**self._describe_network(), **made_of, **self._hash_function()}
+            consumed = {**self.describe_network(), **made_of, **self._hash_function(), **self.hash_rivals()}
             if self._is_made("score", consumed):
                 return None
-            self.info["instrument"] = check_instrument(self, completions, vectors, conditions)
+            self._check_expected("score", consumed)
+            self.info["rivals"] = self.describe_rivals()
+            self.check_rivals()
+            steered = [condition for condition in conditions if condition.steers]
+            self.info["instrument"] = check_instrument(self, completions, vectors, steered)
             with self._stage("score", consumed):
                 if self.folder is not None:
                     self._claim(*store.STAGES["score"])
@@ -226,8 +238,8 @@ class Run(Ledger):
     def _consume(self, stage: str) -> dict[str, str]:
         """What one of the first two stages reads, as hashes."""
         if stage == "vector":
-            return {**self._describe_network(), **self.hash_vector()}
-        return {**self._describe_network(), "prompts": self.hash_prompts(), **self._hash_function()}
+            return {**self.describe_network(), **self.hash_vector()}
+        return {**self.describe_network(), "prompts": self.hash_prompts(), **self._hash_function()}
 
     def _hash_function(self) -> dict[str, str]:
         """Stands for what labels by a function of the user's own: what it is now, or was, where it may not be asked."""
@@ -254,20 +266,6 @@ class Run(Ledger):
             drawn = self.units.draw(prompts, sampling, advance=bar.update, **steered)
         dtype = np.float64 if self.network["dtype"] == "float64" else np.float32
         return collect_completions(self.tokenizer, prompts, drawn, sampling, labelling, dtype=dtype)
-
-    def _spare(self, prompts: Sequence[Prompt], work: Callable[[Sequence[Prompt]], Made]) -> Made:
-        """Work on prompts; one that does not fit in memory, not even alone, is left out, and the others go on.
-
-        What was finished of them is found in its units. Raises OutOfRoom where no prompt is left.
-        """
-        while True:
-            try:
-                return work([prompt for prompt in prompts if prompt.id not in self._failed])
-            except OutOfRoom as error:
-                if error.prompt_id is None or len(self._failed) + 1 == len(prompts):
-                    raise
-                self._failed[error.prompt_id] = str(error)
-                self.options.tell(f"{error}; left out")
 
     def _work(
         self,

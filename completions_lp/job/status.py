@@ -7,6 +7,8 @@ from typing import Any
 
 from completions_lp import store
 from completions_lp.job.config import Config, make_config
+from completions_lp.job.nested import find_lacking
+from completions_lp.job.off_target import FOLDER
 from completions_lp.job.provenance import FOLLOWED, NEEDS, find_reasons
 from completions_lp.job.sources import hash_sources, list_replaced, stamp_model
 from completions_lp.records import InputError
@@ -51,6 +53,10 @@ def find_status(folder: Path, asked: Config | None = None) -> list[StageStatus]:
         kinds = _KINDS.get(stage, ())
         units = sum(name.split("/")[1] in kinds for name in waiting) if not valid else 0
         found.append(StageStatus(stage, valid, tuple(reasons), units))
+    cell = info.get("best") if todo <= {"report"} else None
+    for one in asked.off_target:
+        reasons = find_lacking(folder, asked, one, cell)
+        found.append(StageStatus(f"{FOLDER}/{one.name}", not reasons, tuple(reasons), 0))
     return found
 
 
@@ -69,13 +75,17 @@ def clean_run(folder: Path) -> tuple[int, int]:
     """
     with store.hold_run(folder):
         for stage in find_status(folder):
-            if not stage.made and stage.stage != "report":
+            if stage.stage in _KINDS and not stage.made:
                 raise InputError(
                     f"{folder}: the {stage.stage} stage is not finished, or stale, and units may be of use to it; "
                     f"finish it with `completions-lp run --out {folder}` first, or start afresh with --overwrite"
                 )
         unused = _list_unused(folder, store.read_info(folder))
-        return len(unused), store.remove_units(folder, unused)
+        removed, freed = len(unused), store.remove_units(folder, unused)
+        for place in sorted(path.parent for path in (folder / FOLDER).glob("*/run.json")):
+            more, bytes_freed = clean_run(place)
+            removed, freed = removed + more, freed + bytes_freed
+        return removed, freed
 
 
 def _list_unused(folder: Path, info: Mapping[str, Any]) -> list[str]:
@@ -85,6 +95,9 @@ def _list_unused(folder: Path, info: Mapping[str, Any]) -> list[str]:
 
 def _is_replaced(info: Mapping[str, Any]) -> bool:
     """Whether the files of the model that a run used are not what they were."""
-    model = info.get("model", {})
-    asked, files = model.get("asked", {}), model.get("files")
-    return bool(files and asked) and stamp_model(asked["name"], asked["revision"]) != files
+    asked_for = {rival["name"] for rival in info["config"].get("rival", ()) if rival.get("model") is not None}
+    rivals = [model for name, model in info.get("rivals", {}).items() if name in asked_for]
+    told = [(model.get("asked"), model.get("files")) for model in (info.get("model", {}), *rivals)]
+    return any(
+        bool(files and asked) and stamp_model(asked["name"], asked["revision"]) != files for asked, files in told
+    )

@@ -10,8 +10,13 @@ from completions_lp.records import InputError, describe_cause, read_text
 
 LOCAL = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".safetensors", ".gguf")
 """Endings that no name on a hub has."""
-PATHS = (("model", "name"), ("prompts", "path"), ("vector", "pairs"), ("vector", "path"), ("controls", "orthogonal_to"))
+PATHS = (
+    *(("model", "name"), ("prompts", "path"), ("vector", "pairs"), ("vector", "path"), ("controls", "orthogonal_to")),
+    *(("rival", "model"), ("off_target", "path")),
+)
 """Keys whose values may be paths."""
+REPEATED = ("rival", "off_target")
+"""Sections that may stand several times, each under [[name]]."""
 LARGEST = 2**20
 """Bytes of a configuration file."""
 
@@ -20,8 +25,10 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The sections and keys of a file, its paths made absolute; InputError where it is missing or no TOML."""
     values = _parse_toml(read_text(path, largest=LARGEST), f"{path}")
     for section, key in PATHS:
-        if isinstance(values.get(section), dict) and key in values[section]:
-            values[section][key] = _resolve(values[section][key], path.parent)
+        given = values.get(section)
+        for one in given if isinstance(given, list) else [given]:
+            if isinstance(one, dict) and key in one:
+                one[key] = _resolve(one[key], path.parent)
     _check_seeds(values.get("sampling"))
     return values
 
@@ -60,7 +67,7 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
     for override in overrides:
         _apply_override(given, override)
     for name, section in given.items():
-        values[name] = replace_keys(values.get(name, {}), section)
+        values[name] = replace_keys(values.get(name, {}), section) if isinstance(section, Mapping) else section
 
 
 def replace_keys(section: Any, changes: Mapping[str, Any]) -> Any:
@@ -88,7 +95,13 @@ def _check_seeds(section: Any) -> None:
 def _apply_override(values: dict[str, Any], override: str) -> None:
     name, found, text = override.partition("=")
     section, dot, key = name.strip().partition(".")
-    if not (found and dot and section and key):
+    whole = section in REPEATED and not dot
+    if section in REPEATED and dot:
+        raise InputError(
+            f"--set {override!r}: [[{section}]] may stand several times; give all of them at once, for example --set "
+            f"'{section}=[{{name = \"one\", ...}}]'"
+        )
+    if not (found and section and (whole or key)):
         raise InputError(f"--set {override!r}: write section.key=value, for example --set sampling.n=50")
     try:
         parsed = tomllib.loads(f"value = {text}")
@@ -97,4 +110,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     except ValueError:
         parsed = {}
     value = parsed["value"] if parsed.keys() == {"value"} else text.strip()
+    if whole:
+        values[section] = value
+        return
     values.setdefault(section, {})[key] = value

@@ -125,7 +125,10 @@ class Units:
         through: Through = "end",
         advance: Advance = lambda _: None,
     ) -> TokenScores:
-        """The scores of every completion under every condition, as ``score_tokens`` has them."""
+        """The scores of every completion under every condition, as ``score_tokens`` has them.
+
+        Under a single condition that steers nothing, they are the unsteered ones.
+        """
         asked: dict[str, Any] = {"target": target, "kl": kl, "through": through, "advance": advance}
         return self.score_places(completions, (), vectors, conditions, **asked)[0]
 
@@ -149,9 +152,11 @@ class Units:
             offered = any(prompt.offers(target) for prompt in part.prompts)
             options: dict[str, Any] = {"target": target if offered else "matching", "kl": kl, "through": through}
             at = [places[row - n] for row in rows if row >= n]
-            found = score_places(self.open_model(), part, at, vectors, chosen, **options, **self._quiet)
+            steering = [condition for condition in chosen if condition.steers]
+            found = score_places(self.open_model(), part, at, vectors, steering, **options, **self._quiet)
             # Rows of completions come first, whatever batch they are of.
-            return stack_places(*split_scores(found[0]), *found[1:])
+            unsteered, steered = stack_places(*split_scores(found[0]), *found[1:])
+            return unsteered, steered if steering else _repeat(unsteered)
 
         index = {prompt.id: i for i, prompt in enumerate(completions.prompts)}
         rows = [completions.rows_of(i).tolist() for i in range(len(completions.prompts))]
@@ -200,9 +205,10 @@ class Units:
         def work(some: Sequence[int], chosen: Sequence[Condition]) -> tuple[Any, Any]:
             part = [prompts[i] for i in some]
             read = target if any(prompt.offers(target) for prompt in part) else "matching"
-            choices = read_choices(self.open_model(), part, vectors, chosen, target=read, **self._quiet)
-            unsteered, steered = list_sides(choices)
-            return {"logprob": _flatten(unsteered)}, {"logprob": _flatten(steered)}
+            steering = [condition for condition in chosen if condition.steers]
+            choices = read_choices(self.open_model(), part, vectors, steering, target=read, **self._quiet)
+            unsteered, steered = ({"logprob": _flatten(side)} for side in list_sides(choices))
+            return unsteered, steered if steering else _repeat(unsteered)
 
         lengths = [2 * (2 + len(prompt.letters)) for prompt in prompts]
         # About a token for four letters: answers may be sentences, all of which are read.
@@ -325,4 +331,9 @@ def _reach(runs: Sequence[_Run]) -> int:
 
 
 def _flatten(values: Float[np.ndarray, "*place side 2"]) -> Float[np.ndarray, "*place value"]:
-    return values.reshape(*values.shape[:-2], -1)
+    return values.reshape(*values.shape[:-2], values.shape[-2] * values.shape[-1])
+
+
+def _repeat(unsteered: Arrays) -> Arrays:
+    """The unsteered numbers as those of a condition that steers nothing."""
+    return {name: values[None] for name, values in unsteered.items()}

@@ -43,6 +43,9 @@ class Workload:
     n_prompts: int
     samples: int
     conditions: int
+    """Of the run's own network; rivals do not grow with them."""
+    rivals: int
+    """Each reads its own prompts, taken for as long as the run's, and every completion once more."""
     whole: bool
     """Whether the prompt is steered too, and so scored under each condition."""
     prompt_tokens: float
@@ -67,7 +70,8 @@ class Workload:
         return cls(
             n_prompts=len(completions.prompts),
             samples=completions.sampling.draws,
-            conditions=len(conditions),
+            conditions=sum(condition.kind != "rival" for condition in conditions),
+            rivals=sum(condition.kind == "rival" for condition in conditions),
             whole=any(condition.positions == "all" for condition in conditions),
             prompt_tokens=float(np.mean([len(prompt.token_ids) for prompt in completions.prompts])),
             width=completions.token_ids.shape[1],
@@ -89,10 +93,11 @@ class Workload:
             each = self.count_distinct(read, max(1, -(-samples // self.seeds)))
             return prompts * self.seeds * (self.prompt_tokens + each)
         if stage == "report":
-            return float(prompts * conditions)
+            return float(prompts * (conditions + self.rivals))
         nodes = nodes if stage == "score" else 1.0  # the two-choice read-out goes a token past the prompt
+        alone = self.rivals * (self.prompt_tokens + nodes)
         return prompts * (
-            variants * (self.prompt_tokens + nodes) if self.whole else self.prompt_tokens + variants * nodes
+            alone + (variants * (self.prompt_tokens + nodes) if self.whole else self.prompt_tokens + variants * nodes)
         )
 
     def share_scored(self) -> dict[Through, float]:
@@ -103,7 +108,7 @@ class Workload:
 
     def hold(self, stage: str, prompts: int, samples: int, conditions: int) -> float:
         """Bytes that a stage holds at its peak and that grow with the run."""
-        texts = prompts * self.count_distinct(self.texts, samples)
+        texts, conditions = prompts * self.count_distinct(self.texts, samples), conditions + self.rivals
         if stage == "sample":
             return texts * self.width * TOKEN_BYTES
         if stage == "score":
@@ -187,4 +192,18 @@ def forecast_costs(
         peak = info.get("memory", {}).get(stage, float("nan"))
         held = (workload.hold(stage, *after) - workload.hold(stage, *before)) / 2**30
         costs.append(Cost(stage, growth * used, growth * timings[stage], peak + max(held, 0.0)))
-    return tuple(costs)
+    return (*costs, *_forecast_sets(info, workload, samples))
+
+
+def _forecast_sets(info: Mapping[str, Any], workload: Workload, samples: int) -> list[Cost]:
+    """The off-target sets of the pilot, whose prompts stay as many; their draws grow unless they are given."""
+    fixed = {one.get("name") for one in info.get("config", {}).get("off_target", ()) if one.get("n") is not None}
+    size = workload.n_prompts, workload.conditions
+    grown, before = (workload.weigh("score", size[0], n, size[1]) for n in (samples, workload.samples))
+    costs = []
+    for name, took in info.get("off_target", {}).items():
+        growth = 1.0 if name in fixed else grown / before
+        tokens = sum(spent.get("tokens", 0) for spent in took.get("token_counts", {}).values())
+        seconds = sum(took.get("timings", {}).values())
+        costs.append(Cost(f"off target: {name}", growth * tokens, growth * seconds, float("nan")))
+    return costs

@@ -125,12 +125,14 @@ class Plan:
     limit: Limit
     """What set its number of prompts."""
     conditions: int
-    """Conditions that it scores."""
+    """Conditions that it scores, rivals left out."""
     through: Through = "end"
     """How far the pilot's completions are scored, and so those of the run."""
     shares: Mapping[Through, float] = field(default_factory=dict)
     """Tokens of the score stage through each of the ends, on the pilot's completions, as a share of scoring them
     whole."""
+    rivals: int = 0
+    """Rivals that it scores, as the pilot did."""
 
 
 def plan_run(
@@ -160,7 +162,7 @@ def plan_run(
         prompts: Prompts of the run whose costs are to be told; by default as many as are needed, and never fewer than
             make 20 clusters.
         samples: Samples per prompt of that run; by default what takes the fewest network tokens, 100 or more.
-        conditions: Conditions that it scores; by default the pilot's.
+        conditions: Conditions that it scores, beside the pilot's rivals; by default the pilot's.
 
     Returns:
         The plan. It holds as far as the further prompts are like the pilot's, as many to a cluster; where clusters
@@ -204,7 +206,8 @@ def plan_run(
     if prompts is not None:
         chosen, limit = size_up(chosen.samples, prompts), "asked"
     shares = workload.share_scored()
-    return Plan(pilot, wanted, needs, chosen, limit, conditions or workload.conditions, report.through, shares)
+    scored = conditions or workload.conditions
+    return Plan(pilot, wanted, needs, chosen, limit, scored, report.through, shares, workload.rivals)
 
 
 def sum_tokens(costs: Sequence[Cost]) -> float:

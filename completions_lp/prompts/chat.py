@@ -33,6 +33,8 @@ class Template:
     """Turns before the question, each with what the ``user`` asks and the ``assistant`` answers."""
     prefix: str = ""
     """How the answer begins: the start of the assistant's turn, or the end of a format string's text."""
+    prepend: str = ""
+    """What stands right before the question in the user's turn, or before all of a format string."""
 
     def __post_init__(self) -> None:
         for name in ("system", "few_shot"):
@@ -70,7 +72,7 @@ class Template:
                 'template = "chat"'
             )
         else:
-            text, seam = self._fill(question.row, form), " "
+            text, seam = self.prepend + self._fill(question.row, form), " "
             if self.prefix:
                 apart = text[-1:].isspace() or self.prefix[0].isspace() or not text
                 text += self.prefix if apart else f" {self.prefix}"
@@ -124,7 +126,7 @@ class Template:
         else:
             system = [{"role": "system", "content": self.system}] if self.system else []
         shots = [{"role": role, "content": shot[role]} for shot in self.few_shot for role in _SPEAKERS]
-        return [*system, *shots, *turns, {"role": "user", "content": asked}]
+        return [*system, *shots, *turns, {"role": "user", "content": self.prepend + asked}]
 
 
 def _apply(tokenizer: Any, messages: Sequence[Mapping[str, str]], *, begun: bool) -> str:

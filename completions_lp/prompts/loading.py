@@ -29,6 +29,7 @@ def load_prompts(
     system: str = "",
     few_shot: Sequence[Mapping[str, str]] = (),
     prefix: str = "",
+    prepend: str = "",
     fields: Fields | None = None,
     answers: Sequence[str] = (),
     subset: str | None = None,
@@ -50,6 +51,7 @@ def load_prompts(
         few_shot: Turns of a chat before the question, each ``{"user": ..., "assistant": ...}``.
         prefix: How the answer begins, such as ``"("`` or ``"My answer is: ("``: put at the start of the assistant's
             turn, or after a format string. What it has of an answer's writing is not written again.
+        prepend: What stands right before the question in the user's turn, or before all of a format string.
         fields: Names of columns where they are not those of a known format: ``question``, ``matching``,
             ``not_matching`` (a column or several), ``choices`` (a column, or one for each), ``answer``, ``messages``,
             ``positive``, ``negative``, ``id``, ``cluster``.
@@ -68,7 +70,8 @@ def load_prompts(
             would name it), or a prompt has its BOS twice; with ``swap``, there are questions that do not list the two
             choices (how many, and which).
     """
-    form, asking = Format(fields or {}, tuple(answers)), Template(template, system, tuple(few_shot), prefix)
+    form = Format(fields or {}, tuple(answers))
+    asking = Template(template, system, tuple(few_shot), prefix, prepend)
     asked: list[tuple[Question, Prompt]] = []
     seen: dict[str, int] = {}
     for row in read_rows(source, form.columns | asking.columns, subset=subset, split=split, revision=revision):

@@ -213,6 +213,8 @@ CATALOGUE = (
         noise="none",
         meaning="Accuracy of the greedy choice: whether the likeliest choice is the one that matches the behaviour, "
         "steered. Choices that tie share it."),
+    Quantity("greedy_change", "pp", "Δaccuracy pp", "change of the greedy choice's accuracy", CHOICE, noise="none",
+        meaning="Steered minus unsteered accuracy of the greedy choice, in percentage points."),
     Quantity("share_certified", "share", "certified", "prompts certified", TRUSTED,
         meaning="Share of the prompts whose steered probability lies within narrow proven bounds."),
     Quantity("share_green", "share", "green", "prompts green", TRUSTED,

@@ -27,22 +27,26 @@ from completions_lp.records.report import (
     Best,
     Estimate,
     Inference,
+    OffTargetRow,
     ProfileRow,
     Report,
     ReportRow,
+    RivalRow,
     SeedValue,
     Slope,
     Swap,
 )
 from completions_lp.records.scores import Increases, Scores, TokenIncreases, TokenScores
 from completions_lp.records.sources import describe_cause, is_failing, read_bytes, read_text
-from completions_lp.records.steering import BASELINE, Condition, SteeringVector, VectorQuality
+from completions_lp.records.steering import BASELINE, Condition, SteeringVector, VectorQuality, make_rival
 
 __all__ = [
     "BASELINE", "PARTIAL", "Best", "Choices", "Completions", "Condition", "ContrastPair", "Draw", "Estimate",
     "Increases", "Inference", "InputError", "Kind", "LabelFunction", "Labelling", "Measures", "NotFinite",
-    "OutOfRoom", "Positions", "Profile", "ProfileRow", "Prompt", "Readings", "Report", "ReportRow", "Rule", "Sampling",
+    "OffTargetRow",
+    "OutOfRoom", "Positions", "Profile", "ProfileRow", "Prompt", "Readings", "Report", "ReportRow", "RivalRow", "Rule",
+    "Sampling",
     "Scores", "SeedValue", "Slope", "SteeringVector", "Swap", "Through", "TokenIncreases", "TokenScores", "Tokenizer",
-    "VectorQuality", "compile_pattern", "describe_cause", "is_failing", "is_plain", "name_function",
+    "VectorQuality", "compile_pattern", "describe_cause", "is_failing", "is_plain", "make_rival", "name_function",
     "name_outcomes", "pair_twins", "pick_letters", "read_bytes", "read_text", "show_sign",
 ]  # fmt: skip

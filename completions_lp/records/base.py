@@ -5,7 +5,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-Kind = Literal["baseline", "target", "negated", "random", "shuffled", "orthogonal", "rounding"]
+Kind = Literal["baseline", "target", "negated", "random", "shuffled", "orthogonal", "rounding", "rival"]
 Positions = Literal["completion", "all"]
 Rule = Literal["letter", "token", "substring", "regex", "final_answer", "python"]
 Through = Literal["end", "window", "answer"]

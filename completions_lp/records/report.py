@@ -168,6 +168,42 @@ class SeedValue:
     """Prompts behind it."""
 
 
+@dataclass(frozen=True)
+class RivalRow:
+    """A cell of the vector beside a rival: means over the prompts on which both have a value, and their difference."""
+
+    rival: Condition
+    condition: Condition
+    """The cell."""
+    quantity: str
+    steered: Estimate
+    rivalled: Estimate
+    """The same quantity under the rival."""
+    difference: Estimate
+    """Steering less the rival, prompt by prompt."""
+    n_dropped: int
+    """Prompts on which either is undefined."""
+    split: Literal["all", "report"] = "all"
+    """``report``: the sweep's best cell on the half of the clusters that had no say in its choice."""
+
+
+@dataclass(frozen=True)
+class OffTargetRow:
+    """What a cell of the vector does to prompts that it is not about, beside its effect on the run's own."""
+
+    name: str
+    """Of the set of prompts."""
+    condition: Condition
+    quantity: str
+    estimate: Estimate
+    """Over the prompts of the set."""
+    n_dropped: int
+    """Prompts of the set on which it is undefined."""
+    effect_quantity: str
+    effect: Estimate
+    """What the same cell does to the run's own prompts, by the quantity that the report is judged by."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """What follows from the scores: ``rows`` are the numbers of the paper, ``prompts`` what they are means of."""
@@ -184,6 +220,10 @@ class Report:
     slopes: tuple[Slope, ...] = ()
     swaps: tuple[Swap, ...] = ()
     """What follows the behaviour and what the letter; empty where no question was asked in both orders."""
+    rivals: tuple[RivalRow, ...] = ()
+    """The vector less its rivals; empty without any."""
+    off_target: tuple[OffTargetRow, ...] = ()
+    """What the vector does to prompts that it is not about; empty without such sets."""
     seeds: tuple[SeedValue, ...] = ()
     """The numbers of every seed, by condition and quantity; empty with one seed."""
     best: Best | None = None

@@ -77,7 +77,10 @@ class SteeringVector:
 
 @dataclass(frozen=True)
 class Condition:
-    """What is done to the model: ``multiplier`` times a vector added at the output of block ``layer``."""
+    """What is done to the model: ``multiplier`` times a vector added at the output of block ``layer``.
+
+    Or what stands in its place: the unsteered model (``BASELINE``), or a rival (``make_rival``).
+    """
 
     vector: str
     kind: Kind
@@ -92,6 +95,27 @@ class Condition:
             f"positions {self.positions!r} is none of {', '.join(get_args(Positions))}",
         )
 
+    @property
+    def place(self) -> str:
+        """``layer 2, multiplier +1``; of a rival, which has neither, its name."""
+        if self.kind == "rival":
+            return f"rival {self.vector}"
+        return f"layer {self.layer}, multiplier {self.multiplier:+g}"
+
+    @property
+    def steers(self) -> bool:
+        """Whether anything is added in the network: neither the baseline nor a rival adds anything."""
+        return self.kind not in ("baseline", "rival")
+
 
 BASELINE = Condition(vector="", kind="baseline", layer=-1, multiplier=0.0)
 """The unsteered model."""
+
+
+def make_rival(name: str, *, positions: Positions = "completion") -> Condition:
+    """The condition of a rival, by its name: another prompt or another model, which is there as a whole or not at all.
+
+    It has no layer (-1) and no dose: its multiplier is 1, so that nothing takes it for multiplier 0, which must change
+    nothing. ``positions`` are those of the vector that it stands beside, and mean nothing.
+    """
+    return Condition(vector=name, kind="rival", layer=-1, multiplier=1.0, positions=positions)

@@ -101,8 +101,7 @@ def _find_unsteered(columns: Columns, increases: Increases) -> Bool[np.ndarray, 
 def _name_cells(conditions: Sequence[Condition], n: Int[np.ndarray, " condition"], size: int) -> str:
     several = len({c.vector for c, k in zip(conditions, n, strict=True) if k}) > 1
     cells = [
-        f"{f'{c.vector}, ' if several or c.kind != 'target' else ''}layer {c.layer}, multiplier {c.multiplier:+g}: "
-        f"{k} of {size} prompts"
+        f"{f'{c.vector}, ' if c.steers and (several or c.kind != 'target') else ''}{c.place}: {k} of {size} prompts"
         for c, k in zip(conditions, n.tolist(), strict=True)
         if k
     ]

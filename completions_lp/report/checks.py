@@ -130,14 +130,17 @@ def _test_all_completions(columns: Columns, floor: float) -> tuple[float, list[s
         return float("nan"), []
     t = np.where(tested, t, -np.inf)
     mean = measure_spread(values, columns.clusters)[0]
-    real = (t > MAX_T) & (p / 2 * len(on) < FALSE_ALARMS) & (mean > (floor if np.isfinite(floor) else 0.0))
+    # Rivals are scored in passes of their own, whose rounding does not cancel.
+    least = np.array([0.0 if columns.conditions[i].steers else RESOLUTION for i in on])
+    least = np.fmax(least, floor if np.isfinite(floor) else 0.0)
+    real = (t > MAX_T) & (p / 2 * len(on) < FALSE_ALARMS) & (mean > least)
     if not real.any():
         return float(t.max()), []
     worst = int(np.argmax(np.where(real, t, -np.inf)))
     c = columns.conditions[on[worst]]
     return float(t.max()), [
         f"all completions: their mean increase estimates −KL and cannot be above 0, but is {mean[worst]:+.2g} nats "
-        f"(t = {t[worst]:.1f}) under {c.vector}, layer {c.layer}, multiplier {c.multiplier:+g}, and above 0 in "
+        f"(t = {t[worst]:.1f}) under {f'{c.vector}, ' * c.steers}{c.place}, and above 0 in "
         f"{int(real.sum())} of {len(on)} conditions; likely completions that were not drawn at temperature 1 from the "
         "model that is scored, or text that was tokenised anew"
     ]
@@ -163,9 +166,10 @@ def _find_undefined(measures: Measures, columns: Columns) -> list[str]:
     asked = columns.counts["n"] > 0
     known = asked & np.isfinite(measures.unsteered["p_A"])
     told = columns.steered["n_broken"] > 0
+    steering = [i for i, condition in enumerate(columns.conditions) if condition.steers]  # a rival has none by nature
     broken = {
         "steered P(A)": _count_undefined(measures.steered["p_A_steered"], known & ~told, always=True),
-        "KL": _count_undefined(measures.steered["kl"], asked & ~told),
+        "KL": _count_undefined(measures.steered["kl"][steering], (asked & ~told)[steering]),
         "surprisal minus entropy": _count_undefined(
             measures.unsteered["excess_surprisal"][None], asked & ~told.any(0, keepdims=True)
         ),

@@ -29,11 +29,14 @@ def measure_choices(choices: Choices, target: str) -> dict[str, Steered]:
         columns |= {name: unsteered, f"{name}_steered": values}
         if change := CHANGES.get(name):
             with np.errstate(invalid="ignore"):
-                columns[change] = (100 if name == "p_choice" else 1) * (values - unsteered)
+                columns[change] = (100 if name in ("p_choice", "greedy") else 1) * (values - unsteered)
     return columns
 
 
-CHANGES = {"pref_odds": "pref_odds_change", "util_odds": "util_odds_change", "p_choice": "delta_p_choice"}
+CHANGES = {
+    **{"pref_odds": "pref_odds_change", "util_odds": "util_odds_change", "p_choice": "delta_p_choice"},
+    "greedy": "greedy_change",
+}
 """Quantities whose change by steering is one of its own."""
 
 

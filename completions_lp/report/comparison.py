@@ -72,7 +72,7 @@ def compare_reports(
 
 
 def _match_cells(one: Report, other: Report) -> list[tuple[Condition, Condition]]:
-    """Best against best first, then equal cells of the target vectors in the first report's order."""
+    """Best against best first, then equal cells of the target vectors, and rivals, in the first report's order."""
     cells = {_name_cell(condition): condition for condition in _list_cells(other)}
     pairs = [] if one.best is None or other.best is None else [(one.best.condition, other.best.condition)]
     same = [(c, cells[_name_cell(c)]) for c in _list_cells(one) if _name_cell(c) in cells]
@@ -81,10 +81,13 @@ def _match_cells(one: Report, other: Report) -> list[tuple[Condition, Condition]
 
 def _list_cells(report: Report) -> list[Condition]:
     cells = dict.fromkeys(row.condition for row in report.rows)
-    return [cell for cell in cells if cell.kind == "target" and cell.multiplier != 0]
+    return [cell for cell in cells if cell.kind in ("target", "rival") and cell.multiplier != 0]
 
 
-def _name_cell(condition: Condition) -> tuple[str, int, float, str]:
+def _name_cell(condition: Condition) -> tuple[str | int | float, ...]:
+    """What cells of two runs are matched by: of a rival its name, since it is nowhere else."""
+    if condition.kind == "rival":
+        return condition.kind, condition.vector
     return condition.kind, condition.layer, condition.multiplier, condition.positions
 
 

@@ -39,7 +39,7 @@ class Rounding:
     def mark(self, row: ReportRow) -> ReportRow:
         """A row with what rounding may make of its number."""
         bound = self.bounds.get((row.quantity, row.weighting))
-        if bound is None or row.condition.kind == "baseline":
+        if bound is None or not row.condition.steers:  # a rival is of another pass than the rounding that was measured
             return row
         return replace(row, inference=replace(row.inference, rounding=bound))
 

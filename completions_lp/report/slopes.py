@@ -25,7 +25,7 @@ def fit_slopes(columns: Columns, *, level: float = 0.95) -> tuple[Slope, ...]:
     """
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, c in enumerate(columns.conditions):
-        if c.multiplier != 0 and not columns.count_lost()[i]:
+        if c.steers and c.multiplier != 0 and not columns.count_lost()[i]:
             groups.setdefault((c.vector, c.kind, c.layer, c.positions), []).append(i)
     return tuple(
         _fit_group([columns.conditions[i] for i in at], columns.steered[quantity][at], columns, quantity, level)

@@ -32,6 +32,7 @@ from completions_lp.report.caveats import count_red, list_caveats
 from completions_lp.report.checks import check_run
 from completions_lp.report.held_out import report_held_out
 from completions_lp.report.prompts import Columns, collect_columns, tabulate
+from completions_lp.report.rivals import compare_rivals
 from completions_lp.report.rounding import judge_rounding, measure_rounding, set_apart
 from completions_lp.report.rows import make_rows
 from completions_lp.report.seeds import mark_seeds, measure_seeds
@@ -123,6 +124,7 @@ def summarize(
         slopes=fit_slopes(columns, level=level),
         swaps=split_effects(columns, increases, target=target, level=level),
         seeds=tuple(one for one in seeds if one.quantity not in missing),
+        rivals=compare_rivals(columns, sweep, best, missing=missing, level=level),
         best=best,
         increases=increases,
         measures=measures,

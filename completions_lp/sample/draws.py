@@ -125,7 +125,7 @@ def draw_samples(
         options: dict[str, Any] = {"vectors": vectors, "condition": condition, "memory_budget": memory_budget}
         options |= {"first": first, "batch_size": batch_size, "engine": engine, "advance": advance}
         return join_seeds([draw_samples(model, prompts, one, **options) for one in sampling.split()], sampling.n)
-    conditions = [] if condition == BASELINE else [condition]
+    conditions = [condition] if condition.steers else []
     check_conditions(model, vectors, conditions)
     by_name = {vector.name: vector for vector in vectors}
     steering = Steering.under(model, by_name, conditions) if conditions else None

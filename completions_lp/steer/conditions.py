@@ -1,4 +1,4 @@
-"""Vectors x layers x multipliers -> conditions."""
+"""Vectors x layers x multipliers -> conditions; and what controls are called."""
 
 from collections.abc import Sequence
 
@@ -20,6 +20,12 @@ def make_conditions(
         for multiplier in multipliers
     ]
     return tuple(sorted(dict.fromkeys(conditions), key=lambda condition: condition.layer))
+
+
+def name_control(name: str, kind: str, which: int | str = "") -> str:
+    """What a control of a vector is called: by its kind, and its number or the confound that was taken out."""
+    words = {"negated": "negated", "orthogonal": f"without-{which}"}
+    return f"{name}-{words.get(kind, f'{kind}-{which}')}"
 
 
 def place_rounding(

@@ -4,13 +4,14 @@ import numpy as np
 from jaxtyping import Float
 
 from completions_lp.records import InputError, SteeringVector
+from completions_lp.steer.conditions import name_control
 from completions_lp.steer.vectors import PairDifferences
 
 
 def negate_vector(vector: SteeringVector) -> SteeringVector:
     """The opposite sign: what a real effect must turn around under."""
     directions = {layer: -direction for layer, direction in vector.directions.items()}
-    return SteeringVector(f"{vector.name}-negated", "negated", directions, provenance=vector.provenance)
+    return SteeringVector(name_control(vector.name, "negated"), "negated", directions, provenance=vector.provenance)
 
 
 def draw_random_vectors(vector: SteeringVector, n: int, *, seed: int) -> tuple[SteeringVector, ...]:
@@ -19,7 +20,8 @@ def draw_random_vectors(vector: SteeringVector, n: int, *, seed: int) -> tuple[S
     for i in range(n):
         rng = np.random.default_rng([seed, 0, i])
         directions = {layer: _rescale(rng.standard_normal(len(d)), d) for layer, d in vector.directions.items()}
-        drawn.append(SteeringVector(f"{vector.name}-random-{i}", "random", directions, provenance={"seed": seed}))
+        name = name_control(vector.name, "random", i)
+        drawn.append(SteeringVector(name, "random", directions, provenance={"seed": seed}))
     return tuple(drawn)
 
 
@@ -37,7 +39,8 @@ def shuffle_labels(
         means = np.einsum("p,lpd->ld", signs, differences.values.astype(np.float64)) / len(signs)
         found = zip(differences.layers, means, strict=True)
         directions = {layer: _rescale(mean, vector.directions[layer]) for layer, mean in found}
-        drawn.append(SteeringVector(f"{vector.name}-shuffled-{i}", "shuffled", directions, provenance={"seed": seed}))
+        name = name_control(vector.name, "shuffled", i)
+        drawn.append(SteeringVector(name, "shuffled", directions, provenance={"seed": seed}))
     return tuple(drawn)
 
 
@@ -64,7 +67,7 @@ def remove_direction(vector: SteeringVector, other: SteeringVector) -> SteeringV
                 f"vectors {vector.name!r} and {other.name!r} are parallel at layer {layer}: nothing is left"
             )
         directions[layer] = _rescale(rest, direction)
-    name = f"{vector.name}-without-{other.name}"
+    name = name_control(vector.name, "orthogonal", other.name)
     return SteeringVector(name, "orthogonal", directions, provenance={"removed": other.name})
 
 

@@ -23,7 +23,9 @@ from completions_lp.store.files import hash_file, write_rows, write_text
 from completions_lp.store.keys import CONDITION
 from completions_lp.store.readings import read_readings, write_readings
 from completions_lp.store.reports import (
+    OFF_TARGET,
     PROFILE,
+    RIVALS,
     SEEDS,
     SLOPES,
     SUMMARY,
@@ -64,7 +66,7 @@ from completions_lp.store.vectors import (
     write_vectors,
 )
 
-__all__ = ["CONDITION", "PROFILE", "SEEDS", "SLOPES", "STAGES", "SUMMARY", "SWAPS"]
+__all__ = ["CONDITION", "OFF_TARGET", "PROFILE", "RIVALS", "SEEDS", "SLOPES", "STAGES", "SUMMARY", "SWAPS"]
 __all__ += ["completion_ids", "read_completions", "write_completions", "write_steered"]
 __all__ += [
     "check_owned",

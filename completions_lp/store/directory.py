@@ -23,7 +23,8 @@ STAGES: Mapping[str, tuple[str, ...]] = {
     ),
     "report": (
         *("prompts.parquet", "summary.parquet", "summary.csv", "slopes.parquet", "slopes.csv"),
-        *("swaps.parquet", "swaps.csv", "seeds.parquet", "seeds.csv", "report.md", "report.html"),
+        *("swaps.parquet", "swaps.csv", "seeds.parquet", "seeds.csv", "rivals.parquet", "rivals.csv"),
+        *("off_target.parquet", "off_target.csv", "report.md", "report.html"),
     ),
 }
 """Files that each stage writes; the vector stage has a folder of its own, ``vectors/``."""

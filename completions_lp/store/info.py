@@ -54,7 +54,7 @@ class _Info(BaseModel):
     """The parts of ``run.json`` that are read again, and of what type; there may be others."""
 
     model_config = ConfigDict(extra="allow")
-    config: dict[str, dict[str, Any]]
+    config: dict[str, dict[str, Any] | list[dict[str, Any]]]
     stages: dict[str, _Stage] = {}
     files: list[Annotated[str, Field(pattern=OURS)]] = []
     seed: int = 0
@@ -64,6 +64,7 @@ class _Info(BaseModel):
     instrument: _Instrument = _Instrument()
     machine: dict[str, Any] = {}
     model: _Model = _Model()
+    rivals: dict[str, _Model] = {}
     versions: dict[str, Any] = {}
 
 

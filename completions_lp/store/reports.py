@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from completions_lp.records import Estimate, Inference, InputError, ProfileRow, Report
+from completions_lp.records import Estimate, Inference, InputError, OffTargetRow, ProfileRow, Report, RivalRow
 from completions_lp.store.files import read_table, write_rows, write_table, write_text
 from completions_lp.store.keys import make_condition
 
@@ -39,6 +39,25 @@ SLOPES = pa.schema(
 SWAPS = pa.schema(
     {**_CONDITION, "quantity": _TEXT, "part": _TEXT, **_VALUE, "n_pairs": _WHOLE, "n_dropped": _WHOLE, **_BEHIND}
 )
+_MEANS = {"steered": "steered", "rival": "rivalled"}
+"""Columns of the two means that a rival's row has beside their difference, and the fields that they are of."""
+RIVALS = pa.schema(
+    {
+        **{"rival": _TEXT, **_CONDITION, "quantity": _TEXT, "split": _TEXT},
+        **_VALUE,
+        **{f"{name}_{end}": _REAL for name in _MEANS for end in ("value", "low", "high")},
+        **{"n_prompts": _WHOLE, "n_dropped": _WHOLE, **_BEHIND},
+    }
+)
+OFF_TARGET = pa.schema(
+    {
+        **{"set": _TEXT, **_CONDITION, "quantity": _TEXT},
+        **_VALUE,
+        "effect_quantity": _TEXT,
+        **{f"effect_{end}": _REAL for end in ("value", "low", "high")},
+        **{"n_prompts": _WHOLE, "n_dropped": _WHOLE, **_BEHIND},
+    }
+)
 
 SEEDS = pa.schema(
     {
@@ -54,7 +73,7 @@ SEEDS = pa.schema(
 
 
 def write_report(folder: Path, report: Report, text: str, *, escape: Callable[[Rows], Rows]) -> None:
-    """Write ``prompts.parquet``, summary, slopes and, where there are any, swaps and seeds, and ``report.md``.
+    """Write ``prompts.parquet``, summary, slopes and, where there are any, swaps, rivals, seeds, and ``report.md``.
 
     ``escape`` makes rows safe for a CSV file.
     """
@@ -74,6 +93,11 @@ def write_report(folder: Path, report: Report, text: str, *, escape: Callable[[R
     if report.seeds:
         seeds = [{**vars(one), **asdict(one.condition)} for one in report.seeds]
         _write_both(folder, "seeds", pa.Table.from_pylist(seeds, schema=SEEDS), escape)
+    if report.rivals:
+        _write_both(folder, "rivals", pa.Table.from_pylist(list(map(_flatten_rival, report.rivals)), RIVALS), escape)
+    if report.off_target:
+        table = pa.Table.from_pylist(list(map(_flatten_set, report.off_target)), OFF_TARGET)
+        _write_both(folder, "off_target", table, escape)
     write_text(folder / "report.md", text)
 
 
@@ -103,6 +127,25 @@ def read_profile(folder: Path) -> tuple[ProfileRow, ...]:
 def _flatten(estimate: Estimate, count: str = "n_prompts") -> dict[str, Any]:
     columns = _drop_nan(asdict(estimate))
     return {count if name == "n" else name: value for name, value in columns.items()}
+
+
+def _flatten_rival(row: RivalRow) -> dict[str, Any]:
+    means = {
+        f"{name}_{end}": _drop_nan(asdict(getattr(row, mean)))[end]
+        for name, mean in _MEANS.items()
+        for end in ("value", "low", "high")
+    }
+    named = {"rival": row.rival.vector, "quantity": row.quantity, "split": row.split, "n_dropped": row.n_dropped}
+    return {**named, **asdict(row.condition), **_flatten(row.difference), **means}
+
+
+def _flatten_set(row: OffTargetRow) -> dict[str, Any]:
+    effect = _drop_nan(asdict(row.effect))
+    named = {"set": row.name, "effect_quantity": row.effect_quantity, "n_dropped": row.n_dropped}
+    return {
+        **{**named, "quantity": row.quantity, **asdict(row.condition), **_flatten(row.estimate)},
+        **{f"effect_{end}": effect[end] for end in ("value", "low", "high")},
+    }
 
 
 def _unflatten(row: Mapping[str, Any]) -> Estimate:

@@ -87,8 +87,9 @@ def _read_vector(path: Path) -> SteeringVector:
         if not (np.abs(tensor) <= np.finfo(np.float32).max).all():
             raise InputError(f"{path}: {key} has values that are not finite, or too large for float32")
     kind, quality = metadata.pop("kind", "target"), metadata.pop("quality", "{}")
-    if kind not in get_args(Kind) or kind == "baseline":
-        raise InputError(f"{path}: its metadata have kind {kind[:80]!r}; known are {', '.join(get_args(Kind)[1:])}")
+    known = [name for name in get_args(Kind) if name not in ("baseline", "rival")]
+    if kind not in known:
+        raise InputError(f"{path}: its metadata have kind {kind[:80]!r}; known are {', '.join(known)}")
     directions = {int(key[6:]): tensor for key, tensor in tensors.items()}
     name = metadata.pop("name", path.stem)
     return SteeringVector(name, cast(Kind, kind), directions, _parse_quality(path, quality), metadata)

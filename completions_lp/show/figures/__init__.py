@@ -14,11 +14,13 @@ from completions_lp.show.figures.doses import DoseResponse
 from completions_lp.show.figures.heatmap import Heatmap
 from completions_lp.show.figures.layers import LayerSweep
 from completions_lp.show.figures.odds import Odds
+from completions_lp.show.figures.off_target import OffTarget
 from completions_lp.show.figures.probabilities import Probabilities
 from completions_lp.show.figures.profile import TokenProfile
 from completions_lp.show.figures.promotion import Promotion
 from completions_lp.show.figures.prompts import PromptEffects
 from completions_lp.show.figures.reasoning import Reasoning
+from completions_lp.show.figures.rivals import Rivals
 from completions_lp.show.figures.steerability import Steerability
 from completions_lp.show.figures.view import View
 
@@ -39,6 +41,8 @@ GALLERY: Mapping[str, Callable[..., View]] = MappingProxyType(
         "agreement": Agreement.of,
         "odds": Odds.of,
         "reasoning": Reasoning.of,
+        "rivals": Rivals.of,
+        "off_target": OffTarget.of,
     }
 )
 """By name, in the order of a paper: what makes each figure of a report and of its own options."""
@@ -50,6 +54,9 @@ OVER_WHOLE: Mapping[str, str] = MappingProxyType({"damage": DAMAGE})
 
 def say_skipped(name: str, report: Report) -> str:
     """Why a figure of this report is not drawn; empty where it is."""
+    for asked, found, section in (("rivals", report.rivals, "rival"), ("off_target", report.off_target, "off_target")):
+        if name == asked and not found:
+            return f"figure {name}: left out, since the run has none ([[{section}]])"
     needed = OVER_WHOLE.get(name)
     if needed not in list_missing(report.through):
         return ""

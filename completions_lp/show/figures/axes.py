@@ -98,6 +98,13 @@ def write_note(axes: Axes, *texts: str | None, low: bool = False, room: float = 
     note.set_in_layout(False)
 
 
+def name_places(axes: Axes, places: Any, names: Sequence[str]) -> None:
+    """Names along the vertical axis, as they stand: a "$" in one is no formula, whatever the settings are later."""
+    axes.set_yticks(places, names)
+    for label in axes.get_yticklabels():
+        label.set_parse_math(False)
+
+
 def write_empty(axes: Axes, text: str) -> None:
     """What is missing, in the middle of axes that stay empty."""
     style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7, "color": "0.3"}

@@ -16,7 +16,7 @@ from completions_lp.show.figures.axes import (
     write_empty,
     write_note,
 )
-from completions_lp.show.figures.marks import draw_bars, draw_controls, draw_line
+from completions_lp.show.figures.marks import draw_bars, draw_controls, draw_line, draw_rivals
 from completions_lp.show.figures.page import BLUE, COLUMN, RED, YELLOW, Page, Sheet
 from completions_lp.show.figures.part import Cell, Part, stack_ends, tidy_estimate, tidy_row
 from completions_lp.show.figures.picks import LayerView
@@ -41,18 +41,22 @@ class DoseResponse(LayerView):
     """By quantity, rows over the multipliers, with the origin where it was not measured."""
     slope: Slope | None
     """Of the log ratio at this layer, or else of its bound."""
+    rivals: Sequence[ReportRow] = ()
+    """Under each rival the log ratio, or else its bound."""
 
     @classmethod
     def _read(cls, part: Part, cell: Cell | None) -> "DoseResponse":
         series = {name: add_origin(part.at_layer(name, cell)) for name in (RATIO, BOUND, OTHERS, DAMAGE)}
-        return cls(part, cell, series, _find_slope(part.report, cell))
+        return cls(
+            part, cell, series, _find_slope(part.report, cell), part.list_rivals(RATIO) or part.list_rivals(BOUND)
+        )
 
     @property
     def rows(self) -> Table:
         """A row per quantity and multiplier; the slope is one without a multiplier."""
         table = [
             tidy_row(row, random_low=row.inference.random_low, random_high=row.inference.random_high)
-            for rows in self.series.values()
+            for rows in (*self.series.values(), self.rivals)
             for row in rows
         ]
         if (slope := self.slope) is not None:
@@ -81,6 +85,8 @@ class DoseResponse(LayerView):
                 f"multipliers {_span(slope.multipliers)}): {write_estimate(slope.estimate)}."
             )
         parts.append(self.part.warn_red(row.condition for row in self.series[RATIO]))
+        told = self.part.say_rivals(self.rivals)
+        parts += [f"{told[:-1]} ({self.part.say(self.rivals[0].quantity)})."] if told else []
         if any(np.isfinite(row.inference.random_low) for row in self.series[RATIO]):
             n = self.part.count_directions()
             parts.append(f"Grey: log ratio under the central 95 % of {n} random directions.")
@@ -94,6 +100,7 @@ class DoseResponse(LayerView):
         (panel,) = panels
         draw_zero(panel)
         self._draw_lines(panel)
+        draw_rivals(panel, self.rivals)
         self._draw_slope(panel)
         tick_multipliers(panel, {row.condition.multiplier for rows in self.series.values() for row in rows})
         label_axes(panel, x="multiplier", y="nats", title=f"layer {self.cell.condition.layer}" if self.cell else None)

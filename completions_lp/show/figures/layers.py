@@ -11,7 +11,14 @@ from matplotlib.patches import Patch
 
 from completions_lp.records import Kind, Positions, Report, ReportRow
 from completions_lp.show.figures.axes import draw_zero, label_axes, label_panels, tick_layers, write_empty, write_note
-from completions_lp.show.figures.marks import draw_controls, draw_line, draw_ribbon, make_styles
+from completions_lp.show.figures.marks import (
+    draw_controls,
+    draw_line,
+    draw_ribbon,
+    draw_rivals,
+    list_rival_marks,
+    make_styles,
+)
 from completions_lp.show.figures.page import BAND, BLUE, COLUMN, WIDE, Page, Sheet, count_columns
 from completions_lp.show.figures.part import Part, stack_ends, tidy_row
 from completions_lp.show.figures.picks import PartView
@@ -34,6 +41,7 @@ class LayerSweep(PartView):
     quantity: str
     cells: tuple[ReportRow, ...]
     """By layer and multiplier."""
+    rivals: tuple[ReportRow, ...] = ()
 
     @classmethod
     def of(
@@ -52,7 +60,8 @@ class LayerSweep(PartView):
         """
         part = Part.of(report, positions)
         quantity = part.pick_quantity(quantity)
-        return cls(part, quantity, tuple(part.select(quantity, kind=kind, vector=vector)))
+        rivals = tuple(part.list_rivals(quantity))
+        return cls(part, quantity, tuple(part.select(quantity, kind=kind, vector=vector)), rivals)
 
     @property
     def multipliers(self) -> list[float]:
@@ -61,10 +70,11 @@ class LayerSweep(PartView):
 
     @property
     def rows(self) -> Table:
-        """A row per layer and multiplier."""
+        """A row per layer and multiplier, then one per rival."""
+        cells = [*self.cells, *self.rivals]
         names, red = ("band_low", "band_high", "random_low", "random_high"), self.part.red
-        ends = [{name: getattr(row.inference, name) for name in names} for row in self.cells]
-        return [tidy_row(r, **e, untrusted=r.condition in red) for r, e in zip(self.cells, ends, strict=True)]
+        ends = [{name: getattr(row.inference, name) for name in names} for row in cells]
+        return [tidy_row(r, **e, untrusted=r.condition in red) for r, e in zip(cells, ends, strict=True)]
 
     def _describe(self) -> str | list[str]:
         rows, what = self.cells, self.part.say(self.quantity)
@@ -83,7 +93,7 @@ class LayerSweep(PartView):
             parts.append(f"Grey: central 95 % of {self.part.count_directions()} random directions of the same norm.")
         if self.part.any_red(row.condition for row in rows):
             parts.append("Hollow: more than 10 % of the prompts are red, the estimate is not to be trusted there.")
-        return parts
+        return [*parts, self.part.say_rivals(self.rivals)]
 
     def _plan(self, *, new: bool) -> Sheet:
         n = len(self.multipliers)
@@ -111,6 +121,7 @@ class LayerSweep(PartView):
         """One multiplier, with all that bears on whether its line means anything."""
         layers, estimates = [row.condition.layer for row in rows], [row.estimate for row in rows]
         draw_controls(panel, layers, rows)
+        draw_rivals(panel, self.rivals)
         band = np.array([(row.inference.band_low, row.inference.band_high) for row in rows]).T
         draw_ribbon(panel, layers, band, color=BLUE, alpha=0.16)
         draw_ribbon(panel, layers, stack_ends(estimates), color=BLUE, alpha=0.35)
@@ -138,6 +149,7 @@ class LayerSweep(PartView):
         if self.part.any_red(row.condition for row in rows):
             hollow: dict[str, Any] = {"markerfacecolor": "white", "markersize": 3.5, "color": BLUE}
             marks.append(Line2D([], [], linestyle="none", marker="o", label="over 10 % red", **hollow))
+        marks += list_rival_marks(self.rivals)
         page.legend(handles=marks, loc="outside upper center", ncols=min(columns, len(marks)))
 
     def _label(self, panels: Sequence[Axes], page: Page | None) -> None:

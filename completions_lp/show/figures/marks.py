@@ -11,12 +11,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.lines import Line2D
 
 from completions_lp.records import Condition, Estimate, ReportRow
-from completions_lp.show.figures.page import BAND, GREY
+from completions_lp.show.figures.page import BAND, GREY, YELLOW
 from completions_lp.show.figures.part import stack_ends
-from completions_lp.show.figures.words import sign
+from completions_lp.show.figures.words import name_rival, sign
 
 MARKERS = "ovs^DPX*<>"
 DASHES = ("-", (0, (4, 1)), (0, (1, 1)), (0, (4, 1, 1, 1)))
+RIVAL_DASHES = ((0, (6, 2)), (0, (3, 1.5)), (0, (6, 1.5, 1, 1.5)), (0, (1.5, 1.5)))
 MANY = 9
 """More lines than this cannot be told apart by markers: they are named by a colour bar."""
 
@@ -78,6 +79,24 @@ def draw_controls(axes: Axes, x: Sequence[float | int], rows: Sequence[ReportRow
     """The grey band that holds the central 95 % of the random directions, where there is one."""
     ends = np.array([(row.inference.random_low, row.inference.random_high) for row in rows]).reshape(-1, 2).T
     draw_ribbon(axes, x, ends, color=BAND, alpha=1.0, zorder=0.5, label="random directions")
+
+
+def draw_rivals(axes: Axes, rows: Sequence[ReportRow]) -> None:
+    """A level line for each rival, with its interval as a ribbon: it has no place on an axis of layers or doses."""
+    for number, row in enumerate(rows):
+        e, dashes = row.estimate, RIVAL_DASHES[number % len(RIVAL_DASHES)]
+        if e.low is not None and e.high is not None:
+            axes.axhspan(e.low, e.high, color=YELLOW, alpha=0.18, linewidth=0, zorder=0.6)
+        style: dict[str, Any] = {"color": YELLOW, "linewidth": 1.0, "linestyle": dashes, "zorder": 1.3}
+        axes.axhline(e.value, label=name_rival(row.condition), **style)
+
+
+def list_rival_marks(rows: Sequence[ReportRow]) -> list[Line2D]:
+    """What a legend shows of them."""
+    return [
+        Line2D([], [], color=YELLOW, lw=1.0, ls=RIVAL_DASHES[i % len(RIVAL_DASHES)], label=name_rival(row.condition))
+        for i, row in enumerate(rows)
+    ]
 
 
 def draw_bars(axes: Axes, x: Any, y: Any, ends: Any, *, vertical: bool = True, **style: Any) -> None:

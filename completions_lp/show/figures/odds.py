@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from completions_lp.records import Estimate, ReportRow
 from completions_lp.show.figures.axes import draw_zero, label_axes, tick_multipliers, write_empty, write_note
 from completions_lp.show.figures.doses import add_origin
-from completions_lp.show.figures.marks import draw_line
+from completions_lp.show.figures.marks import draw_line, draw_rivals
 from completions_lp.show.figures.page import BLUE, RED, WIDE, Page, Sheet
 from completions_lp.show.figures.part import Cell, Part, tidy_row
 from completions_lp.show.figures.picks import LayerView
@@ -31,15 +31,18 @@ class Odds(LayerView):
     sheet = Sheet(2, (WIDE, 2.6), columns=2)
     series: Mapping[str, Sequence[ReportRow]]
     """By quantity, rows over the multipliers, with the origin where it was not measured."""
+    rivals: Mapping[str, Sequence[ReportRow]]
+    """By quantity of the read-out, rows of the rivals."""
 
     @classmethod
     def _read(cls, part: Part, cell: Cell | None) -> "Odds":
-        return cls(part, cell, {name: add_origin(part.at_layer(name, cell)) for pair in PAIRS for name in pair})
+        series = {name: add_origin(part.at_layer(name, cell)) for pair in PAIRS for name in pair}
+        return cls(part, cell, series, {name: part.list_rivals(name) for name, _ in PAIRS})
 
     @property
     def rows(self) -> Table:
         """A row per quantity and multiplier."""
-        return [tidy_row(row) for rows in self.series.values() for row in rows]
+        return [tidy_row(row) for rows in (*self.series.values(), *self.rivals.values()) for row in rows]
 
     def _describe(self) -> str | list[str]:
         if self.cell is None or not self._drawn:
@@ -51,6 +54,10 @@ class Odds(LayerView):
             "squares: the completions, over the window, of the two answers that are compared. "
             f"Ribbons: {say_intervals(self._drawn)}. At multiplier 0 all are 0 by definition.",
             self.part.warn_red(row.condition for _, name in PAIRS for row in self.series[name]),
+            *(
+                f"{title}. {self.part.say_rivals(self.rivals[name])}" if self.rivals[name] else ""
+                for title, (name, _) in zip(("Left, read-out", "Right, read-out"), PAIRS, strict=True)
+            ),
         ]
 
     @property
@@ -69,6 +76,7 @@ class Odds(LayerView):
                     hollow = [name == pair[1] and row.condition in self.part.red for row in rows]
                     draw_line(panel, x, estimates, label=label, color=color, marker=marker, hollow=hollow, ribbon=True)
                     drawn += rows
+            draw_rivals(panel, self.rivals[pair[0]])
             tick_multipliers(panel, {row.condition.multiplier for row in drawn})
             label_axes(panel, x="multiplier", y="change of log odds (nats)", title=title)
             if not drawn:

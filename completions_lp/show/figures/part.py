@@ -11,7 +11,15 @@ from jaxtyping import Float
 from completions_lp.quantities import SWEPT, find_quantity
 from completions_lp.records import Condition, Estimate, InputError, Kind, Positions, Report, ReportRow
 from completions_lp.report.best import find_primary, pick_best
-from completions_lp.show.figures.words import describe, name_answer, name_cell, name_target, say_target
+from completions_lp.show.escape import printable
+from completions_lp.show.figures.words import (
+    describe,
+    name_answer,
+    name_cell,
+    name_target,
+    say_target,
+    write_estimate,
+)
 
 RED_SHARE = 0.1
 """More red prompts than this, and a cell is drawn as one not to be trusted."""
@@ -106,6 +114,15 @@ class Part:
         """Macro rows of one quantity over the multipliers of a cell's layer."""
         layer = None if cell is None else cell.condition.layer
         return [row for row in self.select(quantity) if row.condition.layer == layer]
+
+    def list_rivals(self, quantity: str) -> list[ReportRow]:
+        """Macro rows of one quantity under the rivals, which have no layer and no dose; those with a value."""
+        return [row for row in self.report.table(quantity, kind="rival") if np.isfinite(row.estimate.value)]
+
+    def say_rivals(self, rows: Iterable[ReportRow]) -> str:
+        """A caption's sentence on the rivals that are drawn; empty without any."""
+        told = [f"{printable(row.condition.vector)} {write_estimate(row.estimate)}" for row in rows]
+        return f"Level lines: the rivals, on the same completions: {'; '.join(told)}." if told else ""
 
     def prompts(self, cell: Cell | Condition | None, known: Iterable[str] = ()) -> dict[str, np.ndarray]:
         """The per-prompt columns of one condition, empty for none; only prompts with a number in all ``known``."""

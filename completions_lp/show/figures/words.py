@@ -39,6 +39,11 @@ def name_cell(condition: Condition) -> str:
     return f"layer {condition.layer}, multiplier {sign(condition.multiplier)}"
 
 
+def name_rival(condition: Condition, *, limit: int = 24) -> str:
+    """A rival as it stands in a legend."""
+    return f"rival {printable(condition.vector, limit=limit)}"
+
+
 def sign(number: float, *, digits: int | None = None) -> str:
     """A number with its sign, the minus a true one: ``+0.5``."""
     text = f"{number:+g}" if digits is None else f"{number:+.{digits}f}"

@@ -25,6 +25,8 @@ from completions_lp.show.page.bundle import bundle_modules
 from completions_lp.show.page.packing import Packed, pack_report
 from completions_lp.show.text import format_sentence
 from completions_lp.show.text.blocks import SWAPS, SWAPS_WORDS, list_swaps
+from completions_lp.show.text.off_target import OFF_TARGET, OFF_TARGET_WORDS, list_off_target, say_off_target
+from completions_lp.show.text.rivals import RIVALS, RIVALS_WORDS, list_rivals, say_cell, say_rivals
 from completions_lp.show.text.seeds import say_seeds
 from completions_lp.show.text.words import say_scored
 
@@ -128,13 +130,27 @@ def _fill_template(packed: Packed | None, values: Mapping[str, Any]) -> str:
         sentence=format_sentence(report),
         between=say_seeds(report),
         scored=say_scored(report),
-        swaps={"heading": SWAPS, "words": SWAPS_WORDS.replace("*", ""), "columns": list_swaps(report)},
+        told=[*say_rivals(report), *say_off_target(report)],
+        tables=_list_tables(report),
         checks=_list_checks(report.checks),
         left_out=[*(packed.left_out if packed else ()), *(f"the figure {name}" for name in values["missed"])],
         provenance={name: _flatten(info.get(name) or {}) for name in ("model", "config", "versions")},
         meta=_escape_json(packed.meta if packed else {}),
         blocks=packed.blocks.texts if packed else {},
     )
+
+
+def _list_tables(report: Report) -> list[dict[str, Any]]:
+    """The tables that only some reports have."""
+    told = " ".join(filter(None, [RIVALS_WORDS, say_cell(report)]))
+    return [
+        {"name": name, "heading": heading, "words": words.replace("*", ""), "columns": columns, "others": others}
+        for name, heading, words, columns, others in (
+            ("rivals", RIVALS, told, list_rivals(report), "all other cells"),
+            ("off_target", OFF_TARGET, OFF_TARGET_WORDS, list_off_target(report), "further quantities"),
+            ("swaps", SWAPS, SWAPS_WORDS, list_swaps(report), "the controls"),
+        )
+    ]
 
 
 @cache

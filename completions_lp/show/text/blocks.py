@@ -8,8 +8,21 @@ import numpy as np
 from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity
 from completions_lp.records import BASELINE, Condition, Estimate, Report, ReportRow, VectorQuality
 from completions_lp.report.best import find_primary
-from completions_lp.show.text.columns import Show, count, limits, list_columns, numbers, p_values, tell, trust, values
+from completions_lp.show.text.columns import (
+    Show,
+    count,
+    limits,
+    list_columns,
+    numbers,
+    p_values,
+    place_columns,
+    tell,
+    trust,
+    values,
+)
 from completions_lp.show.text.numbers import DASH, Lookup, format_estimate, format_number
+from completions_lp.show.text.off_target import OFF_TARGET, OFF_TARGET_WORDS, list_off_target
+from completions_lp.show.text.rivals import RIVALS, RIVALS_WORDS, list_rivals, say_cell
 from completions_lp.show.text.tables import Column
 from completions_lp.show.text.words import MARK
 
@@ -31,6 +44,7 @@ _GLANCE = (
     f"*Prompts* counts those behind *{find_quantity(HEADLINE).head}*; *noise*, in nats, is how far the "
     "arithmetic may move it: the same number in the mean of a small direction's two signs."
 )
+_RIVAL = " A rival, another prompt or another model, has neither layer nor multiplier."
 _CONTROLS = (
     "*Odd part* is [f(m) − f(−m)]/2, in which second-order damage cancels. *Random* is the same number under random "
     "directions of the same norm; p-values are one-sided, towards what the multiplier's sign promises."
@@ -66,9 +80,10 @@ SWAPS_WORDS = (
 def list_blocks(report: Report, quality: Mapping[int, VectorQuality]) -> list[Block]:
     """Every block that has something to show."""
     steered = [c for c in list_shown(report) if c.multiplier != 0]
+    cells = [c for c in steered if c.steers]
     primary = find_primary(report)
     found = [
-        _make(report, list_shown(report), "At a glance", _GLANCE, list_first(report)),
+        _make(report, list_shown(report), "At a glance", _GLANCE + _RIVAL * (cells != steered), list_first(report)),
         _make(report, steered, "How much", _HOW_MUCH, _MUCH),
         _make(report, steered, "The average increase and its bound", _AVERAGE, _INCREASES),
         _make(report, steered, "Whole completions and divergences", "Intervals of KL are bootstrap-t.", _WHOLE),
@@ -76,9 +91,11 @@ def list_blocks(report: Report, quality: Mapping[int, VectorQuality]) -> list[Bl
         _make(report, steered, "All choices of the read-out", _ALL_CHOICES, _ODDS),
         _make(report, steered, "Where the gain is", _SUM if report.through == "end" else "", _PLACES),
         _make(report, steered, "At the end of the reasoning", _READ + _tell_unsteered(report), _READINGS),
-        _make(report, steered, "Controls", _CONTROLS + _rank_sweep(report), _list_controls(primary), least=2),
-        _make(report, steered, "The sweep", _SWEEP, _list_sweep(primary), least=2),
+        _make(report, cells, "Controls", _CONTROLS + _rank_sweep(report), _list_controls(primary), least=2),
+        _make(report, cells, "The sweep", _SWEEP, _list_sweep(primary), least=2),
         Block("Dose and response", _SLOPES, _list_slopes(report)),
+        Block(RIVALS, " ".join(filter(None, [RIVALS_WORDS, say_cell(report)])), list_rivals(report)),
+        Block(OFF_TARGET, OFF_TARGET_WORDS, list_off_target(report)),
         Block(SWAPS, SWAPS_WORDS, list_swaps(report)),
         Block("The vector", "How well a mean over so many pairs is known.", list_quality(quality)),
     ]
@@ -224,8 +241,7 @@ def list_swaps(report: Report) -> list[Column]:
 
     return [
         *([vectors] if len(set(vectors.cells)) > 1 else []),
-        Column("layer", tuple(str(c.layer) for c in conditions)),
-        Column("mult", tuple(f"{c.multiplier:+g}" for c in conditions)),
+        *place_columns(conditions),
         Column("quantity", tuple(find_quantity(quantity).head for _, quantity in shown)),
         *map(tell_part, ("behaviour", "letter", "common")),
         Column("pairs", tuple(str(part["behaviour"].n) for part in parts)),

@@ -79,11 +79,18 @@ def list_columns(
     positions = Column("positions", tuple(c.positions for c in conditions))
     names = [marks] if any(marks.cells) else []
     names += [column for column in (vectors, positions) if len(set(column.cells)) > 1]
-    names.append(Column("layer", tuple(str(c.layer) for c in conditions)))
-    names.append(Column("mult", tuple(f"{c.multiplier:+g}" for c in conditions)))
+    names += place_columns(conditions)
     written = [Column(show.head, tuple(show.write(lookup, c) for c in conditions)) for show in shows]
     kept = [i for i, column in enumerate(written) if any(cell not in ("", DASH) for cell in column.cells)]
     return [*names, *(written[i] for i in kept)], [shows[i] for i in kept]
+
+
+def place_columns(conditions: Sequence[Condition]) -> list[Column]:
+    """Layer and multiplier, which a rival has not."""
+    return [
+        Column("layer", tuple(str(c.layer) if c.steers else DASH for c in conditions)),
+        Column("mult", tuple(f"{c.multiplier:+g}" if c.steers else DASH for c in conditions)),
+    ]
 
 
 def tell(head: str, quantity: str, write: Callable[[ReportRow], str], weighting: str = "macro") -> Show:

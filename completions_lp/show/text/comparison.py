@@ -126,4 +126,6 @@ def _say_scored(through: Mapping[str, Through]) -> list[str]:
 
 
 def _name(condition: Condition) -> str:
+    if condition.kind == "rival":
+        return f"rival {printable(condition.vector)}"
     return f"layer {condition.layer}, {condition.multiplier:+g}"

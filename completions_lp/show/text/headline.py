@@ -10,7 +10,9 @@ from completions_lp.report.best import find_primary
 from completions_lp.show.text.blocks import format_quality_line, list_first, list_shown
 from completions_lp.show.text.columns import list_columns
 from completions_lp.show.text.numbers import Lookup
+from completions_lp.show.text.off_target import say_off_target
 from completions_lp.show.text.report import format_checks
+from completions_lp.show.text.rivals import say_rivals
 from completions_lp.show.text.seeds import say_seeds
 from completions_lp.show.text.sentence import format_sentence, tell_reasoning
 from completions_lp.show.text.tables import draw_table, wrap_text
@@ -28,8 +30,8 @@ def format_overview(report: Report, *, title: str, everything: bool = False, wid
 
     ``title`` says what was measured on what; with ``everything`` the table has every cell.
     """
-    said = [say_seeds(report), tell_reasoning(report), say_scored(report)]
-    told = [format_sentence(report), *filter(None, said)]
+    told = [format_sentence(report), *say_rivals(report), *say_off_target(report)]
+    told += [*filter(None, [say_seeds(report), tell_reasoning(report), say_scored(report)])]
     told += [format_quality_line(report.quality), format_checks(report)]
     parts = [wrap_text(title, width=width), *_list_warnings(report, width), ""]
     parts += [format_table(report, everything=everything, width=width), ""]
@@ -38,10 +40,11 @@ def format_overview(report: Report, *, title: str, everything: bool = False, wid
 
 def format_table(report: Report, *, everything: bool = False, width: int | None = None) -> str:
     """What A is and a line per cell: all with ``everything``, else at most 12, by most steering, then most damage."""
-    shown = list_shown(report)
+    every = list_shown(report)
+    shown, rivals = [c for c in every if c.steers], [c for c in every if not c.steers]
     first, damaged = (shown, []) if everything or len(shown) <= ROWS else pick_cells(report, shown)
-    columns, shows = list_columns(report, [*first, *damaged], list_first(report))
-    gaps = [len(first) - 1] if damaged else []
+    columns, shows = list_columns(report, [*first, *damaged, *rivals], list_first(report))
+    gaps = [len(part) - 1 for part, after in ((first, damaged), ([*first, *damaged], rivals)) if after]
     below = [_tell_marked(report), _tell_chosen(report, shown, first, damaged)]
     if any(show.quantity == "share_red" for show in shows):
         meaning = find_quantity("share_red").meaning

@@ -19,8 +19,9 @@ def format_latex(
 ) -> str:
     r"""A ``tabular`` with a line per layer and multiplier; needs ``\usepackage{booktabs}``.
 
-    Quantities that the report lacks are left out. A missing interval is not written, an undefined value is a dash, and
-    a star marks p < .05 after max-T over the sweep. Raises InputError where the report has none of the quantities.
+    Beside the target vectors stand the rivals. Quantities that the report lacks are left out. A missing interval is not
+    written, an undefined value is a dash, and a star marks p < .05 after max-T over the sweep. Raises InputError where
+    the report has none of the quantities.
     """
     lookup = Lookup.of(report)
     known = {row.quantity for row in report.rows if row.condition.kind == kind and row.weighting == weighting}
@@ -31,11 +32,14 @@ def format_latex(
     cells = list(dict.fromkeys(row.condition for row in report.rows if row.condition.kind == kind))
     cells = sorted((c for c in cells if c.multiplier != 0), key=lambda c: (c.vector, c.layer, c.multiplier))
     several = len({c.vector for c in cells}) > 1
+    cells += dict.fromkeys(r.condition for r in report.rows if kind == "target" and r.condition.kind == "rival")
     head = [*(["vector"] if several else []), "layer", "multiplier", *map(_write_head, shown)]
     rows = [[lookup.find(c, quantity, weighting=weighting) for quantity in shown] for c in cells]
     lines = []
     for c, found in zip(cells, rows, strict=True):
         names = [*([escape_latex(c.vector)] if several else []), str(c.layer), f"${c.multiplier:+g}$"]
+        if c.kind == "rival":
+            names = [rf"\multicolumn{{{len(names)}}}{{l}}{{{escape_latex(c.vector)} (rival)}}"]
         lines.append([*names, *map(_write_cell, found)])
     note = f"$P$: probability of {escape_latex(name_target(report.target))}. "
     note += _say_intervals([row.estimate for column in zip(*rows, strict=True) for row in column if row is not None])

@@ -37,8 +37,8 @@ def format_plan(plan: Plan, info: Mapping[str, Any], *, width: int | None = None
     between = [
         f"(detectable: the smallest effect, in {unit}, that is found with 80% power{_tell_rule(plan)})\n",
         *_tell_few(plan),
-        f"{need.prompts} prompts x {need.samples} samples, {plan.conditions} conditions, would give {gives} and cost "
-        "about",
+        f"{need.prompts} prompts x {need.samples} samples, {plan.conditions} conditions{_tell_rivals(plan)}, would "
+        f"give {gives} and cost about",
     ]
     parts = [
         wrap_text("\n".join(above), width=width),
@@ -144,6 +144,11 @@ def _list_costs(costs: Sequence[Cost]) -> list[Column]:
 def _mark_chosen(plan: Plan) -> list[bool]:
     """By need: whether it is the run whose costs are told."""
     return [need.samples == plan.chosen.samples and need.prompts == plan.chosen.prompts for need in plan.needs]
+
+
+def _tell_rivals(plan: Plan) -> str:
+    """The rivals that the run has beside its conditions."""
+    return f" and {plan.rivals} rival{'s' if plan.rivals > 1 else ''}" if plan.rivals else ""
 
 
 def _tell_rule(plan: Plan) -> str:

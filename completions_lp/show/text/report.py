@@ -9,6 +9,8 @@ from completions_lp.records import BASELINE, Report, VectorQuality
 from completions_lp.show.escape import escape_markdown
 from completions_lp.show.text.blocks import list_blocks
 from completions_lp.show.text.numbers import Lookup, format_estimate
+from completions_lp.show.text.off_target import say_off_target
+from completions_lp.show.text.rivals import say_rivals
 from completions_lp.show.text.seeds import say_drawn, say_seeds
 from completions_lp.show.text.sentence import format_sentence
 from completions_lp.show.text.tables import draw_markdown
@@ -22,6 +24,7 @@ def format_report(report: Report, *, title: str, quality: Mapping[int, VectorQua
         *(f"ERROR: {escape_markdown(error)}" for error in report.errors),
         f"# {escape_markdown(title)}",
         format_sentence(report),
+        *map(escape_markdown, [*say_rivals(report), *say_off_target(report)]),
         *filter(None, [say_seeds(report)]),
         *(["**Read this first**", "\n".join(warnings)] if warnings else []),
         "## The run",

@@ -12,11 +12,12 @@ def format_status(stages: Sequence[Any], units: int, size: int, unused: int, *, 
     Where the directory is ``held``, a line says that another process is at work there.
     """
     lines = []
+    wide = max(8, *(len(stage.stage) + 1 for stage in stages))
     for stage in stages:
         state = "made" if stage.made else "to do"
         why = "; ".join(map(printable, stage.reasons))
         kept = f" ({stage.units} finished units are kept)" if stage.units else ""
-        lines.append(f"{stage.stage:<8}{state:<7}{why}{kept}".rstrip())
+        lines.append(f"{stage.stage:<{wide}}{state:<7}{why}{kept}".rstrip())
     todo = [stage.stage for stage in stages if not stage.made]
     doubtful = [stage.stage for stage in stages if stage.made and stage.reasons]
     lines.append("a run would " + (f"do {', '.join(todo)}" if todo else "do nothing: all of it is made"))

@@ -77,8 +77,8 @@ def say_scored(report: Report) -> str:
 
 
 def name_cell(condition: Condition) -> str:
-    """``layer 2, multiplier +1``."""
-    return f"layer {condition.layer}, multiplier {condition.multiplier:+g}"
+    """``layer 2, multiplier +1``; of a rival, its name."""
+    return printable(condition.place)
 
 
 def name_size(e: Estimate) -> str:

@@ -154,11 +154,11 @@ function offerColoured() {
   const able = meta.coloured.filter((index) => hasBlock(`tokens:${index}`));
   if (able.length === 0 || able.length > 12) return [];
   const buttons = able.map((index) => {
-    const { name, layer, multiplier } = conditions[index];
+    const { name, kind, layer, multiplier } = conditions[index];
     const button = make(
       "button",
       { type: "button", class: "small" },
-      `${plainText(name)}, layer ${layer}, ${writeMultiplier(multiplier)}`,
+      kind === "rival" ? plainText(name) : `${plainText(name)}, layer ${layer}, ${writeMultiplier(multiplier)}`,
     );
     button.addEventListener("click", () => change({ condition: index }));
     return button;

@@ -17,6 +17,8 @@ import {
   state,
   summary,
   unitOf,
+  writeLayer,
+  writePlace,
 } from "./state.js";
 import { ROUNDING, writeMultiplier, writeQuantity } from "./words.js";
 
@@ -35,9 +37,10 @@ export function drawHeat() {
   place.style.setProperty("--columns", layers.length);
   heatCells = new Map();
   const head = make("div", { role: "row" }, make("span", { role: "columnheader", class: "corner" }, "multiplier"));
-  head.append(...layers.map((layer) => make("span", { role: "columnheader", class: "layer" }, String(layer))));
+  head.append(...layers.map((layer) => make("span", { role: "columnheader", class: "layer" }, writeLayer(layer))));
   const rows = multipliers.map((multiplier) => {
-    const row = make("div", { role: "row" }, make("span", { role: "rowheader" }, writeMultiplier(multiplier)));
+    const dose = chosen().kind === "rival" ? "–" : writeMultiplier(multiplier);
+    const row = make("div", { role: "row" }, make("span", { role: "rowheader" }, dose));
     for (const layer of layers) {
       const condition = findCondition(name, layer, multiplier);
       const cell = make("span", { role: "gridcell", class: condition ? "cell" : "cell none" });
@@ -73,7 +76,7 @@ function fillCell(cell, condition, limit, unit) {
   cell.textContent = writeQuantity(value, quantity, false, decimals);
   cell.classList.toggle("red", isRed(condition.index));
   cell.classList.toggle("clear", isClear(condition.index));
-  const words = `layer ${condition.layer}, multiplier ${writeMultiplier(condition.multiplier)}: ${describeNumber(row, quantity)}`;
+  const words = `${writePlace(condition)}: ${describeNumber(row, quantity)}`;
   cell.title = words;
   cell.setAttribute("aria-label", words);
   paint(cell, value, limit);

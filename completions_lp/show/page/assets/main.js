@@ -22,6 +22,7 @@ import {
   recallState,
   state,
   vectors,
+  writeLayer,
 } from "./state.js";
 import { WEIGHTINGS, groupOf, meaning, nameQuantity, writeMultiplier } from "./words.js";
 
@@ -31,10 +32,10 @@ function fillSelect(select, options) {
 
 /** The form shows what is chosen, whoever chose it. */
 function showCondition() {
-  const { name, layer, multiplier } = chosen();
+  const { name, kind, layer, multiplier } = chosen();
   document.getElementById("vector").value = name;
-  showSlider("layer", layersOf(name), layer, String);
-  showSlider("multiplier", multipliersOf(name, layer), multiplier, writeMultiplier);
+  showSlider("layer", layersOf(name), layer, writeLayer);
+  showSlider("multiplier", multipliersOf(name, layer), multiplier, kind === "rival" ? () => "–" : writeMultiplier);
   document.getElementById("quantity").value = state.quantity;
   const [quantity, weighting] = state.quantity.split("|");
   const row = findRow(state.condition, state.quantity);

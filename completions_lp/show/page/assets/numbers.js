@@ -2,7 +2,18 @@
 
 import { meta } from "./blocks.js";
 import { make, plainText } from "./nodes.js";
-import { change, chosen, countPrompts, findRow, listQuantities, onChange, readNumber, state, summary } from "./state.js";
+import {
+  change,
+  chosen,
+  countPrompts,
+  findRow,
+  listQuantities,
+  onChange,
+  readNumber,
+  state,
+  summary,
+  writePlace,
+} from "./state.js";
 import {
   GROUPS,
   ROUNDING,
@@ -14,7 +25,6 @@ import {
   meaning,
   nameQuantity,
   write,
-  writeMultiplier,
   writeQuantity,
 } from "./words.js";
 
@@ -39,8 +49,7 @@ const EXTRA = [
 ];
 
 export function describeCondition() {
-  const { name, layer, multiplier } = chosen();
-  return `${plainText(name)}, layer ${layer}, multiplier ${writeMultiplier(multiplier)}`;
+  return `${plainText(chosen().name)}, ${writePlace(chosen())}`;
 }
 
 export function drawNumbers() {

@@ -1,7 +1,7 @@
 // What is chosen, and the summary from which everything above the explorer is read.
 
 import { meta, readBlock } from "./blocks.js";
-import { orderOf, writeCount } from "./words.js";
+import { orderOf, writeCount, writeMultiplier } from "./words.js";
 
 export const conditions = meta.conditions.map(([vector, kind, layer, multiplier, positions], index) => ({
   vector,
@@ -31,6 +31,11 @@ export function change(changes) {
   rememberState();
   for (const listener of listeners) listener(changed);
 }
+
+/** What a layer and a multiplier are called; a rival has neither. */
+export const writeLayer = (layer) => (layer < 0 ? "–" : String(layer));
+export const writePlace = ({ kind, layer, multiplier }) =>
+  kind === "rival" ? "rival" : `layer ${layer}, multiplier ${writeMultiplier(multiplier)}`;
 
 export const chosen = () => conditions[state.condition];
 const unique = (values) => [...new Set(values)];
