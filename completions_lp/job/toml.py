@@ -67,15 +67,19 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
     for override in overrides:
         _apply_override(given, override)
     for name, section in given.items():
-        values[name] = replace_keys(values.get(name, {}), section) if isinstance(section, Mapping) else section
+        values[name] = replace_keys(values.get(name, {}), section)
 
 
-def replace_keys(section: Any, changes: Mapping[str, Any]) -> Any:
+def replace_keys(section: Any, changes: Any) -> Any:
     """A section with some keys changed; one seed takes the place of several, and several that of one.
+
+    A section that may stand several times is a list, and gives way as a whole.
 
     Raises:
         InputError: Both are given.
     """
+    if not isinstance(changes, Mapping):
+        return changes
     _check_seeds(changes)
     if not isinstance(section, Mapping):
         return section  # which is told when values are checked
