@@ -80,6 +80,11 @@ ESTIMATE = {
     "random_sd": Column(NUMBER, "Their standard deviation."),
     "p_rank_shuffled": Column(NUMBER, "One-sided rank among the vectors from shuffled labels."),
     "selection_frequency": Column(NUMBER, "How often this cell is the best when clusters are resampled.", "share"),
+    "seed_sd": Column(
+        NUMBER, "Standard deviation between seeds, each over all prompts, in the same unit; missing with one seed."
+    ),
+    "n_seeds": Column(NUMBER, "Seeds behind it, those by which the number is defined.", "seeds"),
+    "seed": Column(WHOLE, "The seed, one of `[sampling] seeds`: the row is of its own draws alone."),
     "offset": Column(WHOLE, "Place relative to the answer's token: 0 is that token, −1 the one before it.", "tokens"),
     "n_completions": Column(WHOLE, "Draws that have a token there.", "draws"),
     "below_zero": Column(NUMBER, "Prompts truly steered the wrong way, sampling noise shrunken away.", "share"),
@@ -155,6 +160,9 @@ UNIT = {
     "item": Column(TEXT, "Key of the prompt or the completion: a hash of its tokens, its prompt and its answers."),
     "samples": Column(LIST, "Numbers of the draws, from 0, that gave just these tokens."),
     "token_logprob": Column(LIST, "Log prob of each token, from the pass that drew it.", "nats"),
+    "token_sampler_logprob": Column(
+        LIST, "The same under what was drawn from; missing where it is `token_logprob`: plain sampling.", "nats"
+    ),
     "answers": Column(
         LIST,
         "Two numbers for each of the target answer (or the matching one), the other, and all choices in order: log "

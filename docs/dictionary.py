@@ -29,7 +29,7 @@ from passages import JSON, OPENING, WORDS, WORK
 
 from completions_lp.quantities import BROKEN, GROUPS, ODD, POOLED, QUANTITIES, TRUST, UNITS, find_quantity
 from completions_lp.records import Increases, Measures, Prompt
-from completions_lp.store import OFF_TARGET, PROFILE, RIVALS, SLOPES, STAGES, SUMMARY, SWAPS
+from completions_lp.store import OFF_TARGET, PROFILE, RIVALS, SEEDS, SLOPES, STAGES, SUMMARY, SWAPS
 from completions_lp.store.validation import ESTIMATED
 
 PAGE = Path(__file__).parent / "dictionary.md"
@@ -80,6 +80,15 @@ def _describe_texts() -> tuple[Table, ...]:
                 "n_reasoning": READING["n_reasoning"],
                 "logprob": Column(NUMBER, "Unsteered log prob of the whole completion.", "nats"),
                 "token_logprob": Column(LIST, "Unsteered log prob of each token, from the pass that drew it.", "nats"),
+                "sampler_logprob": Column(
+                    NUMBER, "Log prob under what was drawn from, after temperature, top-k and top-p.", "nats"
+                ),
+                "token_sampler_logprob": Column(
+                    LIST, "The same of each token; missing where it is `token_logprob`: plain sampling.", "nats"
+                ),
+                "seed_counts": Column(
+                    LIST, "`count` by seed, in the order of `[sampling] seeds`; missing with one seed.", "draws"
+                ),
             },
         ),
         Table(
@@ -133,6 +142,18 @@ def _describe_scores() -> tuple[Table, ...]:
                 **_common("prompt_id", *CONDITION),
                 **{name: MEASURE.get(name) or _quantity(name) for name in (*Measures.UNSTEERED, *Measures.STEERED)},
                 **_common("trust"),
+            },
+        ),
+        Table(
+            "seed_measures.parquet",
+            "seed × prompt × condition",
+            "Only with several `[sampling] seeds`: `measures.parquet` from each seed's own draws, without those of the "
+            "steered model.",
+            {
+                **_common("prompt_id", *CONDITION),
+                **{name: MEASURE.get(name) or _quantity(name) for name in (*Measures.UNSTEERED, *Measures.STEERED)},
+                **_common("trust"),
+                "seed": ESTIMATE["seed"],
             },
         ),
         Table(
@@ -234,6 +255,13 @@ def _describe_report() -> tuple[Table, ...]:
             _schema(SWAPS.names),
         ),
         Table(
+            "seeds.parquet",
+            "condition × quantity × seed",
+            "Only with several `[sampling] seeds`: every mean over prompts from one seed's draws alone. Also as "
+            "`seeds.csv`. A value is missing where draws of the steered model, which are of no seed, have joined.",
+            _schema(SEEDS.names),
+        ),
+        Table(
             "rivals.parquet",
             "rival × cell of the vector × quantity × split",
             "Only with `[[rival]]`: the vector less each rival, prompt by prompt. Also as `rivals.csv`. `value`, its "
@@ -264,6 +292,7 @@ def describe_units() -> tuple[Table, ...]:
                 **_common("token_ids"),
                 "token_logprob": UNIT["token_logprob"],
                 **_common("ended"),
+                "token_sampler_logprob": UNIT["token_sampler_logprob"],
             },
         ),
         Table(

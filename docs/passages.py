@@ -17,7 +17,7 @@ caption and the tidy CSV of each, and `table.tex`.
 |---|---|
 | `schema_version` | of everything below: 3. A directory of another version is refused |
 | `config` | the configuration, every default written out |
-| `seed` | of all random streams |
+| `seed` | of all random streams; of several `seeds`, the first |
 | `stages` | by finished stage, what its tables were made of, below |
 | `files` | the files that are the run's own, by name. Only these are ever replaced or removed |
 | `model` | name, revision, hashes of weights, configuration and tokenizer, sizes, dtype, device; `quantization` \

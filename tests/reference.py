@@ -72,6 +72,21 @@ def sample(module, prompt, uniforms, *, eos_ids=(), temperature=1.0, layer=None,
     return completion
 
 
+def warp(logits, *, temperature=1.0, top_k=0, top_p=1.0):
+    """[vocab] probabilities after temperature, top-k and top-p: likely tokens are kept until they hold ``top_p``."""
+    p = np.exp((logits - logits.max()) / temperature)
+    order = np.argsort(-p)
+    kept = order[:top_k] if top_k else order
+    p = np.where(np.isin(np.arange(len(p)), kept), p, 0.0)
+    p /= p.sum()
+    held, cut = 0.0, np.zeros(len(p), dtype=bool)
+    for token in order:
+        cut[token] = held >= top_p
+        held += p[token]
+    p[cut] = 0.0
+    return p / p.sum()
+
+
 @torch.no_grad()
 def residual(module, ids, index, layer):
     """[d_model] residual stream at one token, at the output of one block, in float64."""

@@ -21,7 +21,8 @@ DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS) for path in DOCS.rglob("*.md"))
 NUMBERS = (DOCS / "numbers.md").read_text(encoding="utf-8")
 SETTINGS = (
-    *("sampling.n=30", "sampling.max_new_tokens=12", "sampling.top_up=5", "prompts.limit=8", "prompts.swap=true"),
+    *("sampling.n=15", "sampling.max_new_tokens=12", "sampling.top_up=5", "prompts.limit=8", "prompts.swap=true"),
+    "sampling.seeds=[0,1]",
     *("scoring.layers=[2,4]", "scoring.multipliers=[-1,1]", "label.target='matching'"),
     "scoring.readings=true",
 )

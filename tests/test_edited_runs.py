@@ -15,11 +15,12 @@ from completions_lp.job import results
 from completions_lp.records import InputError
 
 DROPPABLE = {"cluster", "logprob", "logit_diff", "mass", "token_id", "kl", "kl_reverse", "entropy", "n_scored"}
-DROPPABLE |= {"baseline", "p_choices"}
+DROPPABLE |= {"baseline", "p_choices", "sampler_logprob"}
 DROPPABLE |= {f"{side}_{what}" for side in ("answer", "other") for what in ("logprob", "baseline")}
 """Columns for people, which no reader needs, but for those that have the name of one that is needed elsewhere."""
 NEEDED = {("questions", "cluster"), ("scores", "logprob"), ("measures", "kl"), ("measures", "kl_reverse")}
-ADDED = {("questions", "twin")}
+ADDED = {("questions", "twin"), ("scores", "in_reasoning")}
+ADDED |= {("completions", "token_sampler_logprob"), ("completions", "seed_counts")}
 """Columns that runs of earlier versions do not have."""
 
 

@@ -69,6 +69,7 @@ CHANGES = {
     "sampling.top_k": ({**PLAIN, "sampling.top_k": 5}, {"draws": ALL, "scores": ALL}, {SAMPLE, SCORE}),
     "sampling.greedy": ({**PLAIN, "sampling.greedy": True}, {"draws": ALL, "scores": ALL}, {SAMPLE, SCORE}),
     "sampling.seed": ({"sampling.seed": 1}, {**EVERY, "choices": SOME}, {VECTOR, SAMPLE, SCORE}),
+    "sampling.seeds": ({"sampling.seeds": [0, 1]}, {"draws": SOME, "scores": SOME}, {SAMPLE, SCORE}),
     "sampling.top_up": ({"sampling.top_up": 8}, {"steered": SOME, "scores": SOME}, {SCORE}),
     "label.rule": ({"label.rule": "letter"}, {"scores": ALL}, {SAMPLE, SCORE}),
     "label.target": ({"label.target": "B"}, {"scores": ALL, "choices": ALL}, {SCORE}),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_module, make_prompts, make_vector, random_completions
+from live import Live
 from transformers.models.llama import modeling_llama
 
 from completions_lp.model import Room, memory, pick_engine, wrap_model
@@ -262,3 +263,15 @@ def test_where_memory_runs_out_for_one_prompt_fewer_of_its_draws_go_together(sma
     got = draws.draw_samples(bounded.model, prompts, Sampling(n=40, max_new_tokens=3), engine=engine)
     assert bounded.failures
     assert [(d.token_ids, list(d.samples)) for d in got[0]] == [(d.token_ids, list(d.samples)) for d in want[0]]
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.9, "top_p": 0.95, "top_k": 500}], ids=["plain", "cut"])
+@pytest.mark.parametrize("mib", [2, 3])
+def test_all_that_a_tree_of_draws_holds_is_within_the_budget(tokenizer, options, mib):
+    """Keys, values and logits with their copies: the logits of all draws of a prompt alone are 1.1 MiB."""
+    model = wrap_model(make_module("llama", vocab_size=6000), tokenizer, name="llama")
+    prompts, sampling = make_prompts((60, 40)), Sampling(n=50, max_new_tokens=8, **options)
+    draws.draw_samples(model, prompts[:1], replace(sampling, n=2), engine="tree")  # the engine's trials go first
+    with Live() as live:
+        draws.draw_samples(model, prompts, sampling, engine="tree", memory_budget=mib / 1024)
+    assert mib / 4 < live.peak / 2**20 <= mib

@@ -55,6 +55,34 @@ def test_logprob_is_the_models_own_at_temperature_one(build_model):
         assert np.isnan(completions.logprob[i, len(ids) :]).all()
 
 
+CUT = {"temperature": 0.5, "top_k": 20, "top_p": 0.9}
+
+
+@pytest.mark.parametrize("engine", ["tree", "rows"])
+@pytest.mark.parametrize("options", [{"temperature": 0.5}, {"top_k": 5}, {"top_p": 0.6}, CUT], ids=str)
+def test_the_samplers_own_logprob_is_that_of_the_distribution_that_was_drawn_from(build_model, options, engine):
+    model = build_model("gpt2", dtype=torch.float64)
+    prompts = make_prompts((4, 7))
+    completions = sample(model, prompts, Sampling(n=5, max_new_tokens=4, **options), engine=engine)
+    for i in range(len(completions)):
+        ids = completions.token_ids[i, : completions.lengths[i]].tolist()
+        prompt = prompts[completions.prompt_index[i]].token_ids
+        logits = reference.logits_of(model.module, [*prompt, *ids]).numpy()[len(prompt) - 1 :]
+        want = [np.log(reference.warp(row, **options)[token]) for row, token in zip(logits, ids, strict=False)]
+        np.testing.assert_allclose(completions.sampler_logprob[i, : len(ids)], want, atol=1e-9)
+        assert np.isnan(completions.sampler_logprob[i, len(ids) :]).all()
+    assert not np.allclose(np.nan_to_num(completions.sampler_logprob), np.nan_to_num(completions.logprob))
+
+
+def test_greedy_draws_have_probability_one_and_plain_ones_the_models_own(build_model):
+    model, prompts = build_model("gpt2"), make_prompts((4, 7))
+    greedy = sample(model, prompts, Sampling(greedy=True, max_new_tokens=4))
+    assert (greedy.sampler_logprob[greedy.mask] == 0).all()
+    assert np.isnan(greedy.sampler_logprob[~greedy.mask]).all()
+    assert (greedy.logprob[greedy.mask] < 0).all()
+    assert sample(model, prompts, Sampling(n=3, max_new_tokens=4)).sampler_logprob is None
+
+
 def test_a_prompts_draws_depend_on_nothing_else(build_model):
     model = build_model("llama", dtype=torch.float64)
     prompts = make_prompts((5, 2, 8, 3))

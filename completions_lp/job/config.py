@@ -16,7 +16,7 @@ from completions_lp.job.label import LabelSection, Section
 from completions_lp.job.off_target import OffTargetSection, check_sets
 from completions_lp.job.rival import MOST, RivalSection, check_rivals
 from completions_lp.job.schema import explain, write_defaults
-from completions_lp.job.toml import apply_override, read_toml
+from completions_lp.job.toml import apply_overrides, read_toml
 from completions_lp.records import InputError, Labelling, Positions, Sampling, Through
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -238,16 +238,14 @@ def load_config(
     }
     if path is not None:
         values = read_toml(Path(path))
-    for override in overrides:
-        apply_override(values, override)
+    apply_overrides(values, overrides)
     return make_config(values)
 
 
 def find_function(path: str | Path | None, overrides: Sequence[str]) -> str:
     """The label function that a file or overrides name, whatever else they say; empty for none."""
     values = {} if path is None else read_toml(Path(path))
-    for override in overrides:
-        apply_override(values, override)
+    apply_overrides(values, overrides)
     label = values.get("label")
     named = label.get("function", "") if isinstance(label, dict) else ""
     return named if isinstance(named, str) else ""

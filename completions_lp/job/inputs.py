@@ -168,5 +168,9 @@ def hash_completions(completions: Completions) -> str:
     names = "token_ids", "lengths", "counts", "ended", "answer_index", "prompt_index", "logprob"
     arrays = [hash_array(np.asarray(getattr(completions, name), dtype=float)) for name in names]
     how = {**asdict(completions.sampling), "top_up": 0}, completions.labelling.describe()
+    if completions.seed_counts is None:  # as in runs of earlier versions, which have one seed
+        del how[0]["seeds"]
+    else:
+        arrays.append(hash_array(completions.seed_counts.astype(float)))
     asked = [describe_prompt(prompt) for prompt in completions.prompts]
     return store.hash_value([asked, *how, completions.label.tolist(), *arrays])

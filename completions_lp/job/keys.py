@@ -51,6 +51,8 @@ def describe_draws(
     how = {
         name: getattr(sampling, name) for name in ("max_new_tokens", "temperature", "top_p", "top_k", "greedy", "seed")
     }
+    if not sampling.is_ancestral:  # of which units of earlier versions do not have the sampler's own log probs
+        how["sampler"] = True
     steered = None if condition == BASELINE else [condition.vector, key_condition(condition, vectors), STEERED]
     return {**describe_network(model), **how, "condition": steered}
 

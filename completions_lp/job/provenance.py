@@ -32,8 +32,12 @@ _ADDED: Mapping[str, Mapping[str, Any]] = {
     "vector": {"subset": None, "split": "train", "revision": None, "fields": {}},
 }
 """By section, keys that runs of earlier versions do not name, and what these have followed."""
-_SINCE: Mapping[str, Mapping[str, Any]] = {"score": {"rival": []}, "report": {"off_target": []}}
-"""By stage, sections that runs of earlier versions do not know, and what these have followed."""
+_SINCE: Mapping[str, Mapping[str, Any]] = {
+    "sample": {"sampling.seeds": []},
+    "score": {"rival": []},
+    "report": {"off_target": []},
+}
+"""By stage, keys and sections that runs of earlier versions do not know, and what these have followed."""
 REMADE: Mapping[str, str] = {
     "figures/": "completions-lp figures {folder}",
     "validation.parquet": "completions-lp plan {folder} --validate",
@@ -171,7 +175,7 @@ def check_model(stage: str, model: Mapping[str, Any], made: Mapping[str, Any], f
 def _compare(stage: str, config: Mapping[str, Any], made: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Settings that a stage has followed and that are other ones now: key, now, then."""
     found = []
-    since = {name: then for name, then in _SINCE.get(stage, {}).items() if name in config}
+    since = {name: then for name, then in _SINCE.get(stage, {}).items() if name.partition(".")[0] in config}
     settings = {**since, **made[stage].get("settings", {})} if stage in made else {}
     for name, then in settings.items():
         now = _look_up(config, name)

@@ -10,7 +10,7 @@ from completions_lp import store
 from completions_lp.job.config import Config, make_config
 from completions_lp.job.nested import hash_sets, join_sets, read_sets
 from completions_lp.job.provenance import check_earlier, describe_stage, list_changed
-from completions_lp.records import InputError, Report
+from completions_lp.records import Increases, InputError, Measures, ProfileRow, Readings, Report
 from completions_lp.report import summarize
 from completions_lp.report.rounding import put_back
 from completions_lp.show.escape import escape_rows
@@ -39,7 +39,9 @@ def load(folder: str | Path, *, sets: bool = True) -> Report:
     is_read = "readings.parquet" in info["stages"]["score"].get("files", {})
     readings = store.read_readings(folder, completions) if is_read else None
     target, seed, profile = config.label.target, config.sampling.seed, store.read_profile(folder)
-    report = summarize(increases, choices, measures, readings=readings, target=target, seed=seed, profile=profile)
+    by_seed = store.read_seed_measures(folder, increases)
+    told: dict[str, Any] = {"readings": readings, "profile": profile, "by_seed": by_seed}
+    report = summarize(increases, choices, measures, target=target, seed=seed, **told)
     changed = [
         f"{words} since the {stage} stage wrote it"
         for stage in ("sample", "score")
@@ -124,18 +126,33 @@ def save(report: Report, folder: str | Path) -> Path:
     store.claim_files(folder, info, ["questions.parquet", "completions.parquet", "scores.parquet", "measures.parquet"])
     store.claim_files(folder, info, ["profile.parquet", *["choices.parquet"] * (choices is not None)])
     store.write_completions(folder, completions)
-    store.write_increases(folder, increases)
-    store.write_measures(folder, told or measures)
-    store.write_profile(folder, report.profile)
-    if report.readings is not None:
-        store.claim_files(folder, info, ["readings.parquet"])
-        store.write_readings(folder, report.readings)
+    store.claim_files(folder, info, ["seed_measures.parquet"] * bool(report.by_seed))
+    store.claim_files(folder, info, ["readings.parquet"] * (report.readings is not None))
+    write_scores(folder, increases, told or measures, report.by_seed, report.profile, report.readings)
     if choices is not None:
         store.write_choices(folder, choices)
     for stage in ("sample", "score"):
         info["stages"][stage] = describe_stage(stage, info, folder, consumed={})
     write_report(replace(report, info=info), folder, time.perf_counter())
     return folder
+
+
+def write_scores(
+    folder: Path,
+    increases: Increases,
+    measures: Measures,
+    by_seed: Sequence[Measures],
+    profile: Sequence[ProfileRow],
+    readings: Readings | None,
+) -> None:
+    """Write the tables of the score stage but for the two-choice read-out."""
+    store.write_increases(folder, increases)
+    store.write_measures(folder, measures)
+    store.write_profile(folder, profile)
+    if by_seed:
+        store.write_seed_measures(folder, by_seed, increases.completions.sampling.seeds)
+    if readings is not None:
+        store.write_readings(folder, readings)
 
 
 def write_report(report: Report, folder: Path, start: float) -> Report:

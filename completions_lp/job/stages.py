@@ -18,7 +18,8 @@ from completions_lp.job.inputs import hash_completions
 from completions_lp.job.ledger import Ledger, Options
 from completions_lp.job.nested import check_sets, hash_sets, join_sets, run_sets
 from completions_lp.job.provenance import check_model, find_reasons
-from completions_lp.job.results import load, tell_found, write_report
+from completions_lp.job.results import load, tell_found, write_report, write_scores
+from completions_lp.job.toml import replace_keys
 from completions_lp.job.validation import validate_cells
 from completions_lp.plan.validation import Validation, choose_cells, pick_cells
 from completions_lp.records import (
@@ -80,7 +81,7 @@ def run(
     base = config if isinstance(config, Config) else load_config(config or EMBEDDED)
     values = base.model_dump()
     for name, section in sections.items():
-        values[name] = {**values.get(name, {}), **dict(section)}
+        values[name] = replace_keys(values.get(name, {}), section)
     made = make_config(values)
     options = Options(tokens=tokens, progress=progress, fresh=overwrite, function=made.label.function)
     return Run(made, out, options=options).all()
@@ -260,7 +261,8 @@ class Run(Ledger):
         **steered: Any,
     ) -> Completions:
         """Completions of some prompts, from units; with a bar where there is a title."""
-        with tqdm(total=len(prompts), desc=title, unit="prompt", disable=not (title and self.options.progress)) as bar:
+        total, quiet = len(prompts) * len(sampling.split()), not (title and self.options.progress)
+        with tqdm(total=total, desc=title, unit="prompt", disable=quiet) as bar:
             drawn = self.units.draw(prompts, sampling, advance=bar.update, **steered)
         dtype = np.float64 if self.network["dtype"] == "float64" else np.float32
         return collect_completions(self.tokenizer, prompts, drawn, sampling, labelling, dtype=dtype)
@@ -337,11 +339,8 @@ class Run(Ledger):
         if self.folder is not None:
             if drawn:
                 store.write_steered(self.folder, drawn)
-            store.write_increases(self.folder, scores.increases)
-            if scores.readings is not None:
-                store.write_readings(self.folder, scores.readings)
-            store.write_measures(self.folder, scores.measures)
-            store.write_profile(self.folder, summarize_profile(scores.profile))
+            told = scores.by_seed, summarize_profile(scores.profile), scores.readings
+            write_scores(self.folder, scores.increases, scores.measures, *told)
         return scores
 
     def _read_completions(self) -> Completions:

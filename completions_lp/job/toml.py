@@ -2,6 +2,7 @@
 
 import os
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         for one in given if isinstance(given, list) else [given]:
             if isinstance(one, dict) and key in one:
                 one[key] = _resolve(one[key], path.parent)
+    _check_seeds(values.get("sampling"))
     return values
 
 
@@ -55,8 +57,46 @@ def is_local(source: str) -> bool:
     return source.startswith((".", "/", "~")) or source.endswith(LOCAL)
 
 
-def apply_override(values: dict[str, Any], override: str) -> None:
-    """Put a ``section.key=value`` of the command line into nested values; InputError where it names no key."""
+def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Put what ``section.key=value`` of the command line say into nested values, in place of what stands there.
+
+    Raises:
+        InputError: One names no key, or two exclude each other.
+    """
+    given: dict[str, Any] = {}
+    for override in overrides:
+        _apply_override(given, override)
+    for name, section in given.items():
+        values[name] = replace_keys(values.get(name, {}), section)
+
+
+def replace_keys(section: Any, changes: Any) -> Any:
+    """A section with some keys changed; one seed takes the place of several, and several that of one.
+
+    A section that may stand several times is a list, and gives way as a whole.
+
+    Raises:
+        InputError: Both are given.
+    """
+    if not isinstance(changes, Mapping):
+        return changes
+    _check_seeds(changes)
+    if not isinstance(section, Mapping):
+        return section  # which is told when values are checked
+    gone = {"seeds"} if "seed" in changes else {"seed"} if changes.get("seeds") else set()
+    return {key: value for key, value in section.items() if key not in gone} | dict(changes)
+
+
+def _check_seeds(section: Any) -> None:
+    """Raise InputError where a [sampling] section has one seed and several."""
+    if isinstance(section, Mapping) and "seed" in section and section.get("seeds"):
+        raise InputError(
+            f"[sampling] seed is {section['seed']!r} and seeds is {section['seeds']!r}; give one of the two: seed for "
+            "one seed, seeds for several"
+        )
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
     name, found, text = override.partition("=")
     section, dot, key = name.strip().partition(".")
     whole = section in REPEATED and not dot
@@ -77,6 +117,4 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     if whole:
         values[section] = value
         return
-    values.setdefault(section, {})
-    if isinstance(values[section], dict):
-        values[section][key] = value
+    values.setdefault(section, {})[key] = value

@@ -34,7 +34,7 @@ from completions_lp.records import (
     Through,
     TokenScores,
 )
-from completions_lp.sample.completions import join_draws
+from completions_lp.sample.completions import join_draws, join_seeds
 from completions_lp.sample.draws import draw_samples
 from completions_lp.score.choices import list_sides, make_choices, read_choices
 from completions_lp.score.grid import score_places
@@ -70,7 +70,23 @@ class Units:
         condition: Condition = BASELINE,
         advance: Advance = lambda _: None,
     ) -> list[list[Draw]]:
-        """The draws of every prompt, as ``draw_samples`` has them; those that are there are not drawn again."""
+        """The draws of every prompt, as ``draw_samples`` has them; those that are there are not drawn again.
+
+        Each of several seeds has the units of a run with that seed alone.
+        """
+        options: dict[str, Any] = {"vectors": vectors, "condition": condition, "advance": advance}
+        by_seed = [self._draw_seed(prompts, one, **options) for one in sampling.split()]
+        return join_seeds(by_seed, sampling.n) if sampling.seeds else by_seed[0]
+
+    def _draw_seed(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        *,
+        vectors: Sequence[SteeringVector],
+        condition: Condition,
+        advance: Advance,
+    ) -> list[list[Draw]]:
         context = keys.describe_draws(self.model, sampling, vectors, condition)
         names = [keys.key_prompt(prompt) for prompt in prompts]
         there, size = self._find_draws(context, set(names), sampling.draws), measure_unit(self.model)

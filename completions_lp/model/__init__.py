@@ -1,7 +1,7 @@
 """The one door to the network: only this folder knows nnsight and transformers, and every trace is made here."""
 
 from completions_lp.checkpoint import check_conditions
-from completions_lp.model.decoding import Decoder, RowDecoder, TreeDecoder
+from completions_lp.model.decoding import CHUNK, Decoder, RowDecoder, TreeDecoder
 from completions_lp.model.engine import Engine, compare_engines, find_comparison, pick_engine
 from completions_lp.model.footprint import prefill_bytes, row_bytes
 from completions_lp.model.identity import hash_tokenizer
@@ -17,6 +17,7 @@ from completions_lp.model.specimen import copy_model, copy_wide, is_small
 from completions_lp.model.task import Reduced, Task
 
 __all__ = [
+    "CHUNK",
     "Decoder",
     "Engine",
     "Model",

@@ -58,11 +58,20 @@ class TreeDecoder:
     """New nodes see their prompt, their ancestors and themselves.
 
     All of them go in as one row where the model's attention can be told whose they are; else in a row per prompt, as
-    wide as the most that any prompt has.
+    wide as the most that any prompt has. ``held`` is how many logits are held at once, in numbers: those of one node
+    even where they are more.
     """
 
-    def __init__(self, model: Model, prompts: Sequence[Sequence[int]], *, steering: Steering | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        prompts: Sequence[Sequence[int]],
+        *,
+        steering: Steering | None = None,
+        held: int = CHUNK,
+    ) -> None:
         self.model, self.steering, self.head = model, steering, find_head(model)
+        self.size = max(1, held // model.vocab_size)
         self.packed = can_attend(model)
         self.room: Tensor | None = None
         past = [len(prompt) - 1 for prompt in prompts]
@@ -98,18 +107,18 @@ class TreeDecoder:
             states = self._run(self._move(ids), self._move(positions), mask)
         states = states[0] if self.packed else states[at]
         self.depth = depth + 1
-        size = max(1, CHUNK // self.model.vocab_size)
-        for start in range(0, len(token), size):
-            piece = slice(start, min(start + size, len(token)))
-            yield piece, states[piece] if self.head is None else self._read(self.head, states[piece], size)
+        for start in range(0, len(token), self.size):
+            piece = slice(start, min(start + self.size, len(token)))
+            yield piece, states[piece] if self.head is None else self._read(self.head, states[piece])
 
     def _move(self, numbers: np.ndarray) -> Tensor:
         return torch.from_numpy(numbers).to(self.model.device)
 
-    def _read(self, head: Head, states: Float[Tensor, "node d_model"], size: int) -> Float[Tensor, "node vocab"]:
-        """Logits, in memory that is taken once: taking it anew for each piece costs as much as filling it."""
-        if self.room is None:
-            self.room = states.new_empty(size, len(head.weight))
+    def _read(self, head: Head, states: Float[Tensor, "node d_model"]) -> Float[Tensor, "node vocab"]:
+        """Logits, in memory that is taken a few times: taking it anew for each piece costs as much as filling it."""
+        if self.room is None or len(self.room) < len(states):
+            self.room = None  # before the larger one takes its place
+            self.room = states.new_empty(min(self.size, 2 * len(states)), len(head.weight))
         return head.logits(head.widen(states), self.room[: len(states)])
 
     def _place(self, prompt: Int[np.ndarray, " node"], parent: Int[np.ndarray, " node"]) -> Int[np.ndarray, " node"]:

@@ -60,6 +60,8 @@ class Workload:
     """Draws of each distinct completion."""
     through: Through = "end"
     """How far they are scored."""
+    seeds: int = 1
+    """Among which the samples are: those of each are drawn by themselves."""
 
     @classmethod
     def of(cls, completions: Completions, conditions: Sequence[Condition], through: Through = "end") -> "Workload":
@@ -77,6 +79,7 @@ class Workload:
             scored=scored,
             texts=np.asarray(completions.counts, dtype=np.int64),
             through=through,
+            seeds=max(1, len(completions.sampling.seeds)),
         )
 
     def weigh(self, stage: str, prompts: int, samples: int, conditions: int) -> float:
@@ -86,8 +89,9 @@ class Workload:
         variants = 1 + conditions
         if stage == "vector":
             return 1.0
-        if stage == "sample":
-            return prompts * (self.prompt_tokens + nodes)
+        if stage == "sample":  # by seed, each of which begins with the prompt
+            each = self.count_distinct(read, max(1, -(-samples // self.seeds)))
+            return prompts * self.seeds * (self.prompt_tokens + each)
         if stage == "report":
             return float(prompts * (conditions + self.rivals))
         nodes = nodes if stage == "score" else 1.0  # the two-choice read-out goes a token past the prompt

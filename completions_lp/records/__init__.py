@@ -32,6 +32,7 @@ from completions_lp.records.report import (
     Report,
     ReportRow,
     RivalRow,
+    SeedValue,
     Slope,
     Swap,
 )
@@ -45,7 +46,7 @@ __all__ = [
     "OffTargetRow",
     "OutOfRoom", "Positions", "Profile", "ProfileRow", "Prompt", "Readings", "Report", "ReportRow", "RivalRow", "Rule",
     "Sampling",
-    "Scores", "Slope", "SteeringVector", "Swap", "Through", "TokenIncreases", "TokenScores", "Tokenizer",
+    "Scores", "SeedValue", "Slope", "SteeringVector", "Swap", "Through", "TokenIncreases", "TokenScores", "Tokenizer",
     "VectorQuality", "compile_pattern", "describe_cause", "is_failing", "is_plain", "make_rival", "name_function",
     "name_outcomes", "pair_twins", "pick_letters", "read_bytes", "read_text", "show_sign",
 ]  # fmt: skip

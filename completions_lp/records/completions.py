@@ -7,7 +7,7 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from completions_lp.records.base import Through, freeze, require
+from completions_lp.records.base import InputError, Through, freeze, require
 from completions_lp.records.labelling import Labelling
 from completions_lp.records.prompts import Prompt
 
@@ -23,7 +23,7 @@ class Sampling:
     """How completions are drawn. The defaults are plain ancestral sampling, whatever the checkpoint's own settings."""
 
     n: int = 100
-    """Draws per prompt; greedy decoding makes one."""
+    """Draws per prompt; greedy decoding makes one. Of several seeds, each makes as many."""
     max_new_tokens: int = 24
     """A completion that has not ended by then is cut there."""
     temperature: float = 1.0
@@ -35,11 +35,15 @@ class Sampling:
     greedy: bool = False
     """The most likely token at every step, in place of draws."""
     seed: int = 0
-    """Of the draws, the controls and the resamples."""
+    """Of the draws, the controls and the resamples; the first of ``seeds`` where there are several."""
     top_up: int = 0
     """Draws of the steered model, per prompt, where the unsteered ones do not suffice for P(A); 0 turns it off."""
+    seeds: tuple[int, ...] = ()
+    """Several seeds in place of one, for example [0, 1, 2]: n draws per prompt of each, pooled, and how far the numbers
+    differ between them. The controls, the resamples and the top-up are of the first."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "seeds", tuple(self.seeds))
         require(self.n >= 1, f"sampling n is {self.n}; at least 1 completion per prompt is needed")
         require(self.max_new_tokens >= 1, f"max_new_tokens is {self.max_new_tokens}; at least 1 is needed")
         for name in ("n", "top_up"):
@@ -51,6 +55,7 @@ class Sampling:
             self.draws * self.max_new_tokens <= MOST_TOKENS,
             f"n x max_new_tokens is {self.draws} x {self.max_new_tokens}; the product is at most {MOST_TOKENS}",
         )
+        self._check_seeds()
         require(
             0 < self.temperature < np.inf,
             f"temperature is {self.temperature}; it must be above 0 (for the most likely token use greedy = true)",
@@ -63,8 +68,6 @@ class Sampling:
         )
         require(self.top_k >= 0, f"top_k is {self.top_k}; it must be at least 0 (0 turns it off)")
         require(self.top_k < 2**31, f"top_k is {self.top_k}; it must be below {2**31} (0 turns it off)")
-        require(self.seed >= 0, f"seed is {self.seed}; it must be at least 0")
-        require(self.seed <= MOST_SEED, f"seed is {self.seed}; it must be at most {MOST_SEED}")
         require(self.top_up >= 0, f"top_up is {self.top_up}; it must be at least 0 (0 turns it off)")
         require(
             not self.top_up or self.is_ancestral,
@@ -72,10 +75,37 @@ class Sampling:
             "temperature, top_p and top_k at 1, 1 and 0 and greedy off, or top_up at 0",
         )
 
+    def _check_seeds(self) -> None:
+        """Check the seed, or the seeds; of these the first is the seed."""
+        for seed in (self.seed, *self.seeds):
+            require(seed >= 0, f"seed is {seed}; it must be at least 0")
+            require(seed <= MOST_SEED, f"seed is {seed}; it must be at most {MOST_SEED}")
+        if not self.seeds:
+            return
+        listed = list(self.seeds)
+        require(
+            not self.greedy, f"seeds is {listed}, and greedy decoding is the same for every seed; leave one of them out"
+        )
+        twice = [seed for seed in self.seeds if listed.count(seed) > 1]
+        require(not twice, f"seeds is {listed}: {twice[:1]} twice would draw the same completions again; name it once")
+        require(
+            self.seed in (0, self.seeds[0]),
+            f"seed is {self.seed} and seeds is {listed}; give one of the two: seed for one seed, seeds for several",
+        )
+        object.__setattr__(self, "seed", self.seeds[0])
+        require(
+            self.draws <= MOST_DRAWS,
+            f"n x seeds is {self.n} x {len(listed)}; at most {MOST_DRAWS} are drawn of a prompt",
+        )
+
     @property
     def draws(self) -> int:
-        """Completions drawn per prompt."""
-        return 1 if self.greedy else self.n
+        """Completions drawn per prompt, of all seeds."""
+        return 1 if self.greedy else self.n * max(1, len(self.seeds))
+
+    def split(self) -> tuple["Sampling", ...]:
+        """The same by seed: as if each had been alone."""
+        return tuple(replace(self, seed=seed, seeds=()) for seed in self.seeds) or (self,)
 
     @property
     def is_ancestral(self) -> bool:
@@ -94,6 +124,8 @@ class Draw:
     """Numbers of the samples, in order; every one has random numbers of its own."""
     ended: bool = False
     """Whether the last id is an end-of-sequence token."""
+    sampler_logprob: Sequence[float] | None = None
+    """Of each token under what it was drawn from, in nats; None where that is ``logprob``: plain sampling."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -123,6 +155,12 @@ class Completions:
     labelling: Labelling
     reasoning: Int[np.ndarray, " completion"] | None = None
     """Tokens of each that are reasoning, its first ones, see ``sample.reasoning``; None where that is not known."""
+    sampler_logprob: Float[np.ndarray, "completion token"] | None = None
+    """Log prob of each token under the distribution that it was drawn from: after temperature, top-k and top-p, its
+    kept part summing to 1; 0 where decoding is greedy. None where it is ``logprob``: plain sampling."""
+    seed_counts: Int[np.ndarray, "completion seed"] | None = None
+    """How often each was drawn by each of ``sampling.seeds``, in their order: ``counts`` is their sum. None where there
+    are no several seeds, or where draws of no seed among them have joined."""
 
     def __repr__(self) -> str:
         return f"Completions({len(self)} distinct of {int(self.counts.sum())} draws, {len(self.prompts)} prompts)"
@@ -133,6 +171,13 @@ class Completions:
         for name in (*self._arrays, "text", "pieces"):
             got = len(getattr(self, name))
             require(got == n, f"completions: {name} has {got} rows where prompt_index has {n}")
+        wanted = {"sampler_logprob": self.token_ids.shape, "seed_counts": (n, len(self.sampling.seeds))}
+        for name in (name for name in wanted if name in self._arrays):
+            got, want = getattr(self, name).shape, wanted[name]
+            require(got == want, f"completions: {name} has shape {got}, needs {want}")
+        if self.seed_counts is not None:
+            same = bool((self.seed_counts >= 0).all() and (self.seed_counts.sum(1) == self.counts).all())
+            require(same, "completions: seed_counts do not add up to the counts")
         ids = [p.id for p in self.prompts]
         repeated = sorted({i for i in ids if ids.count(i) > 1}) if len(set(ids)) < len(ids) else []
         require(not repeated, f"prompt ids must be unique; repeated: {', '.join(repeated[:5])}")
@@ -149,7 +194,8 @@ class Completions:
     def _arrays(self) -> tuple[str, ...]:
         """The arrays with a row for each completion, beside ``prompt_index``."""
         known = ("token_ids", "lengths", "counts", "ended", "label", "answer_index", "logprob")
-        return known if self.reasoning is None else (*known, "reasoning")
+        further = ("reasoning", "sampler_logprob", "seed_counts")
+        return (*known, *(name for name in further if getattr(self, name) is not None))
 
     @property
     def window(self) -> int:
@@ -174,6 +220,18 @@ class Completions:
         prompts = list(dict.fromkeys(index.tolist()))
         places = {prompt: i for i, prompt in enumerate(prompts)}
         return self._keep(prompts, rows, np.array([places[i] for i in index.tolist()], dtype=np.int32))
+
+    def of_seed(self, seed: int) -> "Completions":
+        """Those that one of the seeds drew, by its number among ``sampling.seeds``, of the same prompts.
+
+        They are the completions of a run with that seed alone, in the order in which they stand here.
+        """
+        if self.seed_counts is None:
+            raise InputError("completions: how often each seed drew them is not known; draw with [sampling] seeds")
+        rows = np.flatnonzero(self.seed_counts[:, seed])
+        kept = self._keep(range(len(self.prompts)), rows, self.prompt_index[rows])
+        counts = self.seed_counts[rows, seed].astype(np.int32)
+        return replace(kept, counts=counts, seed_counts=None, sampling=self.sampling.split()[seed])
 
     def find_rows(self, parts: Sequence["Completions"]) -> Int[np.ndarray, " completion"]:
         """The row of each completion among those of some parts, of consecutive prompts, one after the other.

@@ -71,6 +71,12 @@ class Readings:
 
         return cls(completions, first.conditions, **{name: gather(name) for name in cls.ARRAYS})
 
+    def of_seed(self, seed: int) -> "Readings":
+        """Those of what one seed drew, by its number; see ``Completions.of_seed``."""
+        rows = np.flatnonzero(np.asarray(self.completions.seed_counts)[:, seed])
+        parts = {name: getattr(self, name).take(rows, axis=1 if name in self.STEERED else 0) for name in self.ARRAYS}
+        return replace(self, completions=self.completions.of_seed(seed), **parts)
+
     def select(self, conditions: Sequence[int]) -> "Readings":
         """Those of some conditions, by their indices."""
         chosen = list(conditions)

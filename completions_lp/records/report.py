@@ -73,6 +73,10 @@ class Inference:
     small direction's two signs."""
     selection_frequency: float = NAN
     """How often this cell is the best of the sweep when clusters are resampled."""
+    seed_sd: float = NAN
+    """Standard deviation between seeds, each over all prompts; NaN with one seed."""
+    n_seeds: float = NAN
+    """Seeds behind it: those by which the number is defined."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,19 @@ class Swap:
 
 
 @dataclass(frozen=True)
+class SeedValue:
+    """A mean over prompts (macro) from the draws of one seed alone."""
+
+    condition: Condition
+    quantity: str
+    seed: int
+    value: float
+    unit: str
+    n_prompts: int
+    """Prompts behind it."""
+
+
+@dataclass(frozen=True)
 class RivalRow:
     """A cell of the vector beside a rival: means over the prompts on which both have a value, and their difference."""
 
@@ -207,11 +224,15 @@ class Report:
     """The vector less its rivals; empty without any."""
     off_target: tuple[OffTargetRow, ...] = ()
     """What the vector does to prompts that it is not about; empty without such sets."""
+    seeds: tuple[SeedValue, ...] = ()
+    """The numbers of every seed, by condition and quantity; empty with one seed."""
     best: Best | None = None
     """The best cell of the sweep; None where no cell has a value."""
     increases: Increases | None = None
     """The completions behind the rows, with their increases."""
     measures: Measures | None = None
+    by_seed: tuple[Measures, ...] = ()
+    """The measures of each seed, of all conditions; empty with one seed."""
     choices: Choices | None = None
     """The two-choice read-out behind the rows."""
     readings: Readings | None = None

@@ -144,6 +144,13 @@ class Increases:
             through=first.through,
         )
 
+    def of_seed(self, seed: int) -> "Increases":
+        """Those of what one seed drew, by its number; see ``Completions.of_seed``."""
+        completions = self.completions.of_seed(seed)
+        rows = np.flatnonzero(np.asarray(self.completions.seed_counts)[:, seed])
+        parts: dict[str, Any] = {name: getattr(self, name)[:, rows] for name in self.PARTS}
+        return replace(self, completions=completions, baseline=self.baseline[rows], **parts)
+
     @property
     def is_whole(self) -> Bool[np.ndarray, " completion"]:
         """Which completions are scored through their end."""
@@ -166,6 +173,8 @@ class Scores:
     """Of a few conditions: the best cell's layer."""
     readings: Readings | None = None
     """The answers at the end of each completion's reasoning, where they were read."""
+    by_seed: tuple[Measures, ...] = ()
+    """The measures of each seed's own draws, in the order of ``sampling.seeds``; empty with one seed."""
 
     def __repr__(self) -> str:
         return f"Scores({len(self.increases.conditions)} conditions x {self.increases.completions!r})"

@@ -72,7 +72,8 @@ def _tell_sample(increases: Increases, columns: Columns) -> list[str]:
     if not completions.sampling.is_ancestral:
         told.append(
             "completions were not drawn by plain sampling at temperature 1: increase_all is not −KL, the average "
-            "increase is not a bound on the change of P(A), and P(A), KL and the sampler test are undefined"
+            "increase is not a bound on the change of P(A), and P(A), KL and the sampler test are undefined; the log "
+            "probs under which they were drawn are sampler_logprob of completions.parquet"
         )
     return told
 
@@ -90,7 +91,9 @@ def _tell_trust(increases: Increases, columns: Columns) -> list[str]:
     without = (idle == "red").sum() / max((idle != "").sum(), 1)
     if draws < ENOUGH_DRAWS or without >= red / graded:
         at_rest = f" (red without any steering, at multiplier 0: {without:.0%})" if without else ""
-        wanted = f"= {ENOUGH_DRAWS}" if draws < ENOUGH_DRAWS else f"above {draws}"
+        seeds = max(1, len(increases.completions.sampling.seeds))
+        least, now = -(-ENOUGH_DRAWS // seeds), draws // seeds
+        wanted = f"= {least}" if draws < ENOUGH_DRAWS else f"above {now}"
         return [
             f"{told}{draws} draws a prompt are too few to tell{at_rest}; set [sampling] n {wanted} first, and top_up "
             "for what is red then"

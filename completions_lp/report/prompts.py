@@ -93,7 +93,7 @@ def collect_columns(
         unsteered |= measures.unsteered
         unsteered["answered"] = unsteered["first_A"] + unsteered["first_B"]
         steered |= {name: values for name, values in measures.steered.items() if name in QUANTITIES}
-        steered |= _derive(measures)
+        steered |= derive_measures(measures)
     if choices is not None:
         steered |= measure_choices(choices, target)
     if readings is not None:
@@ -214,7 +214,7 @@ def _check_same(record: Choices | Measures, increases: Increases, what: str) -> 
         raise InputError(f"{what} and the scores are of different prompts or conditions; make both anew")
 
 
-def _derive(measures: Measures) -> dict[str, Steered]:
+def derive_measures(measures: Measures) -> dict[str, Steered]:
     """What follows from the measures, prompt by prompt."""
     before, after = measures.unsteered, measures.steered
     p, q = before["p_A"], after["p_A_steered"]

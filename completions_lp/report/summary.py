@@ -35,6 +35,7 @@ from completions_lp.report.prompts import Columns, collect_columns, tabulate
 from completions_lp.report.rivals import compare_rivals
 from completions_lp.report.rounding import judge_rounding, measure_rounding, set_apart
 from completions_lp.report.rows import make_rows
+from completions_lp.report.seeds import mark_seeds, measure_seeds
 from completions_lp.report.slopes import fit_slopes
 from completions_lp.report.swaps import split_effects
 from completions_lp.report.sweep import Sweep, study_sweep
@@ -51,6 +52,7 @@ def summarize(
     level: float = 0.95,
     seed: int = 0,
     profile: Sequence[ProfileRow] = (),
+    by_seed: Sequence[Measures] = (),
 ) -> Report:
     """How the steering vector changes the answer: every number of the paper, with its uncertainty and its checks.
 
@@ -65,6 +67,8 @@ def summarize(
         level: Coverage of the intervals.
         seed: Of the resamples, the flipped signs and the halves.
         profile: Beside ``Increases``, the token profile, which is passed on.
+        by_seed: Beside ``Increases``, the measures of each seed's draws, in the order of ``sampling.seeds``; without
+            them the spread between seeds is known of the increases alone.
 
     Returns:
         Rows per condition, of the quantities that ``quantities.QUANTITIES`` explains, as far as the records have what
@@ -87,11 +91,11 @@ def summarize(
             profile are given beside ``Scores``.
     """
     if isinstance(scores, Scores):
-        if measures is not None or profile or readings is not None:
+        if measures is not None or profile or by_seed or readings is not None:
             raise InputError(
                 "scores bring their own measures, readings and profile: leave them out, or give scores.increases"
             )
-        measures, readings = scores.measures, scores.readings
+        measures, readings, by_seed = scores.measures, scores.readings, scores.by_seed
         profile = summarize_profile(scores.profile, level=level)
     increases = scores.increases if isinstance(scores, Scores) else scores
     collected, whole = collect_columns(increases, choices, measures, readings, target=target), increases
@@ -103,7 +107,8 @@ def summarize(
     sweep = study_sweep(columns, level=level, seed=seed)
     missing = list_missing(increases.through)
     listed = _list_rows(columns, sweep, level=level, seed=seed)
-    rows = [rounding.mark(row) for row in listed if row.quantity not in missing]
+    seeds = measure_seeds(whole, by_seed, readings, columns, target=target)
+    rows = mark_seeds([rounding.mark(row) for row in listed if row.quantity not in missing], seeds)
     best = find_best(columns, sweep)
     findings = check_run(increases, columns, measures, rounding=rounding.sd)
     red, graded = count_red(columns)
@@ -118,10 +123,12 @@ def summarize(
         profile=hide_profile(profile, columns),
         slopes=fit_slopes(columns, level=level),
         swaps=split_effects(columns, increases, target=target, level=level),
+        seeds=tuple(one for one in seeds if one.quantity not in missing),
         rivals=compare_rivals(columns, sweep, best, missing=missing, level=level),
         best=best,
         increases=increases,
         measures=measures,
+        by_seed=tuple(by_seed),
         choices=choices,
         readings=readings,
         rounding=apart,

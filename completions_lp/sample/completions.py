@@ -1,9 +1,11 @@
 """Draws -> Completions: equal ones counted, labelled, and cut into the pieces of text that their tokens wrote."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from completions_lp.records import Completions, Draw, Labelling, Prompt, Sampling, Tokenizer, name_outcomes
 from completions_lp.sample.labels import Labeller
@@ -29,6 +31,7 @@ def collect_completions(
     width = max((len(draw.token_ids) for _, draw in flat), default=0)
     token_ids = np.full((len(flat), width), -1, dtype=np.int32)
     logprob = np.full((len(flat), width), np.nan, dtype=dtype)
+    sampler = None if sampling.is_ancestral else logprob.copy()
     labeller, cutter = Labeller(tokenizer, labelling), Cutter(tokenizer)
     splitter, reasoning = Splitter(tokenizer, labelling), []
     labels, answers, texts, pieces = [], [], [], []
@@ -36,6 +39,8 @@ def collect_completions(
         ids = list(draw.token_ids)
         token_ids[row, : len(ids)] = ids
         logprob[row, : len(ids)] = draw.logprob
+        if sampler is not None and draw.sampler_logprob is not None:
+            sampler[row, : len(ids)] = draw.sampler_logprob
         label, answer = labeller.label(ids, letters=prompts[i].letters, prompt=prompts[i])
         labels.append(label)
         answers.append(answer)
@@ -58,7 +63,27 @@ def collect_completions(
         sampling=sampling,
         labelling=labelling,
         reasoning=np.array(reasoning, dtype=np.int32),
+        sampler_logprob=sampler,
+        seed_counts=_count_seeds([draw for _, draw in flat], sampling),
     )
+
+
+def _count_seeds(drawn: Sequence[Draw], sampling: Sampling) -> Int[np.ndarray, "completion seed"] | None:
+    """How often each seed drew each completion; None where there are no several."""
+    size = len(sampling.seeds)
+    if size < 2:
+        return None
+    rows = [np.bincount(np.array(draw.samples) // sampling.n, minlength=size) for draw in drawn]
+    return np.array(rows, dtype=np.int32).reshape(-1, size)
+
+
+def join_seeds(by_seed: Sequence[Sequence[Sequence[Draw]]], n: int) -> list[list[Draw]]:
+    """By prompt, the draws of all seeds: the ``n`` of seed number k are numbered from k·n on."""
+    numbered = [
+        [[replace(draw, samples=[k * n + i for i in draw.samples]) for draw in draws] for draws in drawn]
+        for k, drawn in enumerate(by_seed)
+    ]
+    return [join_draws(parts, n * len(by_seed)) for parts in zip(*numbered, strict=True)]
 
 
 def join_draws(parts: Sequence[Sequence[Draw]], n: int) -> list[Draw]:
@@ -71,10 +96,8 @@ def join_draws(parts: Sequence[Sequence[Draw]], n: int) -> list[Draw]:
         ids, samples = tuple(draw.token_ids), [sample for sample in draw.samples if sample < n]
         if samples:
             before = found.get(ids)
-            found[ids] = Draw(
-                draw.token_ids if before is None else before.token_ids,
-                draw.logprob if before is None else before.logprob,
-                samples if before is None else sorted({*before.samples, *samples}),
-                draw.ended,
+            found[ids] = replace(
+                draw if before is None else before,
+                samples=samples if before is None else sorted({*before.samples, *samples}),
             )
     return sorted(found.values(), key=lambda draw: draw.samples[0])

@@ -7,6 +7,7 @@ said the same so far are one row. Which token a sample draws is settled by a ran
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from completions_lp.checkpoint import check_length
 from completions_lp.model import (
+    CHUNK,
     Decoder,
     Engine,
     Model,
@@ -40,8 +42,13 @@ from completions_lp.records import (
     Sampling,
     SteeringVector,
 )
-from completions_lp.sample.completions import collect_completions, join_draws
-from completions_lp.sample.streams import draw_uniforms, invert_cdf
+from completions_lp.sample.completions import collect_completions, join_draws, join_seeds
+from completions_lp.sample.streams import CDF_BLOCK, draw_uniforms, invert_cdf
+
+WARPED = 8
+"""Copies of the logits that temperature, top-k and top-p make of them, at most: top-p sorts them, with their places."""
+PICKED_BYTES = 6 * 8 * CDF_BLOCK
+"""What it takes to find the token of a draw in its block: places and weights in 64 bits, and what is made of them."""
 
 
 def sample_completions(
@@ -79,7 +86,8 @@ def sample_completions(
     """
     sampling, labelling = sampling or Sampling(), labelling or Labelling()
     check_context(model, prompts, sampling.max_new_tokens)
-    with tqdm(total=len(prompts), desc="sample", unit="prompt", disable=not progress) as bar:
+    total = len(prompts) * len(sampling.split())
+    with tqdm(total=total, desc="sample", unit="prompt", disable=not progress) as bar:
         drawn = draw_samples(
             model,
             prompts,
@@ -110,8 +118,13 @@ def draw_samples(
 ) -> list[list[Draw]]:
     """The draws of every prompt from number ``first`` on, by prompt; the rest is as for ``sample_completions``.
 
-    ``advance`` gets the number of prompts that are done, as they are.
+    Of several seeds, each is drawn as if it were alone, from its own number ``first`` on, and the draws of seed number
+    k are those from k·n on. ``advance`` gets the number of prompts that are done, as they are, of each seed.
     """
+    if sampling.seeds:
+        options: dict[str, Any] = {"vectors": vectors, "condition": condition, "memory_budget": memory_budget}
+        options |= {"first": first, "batch_size": batch_size, "engine": engine, "advance": advance}
+        return join_seeds([draw_samples(model, prompts, one, **options) for one in sampling.split()], sampling.n)
     conditions = [condition] if condition.steers else []
     check_conditions(model, vectors, conditions)
     by_name = {vector.name: vector for vector in vectors}
@@ -123,7 +136,12 @@ def draw_samples(
         """Samples as prompt and number, those of a prompt together."""
         runs = [(i, [number for _, number in some]) for i, some in groupby(samples, key=lambda item: item[0])]
         chosen = [prompts[i] for i, _ in runs]
-        decoder = (TreeDecoder if tree else RowDecoder)(model, [p.token_ids for p in chosen], steering=steering)
+        asked = [prompt.token_ids for prompt in chosen]
+        if tree:
+            held = _share_logits(model, sampling, room.bytes)
+            decoder: Decoder = TreeDecoder(model, asked, steering=steering, held=held)
+        else:
+            decoder = RowDecoder(model, asked, steering=steering)
         uniforms = np.stack([draw_uniforms(prompt.id, sampling, condition) for prompt in chosen])
         found = _sample_batch(decoder, chosen, sampling, [numbers for _, numbers in runs], uniforms, model.eos_ids)
         return [(i, draws) for (i, _), draws in zip(runs, found, strict=True)]
@@ -134,7 +152,7 @@ def draw_samples(
         return prompt.id, f"prompt {prompt.id!r} of {size}"
 
     parts: list[list[list[Draw]]] = [[] for _ in prompts]
-    for batch, each in _plan_draws(model, prompts, fresh, sampling.max_new_tokens, room, tree=tree, most=batch_size):
+    for batch, each in _plan_draws(model, prompts, fresh, sampling, room, tree=tree, most=batch_size):
         samples = [(i, number) for i, numbers in batch for number in numbers]
         for _, found in room.share(samples, draw, each=each, most=len(samples), name=describe):
             for i, draws in found:
@@ -147,7 +165,7 @@ def _plan_draws(
     model: Model,
     prompts: Sequence[Prompt],
     fresh: Sequence[int],
-    steps: int,
+    sampling: Sampling,
     room: Room,
     *,
     tree: bool,
@@ -156,21 +174,26 @@ def _plan_draws(
     """Batches of prompts with the samples that are drawn of each, and the bytes that a sample takes in it at worst.
 
     Prompts of similar length go together, the longest first. Where those of one prompt may take more than the keys and
-    values of a pass may take, they are drawn in several runs, of as many as fit.
+    values of a pass may take, they are drawn in several runs, of as many as fit. A tree's logits have a share of a pass
+    of their own.
     """
+    steps, spare = sampling.max_new_tokens, 0
+    if tree:
+        numbers = min(_share_logits(model, sampling, room.bytes), len(prompts) * len(fresh) * model.vocab_size)
+        spare = numbers * _logit_bytes(model, sampling)
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i].token_ids))
     batch: list[tuple[int, Sequence[int]]] = []
     each = 1
     for i in order:
         fixed, size = (_prompt_bytes(model, len(prompts[i].token_ids), n, steps, tree=tree) for n in (0, len(fresh)))
-        runs = -(-len(fresh) // max(1, (room.kept - fixed) * len(fresh) // (size - fixed)))
-        for numbers in (fresh[k * len(fresh) // runs : (k + 1) * len(fresh) // runs] for k in range(runs)):
-            fit = max(1, room.bytes // each)
+        runs = -(-len(fresh) // max(1, (room.kept - spare - fixed) * len(fresh) // (size - fixed)))
+        for some in (fresh[k * len(fresh) // runs : (k + 1) * len(fresh) // runs] for k in range(runs)):
+            fit = max(1, (room.bytes - spare) // each)
             if len(batch) >= (min(fit, most or fit) if room.ran_out else most or fit):
                 yield batch, -(-each // len(batch[0][1]))
                 batch = []
             each = each if batch else max(-(-size // runs), prefill_bytes(model, len(prompts[i].token_ids)))
-            batch.append((i, numbers))
+            batch.append((i, some))
     if batch:
         yield batch, -(-each // len(batch[0][1]))
 
@@ -200,10 +223,13 @@ def draw_steered(
 
 
 def shorten_sampling(completions: Completions, n: int, *, seed: int | None = None) -> Sampling:
-    """How ``n`` completions of the window alone are drawn, else (by default with the same seed) as ``completions``."""
-    sampling = completions.sampling
+    """How ``n`` completions of the window alone are drawn, else as ``completions``.
+
+    By default with the same seed, of several the first.
+    """
+    sampling, within = completions.sampling, completions.window
     seed = sampling.seed if seed is None else seed
-    return replace(sampling, n=n, seed=seed, max_new_tokens=min(sampling.max_new_tokens, completions.window))
+    return replace(sampling, n=n, seed=seed, seeds=(), max_new_tokens=min(sampling.max_new_tokens, within))
 
 
 def check_context(model: Model, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
@@ -224,11 +250,23 @@ class _Node:
     draw: Draw
 
 
+def _logit_bytes(model: Model, sampling: Sampling) -> int:
+    """Bytes that a logit takes while tokens are drawn, with the working copies of what is drawn from."""
+    copies = 1 if sampling.is_ancestral else 2 if sampling.greedy else WARPED
+    return copies * torch.finfo(model.exact_dtype).bits // 8
+
+
+def _share_logits(model: Model, sampling: Sampling, room: int) -> int:
+    """Logits that a tree may hold at once, in numbers: with all copies, a quarter of what a pass may take."""
+    return min(CHUNK, room // (4 * _logit_bytes(model, sampling)))
+
+
 def _prompt_bytes(model: Model, longest: int, draws: int, steps: int, *, tree: bool) -> int:
     """At worst no two draws share a token: a tree holds each beside one prefix, plain rows a prefix per draw."""
+    picked = draws * PICKED_BYTES
     if tree:
-        return row_bytes(model, tokens=draws, logits=0, past=longest + draws * steps)
-    return draws * row_bytes(model, tokens=1, logits=2, past=longest + steps)
+        return picked + row_bytes(model, tokens=draws, logits=0, past=longest + draws * steps)
+    return picked + draws * row_bytes(model, tokens=1, logits=2, past=longest + steps)
 
 
 def _sample_batch(
@@ -248,8 +286,8 @@ def _sample_batch(
         for piece, logits in pieces:
             largest = logits.amax(-1, keepdim=True)
             _check_logits(largest, nodes[piece], prompts, decoder.steering)
-            tokens, logprob = _draw_tokens(logits, largest, nodes[piece], uniforms[:, :, step], sampling)
-            for child in _branch(nodes[piece], piece.start, tokens, logprob, eos_ids):
+            drawn = _draw_tokens(logits, largest, nodes[piece], uniforms[:, :, step], sampling)
+            for child in _branch(nodes[piece], piece.start, *drawn, eos_ids):
                 if child.draw.ended or step == sampling.max_new_tokens - 1:
                     done[child.prompt].append(child.draw)
                 else:
@@ -285,8 +323,12 @@ def _draw_tokens(
     nodes: Sequence[_Node],
     uniforms: Float[np.ndarray, "prompt sample"],
     sampling: Sampling,
-) -> tuple[list[int], list[float]]:
-    """Next token of every sample (node by node), and its log prob under the model itself, at temperature 1."""
+) -> tuple[list[int], list[float], list[float] | None]:
+    """Next token of every sample, node by node, and its log probs.
+
+    The first is under the model itself, at temperature 1; the second under what was drawn from, None where that is the
+    same.
+    """
     of_sample = np.repeat(np.arange(len(nodes)), [len(node.draw.samples) for node in nodes])
     rows = torch.from_numpy(of_sample).to(logits.device)
     u = np.concatenate([uniforms[node.prompt, list(node.draw.samples)] for node in nodes])
@@ -295,26 +337,34 @@ def _draw_tokens(
         weights = logits.sub_(largest).exp_()
         tokens, totals = invert_cdf(weights, rows, numbers)
         logprob = weights[rows, tokens].log() - totals.to(weights)[rows].log()
-        return tokens.tolist(), logprob.tolist()
+        return tokens.tolist(), logprob.tolist(), None
     if sampling.greedy:
         tokens = logits.argmax(-1)[rows]
+        sampler = [0.0] * len(tokens)
     else:
         warped = warp_logits(logits, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
         tokens, _ = invert_cdf(warped.softmax(-1), rows, numbers)
+        sampler = (warped[rows, tokens] - warped.logsumexp(-1)[rows]).tolist()
     logprob = logits[rows, tokens] - logits.logsumexp(-1)[rows]
-    return tokens.tolist(), logprob.tolist()
+    return tokens.tolist(), logprob.tolist(), sampler
 
 
 def _branch(
-    nodes: Sequence[_Node], first: int, tokens: Sequence[int], logprob: Sequence[float], eos_ids: frozenset[int]
+    nodes: Sequence[_Node],
+    first: int,
+    tokens: Sequence[int],
+    logprob: Sequence[float],
+    sampler: Sequence[float] | None,
+    eos_ids: frozenset[int],
 ) -> Iterator[_Node]:
     """Split every node by the token that its samples drew; ``first`` is the number of the first node."""
     at = 0
     for number, node in enumerate(nodes, start=first):
-        groups: dict[int, tuple[float, list[int]]] = {}
-        for sample, token, value in zip(node.draw.samples, tokens[at:], logprob[at:], strict=False):
-            groups.setdefault(token, (value, []))[1].append(sample)
+        groups: dict[int, tuple[int, list[int]]] = {}
+        for place, sample in enumerate(node.draw.samples, start=at):
+            groups.setdefault(tokens[place], (place, []))[1].append(sample)
         at += len(node.draw.samples)
-        for token, (value, samples) in groups.items():
-            ids, values = [*node.draw.token_ids, token], [*node.draw.logprob, value]
-            yield _Node(node.prompt, number, token, Draw(ids, values, samples, token in eos_ids))
+        for token, (place, samples) in groups.items():
+            ids, values = [*node.draw.token_ids, token], [*node.draw.logprob, logprob[place]]
+            own = None if sampler is None else [*(node.draw.sampler_logprob or ()), sampler[place]]
+            yield _Node(node.prompt, number, token, Draw(ids, values, samples, token in eos_ids, own))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from completions_lp import stats
 from completions_lp.records import Measures, TokenScores
@@ -16,7 +16,7 @@ from completions_lp.score.sums import find_broken
 from completions_lp.stats import Steps, Survival
 
 
-def measure_completions(scores: TokenScores, *, target: str = "matching") -> Measures:
+def measure_completions(scores: TokenScores, *, target: str = "matching", seed: int | None = None) -> Measures:
     """Per prompt: P(A) with and without steering, from the unsteered samples alone, and what stands beside it.
 
     Where scores have the log probs that each token completes the answers, P(A) is the survival estimate (numbers.md
@@ -27,9 +27,11 @@ def measure_completions(scores: TokenScores, *, target: str = "matching") -> Mea
     Divergences are in nats per completion (NaN where they were not read, or completions are not scored through their
     end). NaN also for a prompt that does not offer the target, and wherever completions that were not drawn by plain
     sampling at temperature 1 tell nothing: of them only the bounds hold. A prompt with a log prob that is no finite
-    number, unsteered or under a condition, is NaN there, and ``n_broken`` counts its draws.
+    number, unsteered or under a condition, is NaN there, and ``n_broken`` counts its draws. With ``seed`` they are of
+    what one of several seeds drew, by its number.
     """
     completions = scores.completions
+    counts = completions.counts if seed is None else np.asarray(completions.seed_counts)[:, seed]
     shape = (len(scores.conditions), len(completions.prompts))
     unsteered = {name: np.full(shape[1], np.nan) for name in Measures.UNSTEERED}
     steered = {name: np.full(shape, np.nan) for name in Measures.STEERED}
@@ -37,9 +39,10 @@ def measure_completions(scores: TokenScores, *, target: str = "matching") -> Mea
     trust = np.full(shape, "", dtype="<U9")
     for i, prompt in enumerate(completions.prompts):
         rows = completions.rows_of(i)
+        rows = rows[counts[rows] > 0]
         if not len(rows):
             continue
-        texts = read_texts(scores, rows, prompt.pair(target))
+        texts = read_texts(scores, rows, prompt.pair(target), counts)
         found, found_steered = _measure_divergences(texts, ancestral=completions.sampling.is_ancestral)
         if prompt.offers(target):
             answers, answers_steered, trust[:, i] = _measure_answers(texts, completions.sampling.is_ancestral)
@@ -83,9 +86,18 @@ class Texts:
         return found if self.is_whole else dict.fromkeys(found, np.nan)
 
 
-def read_texts(scores: TokenScores, rows: Shaped[np.ndarray, " row"], pair: tuple[str, str]) -> Texts:
-    """What the statistics need of some completions of one prompt; ``pair`` is the target and the other answer."""
+def read_texts(
+    scores: TokenScores,
+    rows: Shaped[np.ndarray, " row"],
+    pair: tuple[str, str],
+    counts: Int[np.ndarray, " completion"] | None = None,
+) -> Texts:
+    """What the statistics need of some completions of one prompt; ``pair`` is the target and the other answer.
+
+    ``counts`` are how often each completion counts, by default as often as it was drawn.
+    """
     completions = scores.completions
+    counts = completions.counts if counts is None else counts
     within = completions.window
     # Rows that lie side by side, as a rule all of a prompt's, are read where they are.
     at = slice(int(rows[0]), int(rows[-1]) + 1) if bool((np.diff(rows) == 1).all()) else rows
@@ -93,7 +105,7 @@ def read_texts(scores: TokenScores, rows: Shaped[np.ndarray, " row"], pair: tupl
     steps = stats.follow_steps(
         _widen(completions.token_ids[at], within, -1),
         lengths=completions.lengths[at],
-        counts=completions.counts[at],
+        counts=counts[at],
         ended=completions.ended[at],
         answer_index=completions.answer_index[at],
         target=np.asarray(label == pair[0]),
@@ -109,9 +121,9 @@ def read_texts(scores: TokenScores, rows: Shaped[np.ndarray, " row"], pair: tupl
         for side, name in enumerate("AB"):
             answers |= {name: scores.baseline_answers[at, :, side], f"{name}_steered": scores.answers[..., side][:, at]}
     whole, window = ({k: v.astype(np.float64, order="C") for k, v in part.items()} for part in (arrays, answers))
-    mask, scored, counts = completions.mask[at], scores.mask[at], completions.counts[at]
+    mask, scored = completions.mask[at], scores.mask[at]
     broken = find_broken(whole["logprob"], whole["steered"], scored)
-    n_broken = broken.astype(np.float64) @ counts
+    n_broken = broken.astype(np.float64) @ counts[at]
     is_whole = not find_broken(whole["logprob"], whole["logprob"][None], scored).any()
     if broken.any():
         _replace_broken(whole | window, n_broken > 0, is_whole)

@@ -115,6 +115,8 @@ def reduce_scores(
     ``windows`` keep what a top-up will ask for.
     """
     increases, measures, profiles, read = [], [], [], []
+    several = 0 if completions.seed_counts is None else completions.seed_counts.shape[1]
+    by_seed: list[list[Measures]] = [[] for _ in range(several)]
     chosen: list[int] | None = None
     tokens: list[Float[np.ndarray, "condition completion token"]] = []
     parts = list(_split_prompts(completions, len(conditions), kl=kl))
@@ -123,6 +125,8 @@ def reduce_scores(
         increases.append(sum_tokens(scores))
         measures.append(measure_completions(scores, target=target))
         profiles.append(profile_tokens(scores, target=target))
+        for seed, found in enumerate(by_seed):
+            found.append(measure_completions(scores, target=target, seed=seed))
         read += [] if readings is None else [readings]
         if windows is not None:
             windows.keep(scores, measures[-1])
@@ -139,6 +143,7 @@ def reduce_scores(
         Profile.join(profiles),
         TokenIncreases(tuple(conditions[c] for c in chosen or ()), kept),
         Readings.join(completions, read) if read else None,
+        tuple(map(Measures.join, by_seed)),
     )
 
 

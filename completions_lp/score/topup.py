@@ -70,6 +70,7 @@ def pool_completions(unsteered: Completions, steered: Completions) -> Pool:
         logprob=np.full(token_ids.shape, np.nan),
         text=tuple("".join(cut) for cut in pieces),
         pieces=pieces,
+        seed_counts=None,
         reasoning=None,
     )
     return Pool(pooled, counts, places)

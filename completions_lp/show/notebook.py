@@ -9,6 +9,7 @@ from completions_lp.records import Completions, Report, Scores, TokenIncreases
 from completions_lp.show.escape import escape_html
 from completions_lp.show.text import format_sentence, format_table
 from completions_lp.show.text.numbers import DASH
+from completions_lp.show.text.seeds import say_seeds
 from completions_lp.show.text.tables import WIDTH
 from completions_lp.show.text.words import say_scored
 
@@ -42,7 +43,8 @@ def show_report(report: Report) -> str:
     notes = [f"<p><b>ERROR</b> {escape_html(text)}</p>" for text in report.errors]
     notes += [f"<p>⚠ {escape_html(text)}</p>" for text in report.warnings]
     table = f"<pre style='line-height:1.35;overflow-x:auto'>{escape_html(format_table(report, width=WIDTH))}</pre>"
-    told = [f"<p>{escape_html(text)}</p>" for text in (format_sentence(report), say_scored(report)) if text]
+    said = (format_sentence(report), say_seeds(report), say_scored(report))
+    told = [f"<p>{escape_html(text)}</p>" for text in said if text]
     return "".join([*notes, *told, table])
 
 

@@ -26,6 +26,7 @@ from completions_lp.store.reports import (
     OFF_TARGET,
     PROFILE,
     RIVALS,
+    SEEDS,
     SLOPES,
     SUMMARY,
     SWAPS,
@@ -33,7 +34,15 @@ from completions_lp.store.reports import (
     write_profile,
     write_report,
 )
-from completions_lp.store.scores import open_tokens, read_increases, read_measures, write_increases, write_measures
+from completions_lp.store.scores import (
+    open_tokens,
+    read_increases,
+    read_measures,
+    read_seed_measures,
+    write_increases,
+    write_measures,
+    write_seed_measures,
+)
 from completions_lp.store.tokens import read_token_increases
 from completions_lp.store.unit_tables import read_draws, read_sequences, tabulate_draws, tabulate_sequences
 from completions_lp.store.units import (
@@ -57,7 +66,7 @@ from completions_lp.store.vectors import (
     write_vectors,
 )
 
-__all__ = ["CONDITION", "OFF_TARGET", "PROFILE", "RIVALS", "SLOPES", "STAGES", "SUMMARY", "SWAPS"]
+__all__ = ["CONDITION", "OFF_TARGET", "PROFILE", "RIVALS", "SEEDS", "SLOPES", "STAGES", "SUMMARY", "SWAPS"]
 __all__ += ["completion_ids", "read_completions", "write_completions", "write_steered"]
 __all__ += [
     "check_owned",
@@ -74,6 +83,7 @@ __all__ += ["hash_file", "name_file", "name_files", "read_figures", "write_figur
 __all__ += ["read_choices", "read_increases", "read_measures", "write_choices", "write_increases", "write_measures"]
 __all__ += ["read_readings", "write_readings"]
 __all__ += ["open_tokens", "read_profile", "read_token_increases", "read_validation"]
+__all__ += ["read_seed_measures", "write_seed_measures"]
 __all__ += ["write_profile", "write_report", "write_validation"]
 __all__ += ["read_quality", "read_vector", "read_vectors", "sort_vectors", "write_vector", "write_vectors"]
 __all__ += ["Covered", "Unit", "find_units", "hash_value", "list_units", "open_units", "remove_units", "write_unit"]

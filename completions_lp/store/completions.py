@@ -24,8 +24,12 @@ COLUMNS = {
     **{"prompt_id": "text", "completion_id": "whole", "count": "whole", "token_ids": "wholes", "text": "text"},
     **{"pieces": "texts", "ended": "truth", "label": "text?", "answer_index": "whole", "token_logprob": "numbers"},
 }
-"""What is read of ``completions.parquet``; beside it ``n_reasoning``, which tables of earlier versions do not have."""
+"""What is read of ``completions.parquet``."""
 REASONING = "n_reasoning"
+DRAWN = {"token_sampler_logprob": "numbers?", "seed_counts": "wholes?"}
+"""The same, of what earlier versions do not have, and where it says nothing of its own is missing in every row."""
+ADDED_COLUMNS = {REASONING: "whole", **DRAWN}
+"""Further ones, which tables of earlier versions do not have."""
 LARGEST = 2**31 - 1
 """Of counts and token ids, which are of 32 bits."""
 
@@ -49,16 +53,14 @@ def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling) 
     prompts = read_prompts(folder)
     path = folder / "completions.parquet"
     found = read_table(path, "sample")
-    columns = COLUMNS | ({REASONING: "whole"} if REASONING in found.column_names else {})
+    columns = COLUMNS | {name: kind for name, kind in ADDED_COLUMNS.items() if name in found.column_names}
     table = _sort_rows(pick_columns(path, found, "sample", columns), prompts).to_pydict()
-    _check_rows(path, table, prompts)
+    _check_rows(path, {name: values for name, values in table.items() if name not in DRAWN}, prompts)
     place = {prompt.id: i for i, prompt in enumerate(prompts)}
     lengths = np.array([len(ids) for ids in table["token_ids"]], dtype=np.int32)
     token_ids = np.full((len(lengths), lengths.max(initial=0)), -1, dtype=np.int32)
-    logprob = np.full(token_ids.shape, np.nan)
-    for i, (ids, values) in enumerate(zip(table["token_ids"], table["token_logprob"], strict=True)):
+    for i, ids in enumerate(table["token_ids"]):
         token_ids[i, : len(ids)] = ids
-        logprob[i, : len(ids)] = [np.nan if value is None else value for value in values]
     return Completions(
         prompts=prompts,
         prompt_index=np.array([place[i] for i in table["prompt_id"]], dtype=np.int32),
@@ -68,13 +70,44 @@ def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling) 
         ended=np.array(table["ended"], dtype=bool),
         label=np.array([label or "" for label in table["label"]], dtype=np.str_),
         answer_index=np.array(table["answer_index"], dtype=np.int32),
-        logprob=logprob,
+        logprob=_fill_tokens(table["token_logprob"], token_ids.shape),
         text=tuple(table["text"]),
         pieces=tuple(map(tuple, table["pieces"])),
         sampling=sampling,
         labelling=labelling,
         reasoning=np.array(table[REASONING], dtype=np.int32) if REASONING in table else None,
+        sampler_logprob=None if sampling.is_ancestral else _read_sampler(path, table, token_ids.shape),
+        seed_counts=_read_seeds(path, table, sampling) if len(sampling.seeds) > 1 else None,
     )
+
+
+def _fill_tokens(rows: Sequence[Sequence[float | None]], shape: tuple[int, int]) -> np.ndarray:
+    """Numbers of tokens as [completion, token]; NaN where there is none."""
+    filled = np.full(shape, np.nan)
+    for i, values in enumerate(rows):
+        filled[i, : len(values)] = [np.nan if value is None else value for value in values]
+    return filled
+
+
+def _read_sampler(path: Path, table: Mapping[str, list[Any]], shape: tuple[int, int]) -> np.ndarray:
+    """Log probs under what was drawn from; NaN where an earlier version has not kept them."""
+    rows = [values or [] for values in table.get("token_sampler_logprob", ())]
+    if any(values and len(values) != len(ids) for values, ids in zip(rows, table["token_ids"], strict=False)):
+        raise InputError(f"{path}: has lists of different lengths: it was changed; run the sample stage again")
+    return _fill_tokens(rows, shape)
+
+
+def _read_seeds(path: Path, table: Mapping[str, list[Any]], sampling: Sampling) -> np.ndarray:
+    """How often each seed drew each completion."""
+    rows = table.get("seed_counts") or [None]
+    seeds = len(sampling.seeds)
+    for i, (counts, count) in enumerate(zip(rows, table["count"], strict=False), start=1):
+        if counts is None or len(counts) != seeds or min(counts) < 0 or sum(counts) != count:
+            raise InputError(
+                f"{path}, row {i}: seed_counts is {str(counts)[:80]}, which are no draws of {seeds} seeds that add up "
+                f"to count = {count}: it was changed; run the sample stage again"
+            )
+    return np.array(rows, dtype=np.int32)
 
 
 def read_prompts(folder: Path) -> tuple[Prompt, ...]:
@@ -146,7 +179,7 @@ def write_steered(folder: Path, drawn: Mapping[Condition, Completions]) -> None:
     tables = []
     for condition, completions in drawn.items():
         columns = _list_columns(completions)
-        for name in ("cluster", "completion_id", "pieces", "token_logprob"):
+        for name in ("cluster", "completion_id", "pieces", "token_logprob", "sampler_logprob", *DRAWN):
             del columns[name]
         repeated = {name: [value] * len(completions) for name, value in asdict(condition).items()}
         tables.append(pa.table({"prompt_id": columns.pop("prompt_id"), **repeated, **columns}))
@@ -168,6 +201,8 @@ def _list_columns(completions: Completions) -> dict[str, Any]:
     prompts = [completions.prompts[i] for i in completions.prompt_index]
     said = [slice(length) for length in completions.lengths]
     ids = [row[tokens].tolist() for row, tokens in zip(completions.token_ids, said, strict=True)]
+    own, mask = completions.sampler_logprob, completions.mask
+    sampler = [None] * len(said) if own is None else [row[at].tolist() for row, at in zip(own, said, strict=True)]
     return {
         "prompt_id": [prompt.id for prompt in prompts],
         "cluster": [prompt.cluster for prompt in prompts],
@@ -180,6 +215,15 @@ def _list_columns(completions: Completions) -> dict[str, Any]:
         "label": pa.array([label or None for label in completions.label.tolist()], type=pa.string()),
         "answer_index": completions.answer_index,
         **({} if completions.reasoning is None else {REASONING: completions.reasoning}),
-        "logprob": np.where(completions.mask, completions.logprob, 0.0).sum(-1, dtype=np.float64),
+        "logprob": np.where(mask, completions.logprob, 0.0).sum(-1, dtype=np.float64),
         "token_logprob": [row[tokens].tolist() for row, tokens in zip(completions.logprob, said, strict=True)],
+        "sampler_logprob": np.where(mask, completions.logprob if own is None else own, 0.0).sum(-1, dtype=np.float64),
+        "token_sampler_logprob": pa.array(sampler, type=pa.list_(pa.float64())),
+        "seed_counts": pa.array(_list_seeds(completions), type=pa.list_(pa.int32())),
     }
+
+
+def _list_seeds(completions: Completions) -> list[list[int] | None]:
+    counts = completions.seed_counts
+    found: list[list[int] | None] = [None] * len(completions) if counts is None else counts.tolist()
+    return found

@@ -18,12 +18,12 @@ STAGES: Mapping[str, tuple[str, ...]] = {
     "vector": (),
     "sample": ("questions.parquet", "completions.parquet"),
     "score": (
-        *("scores.parquet", "measures.parquet", "profile.parquet"),
+        *("scores.parquet", "measures.parquet", "seed_measures.parquet", "profile.parquet"),
         *("tokens.parquet", "steered.parquet", "choices.parquet", "readings.parquet", "validation.parquet"),
     ),
     "report": (
         *("prompts.parquet", "summary.parquet", "summary.csv", "slopes.parquet", "slopes.csv"),
-        *("swaps.parquet", "swaps.csv", "rivals.parquet", "rivals.csv"),
+        *("swaps.parquet", "swaps.csv", "seeds.parquet", "seeds.csv", "rivals.parquet", "rivals.csv"),
         *("off_target.parquet", "off_target.csv", "report.md", "report.html"),
     ),
 }

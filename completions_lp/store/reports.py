@@ -59,9 +59,21 @@ OFF_TARGET = pa.schema(
     }
 )
 
+SEEDS = pa.schema(
+    {
+        **_CONDITION,
+        "quantity": _TEXT,
+        "seed": _WHOLE,
+        "value": _REAL,
+        "unit": _TEXT,
+        "n_prompts": _WHOLE,
+        "positions": _TEXT,
+    }
+)
+
 
 def write_report(folder: Path, report: Report, text: str, *, escape: Callable[[Rows], Rows]) -> None:
-    """Write ``prompts.parquet``, summary, slopes and, where there are any, swaps and rivals, and ``report.md``.
+    """Write ``prompts.parquet``, summary, slopes and, where there are any, swaps, rivals, seeds, and ``report.md``.
 
     ``escape`` makes rows safe for a CSV file.
     """
@@ -78,6 +90,9 @@ def write_report(folder: Path, report: Report, text: str, *, escape: Callable[[R
             {**vars(swap), **asdict(swap.condition), **_flatten(swap.estimate, "n_pairs")} for swap in report.swaps
         ]
         _write_both(folder, "swaps", pa.Table.from_pylist(swaps, schema=SWAPS), escape)
+    if report.seeds:
+        seeds = [{**vars(one), **asdict(one.condition)} for one in report.seeds]
+        _write_both(folder, "seeds", pa.Table.from_pylist(seeds, schema=SEEDS), escape)
     if report.rivals:
         _write_both(folder, "rivals", pa.Table.from_pylist(list(map(_flatten_rival, report.rivals)), RIVALS), escape)
     if report.off_target:

@@ -1,10 +1,12 @@
 """Increases, measures and tokens <-> their tables, one block of rows per condition."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute
 
 from completions_lp.records import Completions, Increases, InputError, Measures, Through, TokenScores
 from completions_lp.store.columns import pick_columns
@@ -14,6 +16,8 @@ from completions_lp.store.keys import KEYS, arrange_rows, condition_columns, fin
 
 TRUST = ("certified", "green", "red")
 """How far an estimate can be trusted."""
+_MEASURES = {**KEYS, **dict.fromkeys((*Measures.UNSTEERED, *Measures.STEERED), "number"), "trust": "text"}
+"""What is read of measures."""
 
 
 def write_increases(folder: Path, increases: Increases) -> None:
@@ -64,24 +68,47 @@ def _find_baseline(logprob: np.ndarray, increase: np.ndarray, completions: Compl
 
 def write_measures(folder: Path, measures: Measures) -> None:
     """Write ``measures.parquet``: one row per condition and prompt, what was measured without steering repeated."""
+    write_table(folder / "measures.parquet", _list_measures(measures))
+
+
+def write_seed_measures(folder: Path, by_seed: Sequence[Measures], seeds: Sequence[int]) -> None:
+    """Write ``seed_measures.parquet``: the same of each seed's own draws, one seed after the other."""
+    parts = [
+        pa.table({**_list_measures(part), "seed": np.full(part.trust.size, seed, dtype=np.int64)})
+        for part, seed in zip(by_seed, seeds, strict=True)
+    ]
+    write_table(folder / "seed_measures.parquet", pa.concat_tables(parts))
+
+
+def _list_measures(measures: Measures) -> dict[str, np.ndarray]:
     repeat = len(measures.conditions)
-    write_table(
-        folder / "measures.parquet",
-        {
-            "prompt_id": np.tile(np.array([p.id for p in measures.prompts], dtype=object), repeat),
-            **condition_columns(measures.conditions, len(measures.prompts)),
-            **{name: np.tile(values, repeat) for name, values in measures.unsteered.items()},
-            **{name: values.reshape(-1) for name, values in measures.steered.items()},
-            "trust": measures.trust.reshape(-1).astype(object),
-        },
-    )
+    return {
+        "prompt_id": np.tile(np.array([p.id for p in measures.prompts], dtype=object), repeat),
+        **condition_columns(measures.conditions, len(measures.prompts)),
+        **{name: np.tile(values, repeat) for name, values in measures.unsteered.items()},
+        **{name: values.reshape(-1) for name, values in measures.steered.items()},
+        "trust": measures.trust.reshape(-1).astype(object),
+    }
 
 
 def read_measures(folder: Path, increases: Increases) -> Measures:
     """Read the measures of a run, of the prompts and conditions of its scores."""
-    path, prompts, conditions = folder / "measures.parquet", increases.completions.prompts, increases.conditions
-    names = (*Measures.UNSTEERED, *Measures.STEERED)
-    table = read_table(path, "score", {**KEYS, **dict.fromkeys(names, "number"), "trust": "text"})
+    path = folder / "measures.parquet"
+    return _pick_measures(path, read_table(path, "score", _MEASURES), increases)
+
+
+def read_seed_measures(folder: Path, increases: Increases) -> tuple[Measures, ...]:
+    """Read the measures of each of several seeds; empty where there is one."""
+    if increases.completions.seed_counts is None:
+        return ()
+    path = folder / "seed_measures.parquet"
+    table = read_table(path, "score", {**_MEASURES, "seed": "whole"})
+    by_seed = [table.filter(pa.compute.equal(table["seed"], seed)) for seed in increases.completions.sampling.seeds]
+    return tuple(_pick_measures(path, part, increases) for part in by_seed)
+
+
+def _pick_measures(path: Path, table: pa.Table, increases: Increases) -> Measures:
+    prompts, conditions = increases.completions.prompts, increases.conditions
     grades = set(table["trust"].unique().to_pylist()) - {"", *TRUST}
     if grades:
         raise InputError(f"{path}: trust {min(grades)!r} is none of {', '.join(TRUST)}; run the score stage again")

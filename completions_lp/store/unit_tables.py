@@ -25,6 +25,10 @@ def tabulate_draws(items: Sequence[str], ids: Sequence[str], drawn: Sequence[Seq
             "token_ids": pa.array([list(draw.token_ids) for _, draw in flat], pa.list_(pa.int32())),
             "token_logprob": pa.array([list(draw.logprob) for _, draw in flat], pa.list_(pa.float64())),
             "ended": pa.array([draw.ended for _, draw in flat], pa.bool_()),
+            "token_sampler_logprob": pa.array(
+                [None if draw.sampler_logprob is None else list(draw.sampler_logprob) for _, draw in flat],
+                pa.list_(pa.float64()),
+            ),
         }
     )
 
@@ -33,7 +37,8 @@ def read_draws(table: pa.Table) -> dict[str, list[Draw]]:
     """The draws of a table by the key of their prompt."""
     found: dict[str, list[Draw]] = {}
     for row in table.to_pylist():
-        draw = Draw(row["token_ids"], row["token_logprob"], row["samples"], row["ended"])
+        sampler = row.get("token_sampler_logprob")  # which units of earlier versions do not have
+        draw = Draw(row["token_ids"], row["token_logprob"], row["samples"], row["ended"], sampler)
         found.setdefault(row["item"], []).append(draw)
     return found
 

@@ -27,6 +27,7 @@ from completions_lp.show.text import format_sentence
 from completions_lp.show.text.blocks import SWAPS, SWAPS_WORDS, list_swaps
 from completions_lp.show.text.off_target import OFF_TARGET, OFF_TARGET_WORDS, list_off_target, say_off_target
 from completions_lp.show.text.rivals import RIVALS, RIVALS_WORDS, list_rivals, say_cell, say_rivals
+from completions_lp.show.text.seeds import say_seeds
 from completions_lp.show.text.words import say_scored
 
 LIMIT = 40_000_000
@@ -127,6 +128,7 @@ def _fill_template(packed: Packed | None, values: Mapping[str, Any]) -> str:
         name=name_run(info),
         facts=_list_facts(report, info),
         sentence=format_sentence(report),
+        between=say_seeds(report),
         scored=say_scored(report),
         told=[*say_rivals(report), *say_off_target(report)],
         tables=_list_tables(report),
@@ -204,7 +206,9 @@ def _list_facts(report: Report, info: Mapping[str, Any]) -> dict[str, str]:
     facts = {}
     if report.increases is not None:
         completions, conditions = report.increases.completions, report.increases.conditions
-        facts = {"Prompts": f"{len(completions.prompts):,}", "Draws per prompt": str(completions.sampling.draws)}
+        drawn, seeds = completions.sampling, completions.sampling.seeds
+        facts = {"Prompts": f"{len(completions.prompts):,}", "Draws per prompt": str(drawn.draws)}
+        facts |= {"Seeds": ", ".join(map(str, seeds))} if len(seeds) > 1 else {}
         facts |= {"Distinct completions": f"{len(completions):,}", "Conditions": f"{len(conditions):,}"}
     layers = str((info.get("model") or {}).get("n_layers", "?"))
     target = "each prompt's matching one" if report.target == "matching" else report.target

@@ -11,6 +11,7 @@ from completions_lp.show.text.blocks import list_blocks
 from completions_lp.show.text.numbers import Lookup, format_estimate
 from completions_lp.show.text.off_target import say_off_target
 from completions_lp.show.text.rivals import say_rivals
+from completions_lp.show.text.seeds import say_drawn, say_seeds
 from completions_lp.show.text.sentence import format_sentence
 from completions_lp.show.text.tables import draw_markdown
 from completions_lp.show.text.words import name_target, say_decided, say_rule, say_scored, say_units
@@ -24,6 +25,7 @@ def format_report(report: Report, *, title: str, quality: Mapping[int, VectorQua
         f"# {escape_markdown(title)}",
         format_sentence(report),
         *map(escape_markdown, [*say_rivals(report), *say_off_target(report)]),
+        *filter(None, [say_seeds(report)]),
         *(["**Read this first**", "\n".join(warnings)] if warnings else []),
         "## The run",
         "\n".join(f"- {line}" for line in [*describe_run(report), format_checks(report)]),
@@ -70,8 +72,8 @@ def describe_run(report: Report) -> list[str]:
     lines = [
         f"A, the target: {name_target(report.target)}, {say_rule(labelling)}; {offered} of {size} prompts offer it",
         f"{say_units(report)} *Macro* is a mean of per-prompt means: each prompt counts once",
-        f"{sampling.draws} completions a prompt of up to {sampling.max_new_tokens} tokens, {drawn}, seed "
-        f"{sampling.seed}; steered positions: {', '.join(kinds)}",
+        f"{sampling.draws} completions a prompt of up to {sampling.max_new_tokens} tokens, {drawn}, "
+        f"{say_drawn(sampling)}; steered positions: {', '.join(kinds)}",
         f"{clusters} clusters of prompts, the unit of all intervals"
         if clusters < size
         else "each prompt is its own cluster",
