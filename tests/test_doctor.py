@@ -31,7 +31,7 @@ from completions_lp.model.engine import Comparison
 from completions_lp.model.reading import Reader
 from completions_lp.prompts import load_prompts, loading
 from completions_lp.records import InputError, SteeringVector
-from completions_lp.sample import draws
+from completions_lp.sample import growth
 from completions_lp.score import grid, spelling
 
 WORDS = ("Is it?", "Or not", "I", "So what is it now?")
@@ -282,13 +282,13 @@ def lose_a_spelling(patch):
 
 
 def tell_other_draws(patch):
-    draw = draws._draw_tokens
+    draw = growth._draw_tokens
 
     def drawn(*arguments):
-        tokens, logprob = draw(*arguments)
-        return tokens, [value - 0.1 for value in logprob]
+        tokens, logprob, own = draw(*arguments)
+        return tokens, [value - 0.1 for value in logprob], own
 
-    patch.setattr(draws, "_draw_tokens", drawn)
+    patch.setattr(growth, "_draw_tokens", drawn)
 
 
 def speak_unsteered(patch):

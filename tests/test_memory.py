@@ -234,13 +234,13 @@ def test_a_prompt_whose_draws_may_not_fit_is_drawn_in_runs_of_them(small, monkey
     model, prompts, sampling = small().model, make_prompts(), Sampling(n=30, max_new_tokens=4, temperature=0.02)
     want = draws.draw_samples(model, prompts, sampling, first=first, engine=engine)
     sizes = []
-    sample_batch = draws._sample_batch
+    sample_batch = draws.grow_draws
 
     def watched(decoder, chosen, sampling, samples, *rest):
         sizes.extend((len(prompt.token_ids), len(numbers)) for prompt, numbers in zip(chosen, samples, strict=True))
         return sample_batch(decoder, chosen, sampling, samples, *rest)
 
-    monkeypatch.setattr(draws, "_sample_batch", watched)
+    monkeypatch.setattr(draws, "grow_draws", watched)
     longest = max(len(prompt.token_ids) for prompt in prompts)
     budget = draws._prompt_bytes(model, longest, 12, 4, tree=engine == "tree") / 2**30
     got = draws.draw_samples(model, prompts, sampling, first=first, engine=engine, memory_budget=budget)
