@@ -133,6 +133,28 @@ def test_the_read_out_is_of_its_own_prompt_and_network(made, place, rival):
         np.testing.assert_allclose(choices.logprob[at, i], want[:, 0], atol=TOLERANCE[dtype] * 10)
 
 
+def test_answers_behind_the_reasoning_are_read_after_its_own_prompt_and_network(place, tmp_path):
+    """Also where the reasoning ends with the completion, and behind a cue; each by one full forward."""
+    folder, config = place
+    changes = {"model.dtype": "float64", "scoring.cue": "Answer: ("}
+    rivals = [RIVALS[0], RIVALS[4]]
+    run = begin(with_rivals(config, put(rivals, folder), **changes), tmp_path / "run")
+    readings = run.all().readings
+    own, tokenizer = open_module(place, "model", "float64")
+    tuned, _ = open_module(place, "tuned", "float64")
+    cue, texts = tokenizer("Answer: (", add_special_tokens=False).input_ids, spell(tokenizer)
+    for rival, module in zip(rivals, (own, tuned), strict=True):
+        at = readings.conditions.index(make_rival(rival["name"]))
+        for row in range(0, len(readings.completions), 5):
+            prompt = readings.completions.prompts[readings.completions.prompt_index[row]]
+            said = readings.completions.token_ids[row, : readings.at[row]].tolist()
+            logits = reference.logits_of(module, [*ask(rival, tokenizer, prompt), *said, *cue])[-1]
+            for k, letter in enumerate(prompt.letters):
+                tokens = [i for i, text in enumerate(texts) if text == letter]
+                want = float(logits.log_softmax(-1)[tokens].logsumexp(0))
+                assert readings.logprob[at, row, k] == pytest.approx(want, abs=1e-9)
+
+
 def test_the_run_itself_changes_nothing(made):
     report, run, _ = made
     limit = 5e-6 if run.network["dtype"] == "float32" else 1e-12

@@ -249,6 +249,13 @@ def test_slopes_and_the_vector_are_told(report):
     assert format_quality_line({}) == "Vector: read from a file that does not say how well it is known."
 
 
+def test_quantised_weights_are_named(report):
+    told = dataclasses.replace(report, info={"model": {"quantization": "GGUF Q4_1"}})
+    line = "- the weights are quantised: GGUF Q4\\_1; all numbers are of the model as it is"
+    assert line in format_report(told, title="t", quality={}).splitlines()
+    assert "quantised" not in format_report(report, title="t", quality={})
+
+
 def test_the_head_says_what_was_measured(report):
     text = format_report(report, title="t", quality={})
     completions = report.increases.completions

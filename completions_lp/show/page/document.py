@@ -212,6 +212,8 @@ def _list_facts(report: Report, info: Mapping[str, Any]) -> dict[str, str]:
         facts |= {"Distinct completions": f"{len(completions):,}", "Conditions": f"{len(conditions):,}"}
     layers = str((info.get("model") or {}).get("n_layers", "?"))
     target = "each prompt's matching one" if report.target == "matching" else report.target
+    stored = str((info.get("model") or {}).get("quantization") or "")
+    facts |= {"Weights stored as": stored} if stored else {}
     return facts | {"Layers of the model": layers, "Target answer": target}
 
 

@@ -14,7 +14,7 @@ from completions_lp.show.text.rivals import say_rivals
 from completions_lp.show.text.seeds import say_drawn, say_seeds
 from completions_lp.show.text.sentence import format_sentence
 from completions_lp.show.text.tables import draw_markdown
-from completions_lp.show.text.words import name_target, say_decided, say_rule, say_scored, say_units
+from completions_lp.show.text.words import name_target, say_decided, say_rule, say_scored, say_stored, say_units
 
 
 def format_report(report: Report, *, title: str, quality: Mapping[int, VectorQuality]) -> str:
@@ -77,7 +77,7 @@ def describe_run(report: Report) -> list[str]:
         f"{clusters} clusters of prompts, the unit of all intervals"
         if clusters < size
         else "each prompt is its own cluster",
-        *filter(None, [say_decided(labelling), say_scored(report)]),
+        *filter(None, [say_decided(labelling), say_scored(report), say_stored(report)]),
     ]
     counts, n, unique = (np.asarray(columns.get(name, []))[:size] for name in ("n_A", "n", "n_unique"))
     if len(counts) and n.sum():

@@ -1,7 +1,9 @@
 """What the answer, a cell and an interval are called in tables and sentences."""
 
+from collections.abc import Mapping
+
 from completions_lp.records import Condition, Estimate, Labelling, Report, name_function
-from completions_lp.show.escape import printable
+from completions_lp.show.escape import escape_markdown, printable
 
 MARK = ">"
 """Stands before the best cell."""
@@ -59,6 +61,17 @@ def say_units(report: Report) -> str:
         return "Numbers are means over prompts (macro); there are no intervals."
     unit = "prompts" if all(e.n == e.n_clusters for e in known) else "clusters of prompts"
     return f"Numbers are means over prompts (macro), brackets {known[0].level:.0%} intervals over {unit}."
+
+
+def say_stored(report: Report) -> str:
+    """How the weights are stored, where that is in fewer bits than they compute in; else empty."""
+    model = report.info.get("model") or {}
+    stored = model.get("quantization") if isinstance(model, Mapping) else ""
+    return (
+        f"the weights are quantised: {escape_markdown(str(stored))}; all numbers are of the model as it is"
+        if stored
+        else ""
+    )
 
 
 def say_scored(report: Report) -> str:
