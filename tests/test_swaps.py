@@ -11,13 +11,15 @@ import scipy.stats
 import toys
 from scored import World, make_scores, make_world
 
+from completions_lp.quantities import find_quantity
 from completions_lp.records import Choices, Labelling
 from completions_lp.report import summarize
 from completions_lp.score.measures import measure_completions
 from completions_lp.score.sums import sum_tokens
 from completions_lp.show.escape import escape_rows
 from completions_lp.show.page import make_page
-from completions_lp.show.text import format_report
+from completions_lp.show.text import format_overview, format_report
+from completions_lp.show.text.numbers import format_estimate
 from completions_lp.store.reports import write_report
 
 STEPS = 2
@@ -206,6 +208,19 @@ def test_one_outcome_in_both_orders_has_no_letter_to_tell():
     """As where a label rule names outcomes, such as a refusal, which no letter of the choices stands for."""
     first = make_world(0, MULTIPLIERS, steps=STEPS)
     assert report_on([first, first]).swaps == ()
+
+
+def test_the_terminal_tells_the_parts_of_the_best_cell():
+    report = report_on(make_pairs("neither"))
+    best = report.best
+    told = format_overview(report, title="t", width=10_000)
+    line = next(line for line in told.splitlines() if "questions asked in both orders" in line)
+    assert line.startswith(f"Of {find_quantity(best.quantity).head}, over {PAIRS} questions asked in both orders: ")
+    for swap in report.swaps:
+        if (swap.condition, swap.quantity) == (best.condition, best.quantity):
+            assert format_estimate(swap.estimate) in line
+    other = format_overview(report_on(make_pairs("neither"), twins=False), title="t", width=10_000)
+    assert "both orders" not in other
 
 
 def test_a_run_in_one_order_has_nothing_of_it(tmp_path):

@@ -4,11 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from completions_lp.quantities import HEADLINE, PRIMARY, name_unit
+from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity, name_unit
 from completions_lp.records import BASELINE, Best, Estimate, Report, ReportRow
 from completions_lp.show.text.numbers import DASH, Lookup, format_estimate
 from completions_lp.show.text.words import name_answer, name_cell, name_size
 from completions_lp.stats import promise_sign
+
+_SWAPPED = {
+    "behaviour": "goes with the behaviour whatever its letter",
+    "letter": "with the letter whatever it says",
+    "common": "with both answers alike",
+}
 
 
 def format_sentence(report: Report) -> str:
@@ -26,6 +32,21 @@ def format_sentence(report: Report) -> str:
         return "No prompt has a completion with the target answer: the average increase is undefined."
     told = _tell_change(report, lookup, row) if best.quantity == PRIMARY else _tell_increase(report, row)
     return f"{told} {_tell_choice(report, best)}"
+
+
+def tell_swaps(report: Report) -> str:
+    """What of the best cell's effect follows the behaviour and what the letter; empty without questions asked twice."""
+    best = report.best
+    parts = (
+        {}
+        if best is None
+        else {s.part: s for s in report.swaps if s.condition == best.condition and s.quantity == best.quantity}
+    )
+    if best is None or not parts:
+        return ""
+    head, pairs = find_quantity(best.quantity).head, parts["behaviour"].estimate.n
+    told = ", ".join(f"{format_estimate(swap.estimate)} {_SWAPPED[part]}" for part, swap in parts.items())
+    return f"Of {head}, over {pairs} questions asked in both orders: {told}."
 
 
 def tell_reasoning(report: Report) -> str:
