@@ -77,13 +77,13 @@ def reduce_scores(n_prompts, n_layers):
     completions = make_completions(n_prompts)
     making = np.zeros(2)
 
-    def score(_model, part, _vectors, conditions, **_options):
+    def score(_model, part, _places, _vectors, conditions, **_options):
         start = clock()
         scores = make_scores(part, conditions)
         making[:] += clock() - start
-        return scores
+        return scores, np.empty((0, 0)), np.empty((len(conditions), 0, 0))
 
-    parts.score_tokens = score
+    parts.score_places = score
     before, start = peak(), clock()
     found = parts.score_completions(None, completions, [], conditions, target="A", progress=False)
     profile = summarize_profile(found.profile)

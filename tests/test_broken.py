@@ -151,7 +151,7 @@ def test_the_prompts_of_a_broken_cell_that_are_sound_keep_their_numbers():
     broken = np.zeros((10, 24), dtype=bool)
     broken[4, [3, 7]] = True
     unsteered = {"prompt_id", "cluster", "vector", "kind", "layer", "multiplier", "positions", "n", "n_unique", "n_A"}
-    unsteered |= {"share_A", "answered", *Measures.UNSTEERED}
+    unsteered |= {"share_A", "share_uncommitted", "share_cut_off", "answered", *Measures.UNSTEERED}
     counts = records[0].completions.counts.reshape(24, PER_PROMPT).sum(1)
     assert got.prompts["n_broken"].reshape(10, 24)[broken].tolist() == counts[[3, 7]].tolist()
     assert (got.prompts["n_broken"].reshape(10, 24)[~broken] == 0).all()
@@ -193,7 +193,7 @@ def test_without_finite_unsteered_scores_nothing_but_counts_is_known(value, wher
         measures = change(measures, **columns, n_broken=n_broken)
     got = summarize(increases, choices, measures)
     for row in got.rows:
-        known = row.quantity in ("share_broken", "share_A", "n_tokens")
+        known = row.quantity in ("share_broken", "share_A", "share_uncommitted", "share_cut_off", "n_tokens")
         assert np.isfinite(row.estimate.value) == known, row
         if row.condition == BASELINE and not known:
             assert row.estimate.method == "not finite on 1 of 24 prompts"

@@ -37,7 +37,11 @@ class Scorer:
     def __init__(self, scores, fail_at=None):
         self.scores, self.fail_at, self.asked, self.parts = scores, fail_at, [], []
 
-    def __call__(self, model, part, vectors, conditions, *, target, kl, through, memory_budget, advance):
+    def __call__(self, model, part, places, vectors, conditions, *, target, kl, through, memory_budget, advance):
+        assert not places
+        return self.score(part, conditions, target, advance), np.empty((0, 0)), np.empty((len(conditions), 0, 0))
+
+    def score(self, part, conditions, target, advance):
         if len(self.parts) == self.fail_at:
             raise MemoryError("no more")
         self.asked.append(target)
@@ -58,7 +62,7 @@ def evaluate(monkeypatch, build_model):
 
     def run(scores, *, part=2**27, fail_at=None, progress=False, target="A", **options):
         scorer = Scorer(scores, fail_at)
-        monkeypatch.setattr(parts, "score_tokens", scorer)
+        monkeypatch.setattr(parts, "score_places", scorer)
         monkeypatch.setattr(parts, "PART", part)
         arguments = (build_model(), scores.completions, [], scores.conditions)
         return score_completions(*arguments, progress=progress, target=target, **options), scorer

@@ -23,7 +23,7 @@ PLAIN = [
 CHOICES = [
     *("logit_diff", "logit_diff_steered", "logit_diff_change", "p_choice", "p_choice_steered", "delta_p_choice"),
     *("pref_odds", "pref_odds_steered", "pref_odds_change", "util_odds", "util_odds_steered", "util_odds_change"),
-    *("mass", "mass_steered", "greedy", "greedy_steered"),
+    *("mass", "mass_steered", "greedy", "greedy_steered", "greedy_change"),
 ]
 UNSTEERED = [
     *("share_A", "p_A", "p_A_low", "p_A_high", "first_A", "first_B", "n_tokens", "excess_surprisal", "answered"),
@@ -170,7 +170,7 @@ def test_every_macro_row_is_the_mean_with_the_interval_of_scipy(report):
 
 def test_units_are_said(report):
     want = {
-        "pp": {"delta_p_A", "delta_p_A_odd", "delta_p_choice"},
+        "pp": {"delta_p_A", "delta_p_A_odd", "delta_p_choice", "greedy_change"},
         "nats/token": {"kl_per_token"},
         "share": {"below_zero_delta_p_A", "share_certified", "share_green", "share_red"},
         "draws": {"ess", "n_steered"},

@@ -28,13 +28,13 @@ def fail_for(monkeypatch, function, identity, ids):
     monkeypatch.setattr(units, function, spoil)
 
 
-@pytest.mark.parametrize("function", ["draw_samples", "read_choices", "score_tokens"])
+@pytest.mark.parametrize("function", ["draw_samples", "read_choices", "score_places"])
 def test_a_prompt_that_does_not_fit_is_left_out_and_told(tmp_path, monkeypatch, function, capsys):
     whole = clp.run(out=tmp_path / "whole", progress=False, **SMALL)
     ids = [prompt.id for prompt in whole.increases.completions.prompts]
     with monkeypatch.context() as patched:
         asked = (
-            (lambda part: [p.id for p in part.prompts]) if function == "score_tokens" else lambda ps: [p.id for p in ps]
+            (lambda part: [p.id for p in part.prompts]) if function == "score_places" else lambda ps: [p.id for p in ps]
         )
         fail_for(patched, function, ids[2], asked)
         report = clp.run(out=tmp_path / "out", progress=False, **SMALL)

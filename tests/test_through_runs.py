@@ -47,7 +47,7 @@ def place(tmp_path_factory):
     """The configuration of a small run of the embedded model, its runs by what they score, and the model."""
     folder = tmp_path_factory.mktemp("through")
     values = load_config(EMBEDDED).model_dump()
-    config = {name: {**section, **SMALL.get(name, {})} for name, section in values.items()}
+    config = {name: {**values[name], **SMALL.get(name, {})} for name in values if isinstance(values[name], dict)}
     model = do_all(config, folder / "end", tokens=True).model
     for through in CUT:
         do_all(change(config, {"scoring.through": through}), folder / through, model=model, tokens=True)

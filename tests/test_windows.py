@@ -34,7 +34,9 @@ def test_kept_scores_mend_as_new_ones_do(build_model, rule):
         scored.append(pool)
         return score_tokens(model, pool, [vector], [condition], target=marks[0], progress=False)
 
-    found = reduce_scores(completions, conditions, score_all, target=marks[0], kl=False).measures
+    found = reduce_scores(
+        completions, conditions, lambda part: (score_all(part), None), target=marks[0], kl=False
+    ).measures
     red = dataclasses.replace(found, trust=np.full(found.trust.shape, "red"))
     windows.keep(score_all(completions), red)
     options = {"target": marks[0], "progress": False}

@@ -67,10 +67,10 @@ def _is_of(kind: Any, wanted: Any) -> bool:
     types = pa.types
     if types.is_dictionary(kind):
         kind = kind.value_type
-    if types.is_list(wanted):
-        return (types.is_list(kind) or types.is_large_list(kind)) and _is_of(kind.value_type, wanted.value_type)
     if types.is_null(kind):
         return True  # which is told by the values that it lacks
+    if types.is_list(wanted):
+        return (types.is_list(kind) or types.is_large_list(kind)) and _is_of(kind.value_type, wanted.value_type)
     if types.is_string(wanted):
         return bool(types.is_string(kind) or types.is_large_string(kind))
     if types.is_floating(wanted):

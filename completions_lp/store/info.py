@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from completions_lp.records import InputError, describe_cause
 
@@ -51,11 +52,18 @@ class _Instrument(BaseModel):
     errors: list[str] = []
 
 
+def _check_section(value: Any) -> Any:
+    """A section of the configuration, or several of one name."""
+    if isinstance(value, dict) or (isinstance(value, list) and all(isinstance(one, dict) for one in value)):
+        return value
+    raise PydanticCustomError("section", "Input should be a section, or a list of sections")
+
+
 class _Info(BaseModel):
     """The parts of ``run.json`` that are read again, and of what type; there may be others."""
 
     model_config = ConfigDict(extra="allow")
-    config: dict[str, dict[str, Any] | list[dict[str, Any]]]
+    config: dict[str, Annotated[Any, AfterValidator(_check_section)]]
     stages: dict[str, _Stage] = {}
     files: list[Annotated[str, Field(pattern=OURS)]] = []
     seed: int = 0
