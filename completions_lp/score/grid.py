@@ -219,7 +219,7 @@ def _watch_both(prompts: Sequence[str], rule: Sequence[Watch] | None, reader: Pl
     own = [] if rule is None else [None, None]
 
     def watch(i: int, name: str) -> Watch:
-        told, look = reader.watch(name), None if rule is None or i >= len(rule) else rule[i]
+        told, look = reader.watched.get(name, {}), None if rule is None or i >= len(rule) else rule[i]
         return lambda said: [*(own if look is None else look(said)), *told.get(said, nothing)]
 
     return [watch(i, name) for i, name in enumerate(prompts)]

@@ -107,15 +107,16 @@ class PlaceReader:
     def _follow(self, k: int) -> int:
         return next(side.written[side.end] for side in self.places[k].sides if side is not None)
 
-    def watch(self, prompt_id: str) -> Mapping[tuple[int, ...], Told]:
-        """By what has been said after a prompt, which tokens complete its answers there."""
-        found: dict[tuple[int, ...], list[Int[np.ndarray, " token"] | None]] = {}
+    @cached_property
+    def watched(self) -> Mapping[str, Mapping[tuple[int, ...], Told]]:
+        """By the id of a prompt and what has been said after it, which tokens complete its answers there."""
+        found: dict[str, dict[tuple[int, ...], list[Int[np.ndarray, " token"] | None]]] = {}
         for place in self.places:
-            if place.prompt.id == prompt_id:
-                for side_number, side in enumerate(place.sides):
-                    if side is not None:
-                        told = found.setdefault(place.said + side.written[: side.end], [None] * self.width)
-                        told[side_number] = np.array(side.tokens)
+            own = found.setdefault(place.prompt.id, {})
+            for number, side in enumerate(place.sides):
+                if side is not None:
+                    told = own.setdefault(place.said + side.written[: side.end], [None] * self.width)
+                    told[number] = np.array(side.tokens)
         return found
 
     def read(

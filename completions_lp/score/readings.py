@@ -44,7 +44,8 @@ def make_readings(
     token = np.arange(completions.token_ids.shape[1])
     settled = token < endings.through[:, None]
     reach = np.where(settled, scores.baseline, 0.0).sum(-1, dtype=np.float64)
-    change = np.where(settled, scores.increase, 0.0).sum(-1, dtype=np.float64)
+    increase = scores.increase.astype(np.float64)
+    change = np.where(settled, increase, 0.0).sum(-1)
     return Readings(
         completions,
         scores.conditions,
@@ -54,18 +55,21 @@ def make_readings(
         reach + change,
         unsteered[endings.index, :choices].astype(np.float64),
         steered[:, endings.index, :choices].astype(np.float64),
-        _sum_tenths(scores, endings.at),
+        _sum_tenths(increase, endings.at),
     )
 
 
 def _sum_tenths(
-    scores: TokenScores, ends: Int[np.ndarray, " completion"]
+    increase: Float[np.ndarray, "condition completion token"], ends: Int[np.ndarray, " completion"]
 ) -> Float[np.ndarray, "condition completion 10"]:
-    """Increase in each tenth of the tokens before the end, in float64; NaN where there is none."""
-    n = np.maximum(ends, 1)[:, None, None]
-    token, tenth = np.arange(scores.baseline.shape[1])[:, None], np.arange(TENTHS)
-    # Of each token, the share that lies in each tenth, in units of a token.
-    share = np.minimum(token + 1, n * (tenth + 1) / TENTHS) - np.maximum(token, n * tenth / TENTHS)
-    share = np.where(token < ends[:, None, None], np.clip(share, 0.0, 1.0), 0.0)
-    increase = np.where(share.any(-1), scores.increase, 0.0).astype(np.float64)
-    return np.asarray(np.einsum("cst,stk->csk", increase, share) + np.where(ends > 0, 0.0, np.nan)[:, None])
+    """Increase in each tenth of the tokens before the end, in nats; NaN where there is none."""
+    n = np.maximum(ends, 1)[:, None]
+    token = np.arange(increase.shape[-1])
+    inside = np.where(token < ends[:, None], increase, 0.0)
+    # Of each token, the share that lies in a tenth, one tenth at a time: all at once are ten times the tokens.
+    shares = (
+        np.clip(np.minimum(token + 1, n * (k + 1) / TENTHS) - np.maximum(token, n * k / TENTHS), 0.0, 1.0)
+        for k in range(TENTHS)
+    )
+    tenths = np.stack([np.einsum("cst,st->cs", inside, share) for share in shares], -1)
+    return np.asarray(tenths + np.where(ends > 0, 0.0, np.nan)[:, None])
