@@ -17,7 +17,7 @@ from completions_lp.sample.completions import collect_completions
 from completions_lp.score.grid import score_places, score_tokens
 from completions_lp.score.parts import score_completions
 from completions_lp.score.places import find_endings
-from completions_lp.stats import estimate_survival
+from completions_lp.stats import average_readings, estimate_survival
 from completions_lp.steer.conditions import make_conditions as cross_conditions
 
 TEXTS = ("<|end|>", "A", "B", " A", "So ", "the answer is ", "<think>", "</think>", ".", "(", "x", "Yes", "C")
@@ -274,6 +274,14 @@ def cut_reasoning(text):
     return text[:-1] if text[-1] == toys.EOS else text
 
 
+def average_bare(readings):
+    """The cells of a prompt's A without any bounds, as if no text had been visited."""
+    counts, reach = readings.completions.counts, readings.steered_reach
+    seen = np.zeros(len(counts), dtype=bool)
+    read = readings.baseline[:, 0], readings.logprob[..., 0]
+    return average_readings(counts, reach - readings.reach, *read, reach=reach, distinct=seen)
+
+
 def enumerate_cell(writer, reader, answer=toys.A):
     """Mean probability of the answer behind the reasonings of one law, read by another, by adding up every text."""
     texts = toys.enumerate_texts(writer, STEPS)
@@ -293,6 +301,7 @@ def test_every_cell_and_every_part_is_that_of_enumeration(seed, closes):
     for row, text in enumerate(texts):
         assert tuple(endings.places[endings.index[row]].said) == cut_reasoning(text)
     unsteered, told = measure_readings(readings, readings.conditions, target="A")
+    bare = average_bare(readings)
     none = enumerate_cell(p, p)
     assert unsteered["read_A"][0] == pytest.approx(none, abs=1e-8)
     assert unsteered["read_mass"][0] == pytest.approx(none + enumerate_cell(p, p, toys.B), abs=1e-8)
@@ -309,6 +318,9 @@ def test_every_cell_and_every_part_is_that_of_enumeration(seed, closes):
             "read_mean_weight": 1.0,
             "read_red": 0.0,
         }
+        # What is visited proves these two; the means are right without that, too.
+        assert bare.reasoning_only[c] == pytest.approx(reasoning, abs=1e-8)
+        assert bare.steered[c] == pytest.approx(both, abs=1e-8)
         for name, value in want.items():
             assert told[name][c, 0] == pytest.approx(value, abs=1e-8), name
         if closes:  # the answer comes right behind the tag: then what is read is P(A) itself
@@ -325,7 +337,10 @@ def test_draws_agree_with_enumeration_and_with_survival_within_their_errors(seed
     unsteered, told = measure_readings(readings, readings.conditions, target="A")
     truth = {"read_A_answer_only": enumerate_cell(p, q), "read_A_reasoning_only": enumerate_cell(q, p)}
     truth["read_A_steered"] = enumerate_cell(q, q)
+    bare = average_bare(readings)
     pairs = [(unsteered["read_A"][0], unsteered["read_A_se"][0], enumerate_cell(p, p))]
+    pairs += [(bare.reasoning_only[0], bare.reasoning_only_se[0], truth["read_A_reasoning_only"])]
+    pairs += [(bare.steered[0], bare.steered_se[0], truth["read_A_steered"])]
     pairs += [(told[name][0, 0], told[f"{name}_se"][0, 0], value) for name, value in truth.items()]
     for value, se, want in pairs:
         assert 0 <= se < 0.02
@@ -344,7 +359,7 @@ def test_standard_errors_are_the_spread_over_many_samples():
         texts, counts = toys.sample_texts(p, STEPS, 100, seed)
         readings, _ = read_world(p, [q], texts, counts)
         _, told = measure_readings(readings, readings.conditions, target="A")
-        values.append([told[name][0, 0] for name in ("read_A_reasoning_only", "read_A_steered")])
+        values.append([average_bare(readings).reasoning_only[0], average_bare(readings).steered[0]])
         errors.append([told[f"{name}_se"][0, 0] for name in ("read_A_reasoning_only", "read_A_steered")])
     ratio = np.mean(errors, 0) / np.std(values, axis=0, ddof=1)
     assert ((ratio > 0.85) & (ratio < 1.15)).all(), ratio
