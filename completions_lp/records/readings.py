@@ -11,6 +11,7 @@ from completions_lp.records.completions import Completions
 from completions_lp.records.steering import Condition
 
 TENTHS = 10
+"""Parts of a reasoning, by which it is told where in it the log prob moves."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -33,7 +34,6 @@ class Readings:
     """Unsteered log prob of each answer of its prompt, in the order of ``Prompt.letters``; NaN past the last one, and
     where an answer cannot be told from another."""
     logprob: Float[np.ndarray, "condition completion choice"]
-
     tenths: Float[np.ndarray, "condition completion 10"]
     """Log-prob increase in each tenth of the tokens before: a token that is in two counts in either as far as it is."""
 
