@@ -22,8 +22,8 @@ from completions_lp.job.ledger import Options
 from completions_lp.job.places import open_run
 from completions_lp.job.stages import Run
 from completions_lp.job.status import clean_run, find_status
-from completions_lp.job.units import Units
 from completions_lp.records import InputError
+from completions_lp.work.units import Units
 
 FULL = os.environ.get("FULL") == "1"
 PLAIN = {"sampling.top_up": 0}
@@ -616,7 +616,7 @@ def test_a_run_that_is_stopped_in_the_middle_keeps_what_is_finished(own, monkeyp
         done.append(1)
         return score(*arguments, **options)
 
-    from completions_lp.job import units
+    from completions_lp.work import units
 
     score = units.score_places
     monkeypatch.setattr(units, "score_places", stop)

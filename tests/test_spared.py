@@ -6,8 +6,8 @@ import pytest
 
 import completions_lp as clp
 from completions_lp import cli
-from completions_lp.job import units
 from completions_lp.records import OutOfRoom
+from completions_lp.work import units
 
 SMALL = {
     "prompts": {"limit": 5},

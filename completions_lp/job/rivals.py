@@ -15,11 +15,9 @@ from jaxtyping import Float
 
 from completions_lp.checkpoint import check_length, locate, read_shape
 from completions_lp.checkpoint.vocabulary import check_tokenizers
-from completions_lp.job.keys import describe_prompt
 from completions_lp.job.network import Network
 from completions_lp.job.outset import load_asked
 from completions_lp.job.rival import RivalSection
-from completions_lp.job.units import Units
 from completions_lp.prompts import first_difference
 from completions_lp.records import (
     BASELINE,
@@ -35,6 +33,8 @@ from completions_lp.records import (
 )
 from completions_lp.score.places import Place
 from completions_lp.store import hash_value
+from completions_lp.work.keys import describe_prompt
+from completions_lp.work.units import Units
 
 Scored = tuple[TokenScores, Float[np.ndarray, "place choice"], Float[np.ndarray, "condition place choice"]]
 

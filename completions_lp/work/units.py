@@ -17,10 +17,6 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from completions_lp import store
-from completions_lp.job import keys
-from completions_lp.job.arrays import Arrays, join_scores, split_scores, stack_places
-from completions_lp.job.batches import measure_unit, split_work
-from completions_lp.job.cover import Block, Shelf, find_missing, join_blocks
 from completions_lp.model import Model
 from completions_lp.records import (
     BASELINE,
@@ -39,6 +35,10 @@ from completions_lp.sample.draws import draw_samples
 from completions_lp.score.choices import list_sides, make_choices, read_choices
 from completions_lp.score.grid import score_places
 from completions_lp.score.places import Place
+from completions_lp.work import keys
+from completions_lp.work.arrays import Arrays, join_scores, split_scores, stack_places
+from completions_lp.work.batches import measure_unit, split_work
+from completions_lp.work.cover import Block, Shelf, find_missing, join_blocks
 
 Advance = Callable[[int], object]
 _Run = tuple[int, int, list[Draw]]
