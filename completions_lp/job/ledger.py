@@ -191,10 +191,10 @@ class Ledger(Inputs):
         ``timings`` and ``token_counts`` are of all that the tables hold, ``work`` of what was done this time.
         """
         self.units = RivalUnits(
-            lambda: self.model,
+            self.hands,
             self.network,
-            self.folder,
             self.config.run.memory_budget,
+            self.folder,
             rivals={rival.section.name: rival for rival in self.rivals},
         )
         before = self._count_usage()

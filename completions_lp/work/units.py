@@ -1,14 +1,12 @@
 """The work of a run in units: what is finished is found again, what is missing is done, each unit committed at once.
 
 A unit is a batch of prompts, and for scores the conditions that are missing for it. Which prompts go together follows
-from the work alone, not from memory or from what is there already: a run that was stopped and goes on makes the same
-passes, and so the same numbers to the last bit, as one that was not.
+from the work alone, not from memory, from what is there already or from who does it: a run that was stopped and goes on
+makes the same passes, and so the same numbers to the last bit, as one that was not, and so does one with many workers.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,13 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from completions_lp import store
-from completions_lp.model import Model
 from completions_lp.records import (
     BASELINE,
     Choices,
     Completions,
     Condition,
     Draw,
+    InputError,
     Prompt,
     Sampling,
     SteeringVector,
@@ -31,35 +29,31 @@ from completions_lp.records import (
     TokenScores,
 )
 from completions_lp.sample.completions import join_draws, join_seeds
-from completions_lp.sample.draws import draw_samples
-from completions_lp.score.choices import list_sides, make_choices, read_choices
-from completions_lp.score.grid import score_places
+from completions_lp.score.choices import make_choices
 from completions_lp.score.places import Place
-from completions_lp.work import keys
-from completions_lp.work.arrays import Arrays, join_scores, split_scores, stack_places
-from completions_lp.work.batches import measure_unit, split_work
-from completions_lp.work.cover import Block, Shelf, find_missing, join_blocks
+from completions_lp.work.arrays import join_scores
+from completions_lp.work.asking import Asking
+from completions_lp.work.cover import Block, Shelf, join_blocks
+from completions_lp.work.requests import DrawRequest, GridRequest, Part, Request
+from completions_lp.work.tasks import Done
 
 Advance = Callable[[int], object]
-_Run = tuple[int, int, list[Draw]]
+_Drawn = tuple[int, int, list[Draw]]
 """Draws in a row: the number of the first sample, the one past the last, and they."""
 
 
 @dataclass
-class Units:
+class Units(Asking):
     """Does work in units, and keeps them in a run directory, if there is one."""
 
-    open_model: Callable[[], Model]
-    """Called when there is work for the network, and only then."""
-    model: Mapping[str, Any]
-    """What ``Model.describe`` says of it."""
-    folder: Path | None = None
-    memory_budget: float | None = None
+    folder: Path | None
     used: dict[str, Mapping[str, int | float]] = field(default_factory=dict)
     """By name, the units that were made or found, and what each took."""
     made: set[str] = field(default_factory=set)
     """Names of those that were made."""
     _shelves: dict[str, Shelf] = field(default_factory=dict)
+    _failed: dict[str, InputError] = field(default_factory=dict)
+    """By what they would have covered, units that had no room or no numbers for a prompt."""
 
     def draw(
         self,
@@ -74,45 +68,38 @@ class Units:
 
         Each of several seeds has the units of a run with that seed alone.
         """
-        options: dict[str, Any] = {"vectors": vectors, "condition": condition, "advance": advance}
-        by_seed = [self._draw_seed(prompts, one, **options) for one in sampling.split()]
+        requests = self.ask_draws(prompts, sampling, vectors=vectors, condition=condition)
+        self.prepare(requests, "sample")
+        by_seed = [self._draw_seed(request, advance) for request in requests]
         return join_seeds(by_seed, sampling.n) if sampling.seeds else by_seed[0]
 
-    def _draw_seed(
-        self,
-        prompts: Sequence[Prompt],
-        sampling: Sampling,
-        *,
-        vectors: Sequence[SteeringVector],
-        condition: Condition,
-        advance: Advance,
-    ) -> list[list[Draw]]:
-        context = keys.describe_draws(self.model, sampling, vectors, condition)
-        names = [keys.key_prompt(prompt) for prompt in prompts]
-        there, size = self._find_draws(context, set(names), sampling.draws), measure_unit(self.model)
-        for batch in split_work(prompts, [sampling.draws * sampling.max_new_tokens] * len(prompts), size):
-            groups: dict[int, list[int]] = {}
-            for i in batch:
-                groups.setdefault(_reach(there.get(names[i], ())), []).append(i)
-            for first, members in sorted(groups.items()):
-                if first < sampling.draws:
-                    chosen, items = [prompts[i] for i in members], [names[i] for i in members]
-                    with self._unit("draws", context) as commit:
-                        drawn = draw_samples(
-                            self.open_model(),
-                            chosen,
-                            sampling,
-                            first=first,
-                            vectors=vectors,
-                            condition=condition,
-                            memory_budget=self.memory_budget,
-                        )
-                        table = store.tabulate_draws(items, [prompt.id for prompt in chosen], drawn)
-                        commit({"items": items, "samples": [first, sampling.draws]}, table)
-                    for i, draws in zip(members, drawn, strict=True):
-                        there.setdefault(names[i], []).append((first, sampling.draws, draws))
+    def _draw_seed(self, request: DrawRequest, advance: Advance) -> list[list[Draw]]:
+        shelf, n = self._open_shelf(request), request.sampling.draws
+        there: dict[str, list[_Drawn]] = {}
+
+        def enter(covers: store.Covered, table: pa.Table) -> None:
+            drawn = store.read_draws(table)
+            for item in covers["items"]:
+                there.setdefault(item, []).append((covers["samples"][0], covers["samples"][1], drawn[item]))
+
+        first: InputError | None = None
+        for batch in request.batches:
+            known = []
+            for unit, table in shelf.find([request.items[i] for i in batch], lambda covers: covers["samples"][0] < n):
+                known.append(unit.covers)
+                enter(unit.covers, table)
+                self.used[unit.name] = unit.spent
+            for part in request.list_missing(batch, known):
+                table = self._work(part)
+                if isinstance(table, InputError):
+                    first = first or table
+                else:
+                    enter(part.covers, table)
             advance(len(batch))
-        return [join_draws([draws for *_, draws in there[name]], sampling.draws) for name in names]
+        if first is not None:
+            raise first
+        runs = {item: sorted(drawn, key=lambda run: run[:2]) for item, drawn in there.items()}
+        return [join_draws([draws for *_, draws in runs[item]], n) for item in request.items]
 
     def score(
         self,
@@ -145,46 +132,11 @@ class Units:
         advance: Advance = lambda _: None,
     ) -> tuple[TokenScores, Float[np.ndarray, "place choice"], Float[np.ndarray, "condition place choice"]]:
         """The same, and what is read at places after prompts of the completions, as ``score_places`` has them."""
-        watch, n = completions.labelling.is_by_token, len(completions)
-
-        def work(rows: Sequence[int], chosen: Sequence[Condition]) -> tuple[Any, Any]:
-            part = completions.take([row for row in rows if row < n])
-            offered = any(prompt.offers(target) for prompt in part.prompts)
-            options: dict[str, Any] = {"target": target if offered else "matching", "kl": kl, "through": through}
-            at = [places[row - n] for row in rows if row >= n]
-            steering = [condition for condition in chosen if condition.steers]
-            found = score_places(self.open_model(), part, at, vectors, steering, **options, **self._quiet)
-            # Rows of completions come first, whatever batch they are of.
-            unsteered, steered = stack_places(*split_scores(found[0]), *found[1:])
-            return unsteered, steered if steering else _repeat(unsteered)
-
-        index = {prompt.id: i for i, prompt in enumerate(completions.prompts)}
-        rows = [completions.rows_of(i).tolist() for i in range(len(completions.prompts))]
-        read: list[list[int]] = [[] for _ in rows]
-        for k, place in enumerate(places):
-            read[index[place.prompt.id]].append(n + k)
-        scored = completions.count_scored(through)
-        sizes = [
-            (int(scored[some].sum()) + len(at)) * (1 + len(conditions)) for some, at in zip(rows, read, strict=True)
-        ]
-        batches = list(split_work(completions.prompts, sizes, measure_unit(self.model)))
-        lengths = [*scored.tolist(), *(len(place.sides) for place in places)]
-        task = Task(
-            kind="scores",
-            context=keys.describe_scores(self.model, completions.labelling, watch=watch, kl=kl, through=through),
-            items=[
-                *keys.key_completions(completions, target if watch else None, through),
-                *map(keys.key_place, places),
-            ],
-            ids=[*(completions.prompts[i].id for i in completions.prompt_index), *(p.prompt.id for p in places)],
-            lengths=lengths,
-            conditions=conditions,
-            keys=[keys.key_condition(condition, vectors) for condition in conditions],
-            batches=[[row for part in (rows, read) for i in batch for row in part[i]] for batch in batches],
-            work=work,
-        )
+        asked: dict[str, Any] = {"target": target, "kl": kl, "through": through}
+        (request,) = Asking.ask_scores(self, completions, places, vectors, conditions, **asked)
+        self.prepare([request], "score")
         width, choices = completions.token_ids.shape[1], max((len(place.sides) for place in places), default=0)
-        found = self._cover(task, max(width, choices), advance)
+        found, n = self._cover(request, max(width, choices), advance), len(completions)
         scores = join_scores(completions, conditions, found.cut(slice(n), width), through)
         at = found.cut(slice(n, None), choices)
         if not places:
@@ -201,139 +153,96 @@ class Units:
         advance: Advance = lambda _: None,
     ) -> Choices:
         """The two-choice read-out, as ``read_choices`` has it."""
-
-        def work(some: Sequence[int], chosen: Sequence[Condition]) -> tuple[Any, Any]:
-            part = [prompts[i] for i in some]
-            read = target if any(prompt.offers(target) for prompt in part) else "matching"
-            steering = [condition for condition in chosen if condition.steers]
-            choices = read_choices(self.open_model(), part, vectors, steering, target=read, **self._quiet)
-            unsteered, steered = ({"logprob": _flatten(side)} for side in list_sides(choices))
-            return unsteered, steered if steering else _repeat(unsteered)
-
-        lengths = [2 * (2 + len(prompt.letters)) for prompt in prompts]
-        # About a token for four letters: answers may be sentences, all of which are read.
-        tokens = [sum(1 + len(letter) // 4 for letter in prompt.letters) for prompt in prompts]
-        sizes = [n * (1 + len(conditions)) for n in tokens]
-
-        task = Task(
-            kind="choices",
-            context=keys.describe_choices(self.model),
-            items=[keys.key_question(prompt, target) for prompt in prompts],
-            ids=[prompt.id for prompt in prompts],
-            lengths=lengths,
-            conditions=conditions,
-            keys=[keys.key_condition(condition, vectors) for condition in conditions],
-            batches=list(split_work(prompts, sizes, measure_unit(self.model))),
-            work=work,
-        )
-        found = self._cover(task, max(lengths), advance)
+        (request,) = Asking.ask_choices(self, prompts, vectors, conditions, target=target)
+        self.prepare([request], "choices")
+        found = self._cover(request, max(request.lengths), advance)
         read = (part["logprob"] for part in (found.unsteered, found.steered))
         return make_choices(prompts, target, conditions, *(x.reshape(*x.shape[:-1], -1, 2) for x in read))
 
-    @property
-    def _quiet(self) -> dict[str, Any]:
-        return {"memory_budget": self.memory_budget, "progress": False}
+    def prepare(self, requests: Iterable[Request], title: str) -> None:
+        """With many hands, do all that is missing of these at once: whoever asks for one of them finds it there.
 
-    def _find_draws(self, context: Mapping[str, Any], names: set[str], n: int) -> dict[str, list[_Run]]:
-        """Those of the first ``n`` draws that are there, by the key of their prompt, maybe with later ones."""
-        there: dict[str, list[_Run]] = {}
-        shelf = self._open_shelf("draws", context)
-        for unit, table in shelf.find(sorted(names), lambda covers: covers["samples"][0] < n):
-            first, last = unit.covers["samples"]
-            drawn = store.read_draws(table)
-            for item in unit.covers["items"]:
-                there.setdefault(item, []).append((first, last, drawn[item]))
-            self.used[unit.name] = unit.spent
-        return {item: sorted(runs, key=lambda run: run[:2]) for item, runs in there.items()}
+        What fails for a prompt is told when it is asked for.
+        """
+        if not self.hands.many:
+            return
+        for part, done in self.hands.do(list(self._list_missing(requests)), title):
+            if isinstance(done, InputError):
+                self._failed[_name(part)] = done
+            else:
+                self._commit(part, done)
 
-    def _cover(self, task: "Task", width: int, advance: Advance) -> Block:
-        """All that a task asks for: what is there, and what is missing once it is done; ``width`` tokens wide."""
-        shelf, whole = self._open_shelf(task.kind, task.context), Block(task.items, task.keys, {}, {})
-        wanted = set(task.keys)
-        for batch in task.batches:
-            items, blocks = [task.items[i] for i in batch], []
+    def _list_missing(self, requests: Iterable[Request]) -> Iterator[Part]:
+        """Each part once, though several requests may ask for the same."""
+        promised: dict[tuple[str, str], list[store.Covered]] = {}
+        for request in requests:
+            shelf, name = self._open_shelf(request), _name_shelf(request)
+            for batch in request.batches:
+                items = [request.items[i] for i in batch]
+                there = [*shelf.list_covered(items), *(c for item in items for c in promised.get((name, item), ()))]
+                for part in request.list_missing(batch, there):
+                    for item in part.covers["items"]:
+                        promised.setdefault((name, item), []).append(part.covers)
+                    yield part
+
+    def _cover(self, request: GridRequest, width: int, advance: Advance) -> Block:
+        """All that is asked for: what is there, and what is missing once it is done; ``width`` tokens wide."""
+        shelf, whole = self._open_shelf(request), Block(request.items, request.keys, {}, {})
+        wanted, first = set(request.keys), None
+        for batch in request.batches:
+            items, blocks = [request.items[i] for i in batch], []
             for unit, table in shelf.find(items, lambda covers: not wanted.isdisjoint(covers["conditions"])):
-                arrays = store.read_sequences(table, len(unit.covers["items"]))
-                blocks.append(Block(unit.covers["items"], unit.covers["conditions"], *arrays))
+                blocks.append(_make_block(unit.covers, table))
                 self.used[unit.name] = unit.spent
-            for some, columns in find_missing(blocks, items, task.keys):
-                blocks.append(self._work(task, [batch[k] for k in some], columns))
-            whole.fill(batch, join_blocks(blocks, items, task.keys, width=width))
-            advance(len(batch) * max(1, len(task.keys)))
+            for part in request.list_missing(batch, [vars(block) for block in blocks]):
+                table = self._work(part)
+                if isinstance(table, InputError):
+                    first = first or table
+                else:
+                    blocks.append(_make_block(part.covers, table))
+            if first is None:
+                whole.fill(batch, join_blocks(blocks, items, request.keys, width=width))
+            advance(len(batch) * max(1, len(request.keys)))
+        if first is not None:
+            raise first
         return whole
 
-    def _work(self, task: "Task", some: Sequence[int], columns: Sequence[int]) -> Block:
-        """Do some items under some conditions, and commit them."""
-        chosen = [task.conditions[c] for c in columns]
-        items, named = [task.items[i] for i in some], [task.keys[c] for c in columns]
-        with self._unit(task.kind, task.context) as commit:
-            block = Block(items, named, *task.work(some, chosen))
-            ids, lengths = [task.ids[i] for i in some], [task.lengths[i] for i in some]
-            table = store.tabulate_sequences(items, ids, lengths, chosen, block.unsteered, block.steered)
-            commit({"items": items, "conditions": named}, table)
-        return block
+    def _work(self, part: Part) -> pa.Table | InputError:
+        """Do and commit a unit; or what has failed of it, which the other units of a request do not wait for."""
+        known = self._failed.get(_name(part))
+        if known is not None:
+            return known
+        ((_, done),) = self.hands.do([part], part.request.kind)
+        if isinstance(done, InputError):
+            return done
+        self._commit(part, done)
+        return done.table
 
-    @contextmanager
-    def _unit(self, kind: str, context: Mapping[str, Any]) -> Iterator[Callable[[store.Covered, pa.Table], None]]:
-        """The work of one unit, timed and counted, and what commits it."""
-        start, before = time.perf_counter(), replace(self.open_model().usage)
+    def _commit(self, part: Part, done: Done) -> None:
+        if self.folder is not None:
+            request = part.request
+            unit = store.write_unit(
+                self.folder, request.kind, request.context, part.covers, done.table, spent=done.spent
+            )
+            self.used[unit.name] = done.spent
+            self.made.add(unit.name)
+            self._open_shelf(request).add(unit)
 
-        def commit(covers: store.Covered, table: pa.Table) -> None:
-            used, seconds = self.open_model().usage, time.perf_counter() - start
-            spent = {
-                "tokens": used.tokens - before.tokens,
-                "passes": used.passes - before.passes,
-                "seconds": round(seconds, 4),
-            }
-            if self.folder is not None:
-                unit = store.write_unit(self.folder, kind, context, covers, table, spent=spent)
-                self.used[unit.name] = spent
-                self.made.add(unit.name)
-                self._open_shelf(kind, context).add(unit)
-
-        yield commit
-
-    def _open_shelf(self, kind: str, context: Mapping[str, Any]) -> Shelf:
+    def _open_shelf(self, request: Request) -> Shelf:
         """The units of a kind and context, looked for in the folder once: a top-up asks for every red condition."""
-        name = f"{kind}/{store.hash_value(context)}"
+        name = _name_shelf(request)
         if name not in self._shelves:
-            self._shelves[name] = Shelf(self.folder, kind, context)
+            self._shelves[name] = Shelf(self.folder, request.kind, request.context)
         return self._shelves[name]
 
 
-@dataclass(frozen=True, eq=False)
-class Task:
-    """Sequences under conditions, and how to do some of them."""
-
-    kind: str
-    context: Mapping[str, Any]
-    items: Sequence[str]
-    """Keys of the sequences."""
-    ids: Sequence[str]
-    """Their prompts', for people."""
-    lengths: Sequence[int]
-    conditions: Sequence[Condition]
-    keys: Sequence[str]
-    """Of the conditions."""
-    batches: Sequence[Sequence[int]]
-    """Which sequences go together."""
-    work: Callable[[Sequence[int], Sequence[Condition]], tuple[Arrays, Arrays]]
-    """What is read of some sequences, unsteered and under some conditions."""
+def _name_shelf(request: Request) -> str:
+    return f"{request.kind}/{store.hash_value(request.context)}"
 
 
-def _reach(runs: Sequence[_Run]) -> int:
-    """How many draws are there from number 0 on without a gap."""
-    reach = 0
-    for first, last, _ in runs:
-        if first <= reach:
-            reach = max(reach, last)
-    return reach
+def _name(part: Part) -> str:
+    return f"{_name_shelf(part.request)}/{store.hash_value(part.covers)}"
 
 
-def _flatten(values: Float[np.ndarray, "*place side 2"]) -> Float[np.ndarray, "*place value"]:
-    return values.reshape(*values.shape[:-2], values.shape[-2] * values.shape[-1])
-
-
-def _repeat(unsteered: Arrays) -> Arrays:
-    """The unsteered numbers as those of a condition that steers nothing."""
-    return {name: values[None] for name, values in unsteered.items()}
+def _make_block(covers: store.Covered, table: pa.Table) -> Block:
+    return Block(covers["items"], covers["conditions"], *store.read_sequences(table, len(covers["items"])))
