@@ -85,9 +85,11 @@ class Crew:
 
     def do(self, pieces: Sequence[SomePiece], title: str) -> Iterator[tuple[SomePiece, Done | InputError]]:
         """Do units, largest first."""
+        if not pieces:
+            return
         jobs = [Job(piece.hands.recipe, self._hand_out(piece), piece) for piece in pieces]
         jobs.sort(key=lambda job: -job.about.work)
-        with self._progress.begin(title, len(jobs), "unit", work=sum(job.about.work for job in jobs)) as step:
+        with self._progress.begin(title, len(jobs), "unit", work=float(sum(job.about.work for job in jobs))) as step:
             for job, result in self._run(jobs):
                 spent = getattr(result, "spent", {})
                 step(1, tokens=int(spent.get("tokens", 0)), work=job.about.work)
@@ -189,16 +191,19 @@ class Crew:
                     "what it stands on, and memory for the model"
                 )
             return
-        found = self._open_answer(answer)
-        member.node = found["node"]
-        self._compare(key, found)
+        if answer.error is not None and self._cluster.address:
+            raise InputError(
+                f"the worker on node {answer.node}: {answer.error}; each node needs the model at the same place"
+            )
+        found, member.node = self._open_answer(answer), answer.node
+        self._compare(key, f"the worker on node {answer.node}", found)
         member.opened.add(key)
         member.begin("idle")
         self._failures.clear()
 
-    def _compare(self, key: str, found: Mapping[str, Any]) -> None:
+    def _compare(self, key: str, where: str, found: Mapping[str, Any]) -> None:
         """Raise InputError where a worker has another model or other libraries than this process or the others."""
-        where, own = f"the worker on node {found['node']}", list_versions()
+        own = list_versions()
         for name in _VERSIONS:
             if found["versions"][name] != own[name]:
                 raise InputError(
