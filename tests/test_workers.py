@@ -15,8 +15,10 @@ ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 from completions_lp import store  # noqa: E402
+from completions_lp.job.status import StageStatus  # noqa: E402
 from completions_lp.model import load_model  # noqa: E402
 from completions_lp.records import InputError, OutOfRoom  # noqa: E402
+from completions_lp.show.text.status import format_progress, format_status  # noqa: E402
 from completions_lp.work import batches, crew, progress  # noqa: E402
 from completions_lp.work.cluster import Cluster, share_nodes  # noqa: E402
 from completions_lp.work.crew import Crew, CrewHands  # noqa: E402
@@ -220,3 +222,19 @@ def test_workers_have_as_many_cores_as_all_can_have(cpus, workers, most):
     share = share_nodes([{"CPU": float(n)} for n in cpus], workers, gpus=0, own=False)
     assert (share.cpus, share.threads) == (most, most)
     assert most == max([k for k in range(1, 9) if sum(n // k for n in cpus) >= workers], default=1)
+
+
+def test_what_a_run_is_at_is_told_with_what_is_left():
+    worker = {"number": 2, "node": "n\x1b1", "doing": "scores of 40", "since": 990.0}
+    told = {"title": "score", "unit": "unit", "done": 3, "total": 10, "since": 700.0, "workers": [worker]}
+    lines = [
+        "in progress: score, 3 of 10 units, for 5 min, about 12 min left",
+        "  worker 2 on n\\x1b1: scores of 40, for 10 s",
+    ]
+    assert format_progress(told, 1000.0) == lines
+    by_work = format_progress({**told, "work": 3.0, "whole": 4.0}, 1000.0)  # of larger units first
+    assert by_work[0] == "in progress: score, 3 of 10 units, for 5 min, about 2 min left"
+    assert format_progress({**told, "done": 0}, 1000.0)[0].endswith("0 of 10 units, for 5 min")
+    assert format_progress({"title": "score"}, 1000.0) == []
+    stage = StageStatus("score", False, (), 0)
+    assert "\nin progress: score" in format_status([stage], 1, 2, 0, held=True, progress=told)
