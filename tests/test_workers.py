@@ -210,7 +210,7 @@ def test_a_small_run_is_done_by_one_process_which_is_told(place, tmp_path):
     run = begin(change(place[1], {"run.workers": 2}), tmp_path / "run", tell=told.append)
     run.vector()
     (line,) = told
-    assert line.startswith("one worker is faster for so little: at most about 0 s of passes, and 2 workers take about")
+    assert line.startswith("one worker is faster for so little: about 0 s of passes, and 2 workers take about")
     assert run.is_open
 
 
