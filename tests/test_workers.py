@@ -22,6 +22,7 @@ from completions_lp.show.text.status import format_progress, format_status  # no
 from completions_lp.work import batches, crew, progress  # noqa: E402
 from completions_lp.work.cluster import Cluster, share_nodes  # noqa: E402
 from completions_lp.work.crew import Crew, CrewHands  # noqa: E402
+from completions_lp.work.machine import list_versions  # noqa: E402
 from completions_lp.work.worker import Recipe  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning")
@@ -125,18 +126,20 @@ def test_two_nodes_of_which_one_is_lost_give_the_bytes_of_one_process(place, nod
 def test_without_a_directory_the_report_is_the_same(place, nodes, monkeypatch):
     folder, config = place
     monkeypatch.setattr(batches, "UNIT", UNIT)
-    run = begin(with_workers(config, nodes), None)
+    run = begin(with_workers(config, nodes, 1), None)
     report = run.all()
     assert [repr(row) for row in report.rows] == [repr(row) for row in begin(config, folder / "one").all().rows]
     assert run._scratch is None
 
 
-def make_hands(place, nodes, **options):
-    config = place[1]
-    asked = {"name": config["model"]["name"], "revision": None, "dtype": "float32", "device": "cpu"}
-    recipe = Recipe(load_model, {**asked, "residual": "float32", **options})
+def make_recipe(place, **options):
+    asked = {"name": place[1]["model"]["name"], "revision": None, "dtype": "float32", "device": "cpu"}
+    return Recipe(load_model, {**asked, "residual": "float32", **options})
+
+
+def make_hands(place, nodes):
     cluster = Cluster(nodes.address, 2, device="cpu", gpus=1)
-    return CrewHands(Crew(cluster, progress.Progress(None, show=False), lambda _: None), recipe)
+    return CrewHands(Crew(cluster, progress.Progress(None, show=False), lambda _: None), make_recipe(place))
 
 
 def die_once(model, flag):
@@ -155,37 +158,27 @@ def refuse(model):
     raise OutOfRoom("prompt 'x' does not fit", item="it", prompt_id="x")
 
 
-def test_a_worker_that_dies_is_replaced_and_one_that_always_does_is_told(place, nodes, tmp_path, monkeypatch):
+def test_what_goes_wrong_on_a_worker_is_told_or_done_again(place, nodes, tmp_path, monkeypatch):
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    monkeypatch.setattr(crew, "MOST_LOSSES", 2)
     hands = make_hands(place, nodes)
+    lost = CrewHands(hands.crew, make_recipe(place, name=str(place[0] / "nowhere")))
     try:
-        assert hands.call(die_once, str(tmp_path / "flag")) == 2
+        known = dict(hands.describe())
         with pytest.raises(OutOfRoom, match="'x' does not fit") as caught:  # as itself
             hands.call(refuse)
         assert caught.value.prompt_id == "x"
-        with pytest.raises(InputError, match="a unit of work has ended 2 workers, one after the other"):
-            hands.call(die)
-    finally:
-        hands.crew.close()
-
-
-def test_models_that_are_missing_or_others_on_a_node_are_told(place, nodes):
-    hands = make_hands(place, nodes, name=str(place[0] / "nowhere"))
-    try:
         with pytest.raises(InputError, match=r"the worker on node .*nowhere.*; each node needs the model at the same"):
-            hands.describe()
-    finally:
-        hands.crew.close()
-    hands = make_hands(place, nodes)
-    try:
-        known = dict(hands.describe())
+            lost.describe()
         for name in ("weights", "dtype"):
-            other = {"versions": crew.list_versions(), "model": {**known, name: "x"}}
+            other = {"versions": list_versions(), "model": {**known, name: "x"}}
             with pytest.raises(InputError, match=f"has another model under the name .* its {name} is "):
                 hands.crew._compare(hands.recipe.key, "it", other)
         with pytest.raises(InputError, match=r"it has torch 0\.1, and here it is"):
-            hands.crew._compare("", "it", {"versions": {**crew.list_versions(), "torch": "0.1"}, "model": known})
+            hands.crew._compare("", "it", {"versions": {**list_versions(), "torch": "0.1"}, "model": known})
+        assert hands.call(die_once, str(tmp_path / "flag")) == 2  # by another worker
+        monkeypatch.setattr(crew, "MOST_LOSSES", 1)
+        with pytest.raises(InputError, match="a unit of work has ended 1 workers, one after the other"):
+            hands.call(die)
     finally:
         hands.crew.close()
 

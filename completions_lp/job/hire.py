@@ -6,8 +6,9 @@ from typing import Any
 from completions_lp.checkpoint import locate, read_shape
 from completions_lp.job.config import Config
 from completions_lp.model import pick_device
-from completions_lp.work.cluster import Cluster, check_ray
+from completions_lp.work.cluster import Cluster
 from completions_lp.work.crew import Crew
+from completions_lp.work.machine import check_ray
 from completions_lp.work.progress import Progress
 
 START = 12.0

@@ -22,9 +22,9 @@ from typing import Any
 
 from completions_lp.records import InputError
 from completions_lp.records.base import Notice
+from completions_lp.work.machine import check_ray, count_cores
 from completions_lp.work.worker import Worker
 
-MISSING = "workers beside this process need Ray, which is not installed: pip install 'completions-lp[ray]'"
 _OWN = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -33,12 +33,6 @@ _OWN = {
 HERE = "127.0.0.1"
 _TOKEN = secrets.token_hex(32)
 """Ray keeps the first token that it has seen in a process."""
-
-
-def check_ray() -> None:
-    """Raise InputError where Ray is not installed."""
-    if importlib.util.find_spec("ray") is None:
-        raise InputError(MISSING)
 
 
 @dataclass(frozen=True)
@@ -179,11 +173,6 @@ def share_nodes(nodes: Sequence[Mapping[str, float]], workers: int, *, gpus: int
     fit = [k for k in range(1, max(cpus, default=1) + 1) if sum(n // k for n in cpus) >= workers]
     most = max(fit, default=1)
     return Share(1 if gpus else most, gpus, most)
-
-
-def count_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _remove(folder: Path) -> None:
