@@ -39,6 +39,7 @@ class Network:
             dtype=section.dtype,
             device=section.device,
             residual=section.residual,
+            remote=section.remote,
         )
 
     @cached_property
@@ -58,7 +59,8 @@ class Network:
         asked, files = section.model_dump(), stamp_model(section.name, section.revision)
         same = files and (self._known.get("files"), self._known.get("asked")) == (files, asked)
         same = same and all(isinstance(self._known.get(name), str) for name in _TOLD)
-        if same and not self.is_open and self._known["device"].partition(":")[0] == pick_device(section.device).type:
+        kind = "remote" if section.remote else pick_device(section.device).type
+        if same and not self.is_open and self._known["device"].partition(":")[0] == kind:
             return self._known
         described = self.model.describe()
         return {**described, "asked": asked, "files": stamp_model(section.name, self.model.revision) or files}
