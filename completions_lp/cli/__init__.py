@@ -23,11 +23,13 @@ from completions_lp.cli.options import (
     FOLDER,
     OVERRIDES,
     QUIET,
+    REMOTE,
     TOKENS,
     Ordered,
     add_stage_options,
     add_workers,
 )
+from completions_lp.cli.status import status
 from completions_lp.job.signals import end_on_signals
 
 if TYPE_CHECKING:
@@ -92,6 +94,7 @@ def commands() -> None:
 @click.option("--out", metavar="DIR", type=Path, help="Run directory; a new one under runs/ by default.")
 @click.option("--from", "stored", metavar="RUN.json", type=Path, help="Do a stored run again, from its run.json.")
 @click.option("--overwrite", is_flag=True, help="Begin afresh where DIR holds a run.")
+@REMOTE
 @OVERRIDES
 @add_workers
 @TOKENS
@@ -102,6 +105,7 @@ def run(
     out: Path | None,
     stored: Path | None,
     overwrite: bool,
+    remote: str | None,
     overrides: Sequence[str],
     everything: bool,
     **flags: bool,
@@ -115,6 +119,7 @@ def run(
     from completions_lp.job.places import keeps_all, name_folder, open_run, read_expected
 
     folder = out or name_folder(config)
+    overrides = [*overrides, *([f"model.remote={remote}"] if remote else [])]
     opened = open_run(config, folder, overrides, stored=stored)
     with _resumable(folder):
         expected = read_expected(stored) if stored and not overrides else {}
@@ -209,23 +214,7 @@ def report(folder: Path, config: Path | None, overrides: Sequence[str], everythi
     return code
 
 
-@commands.command()
-@FOLDER
-@click.argument("config", metavar="[CONFIG.toml]", type=Path, required=False)
-@OVERRIDES
-def status(folder: Path, config: Path | None, overrides: Sequence[str]) -> None:
-    """What DIR holds, what is stale and why, what a run (of CONFIG) would do; needs no model."""
-    _check_runs(folder)
-    from completions_lp.job.places import open_run
-    from completions_lp.job.status import find_status, measure_units
-    from completions_lp.show.text.status import format_status
-    from completions_lp.store import is_held, read_progress
-
-    asked = open_run(config, folder, overrides) if config or overrides else None
-    held = is_held(folder)
-    progress = read_progress(folder) if held else None  # what a killed one left is of no use
-    found = find_status(folder, asked), *measure_units(folder)
-    click.echo(format_status(*found, held=held, progress=progress))
+commands.add_command(status)
 
 
 @commands.command()

@@ -43,7 +43,7 @@ class Network:
     @property
     def _options(self) -> dict[str, Any]:
         """What ``load_model`` is told."""
-        return self.section.model_dump(include={"name", "revision", "dtype", "device", "residual"})
+        return self.section.model_dump(include={"name", "revision", "dtype", "device", "residual", "remote"})
 
     @property
     def crew(self) -> Crew | None:
@@ -89,9 +89,8 @@ class Network:
         asked, files = section.model_dump(), stamp_model(section.name, section.revision)
         same = files and (known.get("files"), known.get("asked")) == (files, asked)
         same = same and all(isinstance(known.get(name), str) for name in _TOLD)
-        if not same or known["device"].partition(":")[0] != pick_device(section.device).type:
-            return None
-        return known
+        kind = "remote" if section.remote else pick_device(section.device).type
+        return known if same and known["device"].partition(":")[0] == kind else None
 
     @property
     def is_open(self) -> bool:

@@ -255,7 +255,8 @@ class Run(Ledger):
         **steered: Any,
     ) -> Completions:
         """Completions of some prompts, from units; with a bar where there is a title."""
-        self.units.prepare(self.units.ask_draws(prompts, sampling, **steered), title)
+        if self.hands.many:
+            self.units.prepare(self.units.ask_draws(prompts, sampling, **steered), title)
         with self._watch(title, len(prompts) * len(sampling.split()), "prompt") as advance:
             drawn = self.units.draw(prompts, sampling, advance=advance, **steered)
         dtype = np.float64 if self.network["dtype"] == "float64" else np.float32
@@ -284,7 +285,8 @@ class Run(Ledger):
         self, completions: Completions, vectors: Sequence[SteeringVector], conditions: Sequence[Condition]
     ) -> Choices:
         total, asked = len(completions.prompts) * len(conditions), {"target": self.config.label.target}
-        self.units.prepare(self.units.ask_choices(completions.prompts, vectors, conditions, **asked), "choices")
+        if self.hands.many:
+            self.units.prepare(self.units.ask_choices(completions.prompts, vectors, conditions, **asked), "choices")
         with self._watch("choices", total, "row") as advance:
             choices = self.units.read(completions.prompts, vectors, conditions, advance=advance, **asked)
         if self.folder is not None:
