@@ -107,8 +107,10 @@ def test_two_nodes_of_which_one_is_lost_give_the_bytes_of_one_process(place, nod
         return unit
 
     monkeypatch.setattr(store, "write_unit", commit)
-    run = begin(with_workers(config, nodes), folder / "two")
+    told = []
+    run = begin(with_workers(config, nodes), folder / "two", tell=told.append)
     run.all()
+    assert any("is lost" in line and line.endswith("its unit goes to another one") for line in told)
     nodes.second = nodes.add_node(**NODE)
     compare(folder / "one", folder / "two")
     assert not run.is_open  # no weights here

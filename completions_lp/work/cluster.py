@@ -53,6 +53,7 @@ class Cluster:
         self._folder: Path | None = None
         self._joined = False
         self._environment: dict[str, str | None] = {}
+        self._printing: Any = None
         self._actors: list[Any] = []
         self.share: Share | None = None
 
@@ -89,6 +90,7 @@ class Cluster:
     def _connect(self) -> None:
         import ray
 
+        self._printing = _stop_printing()
         quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "include_dashboard": False}
         try:
             if self.address:
@@ -154,6 +156,8 @@ class Cluster:
                 self.dismiss(actor)
             if not self._joined:
                 ray.shutdown()
+        if self._printing is not None:
+            ray._private.worker.print_to_stdstream, self._printing = self._printing, None
         self._actors, self.share = [], None
         if self._folder is not None:
             _remove(self._folder)
@@ -182,6 +186,15 @@ def _remove(folder: Path) -> None:
         if not folder.exists():
             return
         time.sleep(0.1)
+
+
+def _stop_printing() -> Any:
+    """Keep what Ray tells of lost workers off the screen, where the run tells it; returns what printed it."""
+    from ray._private import worker
+
+    printing = worker.print_to_stdstream
+    worker.print_to_stdstream = lambda *_, **__: None
+    return printing
 
 
 @contextmanager

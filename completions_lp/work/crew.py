@@ -227,6 +227,8 @@ class Crew:
             self._failures.append(f"{type(error).__name__}: {lines[-1] if lines else 'no reason was given'}")
             self._members.remove(member)
             self._cluster.dismiss(member.actor)
+            where = f" on {member.node}" if member.node else ""
+            self._tell(f"worker {member.number}{where} is lost ({type(error).__name__}); its unit goes to another one")
             return None
         return answer
 
