@@ -28,6 +28,7 @@ from completions_lp.work.worker import Worker
 _OWN = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",  # else workers yield to whatever else runs, as the run itself does not
 }
 """What Ray is told by the environment where the cluster is ours. That who joins needs a token is its own default."""
 HERE = "127.0.0.1"
