@@ -105,10 +105,11 @@ CHANGES = {
 }  # fmt: skip
 NO_CHANGE = {"model.device": "cpu", "run.memory_budget": 0.01}
 """Settings that change neither; auto is the CPU here, and other kinds of device are tried below."""
-FIXED = {"model.remote", "run.workers"}
+FIXED = {"run.workers"}
 """Settings that have one value."""
-HUB = {"model.revision"}
-"""Settings that local files refuse; the revision of a hub decides which weights are read, and these are hashed."""
+HUB = {"model.revision", "model.remote"}
+"""Settings that local files refuse; the revision of a hub decides which weights are read, and these are hashed. What is
+made on a server has a kind of device of its own, see ``test_remote``."""
 
 
 def find_a(text):

@@ -114,7 +114,7 @@ def test_no_weights_are_here_and_its_own_account_says_where_they_are(chooser, fa
 
 
 def test_a_vector_and_its_quality_are_those_of_here(chooser):
-    there, here, _, pairs, vector = chooser
+    there, _, _, pairs, vector = chooser
     found = clp.extract_vector(there, pairs, progress=False)
     for layer, direction in vector.directions.items():
         np.testing.assert_allclose(found.directions[layer], direction, atol=1e-6)
@@ -502,7 +502,7 @@ def test_what_is_sent_is_small_and_imports_what_is_there(function):
 
 
 def test_a_module_that_needs_more_is_not_sent():
-    with pytest.raises(ImportError, match="imports .*, which a model server need not have"):
+    with pytest.raises(ImportError, match=r"imports .*, which a model server need not have"):
         parcel.pack("completions_lp.model.remote:load_remote")
 
 
