@@ -428,7 +428,7 @@ def test_memory_that_runs_out_there_makes_smaller_requests(far, chooser):
 
 
 def test_logits_that_are_no_numbers_name_the_prompt(far, chooser):
-    there, _, prompts, _, vector = chooser
+    there, _, prompts, *_ = chooser
     huge = clp.SteeringVector("huge", "target", {2: np.full(there.d_model, 1e35)})
     (condition,) = clp.make_conditions([huge], layers=[2], multipliers=[1e6])[-1:]
     with pytest.raises(NotFinite, match="the model steered at layer 2 gives logits that are not finite") as caught:
