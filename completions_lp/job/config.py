@@ -167,8 +167,12 @@ class RunSection(Section):
 
     memory_budget: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """GiB that a pass may take; a quarter of all memory by default."""
-    workers: Literal[1] = 1
-    """This version runs in one process: leave it at 1."""
+    workers: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Processes that do the work, each with a model of its own, by Ray; with 1 this process does it all."""
+    address: str = ""
+    """A Ray cluster to join: "auto", or HOST:PORT; "" makes one on this machine for as long as the run takes."""
+    gpus_per_worker: Annotated[int, Field(ge=1, le=1_000)] = 1
+    """GPUs of each worker, where there are any; cores are shared among the workers of a machine."""
 
 
 class Config(Section):
