@@ -38,7 +38,13 @@ class Network:
         """The model."""
         if self._owner is not None:
             return self._owner.model
-        return load_model(**self._options)
+        model = load_model(**self._options)
+        if model.is_remote:
+            model.server.tell = self.say
+        return model
+
+    def say(self, text: str) -> None:
+        """Gets what a server says while one waits for it: by default, nobody hears it."""
 
     @property
     def _options(self) -> dict[str, Any]:
