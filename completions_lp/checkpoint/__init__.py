@@ -11,7 +11,7 @@ from completions_lp.checkpoint.files import (
 from completions_lp.checkpoint.gguf import read_header
 from completions_lp.checkpoint.kinds import check_files
 from completions_lp.checkpoint.outline import Outline
-from completions_lp.checkpoint.place import PRECISIONS, check_place
+from completions_lp.checkpoint.place import PRECISIONS, DeviceMap, check_map, check_place
 from completions_lp.checkpoint.quantized import name_quantization
 from completions_lp.checkpoint.shape import (
     UNLIMITED,
@@ -28,6 +28,7 @@ __all__ = [
     "UNLIMITED",
     "Adapter",
     "Checkpoint",
+    "DeviceMap",
     "Outline",
     "Shape",
     "Sized",
@@ -35,6 +36,7 @@ __all__ = [
     "check_files",
     "check_layers",
     "check_length",
+    "check_map",
     "check_place",
     "count_tensors",
     "find_tokenizer",

@@ -48,6 +48,11 @@ class ModelSection(Section):
     """float32: with half-precision weights, only products are in half precision; weights: everything is, and noisy."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:N or mps."""
+    device_map: str | dict[str, str | int] = ""
+    """Where a model goes that is larger than one device: auto, balanced or sequential over all GPUs, then memory, then
+    disk; or a table of parts and devices, {"model.layers" = 0, "lm_head" = "cpu"}. Empty: all of it on device."""
+    offload_folder: str | None = None
+    """Where weights are written that lie on disk and cannot be read from the model's own files."""
     remote: Literal[False] = False
     """This version runs models on this machine only: leave it out."""
 

@@ -38,6 +38,8 @@ class Network:
             dtype=section.dtype,
             device=section.device,
             residual=section.residual,
+            device_map=section.device_map,
+            offload_folder=section.offload_folder,
         )
 
     @cached_property

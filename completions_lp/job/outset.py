@@ -20,6 +20,7 @@ from completions_lp.checkpoint import (
     check_files,
     check_layers,
     check_length,
+    check_map,
     check_place,
     locate,
     read_shape,
@@ -49,6 +50,7 @@ def check_input(config: Config, stages: Collection[str]) -> None:
     Of a model of the hub, its configuration is fetched, as it will be anyway; of its data sets nothing is.
     """
     check_place(config.model.dtype, config.model.device)
+    check_map(config.model.device_map, config.model.device)
     checkpoint = locate(config.model.name, config.model.revision)
     if checkpoint.local:
         check_files(checkpoint)

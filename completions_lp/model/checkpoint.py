@@ -1,5 +1,6 @@
 """A checkpoint's files -> a module and a tokenizer; what is wrong with the files is said before weights are read."""
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -24,6 +25,9 @@ from completions_lp.checkpoint import (
     read_settings,
     reading,
 )
+from completions_lp.model.placement import is_offloaded
+from completions_lp.model.spread import Spread
+from completions_lp.records import InputError
 
 GGUF = "model.gguf"
 MOST_VALUES_A_BYTE = 4
@@ -62,22 +66,32 @@ def check_checkpoint(checkpoint: Checkpoint) -> None:
         _check_size(checkpoint, n_tensors, sum((Path(checkpoint.name) / file).stat().st_size for file in files))
 
 
-def read_module(checkpoint: Checkpoint, precision: torch.dtype | str, place: torch.device) -> Any:
-    """The module with all its weights; those that stay quantised are put on the device as they are read.
+def read_module(checkpoint: Checkpoint, precision: torch.dtype | str, place: torch.device, spread: Spread) -> Any:
+    """The module with all its weights; those that stay quantised, or are spread, go where they stay as they are read.
 
     Raises:
-        InputError: Weights are missing, of other shapes, or of no use to this architecture.
+        InputError: Weights are missing, of other shapes, or of no use to this architecture; a map names no part of it.
     """
     adapter = read_adapter(checkpoint)
     if adapter is not None:
-        return merge_adapter(adapter, read_module(adapter.base, precision, place))
-    special: dict[str, Any] = {}
-    if name_quantization(read_settings(checkpoint) or {}):
-        special = {"device_map": {"": place}}
-    elif checkpoint.gguf and hasattr(transformers, "GgufConfig"):  # else a kernel of the hub might be fetched for it
-        special = {"quantization_config": transformers.GgufConfig(dequantize=True)}
+        base = read_module(adapter.base, precision, place, spread)
+        if is_offloaded(base):
+            raise checkpoint.error(
+                "an adapter is merged into the weights, and device_map offloads some of them; spread the model over "
+                "devices that hold all of it, or save the merged model and take that"
+            )
+        return merge_adapter(adapter, base)
     with reading(checkpoint), _quiet(), _place(checkpoint) as (name, options):
         config = transformers.AutoConfig.from_pretrained(name, **options)
+    try:
+        special = spread.list_options(lambda: _outline_module(checkpoint, config))
+    except InputError as error:
+        raise checkpoint.error(str(error)) from None
+    if name_quantization(read_settings(checkpoint) or {}):
+        special = {"device_map": {"": place}} | special
+    elif checkpoint.gguf and hasattr(transformers, "GgufConfig"):  # else a kernel of the hub might be fetched for it
+        special = {"quantization_config": transformers.GgufConfig(dequantize=True)} | special
+    with reading(checkpoint), _quiet(), _place(checkpoint) as (name, options):
         module, info = _pick_class(config).from_pretrained(
             name,
             dtype=precision,
@@ -110,11 +124,16 @@ def _check_size(checkpoint: Checkpoint, n_tensors: int, n_bytes: int) -> None:
         n_layers = int(config.get_text_config().num_hidden_layers)
     if n_layers > n_tensors:
         raise checkpoint.error(f"config.json asks for {n_layers} layers, but the files hold {n_tensors} tensors in all")
-    with reading(checkpoint), _quiet(), torch.device("meta"):
-        module = _pick_class(config).from_config(config)
+    module = _outline_module(checkpoint, config)
     n_values = sum(parameter.numel() for parameter in module.parameters())
     if n_values > MOST_VALUES_A_BYTE * n_bytes:
         raise checkpoint.error(f"config.json describes {n_values:,} weights, but the files have {n_bytes:,} bytes")
+
+
+def _outline_module(checkpoint: Checkpoint, config: Any) -> Any:
+    """The module without any weights."""
+    with reading(checkpoint), _quiet(), torch.device("meta"):
+        return _pick_class(config).from_config(config)
 
 
 def _forget_packing(module: Any) -> None:
@@ -182,14 +201,17 @@ def _name_some(names: Sequence[str], most: int = 3) -> str:
 def _quiet() -> Iterator[None]:
     """No progress bars, warnings or log lines: what is wrong is raised."""
     log = transformers.utils.logging
-    bars, level = log.is_progress_bar_enabled(), log.get_verbosity()
+    bars, level, hooks = log.is_progress_bar_enabled(), log.get_verbosity(), logging.getLogger("accelerate")
+    told = hooks.level
     log.disable_progress_bar()
     log.set_verbosity_error()
+    hooks.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         log.set_verbosity(level)
+        hooks.setLevel(told)
         if bars:
             log.enable_progress_bar()

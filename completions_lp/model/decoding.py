@@ -105,7 +105,7 @@ class TreeDecoder:
         layout = Layout(n, *at, width, sizes, PART) if self.packed else None
         with attend_by_prompt(self.model, layout):
             states = self._run(self._move(ids), self._move(positions), mask)
-        states = states[0] if self.packed else states[at]
+        states = states[0] if self.packed else states[tuple(place.to(states.device) for place in at)]
         self.depth = depth + 1
         for start in range(0, len(token), self.size):
             piece = slice(start, min(start + self.size, len(token)))
@@ -118,7 +118,7 @@ class TreeDecoder:
         """Logits, in memory that is taken a few times: taking it anew for each piece costs as much as filling it."""
         if self.room is None or len(self.room) < len(states):
             self.room = None  # before the larger one takes its place
-            self.room = states.new_empty(min(self.size, 2 * len(states)), len(head.weight))
+            self.room = head.weight.new_empty(min(self.size, 2 * len(states)), len(head.weight), dtype=states.dtype)
         return head.logits(head.widen(states), self.room[: len(states)])
 
     def _place(self, prompt: Int[np.ndarray, " node"], parent: Int[np.ndarray, " node"]) -> Int[np.ndarray, " node"]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from completions_lp.model.arithmetic import multiply, multiply_change
 from completions_lp.model.loading import Model
 from completions_lp.model.parts import find_envoy
+from completions_lp.model.placement import fetch_weight, find_device
 
 ROWS, COLUMNS = 2048, 512
 """Hidden states x vocabulary entries of one block: the product stays in the processor's cache while it is reduced."""
@@ -42,8 +43,9 @@ class Head:
         return (ROWS, COLUMNS) if self.weight.device.type == "cpu" else GPU_BLOCK
 
     def widen(self, hidden: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row width"]:
-        """Hidden states with a 1 for the bias, where there is one, times the factor."""
-        wide = torch.nn.functional.pad(hidden, (0, 1), value=1.0) if self.has_bias else hidden
+        """Hidden states, where the matrix is, with a 1 for the bias, where there is one, times the factor."""
+        states = hidden.to(self.weight.device)
+        wide = torch.nn.functional.pad(states, (0, 1), value=1.0) if self.has_bias else states
         return wide if self.scale == 1 else wide * self.scale
 
     def logits(
@@ -167,6 +169,7 @@ def _dot(one: Float[Tensor, "#variant node entry"], other: Float[Tensor, "varian
 
 
 _FOUND: "WeakKeyDictionary[Model, Head | None]" = WeakKeyDictionary()
+_FETCHED: "WeakKeyDictionary[Model, list[Tensor]]" = WeakKeyDictionary()
 
 
 def find_head(model: Model) -> Head | None:
@@ -176,15 +179,30 @@ def find_head(model: Model) -> Head | None:
     return _FOUND[model]
 
 
+def weigh_head(model: Model) -> tuple[Float[Tensor, "vocab d_model"], Float[Tensor, " vocab"] | None]:
+    """The head's own matrix and bias.
+
+    Weights that are fetched for each pass are kept from here on: they are read at every step, by us and not by the
+    network.
+    """
+    layer = model.module.get_output_embeddings()
+    if layer.weight.device.type != "meta":
+        return layer.weight.detach(), None if getattr(layer, "bias", None) is None else layer.bias.detach()
+    if model not in _FETCHED:
+        names = [name for name in ("weight", "bias") if getattr(layer, name, None) is not None]
+        _FETCHED[model] = [fetch_weight(layer, name).to(find_device(layer)) for name in names]
+    weight, *bias = _FETCHED[model]
+    return weight, bias[0] if bias else None
+
+
 def _verify_head(model: Model) -> Head | None:
     """The form of the head that gives the model's own logits on a few tokens; None where no form fits."""
-    layer = model.module.get_output_embeddings()
+    weight, bias = weigh_head(model)
     config = model.module.config.get_text_config()
     cap, factor, divisor = (
         getattr(config, name, None) for name in ("final_logit_softcapping", "logit_scale", "logits_scaling")
     )
-    bias = getattr(layer, "bias", None)
-    weight = layer.weight.detach() if bias is None else torch.cat([layer.weight, bias[:, None]], 1).detach()
+    weight = weight if bias is None else torch.cat([weight, bias[:, None]], 1)
     forms: list[tuple[float, float | None]] = [(1.0, None)]
     forms += [(1.0, cap)] if cap else []
     forms += [(float(factor), None)] if factor else []
@@ -192,7 +210,7 @@ def _verify_head(model: Model) -> Head | None:
     hidden, logits = _read_head(model)
     for scale, limit in forms:
         head = Head(weight, bias is not None, limit, model.exact_dtype, scale)
-        ours = head.logits(head.widen(hidden))
+        ours = head.logits(head.widen(hidden)).to(logits.device)
         if torch.allclose(ours, logits, rtol=1e-4, atol=1e-4 * float(logits.abs().max())):
             return head
     return None
@@ -206,10 +224,10 @@ def head_envoy(model: Model) -> Any:
 def widen_output(model: Model, envoy: Any) -> None:
     """In a trace, let the output head be as exact as the hidden states that go into it, where it would round them."""
     if model.residual_dtype != model.dtype:
-        layer, states = model.module.get_output_embeddings(), envoy.input
-        weight = layer.weight.detach()
+        weight, bias = weigh_head(model)
+        states = envoy.input.to(weight.device)
         raw = Head(weight, False, None, model.exact_dtype).logits(states.flatten(0, -2))
-        raw = raw if getattr(layer, "bias", None) is None else raw + layer.bias.detach()
+        raw = raw if bias is None else raw + bias
         envoy.skip(raw.view(*states.shape[:-1], -1))
 
 

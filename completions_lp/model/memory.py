@@ -9,6 +9,7 @@ import psutil
 import torch
 
 from completions_lp.model.loading import Model
+from completions_lp.model.placement import count_bytes
 from completions_lp.records import OutOfRoom
 
 CPU_CEILING = 2**30
@@ -36,14 +37,15 @@ class Room:
         """The one room of a model and a budget in GiB: what one call learned of its memory, later calls know.
 
         By default a quarter of all the memory that its machine has, not of what is free at the moment: the same command
-        makes the same batches, whatever else runs.
+        makes the same batches, whatever else runs. On a GPU at most half of what the model's weights leave of it, and
+        of several devices what the fullest one has.
         """
         rooms = _ROOMS.setdefault(model, {})
         if memory_budget not in rooms:
             if memory_budget is None:
-                quarter = _find_quarter(model)
-                ceiling = quarter if model.device.type == "cuda" else CPU_CEILING
-                rooms[memory_budget] = cls(min(quarter, ceiling), most_kept=quarter)
+                most = min(_find_most(model, device) for device in model.devices)
+                ceiling = most if model.device.type == "cuda" else CPU_CEILING
+                rooms[memory_budget] = cls(min(most, ceiling), most_kept=most)
             else:
                 rooms[memory_budget] = cls(int(memory_budget * 2**30))
         return rooms[memory_budget]
@@ -101,10 +103,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
-def _find_quarter(model: Model) -> int:
-    """A quarter of all the memory of the model's device."""
-    if model.device.type == "cuda":
-        return int(torch.cuda.get_device_properties(model.device).total_memory // 4)
+def _find_most(model: Model, device: torch.device) -> int:
+    """Bytes that a pass may take of one of the model's devices."""
+    if device.type == "cuda":
+        total = int(torch.cuda.get_device_properties(device).total_memory)
+        return max(1, min(total // 4, (total - count_bytes(model.module).get(device, 0)) // 2))
     return int(psutil.virtual_memory().total // 4)
 
 

@@ -44,7 +44,7 @@ class Steering:
         """Add it, in place, to what its block puts out: everywhere, or where it ``acts``."""
         stream = residual_stream(output)
         added = self.added[:, None].to(stream)
-        stream[:] += added if acts is None else torch.where(acts[..., None], added, 0)
+        stream[:] += added if acts is None else torch.where(acts[..., None].to(stream.device), added, 0)
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,9 @@ class Prefix:
     def select(self, rows: Int[Tensor, " kept"]) -> "Prefix":
         """Some rows, in their order and as often as they are named."""
         cache = self.copy_cache()
-        if cache is not None:
-            cache.batch_select_indices(rows)
+        for layer in () if cache is None else cache.layers:
+            kept = getattr(layer, "keys", None)
+            layer.batch_select_indices(rows if kept is None else rows.to(kept.device))
         tokens, begin = (None if part is None else part[rows] for part in (self.tokens, self.begin))
         return Prefix(cache, self.mask[rows], tokens, begin)
 
@@ -109,7 +110,8 @@ def prefill(
             if whole is not None and layer == whole.layer:
                 whole.add_to(block.output)
             if padding is not None:
-                residual_stream(block.output).masked_fill_(padding, 0.0)
+                stream = residual_stream(block.output)
+                stream.masked_fill_(padding.to(stream.device), 0.0)
         cache = nnsight.save(getattr(network.output, kept, None))
     model.usage.count(ids)
     _check_cache(cache)
@@ -194,7 +196,8 @@ def _run_whole(
     with torch.no_grad(), model.arithmetic(), network.trace(input_ids=ids, use_cache=False):
         if steering is not None:
             steering.add_to(blocks[steering.layer].output, acts)
-        output.input = output.input[rows, at]
+        states = output.input
+        output.input = states[rows.to(states.device), at.to(states.device)]
         widen_output(model, output)
         found = nnsight.save(read(network.output.logits.to(exact)))
     model.usage.count(ids)
@@ -212,8 +215,11 @@ def read_residuals(
     network, blocks, exact = model.network, model.blocks, model.exact_dtype
     inputs = {"attention_mask": mask, "position_ids": positions, "use_cache": False}
     with torch.no_grad(), model.arithmetic(), network.trace(input_ids=ids, **inputs) as tracer:
-        read = [residual_stream(blocks[layer].output)[rows, columns].to(exact).cpu() for layer in sorted(layers)]
-        residuals: Tensor = nnsight.save(torch.stack(read))
+        read = []
+        for layer in sorted(layers):
+            stream = residual_stream(blocks[layer].output)
+            read.append(stream[rows.to(stream.device), columns.to(stream.device)].to(ids.device, exact))
+        residuals: Tensor = nnsight.save(torch.stack(read).cpu())
         tracer.stop()
     model.usage.count(ids)
     return residuals

@@ -66,14 +66,15 @@ class Reader:
         rows, width, _ = hidden.shape
         repeats = rows // self.n
         wide = head.widen(hidden)
+        edge_node, edge_token = self.edge_node.to(wide.device), self.edge_token.to(wide.device)
         reduced = head.reduce(wide.reshape(repeats, self.n * width, -1), divergences=self.divergences)
         flat, lse = wide.flatten(0, 1), reduced.pop("lse").flatten()
         first = torch.arange(rows, device=flat.device)[:, None] * width
-        places = (self.edge_node.repeat(repeats, 1) + first).reshape(-1)
-        logits = head.read(flat, places, self.edge_token.repeat(repeats, 1).reshape(-1))
+        places = (edge_node.repeat(repeats, 1) + first).reshape(-1)
+        logits = head.read(flat, places, edge_token.repeat(repeats, 1).reshape(-1))
         found = {"logprob": (logits - lse[places]).view(rows, -1)}
         if self.answers is not None:
-            tokens, allowed = self.answers
+            tokens, allowed = (part.to(wide.device) for part in self.answers)
             logits = torch.einsum(
                 "vpnd,pscd->vpnsc",
                 wide.reshape(repeats, self.n, width, -1).to(lse),
@@ -87,12 +88,12 @@ class Reader:
     def read_logits(self, logits: Float[Tensor, "row node vocab"]) -> dict[str, Tensor]:
         """The same from whole logits, for a model whose head has no known form, and as the plain definition."""
         repeats = len(logits) // self.n
-        nodes, tokens = self.edge_node.repeat(repeats, 1), self.edge_token.repeat(repeats, 1)
+        nodes, tokens = (part.to(logits.device).repeat(repeats, 1) for part in (self.edge_node, self.edge_token))
         row = torch.arange(len(logits), device=logits.device)[:, None]
         logprob = logits - logits.logsumexp(-1, keepdim=True)
         found = {"logprob": logprob[row, nodes, tokens]}
         if self.answers is not None:
-            ids, allowed = self.answers
+            ids, allowed = (part.to(logits.device) for part in self.answers)
             wide = logprob.view(repeats, self.n, *logprob.shape[1:])
             picked = torch.stack([wide[:, i][..., ids[i]] for i in range(self.n)], 1)
             found["answers"] = picked.masked_fill(~allowed, float("-inf")).logsumexp(-1).flatten(0, 1)

@@ -23,6 +23,7 @@ from completions_lp.model.head import find_head, head_envoy, widen_output
 from completions_lp.model.loading import Model
 from completions_lp.model.masks import make_masks
 from completions_lp.model.network import Steering, residual_stream
+from completions_lp.model.placement import list_copies
 from completions_lp.model.reading import Reader, Watch, stack_answers
 from completions_lp.model.task import Reduced
 from completions_lp.model.tree import build_tree
@@ -99,7 +100,7 @@ class Wavefront:
         if self.prefix is not None:
             inputs[model.cache_name] = self.prefix
         masks = self.masks.values() if isinstance(self.masks, dict) else (self.masks,)
-        shared = [] if self.layout is None else list(masks)
+        shared = [] if self.layout is None else list_copies(model.module, list(masks), model.devices)
         steps = torch.no_grad(), model.arithmetic(), attend_by_prompt(model, self.layout)
         with steps[0], steps[1], steps[2], network.trace(input_ids=self.ids, **inputs):
             variants = 1
