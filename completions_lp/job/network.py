@@ -10,6 +10,8 @@ from completions_lp.model import Model, load_model, load_tokenizer, pick_device
 
 _TOLD = ("weights", "config", "tokenizer", "dtype", "residual", "device")
 """What must be known of a model that is not loaded."""
+PLACED = {"device_map", "offload_folder"}
+"""What a section says of where weights lie, which is nothing of what they are."""
 PRINTED = ("weights", "config", "tokenizer", "dtype", "residual")
 """What tells one network from another, whatever it is called."""
 
@@ -51,7 +53,7 @@ class Network:
         if self._owner is not None:
             return self._owner.network
         section = self.section
-        asked, files = section.model_dump(), stamp_model(section.name, section.revision)
+        asked, files = section.model_dump(exclude=PLACED), stamp_model(section.name, section.revision)
         same = files and (self._known.get("files"), self._known.get("asked")) == (files, asked)
         same = same and all(isinstance(self._known.get(name), str) for name in _TOLD)
         if same and not self.is_open and self._known["device"].partition(":")[0] == pick_device(section.device).type:

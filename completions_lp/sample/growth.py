@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from completions_lp.model import Decoder, Steering, warp_logits
@@ -91,16 +91,25 @@ def _draw_tokens(
         weights = logits.sub_(largest).exp_()
         tokens, totals = invert_cdf(weights, rows, numbers)
         logprob = weights[rows, tokens].log() - totals.to(weights)[rows].log()
-        return tokens.tolist(), logprob.tolist(), None
+        return _bring(tokens, logprob)
     if sampling.greedy:
         tokens = logits.argmax(-1)[rows]
-        sampler = [0.0] * len(tokens)
+        sampler = torch.zeros_like(tokens, dtype=logits.dtype)
     else:
         warped = warp_logits(logits, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
         tokens, _ = invert_cdf(warped.softmax(-1), rows, numbers)
-        sampler = (warped[rows, tokens] - warped.logsumexp(-1)[rows]).tolist()
+        sampler = warped[rows, tokens] - warped.logsumexp(-1)[rows]
     logprob = logits[rows, tokens] - logits.logsumexp(-1)[rows]
-    return tokens.tolist(), logprob.tolist(), sampler
+    return _bring(tokens, logprob, sampler)
+
+
+def _bring(
+    tokens: Int[Tensor, " sample"], *logprobs: Float[Tensor, " sample"]
+) -> tuple[list[int], list[float], list[float] | None]:
+    """What was drawn, from the device in one copy; in float64, which holds token ids and log probs exactly."""
+    found = torch.stack([tokens.double(), *(one.double() for one in logprobs)]).cpu()
+    drawn, logprob, *sampler = found.unbind()
+    return drawn.long().tolist(), logprob.tolist(), sampler[0].tolist() if sampler else None
 
 
 def _branch(
