@@ -1,4 +1,4 @@
-"""A process of its own, as it lets torch believe in devices that are not there: one model on one of them, and on two."""
+"""A process of its own, as it lets torch believe in devices that are not there: a model on one of them, and on two."""
 
 import sys
 

@@ -15,11 +15,11 @@ import torch
 from runs import change, compare, do_stages, make_place, read_info, sum_work
 from test_prompts import write
 
-from completions_lp.job import keys
 from completions_lp.job.config import Config
 from completions_lp.job.toml import REPEATED
 from completions_lp.records import BASELINE, Condition, Sampling, SteeringVector
 from completions_lp.sample.functions import hash_function
+from completions_lp.work import keys
 
 ALL, SOME = "all", "some"
 VECTOR, SAMPLE, SCORE = "vector", "sample", "score"
@@ -103,7 +103,12 @@ CHANGES = {
     "controls.negated": ({"controls.negated": True}, MORE, {VECTOR, SCORE}),
     "controls.orthogonal_to": ({"controls.orthogonal_to": ["PLACE/other.safetensors"]}, MORE, {VECTOR, SCORE}),
 }  # fmt: skip
-NO_CHANGE = {"model.device": "cpu", "run.memory_budget": 0.01}
+NO_CHANGE = {
+    "model.device": "cpu",
+    "model.device_map": {"": "cpu", "model.layers.1": "disk"},
+    "model.offload_folder": "PLACE/offloaded",
+    "run.memory_budget": 0.01,
+}
 """Settings that change neither; auto is the CPU here, and other kinds of device are tried below."""
 FIXED = {"model.remote", "run.workers"}
 """Settings that have one value."""

@@ -14,15 +14,15 @@ from families import make_module
 
 import completions_lp as clp
 from completions_lp.job.config import make_config
-from completions_lp.job.keys import describe_network
 from completions_lp.job.network import Network
 from completions_lp.model import wrap_model
 from completions_lp.model.engine import compare_engines
-from completions_lp.model.head import find_head
 from completions_lp.model.memory import Room
+from completions_lp.model.output import find_head
 from completions_lp.model.placement import Carrier, fetch_weight, is_offloaded, list_tensors
 from completions_lp.model.specimen import copy_model
 from completions_lp.records import InputError
+from completions_lp.work.keys import describe_network
 
 TESTS = Path(__file__).parent
 HALVES = {"": "cpu", "model.layers.1": "disk"}
@@ -173,7 +173,10 @@ WRONG = {
     "no such way": ("quick", "'quick' is none of auto, balanced, sequential"),
     "empty": ({}, "an empty table"),
     "no such device": ({"": "tpu"}, "puts '' on 'tpu'; it must be the number of a GPU, cuda:N, mps, cpu or disk"),
-    "no such part": ({"model.layer": "cpu"}, r"names 'model.layer', .* did you mean 'model.layers'\?: it has model.emb"),
+    "no such part": (
+        {"model.layer": "cpu"},
+        r"names 'model.layer', .* did you mean 'model.layers'\?: it has model.emb",
+    ),
     "a part is missing": ({"model": "cpu"}, "no device for the weights 'lm_head.weight': name every part"),
     "no such GPU": ({"": 99}, "puts '' on 99: this machine has"),
 }

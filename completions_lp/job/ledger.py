@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from completions_lp import store
 from completions_lp.job.config import Config
 from completions_lp.job.inputs import Inputs
-from completions_lp.job.machine import describe_machine, list_versions, read_peak, reset_peak
 from completions_lp.job.provenance import (
     CONSUMED,
     NEEDS,
@@ -27,6 +26,7 @@ from completions_lp.job.rivals import RivalUnits
 from completions_lp.job.sources import hash_sources
 from completions_lp.model import Model, Usage
 from completions_lp.records import InputError, OutOfRoom, Prompt, SteeringVector
+from completions_lp.work.machine import describe_machine, list_versions, read_peak, reset_peak
 
 Made = TypeVar("Made")
 
@@ -191,10 +191,10 @@ class Ledger(Inputs):
         ``timings`` and ``token_counts`` are of all that the tables hold, ``work`` of what was done this time.
         """
         self.units = RivalUnits(
-            lambda: self.model,
+            self.hands,
             self.network,
-            self.folder,
             self.config.run.memory_budget,
+            self.folder,
             rivals={rival.section.name: rival for rival in self.rivals},
         )
         before = self._count_usage()

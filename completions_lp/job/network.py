@@ -7,6 +7,7 @@ from typing import Any
 from completions_lp.job.config import ModelSection
 from completions_lp.job.sources import stamp_model
 from completions_lp.model import Model, load_model, load_tokenizer, pick_device
+from completions_lp.work.hands import Hands, Here
 
 _TOLD = ("weights", "config", "tokenizer", "dtype", "residual", "device")
 """What must be known of a model that is not loaded."""
@@ -43,6 +44,11 @@ class Network:
             device_map=section.device_map,
             offload_folder=section.offload_folder,
         )
+
+    @cached_property
+    def hands(self) -> Hands:
+        """Who does its work."""
+        return Here(lambda: self.model) if self._owner is None else self._owner.hands
 
     @cached_property
     def network(self) -> Mapping[str, Any]:

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -14,6 +14,7 @@ import transformers
 from safetensors.torch import load_file
 
 from completions_lp.checkpoint import (
+    PRECISIONS,
     Adapter,
     Checkpoint,
     check_files,
@@ -30,6 +31,7 @@ from completions_lp.model.spread import Spread
 from completions_lp.records import InputError
 
 GGUF = "model.gguf"
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in PRECISIONS}
 MOST_VALUES_A_BYTE = 4
 """Weights that a byte of a file may hold: of two bits each."""
 
@@ -184,6 +186,26 @@ def merge_adapter(adapter: Adapter, module: Any) -> Any:
         if getattr(module, "is_quantized", False):
             return found.get_base_model()
         return found.merge_and_unload(safe_merge=True)
+
+
+def guess_precision(place: torch.device, checkpoint: Checkpoint) -> torch.dtype | str:
+    """What to load where the precision is left open: float32 on a CPU, unless it has units for the checkpoint's.
+
+    Float32 for an adapter, too: in half precision, weights round off most of what it adds to them.
+    """
+    if read_adapter(checkpoint) is not None:
+        return torch.float32
+    if checkpoint.gguf:
+        header = read_header(checkpoint)
+        half = DTYPES["bfloat16" if header.quantization else header.narrow]
+        return torch.float32 if place.type == "cpu" else half
+    if place.type != "cpu":
+        return "auto"
+    config = read_settings(checkpoint) or {}
+    named = config.get("dtype") or config.get("torch_dtype")
+    able: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not tell
+    units = able.get("avx512_bf16") or able.get("amx_bf16")
+    return torch.bfloat16 if named == "bfloat16" and units else torch.float32
 
 
 def _is_inside(module: torch.nn.Module, name: str) -> bool:

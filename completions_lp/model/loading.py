@@ -1,7 +1,7 @@
 """Load a causal language model and find its parts, whatever its architecture."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,25 +13,20 @@ from nnsight import NNsight
 
 from completions_lp import checkpoint as files
 from completions_lp.checkpoint import (
-    PRECISIONS,
-    Checkpoint,
     check_map,
     check_place,
     locate,
     name_quantization,
     read_adapter,
     read_header,
-    read_settings,
 )
 from completions_lp.model.arithmetic import HALF, compute_in
-from completions_lp.model.checkpoint import check_checkpoint, read_module, read_tokenizer
+from completions_lp.model.checkpoint import DTYPES, check_checkpoint, guess_precision, read_module, read_tokenizer
 from completions_lp.model.identity import hash_config, hash_tokenizer, hash_weights
 from completions_lp.model.parts import count_values, find_blocks, find_context, find_eos, list_settings
-from completions_lp.model.placement import carry_inputs, find_device, is_offloaded, list_devices
+from completions_lp.model.placement import Fetching, carry_inputs, find_device, is_offloaded, list_devices
 from completions_lp.model.spread import Spread, pick_device
 from completions_lp.records import InputError
-
-DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in PRECISIONS}
 
 RESIDUALS = ("float32", "weights")
 
@@ -54,6 +49,10 @@ class Usage:
     """The way it went: by shared trees or plain rows."""
     recall: Recall = "cache"
     """How prompts are remembered; ``check_anatomy`` finds it out."""
+    sent: int = 0
+    """Bytes that went to a model server; 0 without one."""
+    received: int = 0
+    """And that came from it."""
 
     def count(self, ids: torch.Tensor, variants: int = 1) -> None:
         """One pass of these ids, repeated under so many variants."""
@@ -83,6 +82,13 @@ class Model:
     base: str = ""
     """The model that the weights of an adapter were merged into; "" of a model of its own."""
     usage: Usage = field(default_factory=Usage)
+    server: Any = None
+    """Where its weights are, if they are not here: a ``Server``."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether its weights are on a server, and no pass can be made here: see ``model.remote``."""
+        return self.server is not None
 
     @property
     def packed(self) -> bool:
@@ -239,7 +245,7 @@ def open_model(
     tokenizer = read_tokenizer(checkpoint)
     adapter = read_adapter(checkpoint)
     try:
-        module = read_module(checkpoint, DTYPES.get(dtype) or _guess_precision(place, checkpoint), place, spread)
+        module = read_module(checkpoint, DTYPES.get(dtype) or guess_precision(place, checkpoint), place, spread)
         module = module if spread.parted or getattr(module, "is_quantized", False) else module.to(place)
     except torch.OutOfMemoryError:
         where = f"where device_map {spread.device_map!r} puts it" if spread.parted else f"on {place}"
@@ -263,26 +269,6 @@ def open_model(
     return model
 
 
-def _guess_precision(place: torch.device, checkpoint: Checkpoint) -> torch.dtype | str:
-    """What to load where the precision is left open: float32 on a CPU, unless it has units for the checkpoint's.
-
-    Float32 for an adapter, too: in half precision, weights round off most of what it adds to them.
-    """
-    if read_adapter(checkpoint) is not None:
-        return torch.float32
-    if checkpoint.gguf:
-        header = read_header(checkpoint)
-        half = DTYPES["bfloat16" if header.quantization else header.narrow]
-        return torch.float32 if place.type == "cpu" else half
-    if place.type != "cpu":
-        return "auto"
-    config = read_settings(checkpoint) or {}
-    named = config.get("dtype") or config.get("torch_dtype")
-    able: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not tell
-    units = able.get("avx512_bf16") or able.get("amx_bf16")
-    return torch.bfloat16 if named == "bfloat16" and units else torch.float32
-
-
 def wrap_model(
     module: Any,
     tokenizer: Any,
@@ -303,7 +289,7 @@ def wrap_model(
     """
     module.eval()
     config = module.config.get_text_config()
-    network = _Fetching(module) if is_offloaded(module) else NNsight(module)
+    network = Fetching(module) if is_offloaded(module) else NNsight(module)
     head = module.get_output_embeddings()
     if not isinstance(getattr(head, "weight", None), torch.Tensor):
         raise InputError(
@@ -327,15 +313,6 @@ def wrap_model(
         base=base,
         quantization=quantization or name_quantization(list_settings(module.config)),
     )
-
-
-class _Fetching(NNsight):
-    """One whose weights are fetched for each pass: inputs go where it computes, not where its first weights lie."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where a trace puts what goes in."""
-        return find_device(self._module)
 
 
 def _check_vocabulary(model: Model) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from nnsight import NNsight
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -35,6 +36,15 @@ def list_devices(module: Any, blocks: Sequence[Any]) -> tuple[torch.device, ...]
 def is_offloaded(module: torch.nn.Module) -> bool:
     """Whether weights are fetched for each pass."""
     return any(parameter.device.type == "meta" for parameter in module.parameters())
+
+
+class Fetching(NNsight):  # type: ignore[misc]
+    """One whose weights are fetched for each pass: inputs go where it computes, not where its first weights lie."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where a trace puts what goes in."""
+        return find_device(self._module)
 
 
 def fetch_weight(part: torch.nn.Module, name: str) -> Tensor:

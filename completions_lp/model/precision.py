@@ -41,6 +41,7 @@ def load_model(
     residual: str = "float32",
     device_map: DeviceMap = "",
     offload_folder: str | Path | None = None,
+    remote: bool | str = False,
 ) -> Model:
     """Load a model and its tokenizer by local path or hub name.
 
@@ -60,12 +61,18 @@ def load_model(
             part by part, as ``{"model.embed_tokens": 0, "model.layers": 1, "model.norm": 1, "lm_head": "cpu"}``. By
             default all of it is on ``device``. No number depends on it but for what kinds of device differ by.
         offload_folder: Where weights are written that lie on disk and cannot be read from the checkpoint's own files.
+        remote: Leave the weights on a model server and make every pass there: True for NDIF (or where ``NDIF_HOST``
+            says), or the server's address. Precision and device are the server's then.
 
     Raises:
         InputError: The checkpoint cannot be found or loaded as it is, weights are missing, misshapen, NaN or infinite,
             code from it would be needed, an argument has no such value, or the network is none that can be steered
             with right numbers.
     """
+    if remote:
+        from completions_lp.model.remote import load_remote  # with it comes what speaks to servers
+
+        return load_remote(name, revision=revision, remote=remote)
     spread = Spread(device_map, None if offload_folder is None else str(offload_folder))
 
     def load(precision: str) -> Model:

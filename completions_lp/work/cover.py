@@ -51,6 +51,11 @@ class Shelf:
         for item in unit.covers["items"]:
             self._of_item.setdefault(item, []).append(unit)
 
+    def list_covered(self, items: Sequence[str]) -> list[store.Covered]:
+        """What is covered by units that hold any of these items; none of them is read."""
+        units = {unit.name: unit for item in items for unit in self._of_item.get(item, ())}
+        return [unit.covers for unit in units.values()]
+
     def find(
         self, items: Sequence[str], needed: Callable[[store.Covered], bool] = lambda _: True
     ) -> Iterator[tuple[store.Unit, pa.Table]]:
