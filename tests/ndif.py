@@ -7,6 +7,7 @@ or assign crosses as bytes, so a copy that is edited in place changes nothing. I
 """
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
@@ -239,10 +240,8 @@ class Handler(BaseHTTPRequestHandler):
         session = uuid.uuid4().hex
         self.outer.sockets[session] = self
         self.frame(json.dumps({"session_id": session}).encode(), 1)
-        try:
+        with contextlib.suppress(OSError):
             self.rfile.read(2)  # until the client closes
-        except OSError:
-            pass
         self.close_connection = True
 
     def frame(self, payload, kind, *, cut=False):

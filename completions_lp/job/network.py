@@ -43,6 +43,7 @@ class Network:
             residual=section.residual,
             device_map=section.device_map,
             offload_folder=section.offload_folder,
+            remote=section.remote,
         )
 
     @cached_property
@@ -62,7 +63,8 @@ class Network:
         asked, files = section.model_dump(exclude=PLACED), stamp_model(section.name, section.revision)
         same = files and (self._known.get("files"), self._known.get("asked")) == (files, asked)
         same = same and all(isinstance(self._known.get(name), str) for name in _TOLD)
-        if same and not self.is_open and self._known["device"].partition(":")[0] == pick_device(section.device).type:
+        kind = "remote" if section.remote else pick_device(section.device).type
+        if same and not self.is_open and self._known["device"].partition(":")[0] == kind:
             return self._known
         described = self.model.describe()
         return {**described, "asked": asked, "files": stamp_model(section.name, self.model.revision) or files}

@@ -125,7 +125,8 @@ def open_rivals(sections: Sequence[RivalSection], run: Any, known: Mapping[str, 
         own: Network = run
         if section.model is None:
             return own
-        of = {"name": section.model, "revision": section.revision, "dtype": own.network["dtype"]}
+        of = {"name": section.model, "revision": section.revision}
+        of |= {} if own.section.remote else {"dtype": own.network["dtype"]}
         asked = own.section.model_copy(update=of)
         return Network(asked, known.get(section.name))
 

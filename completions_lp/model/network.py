@@ -208,10 +208,6 @@ def read_residuals(
     model: Model, sequences: Sequence[Sequence[int]], index: Sequence[int], layers: Sequence[int]
 ) -> Float[Tensor, "layer row d_model"]:
     """Residual stream of each row at one token after each layer (the last ends the pass), in float32 or better."""
-    if model.is_remote:
-        from completions_lp.model.sending import read_remotely  # which is above this module, and rarely needed
-
-        return read_remotely(model, sequences, index, layers)
     ids, there = pad_tokens(sequences, model.device)
     mask = there.long()
     positions = (mask.cumsum(1) - 1).clamp(min=0)
@@ -227,6 +223,19 @@ def read_residuals(
         tracer.stop()
     model.usage.count(ids)
     return residuals
+
+
+def read_norms(
+    model: Model, sequences: Sequence[Sequence[int]], index: Sequence[int], layers: Sequence[int]
+) -> Float[np.ndarray, "layer row"]:
+    """How long the residual stream of each row is at one token after each layer."""
+    if model.is_remote:
+        from completions_lp.model.sending import read_norms_remotely  # which is above this module, and rarely needed
+
+        return read_norms_remotely(model, sequences, index, layers)
+    residuals = read_residuals(model, sequences, index, layers).numpy().astype(np.float64)
+    norms: Float[np.ndarray, "layer row"] = np.linalg.norm(residuals, axis=-1)
+    return norms
 
 
 def _continue(model: Model, prefix: Prefix, tokens: Int[Tensor, "row token"]) -> dict[str, Any]:

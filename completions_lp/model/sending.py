@@ -31,15 +31,15 @@ def shape_head(model: Model) -> Head:
     return Head(layer.weight, getattr(layer, "bias", None) is not None, None, model.exact_dtype)
 
 
-def read_remotely(
+def read_norms_remotely(
     model: Model, sequences: Sequence[Sequence[int]], index: Sequence[int], layers: Sequence[int]
-) -> Float[Tensor, "layer row d_model"]:
-    """As ``network.read_residuals``, in one request."""
+) -> Float[np.ndarray, "layer row"]:
+    """As ``network.read_norms``, in one request."""
     ids = pad_tokens(sequences, model.device)[0]
     work = {"ids": ids, "index": torch.tensor(list(index)), "layers": sorted(layers)}
-    found: Tensor = model.server.call(f"{SERVED}:read", work)
+    norms: Float[np.ndarray, "layer row"] = model.server.call(f"{SERVED}:read_norms", work).numpy()
     model.usage.count(ids)
-    return found
+    return norms
 
 
 def score_remotely(task: Task) -> Iterator[Pass]:

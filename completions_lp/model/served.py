@@ -250,9 +250,10 @@ def _score_pass(site: Site, piece: Mapping[str, Any], added: Added) -> dict[str,
         return Reader(n, *edges, answers, piece["divergences"]).read_hidden(site.head, hidden)
 
 
-def read(network: Any, told: Mapping[str, Any], work: Mapping[str, Any]) -> Float[Tensor, "layer row d_model"]:
-    """The residual stream of ``ids``, padded on the right, at ``index`` after ``layers``."""
-    return Site(network, told).read(work["ids"], work["index"], work["layers"])
+def read_norms(network: Any, told: Mapping[str, Any], work: Mapping[str, Any]) -> Float[Tensor, "layer row"]:
+    """How long the residual stream of ``ids``, padded on the right, is at ``index`` after ``layers``."""
+    norms: Tensor = Site(network, told).read(work["ids"], work["index"], work["layers"]).to(torch.float64).norm(dim=-1)
+    return norms
 
 
 def examine(network: Any, told: Mapping[str, Any], work: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from completions_lp.records import Prompt
 
 UNIT = 2**18
 """Tokens times conditions of a unit, at most about."""
-WORK = {"cpu": 2e12, "cuda": 2e15}
+WORK = {"cpu": 2e12, "cuda": 2e15, "remote": 2e15}
 """Floating-point operations of a unit, about, by kind of device: half a minute, which is lost when a run is stopped."""
 
 
