@@ -13,6 +13,7 @@ from completions_lp.checkpoint.kinds import check_files
 from completions_lp.checkpoint.outline import Outline
 from completions_lp.checkpoint.place import PRECISIONS, DeviceMap, check_map, check_place
 from completions_lp.checkpoint.quantized import name_quantization
+from completions_lp.checkpoint.ranks import Rank, check_ranks, find_rank
 from completions_lp.checkpoint.shape import (
     UNLIMITED,
     Shape,
@@ -30,6 +31,7 @@ __all__ = [
     "Checkpoint",
     "DeviceMap",
     "Outline",
+    "Rank",
     "Shape",
     "Sized",
     "check_conditions",
@@ -38,7 +40,9 @@ __all__ = [
     "check_length",
     "check_map",
     "check_place",
+    "check_ranks",
     "count_tensors",
+    "find_rank",
     "find_tokenizer",
     "locate",
     "name_base",

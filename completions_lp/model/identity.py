@@ -20,6 +20,7 @@ _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int32}
 
 _NAMES_ONLY = frozenset({
     "_attn_implementation_autoset", "_commit_hash", "_model_name_or_path", "_name_or_path", "architectures", "auto_map",
+    "distributed_config",
     "dtype", "id2label", "initializer_range", "label2id", "model_max_length", "output_attentions",
     "output_hidden_states", "problem_type", "return_dict", "torch_dtype", "transformers_version",
     "transformers_weights", "use_cache",

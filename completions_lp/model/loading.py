@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from nnsight import NNsight
 
 from completions_lp import checkpoint as files
 from completions_lp.checkpoint import (
@@ -24,7 +23,7 @@ from completions_lp.model.arithmetic import HALF, compute_in
 from completions_lp.model.checkpoint import DTYPES, check_checkpoint, guess_precision, read_module, read_tokenizer
 from completions_lp.model.identity import hash_config, hash_tokenizer, hash_weights
 from completions_lp.model.parts import count_values, find_blocks, find_context, find_eos, list_settings
-from completions_lp.model.placement import Fetching, carry_inputs, find_device, is_offloaded, list_devices
+from completions_lp.model.placement import carry_inputs, find_device, list_devices, wrap_network
 from completions_lp.model.spread import Spread, pick_device
 from completions_lp.records import InputError
 
@@ -289,7 +288,7 @@ def wrap_model(
     """
     module.eval()
     config = module.config.get_text_config()
-    network = Fetching(module) if is_offloaded(module) else NNsight(module)
+    network = wrap_network(module)
     head = module.get_output_embeddings()
     if not isinstance(getattr(head, "weight", None), torch.Tensor):
         raise InputError(

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from nnsight import NNsight
+from nnsight.intervention.source import BODY_FORWARD
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -45,6 +46,20 @@ class Fetching(NNsight):  # type: ignore[misc]
     def device(self) -> torch.device:
         """Where a trace puts what goes in."""
         return find_device(self._module)
+
+
+def wrap_network(module: Any) -> Any:
+    """The nnsight wrapper of a module, however its weights are spread.
+
+    Of a part that several processes share, what goes in and comes out in a trace is what its caller gives and gets: its
+    exchange with the other processes is within. That of blocks and of the head, all that we read, is whole.
+    """
+    if is_offloaded(module):
+        return Fetching(module)
+    for part in module.modules() if getattr(module, "_device_mesh", None) is not None else ():
+        if "forward" in vars(part):  # which transformers has put there, and nnsight would take away
+            vars(part)[BODY_FORWARD] = True
+    return NNsight(module)
 
 
 def fetch_weight(part: torch.nn.Module, name: str) -> Tensor:

@@ -41,6 +41,7 @@ def load_model(
     residual: str = "float32",
     device_map: DeviceMap = "",
     offload_folder: str | Path | None = None,
+    tp_size: int = 1,
     remote: bool | str = False,
 ) -> Model:
     """Load a model and its tokenizer by local path or hub name.
@@ -61,6 +62,8 @@ def load_model(
             part by part, as ``{"model.embed_tokens": 0, "model.layers": 1, "model.norm": 1, "lm_head": "cpu"}``. By
             default all of it is on ``device``. No number depends on it but for what kinds of device differ by.
         offload_folder: Where weights are written that lie on disk and cannot be read from the checkpoint's own files.
+        tp_size: How many processes, all started by torchrun and all at this line, share every block (tensor parallelism).
+            Each makes the same calls after it and gets the same numbers.
         remote: Leave the weights on a model server and make every pass there: True for NDIF (or where ``NDIF_HOST``
             says), or the server's address. Precision and device are the server's then.
 
@@ -73,7 +76,7 @@ def load_model(
         from completions_lp.model.remote import load_remote  # with it comes what speaks to servers
 
         return load_remote(name, revision=revision, remote=remote)
-    spread = Spread(device_map, None if offload_folder is None else str(offload_folder))
+    spread = Spread(device_map, None if offload_folder is None else str(offload_folder), tp_size)
 
     def load(precision: str) -> Model:
         return open_model(name, revision=revision, dtype=precision, device=device, residual=residual, spread=spread)

@@ -1,4 +1,4 @@
-"""How a model is spread as it is loaded: part by part over devices, in memory or on disk, by accelerate."""
+"""How a model is spread as it is loaded: part by part over devices, memory and disk, or each part over processes."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -7,8 +7,12 @@ from typing import Any
 
 import torch
 
-from completions_lp.checkpoint import DeviceMap, check_map, check_place
+from completions_lp.checkpoint import DeviceMap, check_map, check_place, check_ranks
 from completions_lp.records import InputError
+
+
+WHOLE = "replicated_with_grad_allreduce"
+"""What transformers calls it where every process has all of a part."""
 
 
 @dataclass(frozen=True)
@@ -18,14 +22,23 @@ class Spread:
     device_map: DeviceMap = ""
     folder: str | None = None
     """Where weights go that lie on disk and cannot be read from the checkpoint's own files as they are."""
+    tp_size: int = 1
+    """Processes that share every block (tensor parallelism)."""
 
     def __post_init__(self) -> None:
         check_map(self.device_map)
+        if self.tp_size > 1:
+            check_ranks(self.tp_size)
+        if self.tp_size > 1 and self.device_map != "":
+            raise InputError(
+                f"device_map is {self.device_map!r} and tp_size {self.tp_size}; give one of the two: blocks go to "
+                "devices whole, or each is shared by processes"
+            )
 
     @property
     def parted(self) -> bool:
-        """Whether accelerate puts the model where it goes."""
-        return self.device_map != ""
+        """Whether weights go where they stay as they are read."""
+        return self.device_map != "" or self.tp_size > 1
 
     def list_options(self, outline: Callable[[], Any]) -> dict[str, Any]:
         """What transformers is told of a module, whose ``outline`` is made where a map names its parts.
@@ -33,6 +46,8 @@ class Spread:
         Raises:
             InputError: A map by parts names no parts of it, or not all of it, or devices that this machine has not.
         """
+        if self.tp_size > 1:
+            return {"distributed_config": self._plan(outline())}
         if not self.parted:
             return {}
         given: Any = self.device_map
@@ -42,6 +57,25 @@ class Spread:
             given = {}
             self._expand("", module, None, given)
         return {"device_map": given, **({"offload_folder": self.folder} if self.folder else {})}
+
+    def _plan(self, outline: Any) -> Any:
+        """How transformers shards the model: as the family plans it, but for what we read ourselves, which is whole."""
+        from transformers.distributed import DistributedConfig
+
+        family, config = type(outline).__name__, outline.config.get_text_config()
+        if not outline.tp_plan:
+            raise InputError(f"{family} has no plan for tensor parallelism; leave tp_size out, or take device_map")
+        for kind in ("num_attention_heads", "num_key_value_heads"):
+            heads = getattr(config, kind, None)
+            if isinstance(heads, int) and heads % self.tp_size:
+                shares = [n for n in range(2, heads + 1) if heads % n == 0]
+                raise InputError(
+                    f"tp_size is {self.tp_size}, and {family} has {heads} {'key and value ' * ('key' in kind)}heads, "
+                    f"which so many processes cannot share evenly: {', '.join(map(str, shares)) or 'none'} can"
+                )
+        whole = {id(part) for part in (outline.get_input_embeddings(), outline.get_output_embeddings())}
+        names = [name for name, part in outline.named_modules() if id(part) in whole]
+        return DistributedConfig(tp_size=self.tp_size, tp_plan=dict.fromkeys(names, WHOLE))
 
     def _expand(self, name: str, part: Any, place: str | int | None, found: dict[str, str | int]) -> None:
         """The map with no part inside another one, as accelerate needs it: the rest of a part is named, too."""
