@@ -13,7 +13,7 @@ from completions_lp.checkpoint.kinds import check_files
 from completions_lp.checkpoint.outline import Outline
 from completions_lp.checkpoint.place import PRECISIONS, DeviceMap, check_map, check_place
 from completions_lp.checkpoint.quantized import name_quantization
-from completions_lp.checkpoint.ranks import Rank, check_ranks, find_rank
+from completions_lp.checkpoint.ranks import OutOfStep, Rank, check_ranks, find_rank
 from completions_lp.checkpoint.shape import (
     UNLIMITED,
     Shape,
@@ -30,6 +30,7 @@ __all__ = [
     "Adapter",
     "Checkpoint",
     "DeviceMap",
+    "OutOfStep",
     "Outline",
     "Rank",
     "Shape",

@@ -43,3 +43,7 @@ def check_ranks(tp_size: int, rank: Rank | None = None) -> None:
             f"{size} processes were started by torchrun, and tp_size is {tp_size}: set [model] tp_size = {size}, or "
             f"start {tp_size if tp_size > 1 else 'one without torchrun'}"
         )
+
+
+class OutOfStep(InputError):  # noqa: N818  it is none until the others are thought of
+    """Something is wrong with one rank, as far as it knows, so that the others wait for it: all of them have to end."""

@@ -3,22 +3,23 @@
 A run makes the doctor's cheap checks before it scores. What they find stands in ``run.json``, and with its report.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from completions_lp.doctor import Diagnosis, check_quickly, examine_model
+from completions_lp.doctor import Diagnosis, Finding, check_quickly, examine_model
 from completions_lp.job.config import DATA, Config, make_config
 from completions_lp.job.inputs import Inputs, hash_completions
 from completions_lp.job.ledger import Ledger
 from completions_lp.job.outset import read_target
 from completions_lp.model import Model, check_conditions, load_model
-from completions_lp.records import Completions, Condition, OutOfRoom, SteeringVector
+from completions_lp.records import Completions, Condition, ContrastPair, OutOfRoom, Prompt, SteeringVector
 from completions_lp.sample.draws import check_context
 from completions_lp.steer.vectors import average_differences, check_pairs, read_differences
 from completions_lp.store import hash_value
 from completions_lp.work.hashes import hash_vectors
 from completions_lp.work.keys import describe_network
+from completions_lp.work.tasks import keep_ids
 
 CHECKS = {
     "one BOS in each prompt": "bos_wrong",
@@ -47,18 +48,22 @@ def examine(config: Config, *, compare: bool = False, tell: Callable[[str], None
     tell(f"{model.name} is loaded")
     check_context(model, prompts, TOKENS)
     section = config.scoring
-    return examine_model(
-        model,
-        prompts,
-        [_make_vector(inputs)],
-        control=lambda: load_control(model),
-        layers=() if section.layers == "all" else section.layers,
-        multiplier=max(section.multipliers, key=abs) or 1.0,
-        positions=section.positions,
-        target=config.label.target,
-        seed=config.sampling.seed,
-        compare=compare,
-    )
+    options = {
+        "layers": () if section.layers == "all" else section.layers,
+        "multiplier": max(section.multipliers, key=abs) or 1.0,
+        "positions": section.positions,
+        "target": config.label.target,
+        "seed": config.sampling.seed,
+        "compare": compare,
+    }
+    found: Diagnosis = inputs.join(_examine, prompts, [_make_vector(inputs)], options)
+    return found
+
+
+def _examine(
+    model: Model, prompts: Sequence[Prompt], vectors: Sequence[SteeringVector], options: Mapping[str, Any]
+) -> Diagnosis:
+    return examine_model(model, prompts, vectors, control=lambda: load_control(model), **options)
 
 
 def check_instrument(
@@ -72,20 +77,30 @@ def check_instrument(
     Raises:
         InputError: A condition cannot be computed on the model.
     """
-    check_conditions(run.model, vectors, conditions)
+    run.ask(check_conditions, vectors, conditions)
     of = hash_value([describe_network(run.network), hash_vectors(vectors), hash_completions(completions)])
     known: dict[str, Any] = run.info.get("instrument", {})
     if known.get("of") == of:
         return known
     try:
         budget = run.config.run.memory_budget
-        findings = check_quickly(run.model, completions, vectors, conditions, memory_budget=budget)
+        findings = run.ask(_check_quickly, keep_ids(completions), vectors, conditions, budget)
     except OutOfRoom:
         findings = []
     errors = [f"{finding.describe()}: run completions-lp doctor" for finding in findings if not finding.passed]
     for error in errors:
         run.options.tell(error)
     return {"of": of, "checks": {CHECKS[finding.name]: finding.value for finding in findings}, "errors": errors}
+
+
+def _check_quickly(
+    model: Model,
+    completions: Completions,
+    vectors: Sequence[SteeringVector],
+    conditions: Sequence[Condition],
+    budget: float | None,
+) -> list[Finding]:
+    return check_quickly(model, completions, vectors, conditions, memory_budget=budget)
 
 
 def load_control(model: Model) -> Model:
@@ -107,5 +122,9 @@ def _make_vector(inputs: Inputs) -> SteeringVector:
     pairs = inputs.pairs[:PAIRS]
     check_pairs(inputs.model, pairs)
     layers = None if section.layers == "all" else section.layers
-    differences = read_differences(inputs.model, pairs, layers=layers, progress=False)
+    differences = inputs.join(_read_differences, pairs, layers)
     return average_differences(differences, name=Path(section.pairs).stem)
+
+
+def _read_differences(model: Model, pairs: Sequence[ContrastPair], layers: Sequence[int] | None) -> Any:
+    return read_differences(model, pairs, layers=layers, progress=False)

@@ -29,7 +29,10 @@ UNREAD = ("an outcome", "another one")
 DEPTH = 8
 """How deep a configuration may be nested; it has sections, keys and lists."""
 
-_SERVER_DECIDES = {"dtype": "auto", "device": "auto", "residual": "float32", "device_map": "", "offload_folder": None}
+_SERVER_DECIDES = {
+    **{"dtype": "auto", "device": "auto", "residual": "float32"},
+    **{"device_map": "", "offload_folder": None, "tp_size": 1},
+}
 
 Layers = Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0, lt=10_000)], ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=0, le=10_000)]
@@ -55,6 +58,8 @@ class ModelSection(Section):
     disk; or a table of parts and devices, {"model.layers" = 0, "lm_head" = "cpu"}. Empty: all of it on device."""
     offload_folder: str | None = None
     """Where weights are written that lie on disk and cannot be read from the model's own files."""
+    tp_size: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes that share every block of the model (tensor parallelism), all started by torchrun."""
     remote: bool | Annotated[str, Field(pattern=r"^https?://")] = False
     """true: the model runs on NDIF, or on the server that NDIF_HOST names; or the address of one,
     "http://localhost:5001". Its weights never come here; precision and device are the server's."""
@@ -172,8 +177,12 @@ class RunSection(Section):
 
     memory_budget: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """GiB that a pass may take; a quarter of all memory by default."""
-    workers: Literal[1] = 1
-    """This version runs in one process: leave it at 1."""
+    workers: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Processes that do the work, each with a model of its own, by Ray; with 1 this process does it all."""
+    address: str = ""
+    """A Ray cluster to join: "auto", or HOST:PORT; "" makes one on this machine for as long as the run takes."""
+    gpus_per_worker: Annotated[int, Field(ge=1, le=1_000)] = 1
+    """GPUs of each worker, where there are any; cores are shared among the workers of a machine."""
 
 
 class Config(Section):

@@ -22,6 +22,7 @@ from completions_lp.checkpoint import (
     check_length,
     check_map,
     check_place,
+    check_ranks,
     locate,
     read_shape,
 )
@@ -51,6 +52,7 @@ def check_input(config: Config, stages: Collection[str]) -> None:
     """
     check_place(config.model.dtype, config.model.device)
     check_map(config.model.device_map, config.model.device)
+    check_ranks(config.model.tp_size)
     checkpoint = locate(config.model.name, config.model.revision)
     if checkpoint.local:
         check_files(checkpoint)

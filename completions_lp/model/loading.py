@@ -116,6 +116,11 @@ class Model:
         return list_devices(self.module, [block._module for block in self.blocks])
 
     @property
+    def tp_size(self) -> int:
+        """Processes that share every block."""
+        return getattr(self.module, "_tp_size", None) or 1
+
+    @property
     def dtype(self) -> torch.dtype:
         """Precision of the weights."""
         return torch.get_default_dtype() if self.module.dtype is None else self.module.dtype

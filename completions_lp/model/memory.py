@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 import psutil
 import torch
 
+from completions_lp.checkpoint import OutOfStep
 from completions_lp.model.loading import Model
 from completions_lp.model.placement import count_bytes
 from completions_lp.records import OutOfRoom
@@ -29,6 +30,8 @@ class Room:
     bytes: int
     ran_out: bool = False
     most_kept: int | None = None
+    together: bool = False
+    """Whether other processes make the same passes, which none can make again in smaller parts by itself."""
 
     @property
     def kept(self) -> int:
@@ -48,9 +51,9 @@ class Room:
             if memory_budget is None:
                 most = SERVER if model.is_remote else min(_find_most(model, device) for device in model.devices)
                 ceiling = most if model.is_remote or model.device.type == "cuda" else CPU_CEILING
-                rooms[memory_budget] = cls(min(most, ceiling), most_kept=most)
+                rooms[memory_budget] = cls(min(most, ceiling), most_kept=most, together=model.tp_size > 1)
             else:
-                rooms[memory_budget] = cls(int(memory_budget * 2**30))
+                rooms[memory_budget] = cls(int(memory_budget * 2**30), together=model.tp_size > 1)
         return rooms[memory_budget]
 
     def share(
@@ -86,6 +89,11 @@ class Room:
                 yield part, found[0]
                 start, known = start + len(part), (self.bytes, self.ran_out)
                 continue
+            if self.together:
+                raise OutOfStep(
+                    f"memory ran out ({reason}); with [model] tp_size a pass is not tried again in smaller parts, as "
+                    f"all ranks would have to: set [run] memory_budget below {self.bytes / 2**30:.3g} (GiB)"
+                )
             self.ran_out = True
             self.bytes = min(self.bytes, fixed + each * (len(part) // 2))
             if len(part) == 1:

@@ -62,8 +62,8 @@ def load_model(
             part by part, as ``{"model.embed_tokens": 0, "model.layers": 1, "model.norm": 1, "lm_head": "cpu"}``. By
             default all of it is on ``device``. No number depends on it but for what kinds of device differ by.
         offload_folder: Where weights are written that lie on disk and cannot be read from the checkpoint's own files.
-        tp_size: How many processes, all started by torchrun and all at this line, share every block (tensor parallelism).
-            Each makes the same calls after it and gets the same numbers.
+        tp_size: How many processes, all started by torchrun and all at this line, share every block (tensor
+            parallelism). Each makes the same calls after it and gets the same numbers.
         remote: Leave the weights on a model server and make every pass there: True for NDIF (or where ``NDIF_HOST``
             says), or the server's address. Precision and device are the server's then.
 
@@ -93,7 +93,7 @@ def settle_precision(model: Model, load: Callable[[str], Model] | None = None) -
 
     One that is spread is not widened where it lies but read again, by ``load``, as its float32 weights go elsewhere.
     """
-    speed, rounding = measure_speed(model), measure_rounding(model)
+    speed, rounding = _agree(model, measure_speed(model)), measure_rounding(model)
     name = str(model.dtype).removeprefix("torch.")
     found = f"it multiplies {speed:.1f} times as fast as float32 here and rounds a completion by {rounding:.2g} nats"
     if speed >= LEAST_SPEED and rounding <= MOST_ROUNDING:
@@ -106,6 +106,14 @@ def settle_precision(model: Model, load: Callable[[str], Model] | None = None) -
     wide = wrap_model(model.module.float(), model.tokenizer, **told)
     wide.fingerprint()
     return wide
+
+
+def _agree(model: Model, measured: float) -> float:
+    """What the first of the processes that share a model has measured: all of them have to decide alike."""
+    told = [measured]
+    if model.tp_size > 1:
+        torch.distributed.broadcast_object_list(told, src=0)
+    return told[0]
 
 
 def measure_speed(model: Model, *, rounds: int = 7) -> float:

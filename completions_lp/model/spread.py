@@ -10,7 +10,6 @@ import torch
 from completions_lp.checkpoint import DeviceMap, check_map, check_place, check_ranks
 from completions_lp.records import InputError
 
-
 WHOLE = "replicated_with_grad_allreduce"
 """What transformers calls it where every process has all of a part."""
 
