@@ -24,7 +24,7 @@ from completions_lp.work.tasks import Done
 
 PATIENCE = timedelta(days=30)
 """How long a rank waits for what to do next: another one may be writing a long report, or its user thinking."""
-BEHIND = timedelta(seconds=60)
+BEHIND = timedelta(seconds=float(os.environ.get("COMPLETIONS_LP_BEHIND", "60")))
 """How long rank 0 may take to come to the error that another one came to."""
 _END = b""
 
