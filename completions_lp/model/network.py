@@ -21,6 +21,7 @@ from completions_lp.model.loading import Model
 from completions_lp.model.output import head_envoy, widen_output
 from completions_lp.model.reading import Reader
 from completions_lp.model.residual import add_rows, replace_stream, residual_stream
+from completions_lp.model.transfer import upload
 from completions_lp.records import Condition, Positions, SteeringVector
 
 
@@ -38,7 +39,7 @@ class Steering:
     def under(cls, model: Model, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]) -> "Steering":
         """What conditions of the same layer and positions add: one row for each, the direction times the multiplier."""
         added = [c.multiplier * vectors[c.vector].directions[c.layer].astype(np.float64) for c in conditions]
-        rows = torch.from_numpy(np.stack(added)).to(model.device, model.exact_dtype)
+        rows = upload(np.stack(added), model.device).to(model.exact_dtype)
         return cls(conditions[0].layer, rows, conditions[0].positions)
 
     def add_to(self, output: Any, acts: Bool[Tensor, "row token"] | None = None) -> Any:
@@ -103,7 +104,7 @@ def prefill(
         raise NotImplementedError("it takes no cache of keys and values")
     inputs = {"attention_mask": mask, "position_ids": positions, **({kept: DynamicCache()} if keep_all else {})}
     # A padding token sees nothing at all, which some attention kernels turn into NaN; 0 x NaN would reach the others.
-    padding = None if bool(there.all()) else ~there[..., None]
+    padding = None if len(set(map(len, sequences))) == 1 else ~there[..., None]
     with torch.no_grad(), model.arithmetic(), network.trace(input_ids=ids, use_cache=True, logits_to_keep=1, **inputs):
         for layer, block in enumerate(blocks):
             if whole is not None and layer == whole.layer:
@@ -259,4 +260,4 @@ def pad_tokens(
         at = slice(width - len(sequence), width) if left else slice(len(sequence))
         ids[i, at] = torch.tensor(sequence, dtype=torch.long)
         mask[i, at] = True
-    return ids.to(device), mask.to(device)
+    return upload(ids, device), upload(mask, device)

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from completions_lp.model.head import Head
+from completions_lp.model.transfer import download, upload
 
 Watch = Callable[[tuple[int, ...]], Sequence[Int[np.ndarray, " token"] | None]]
 """For one prompt: what its completion has said so far -> the tokens that would complete each of its answers."""
@@ -48,7 +49,7 @@ def stack_answers(
             column = {token: k for k, token in enumerate(all_of)}
             for some, at in sets[i][side].items():
                 allowed[i, np.array(at)[:, None], side, np.array([column[token] for token in some], dtype=int)] = True
-    return torch.from_numpy(tokens).to(device), torch.from_numpy(allowed).to(device)
+    return upload(tokens, device), upload(allowed, device)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Reader:
             logits = head.soften(logits).to(lse).masked_fill(~allowed, float("-inf"))
             found["answers"] = (logits.logsumexp(-1) - lse.view(repeats, self.n, width, 1)).flatten(0, 1)
         found |= {name: values.view(-1, width) for name, values in reduced.items()}
-        return {name: value.cpu() for name, value in found.items()}
+        return download(found)
 
     def read_logits(self, logits: Float[Tensor, "row node vocab"]) -> dict[str, Tensor]:
         """The same from whole logits, for a model whose head has no known form, and as the plain definition."""
@@ -102,7 +103,7 @@ class Reader:
             found["entropy"] = -_weigh(logprob[: self.n], logprob[: self.n])
             found["kl"] = _weigh(base, base - logprob)
             found["kl_reverse"] = _weigh(logprob, logprob - base)
-        return {name: value.cpu() for name, value in found.items()}
+        return download(found)
 
 
 def _weigh(logprob: Tensor, values: Tensor) -> Tensor:
