@@ -61,6 +61,10 @@ def test_on_two_devices_every_number_is_that_of_one(architecture):
     assert found["refused"]  # two devices in one operation, so that a pass on both is a test
     assert len(found["off"]) > 50
     assert set(found["off"].values()) == {0.0}
+    two, three, six, grid = (waits for waits, _ in found["waits"])
+    assert (three - two, six - two) == (1, 4)  # a step of sampling waits once: for what was drawn
+    begun = two - 2  # by transformers, where prompts go through once
+    assert grid - begun == 2  # for the largest sum of exponentials, and for what was found
 
 
 @pytest.mark.parametrize("device_map", MAPS.values(), ids=MAPS)

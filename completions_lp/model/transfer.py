@@ -26,7 +26,7 @@ def upload_all(arrays: Sequence[np.ndarray], device: torch.device) -> list[Tenso
     if device.type == "cpu":
         return [torch.from_numpy(array) for array in arrays]
     flat = upload(np.concatenate([array.ravel() for array in arrays]), device)
-    parts = flat.split([array.size for array in arrays])
+    parts = torch.split(flat, [array.size for array in arrays])
     return [part.view(array.shape) for part, array in zip(parts, arrays, strict=True)]
 
 
@@ -36,5 +36,5 @@ def download(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if all(tensor.device.type == "cpu" for tensor in tensors):
         return dict(found)
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors]).cpu()
-    parts = flat.split([tensor.numel() for tensor in tensors])
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
     return {name: part.view(found[name].shape) for name, part in zip(found, parts, strict=True)}

@@ -58,10 +58,11 @@ def grow_draws(
         alive: list[_Node] = []
         pieces = decoder.step([n.prompt for n in nodes], [n.parent for n in nodes], [n.token for n in nodes])
         for piece, logits in pieces:
-            unsound, *drawn = _draw_tokens(logits, nodes[piece], uniforms[:, :, step], sampling)
+            drawn = _draw_tokens(logits, nodes[piece], uniforms[:, :, step], sampling)
+            unsound, tokens, logprob, sampler = drawn
             if unsound is not None:
                 raise _tell_unsound(nodes[piece][unsound], prompts, layer)
-            for child in _branch(nodes[piece], piece.start, *drawn, eos_ids):
+            for child in _branch(nodes[piece], piece.start, tokens, logprob, sampler, eos_ids):
                 if child.draw.ended or step == sampling.max_new_tokens - 1:
                     done[child.prompt].append(child.draw)
                 else:
