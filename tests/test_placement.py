@@ -203,17 +203,34 @@ def test_without_the_package_one_line_says_what_to_install(folder, monkeypatch):
         clp.load_model(folder, device_map="auto")
 
 
+@pytest.fixture
+def gpus(build_model, monkeypatch):
+    """A function that lets a model be on two GPUs of 100 bytes, of which its weights take some, and some are free."""
+
+    def make(weights, free):
+        model = build_model("llama")
+        properties = type("Properties", (), {"total_memory": 100})
+        two = torch.device("cuda", 0), torch.device("cuda", 1)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 100))
+        monkeypatch.setattr("completions_lp.model.memory.count_bytes", lambda _: {two[1]: weights})
+        monkeypatch.setattr(type(model), "devices", two)
+        monkeypatch.setattr(type(model), "device", two[0])
+        monkeypatch.setattr("completions_lp.model.memory._ROOMS", {})
+        return model
+
+    return make
+
+
 @pytest.mark.parametrize(("weights", "most"), [(0, 25), (40, 25), (60, 20), (98, 1)])
-def test_of_a_gpu_a_pass_takes_a_quarter_or_half_of_what_weights_leave(weights, most, build_model, monkeypatch):
-    model = build_model("llama")
-    properties = type("Properties", (), {"total_memory": 100})
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
-    two = torch.device("cuda", 0), torch.device("cuda", 1)
-    monkeypatch.setattr("completions_lp.model.memory.count_bytes", lambda _: {two[1]: weights})
-    monkeypatch.setattr(type(model), "devices", two)
-    monkeypatch.setattr(type(model), "device", two[0])
-    monkeypatch.setattr("completions_lp.model.memory._ROOMS", {})
-    assert Room.find(model, None).bytes == most
+def test_of_a_gpu_a_pass_takes_a_quarter_or_half_of_what_weights_leave(weights, most, gpus):
+    assert Room.find(gpus(weights, free=100), None).bytes == most
+
+
+def test_what_else_takes_a_gpu_is_told_and_changes_no_batch(gpus):
+    with pytest.warns(UserWarning, match="cuda:1 has .* GiB free, and passes are made for"):
+        assert Room.find(gpus(60, free=19), None).bytes == 20
+    assert Room.find(gpus(60, free=5), 1e-9).bytes == 1  # by hand
 
 
 def test_arrays_of_every_kind_are_compared(whole):

@@ -204,6 +204,11 @@ class Config(Section):
         _ = self.labelling
         check_rivals(self.rival, template=self.prompts.template)
         check_sets(self.off_target, layers=self.scoring.layers, multipliers=self.scoring.multipliers)
+        if self.model.tp_size > 1 and self.run.workers > 1:
+            raise InputError(
+                f"[run] workers is {self.run.workers} and [model] tp_size {self.model.tp_size}: workers have a model "
+                "each, and ranks share one; give one of the two"
+            )
         if self.vector.path is not None and self.controls.shuffled_labels:
             raise InputError(
                 "[controls] shuffled_labels needs contrast pairs, and [vector] path gives a finished vector"

@@ -1,5 +1,6 @@
 """How much memory a pass may take: the budget, what fits in it, and what is done where memory runs out all the same."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,6 +13,7 @@ from completions_lp.checkpoint import OutOfStep
 from completions_lp.model.loading import Model
 from completions_lp.model.placement import count_bytes
 from completions_lp.records import OutOfRoom
+from completions_lp.records.base import Notice
 
 CPU_CEILING = 2**30
 """On a CPU a pass over 1 GiB gains nothing: the arithmetic is bound by the cores, and fresh pages cost time."""
@@ -118,7 +120,17 @@ def _find_most(model: Model, device: torch.device) -> int:
     """Bytes that a pass may take of one of the model's devices."""
     if device.type == "cuda":
         total = int(torch.cuda.get_device_properties(device).total_memory)
-        return max(1, min(total // 4, (total - count_bytes(model.module).get(device, 0)) // 2))
+        most = max(1, min(total // 4, (total - count_bytes(model.module).get(device, 0)) // 2))
+        free = torch.cuda.mem_get_info(device)[0]
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # kept by this process
+        if free < most:
+            warnings.warn(
+                f"{device} has {free / 2**30:.2g} GiB free, and passes are made for {most / 2**30:.2g}, of all that it "
+                "has: something else takes the rest; [run] memory_budget makes smaller ones",
+                Notice,
+                stacklevel=4,
+            )
+        return most
     return int(psutil.virtual_memory().total // 4)
 
 
