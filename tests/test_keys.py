@@ -106,16 +106,19 @@ CHANGES = {
 NO_CHANGE = {
     "model.device": "cpu",
     "model.device_map": {"": "cpu", "model.layers.1": "disk"},
-    "model.offload_folder": "PLACE/offloaded",
+    "model.offload_folder": "offloaded",
     "run.memory_budget": 0.01,
+    "run.workers": 2,
+    "run.gpus_per_worker": 2,
 }
 """Settings that change neither; auto is the CPU here, and other kinds of device are tried below."""
 RANKS = {"model.tp_size"}
 """Settings of several processes, of which test_ranks says that keys are those of one."""
-FIXED = {"model.remote", "run.workers"}
-"""Settings that have one value."""
-HUB = {"model.revision"}
-"""Settings that local files refuse; the revision of a hub decides which weights are read, and these are hashed."""
+FIXED = {"run.address"}
+"""Settings that have one value, or need what is not here: ``test_workers`` has a cluster."""
+HUB = {"model.revision", "model.remote"}
+"""Settings that local files refuse; the revision of a hub decides which weights are read, and these are hashed. What is
+made on a server has a kind of device of its own, see ``test_remote``."""
 
 
 def find_a(text):

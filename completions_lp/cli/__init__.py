@@ -17,7 +17,18 @@ from completions_lp.cli.doctor import doctor
 from completions_lp.cli.imports import import_once
 from completions_lp.cli.labels import labels
 from completions_lp.cli.notices import speak_plainly
-from completions_lp.cli.options import ALL, CODES, FOLDER, OVERRIDES, QUIET, REMOTE, TOKENS, Ordered, add_stage_options
+from completions_lp.cli.options import (
+    ALL,
+    CODES,
+    FOLDER,
+    OVERRIDES,
+    QUIET,
+    REMOTE,
+    TOKENS,
+    Ordered,
+    add_stage_options,
+    add_workers,
+)
 from completions_lp.job.signals import end_on_signals
 
 if TYPE_CHECKING:
@@ -103,6 +114,7 @@ def commands() -> None:
 @click.option("--overwrite", is_flag=True, help="Begin afresh where DIR holds a run.")
 @REMOTE
 @OVERRIDES
+@add_workers
 @TOKENS
 @ALL
 @QUIET
@@ -178,6 +190,7 @@ def _check_runs(*folders: Path) -> None:
 
 @commands.command()
 @add_stage_options
+@add_workers
 def vector(**options: Any) -> None:
     """Make the steering vector and its controls."""
     _run_stage("vector", **options)
@@ -185,6 +198,7 @@ def vector(**options: Any) -> None:
 
 @commands.command()
 @add_stage_options
+@add_workers
 def sample(**options: Any) -> None:
     """Draw completions of the unsteered model and label them."""
     _run_stage("sample", **options)
@@ -192,6 +206,7 @@ def sample(**options: Any) -> None:
 
 @commands.command()
 @add_stage_options
+@add_workers
 @TOKENS
 def score(**options: Any) -> None:
     """Score them under every condition, and read the two choices.
@@ -227,10 +242,13 @@ def status(folder: Path, config: Path | None, overrides: Sequence[str]) -> None:
     from completions_lp.job.places import open_run
     from completions_lp.job.status import find_status, measure_units
     from completions_lp.show.text.status import format_status
-    from completions_lp.store import is_held
+    from completions_lp.store import is_held, read_progress
 
     asked = open_run(config, folder, overrides) if config or overrides else None
-    click.echo(format_status(find_status(folder, asked), *measure_units(folder), held=is_held(folder)))
+    held = is_held(folder)
+    progress = read_progress(folder) if held else None  # what a killed one left is of no use
+    found = find_status(folder, asked), *measure_units(folder)
+    click.echo(format_status(*found, held=held, progress=progress))
 
 
 @commands.command()

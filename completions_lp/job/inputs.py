@@ -30,7 +30,7 @@ from completions_lp.sample.draws import check_context
 from completions_lp.sample.functions import load_function, refuse_name
 from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
 from completions_lp.steer.vectors import (
-    PairDifferences,
+    Differences,
     average_differences,
     check_pairs,
     describe_source,
@@ -165,7 +165,7 @@ def _check_vector(model: Model, config: Config) -> None:
 
 def _read_pairs(
     model: Model, pairs: Sequence[ContrastPair], layers: Sequence[int] | None, budget: float | None, progress: bool
-) -> tuple[PairDifferences, dict[str, str | int | float]]:
+) -> tuple[Differences, dict[str, str | int | float]]:
     """The differences of the pairs, and where they were read."""
     found = read_differences(model, pairs, layers=layers, memory_budget=budget, progress=progress)
     return found, describe_source(model, found)

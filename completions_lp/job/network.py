@@ -41,8 +41,10 @@ class Network:
         """The model."""
         if self._owner is not None:
             return self._owner.model
-        hands = self.hands
-        return hands.model if isinstance(hands, Together) else load_model(**self._options)
+        if self.section.tp_size == 1:
+            return load_model(**self._options)
+        together: Any = self.hands
+        return together.model  # type: ignore[no-any-return]
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -71,8 +73,11 @@ class Network:
         return hands
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What a function gives of the model and these arguments, wherever the model is."""
-        return self.hands.call(function, *arguments)
+        """What a function gives of the model and these arguments, wherever the model is.
+
+        The weights of one on a server are not here, and what is asked of it may ask again: workers are not needed.
+        """
+        return function(self.model, *arguments) if self.section.remote else self.hands.call(function, *arguments)
 
     def join(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """What a function gives of the model and these arguments in this process, which opens the model if need be.

@@ -43,6 +43,7 @@ from completions_lp.records import (
 )
 from completions_lp.records.base import Notice
 from completions_lp.steer.conditions import make_conditions, name_control, place_rounding
+from completions_lp.work.machine import check_ray
 
 
 def check_input(config: Config, stages: Collection[str]) -> None:
@@ -53,6 +54,8 @@ def check_input(config: Config, stages: Collection[str]) -> None:
     check_place(config.model.dtype, config.model.device)
     check_map(config.model.device_map, config.model.device)
     check_ranks(config.model.tp_size)
+    if config.run.workers > 1 or config.run.address:
+        check_ray()
     checkpoint = locate(config.model.name, config.model.revision)
     if checkpoint.local:
         check_files(checkpoint)

@@ -12,6 +12,8 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,31 +21,26 @@ from pathlib import Path
 from typing import Any
 
 from completions_lp.records import InputError
+from completions_lp.records.base import Notice
+from completions_lp.work.machine import check_ray, count_cores
 from completions_lp.work.worker import Worker
 
-MISSING = "workers beside this process need Ray, which is not installed: pip install 'completions-lp[ray]'"
 _OWN = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # by which a node is called 127.0.0.1, and listens there alone
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AUTH_MODE": "token",
-    "RAY_AUTH_TOKEN": secrets.token_hex(32),
 }
-"""What Ray is told by the environment where the cluster is ours."""
-
-
-def check_ray() -> None:
-    """Raise InputError where Ray is not installed."""
-    if importlib.util.find_spec("ray") is None:
-        raise InputError(MISSING)
+"""What Ray is told by the environment where the cluster is ours. That who joins needs a token is its own default."""
+HERE = "127.0.0.1"
+_TOKEN = secrets.token_hex(32)
+"""Ray keeps the first token that it has seen in a process."""
 
 
 @dataclass(frozen=True)
 class Share:
     """What each worker has of its node."""
 
-    cpus: float
-    gpus: float
+    cpus: int
+    gpus: int
     threads: int
 
 
@@ -55,6 +52,7 @@ class Cluster:
         self._device, self._gpus = device, gpus
         self._folder: Path | None = None
         self._joined = False
+        self._environment: dict[str, str | None] = {}
         self._actors: list[Any] = []
         self.share: Share | None = None
 
@@ -68,7 +66,7 @@ class Cluster:
             return
         check_ray()
         if not self.address:
-            os.environ |= {name: os.environ.get(name, value) for name, value in _OWN.items()}
+            self._settle()
         import ray
 
         self._joined = ray.is_initialized()
@@ -77,6 +75,16 @@ class Cluster:
                 self._connect()
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         self.share = share_nodes(nodes, self.workers, gpus=self._count_gpus(nodes), own=not self.address)
+
+    def _settle(self) -> None:
+        """A folder for a cluster of our own, and what Ray is told by the environment, before it is imported."""
+        self._folder = Path(tempfile.mkdtemp(prefix="clp-"))
+        token = self._folder / "token"
+        token.touch(mode=0o600)
+        token.write_text(_TOKEN)
+        told = {**_OWN, "RAY_AUTH_TOKEN_PATH": str(token)}
+        self._environment = {name: os.environ.get(name) for name in told}
+        os.environ |= told
 
     def _connect(self) -> None:
         import ray
@@ -87,9 +95,12 @@ class Cluster:
                 del quiet["include_dashboard"]
                 ray.init(address=self.address, **quiet)
                 return
-            self._folder = Path(tempfile.mkdtemp(prefix="clp-"))
             cpus = max(self.workers, count_cores())
-            ray.init(num_cpus=cpus, _temp_dir=str(self._folder), _node_ip_address="127.0.0.1", **quiet)
+            with _listen_here():
+                ray.init(num_cpus=cpus, _temp_dir=str(self._folder), _node_ip_address=HERE, **quiet)
+            if ray.nodes()[0]["NodeManagerAddress"] != HERE:
+                told = "this version of Ray listens beyond this machine, where a token guards it"
+                warnings.warn(told, Notice, stacklevel=2)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             self.close()
             where = f"--address {self.address}: no Ray cluster can be joined there" if self.address else "Ray: no start"
@@ -145,8 +156,11 @@ class Cluster:
                 ray.shutdown()
         self._actors, self.share = [], None
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            _remove(self._folder)
             self._folder = None
+        for name, value in self._environment.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+        self._environment = {}
 
 
 def share_nodes(nodes: Sequence[Mapping[str, float]], workers: int, *, gpus: int, own: bool) -> Share:
@@ -161,9 +175,26 @@ def share_nodes(nodes: Sequence[Mapping[str, float]], workers: int, *, gpus: int
     return Share(1 if gpus else most, gpus, most)
 
 
-def count_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _remove(folder: Path) -> None:
+    """Remove a folder in which processes that are about to end may still write."""
+    for _ in range(50):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)
+
+
+@contextmanager
+def _listen_here() -> Iterator[None]:
+    """Have Ray call the node by the address on which nobody else reaches it; on Linux it takes another one, unasked."""
+    from ray._private import ray_constants
+
+    there = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = there
 
 
 @contextmanager

@@ -6,7 +6,7 @@ its place as soon as the cluster has room. Only this process writes: results com
 
 import time
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -85,9 +85,11 @@ class Crew:
 
     def do(self, pieces: Sequence[SomePiece], title: str) -> Iterator[tuple[SomePiece, Done | InputError]]:
         """Do units, largest first."""
+        if not pieces:
+            return
         jobs = [Job(piece.hands.recipe, self._hand_out(piece), piece) for piece in pieces]
         jobs.sort(key=lambda job: -job.about.work)
-        with self._progress.begin(title, len(jobs), "unit", work=sum(job.about.work for job in jobs)) as step:
+        with self._progress.begin(title, len(jobs), "unit", work=float(sum(job.about.work for job in jobs))) as step:
             for job, result in self._run(jobs):
                 spent = getattr(result, "spent", {})
                 step(1, tokens=int(spent.get("tokens", 0)), work=job.about.work)
@@ -114,63 +116,57 @@ class Crew:
         import ray
 
         self._cluster.start()
-        queue, running = list(jobs), dict[Any, tuple[Member, Job]]()
-        losses: Counter[int] = Counter()
-        last = time.monotonic()
-        while queue or running:
-            self._grow(len(queue) + len(running))
-            busy = {member.number for member, _ in [*running.values(), *self._waiting.values()]}
-            for member in [one for one in self._members if one.number not in busy]:
-                if not queue:
-                    break
-                self._hand(member, queue, running)
-            found, _ = ray.wait([*running, *self._waiting], num_returns=1, timeout=1.0)
+        shift, last = Shift(deque(jobs)), time.monotonic()
+        while shift.queue or shift.running:
+            self._grow(len(shift.queue) + len(shift.running))
+            self._occupy(shift)
+            found, _ = ray.wait([*shift.running, *self._waiting], num_returns=1, timeout=1.0)
             self._progress.show(self._tell_members())
-            if running or found:
+            if shift.running or found:
                 last = time.monotonic()
             elif time.monotonic() - last > PATIENCE:
                 self._say("no worker could begin yet: the cluster has no room for one (`ray status` tells); waiting")
-            done = []
-            for ref in found:
-                if ref in self._waiting:
-                    self._enter(ref)
-                    continue
-                member, job = running.pop(ref)
-                answer = self._fetch(ref, member)
-                if answer is None:
-                    losses[id(job)] += 1
-                    if losses[id(job)] >= MOST_LOSSES:
-                        raise InputError(
-                            f"a unit of work has ended {MOST_LOSSES} workers, one after the other ({self._failures[-1]}"
-                            "): if their memory ran out, use fewer workers on a machine, or a smaller [run] "
-                            "memory_budget"
-                        )
-                    queue.insert(0, job)
-                    continue
-                member.begin("idle")
-                done.append((job, self._open_answer(answer)))
-            yield from self._feed(done, queue, running)
+            for ref in [ref for ref in found if ref in self._waiting]:
+                self._enter(ref)
+            done = [one for ref in found if ref in shift.running for one in self._take(ref, shift)]
+            self._occupy(shift)
+            yield from done
 
-    def _feed(self, done: list[Any], queue: "list[Job]", running: dict[Any, Any]) -> Iterator[Any]:
-        """Give results, after those who made them have their next job."""
-        busy = {member.number for member, _ in [*running.values(), *self._waiting.values()]}
-        for member in [one for one in self._members if one.number not in busy] if done else []:
-            if queue:
-                self._hand(member, queue, running)
-        yield from done
+    def _occupy(self, shift: "Shift") -> None:
+        """Give everybody who is free the next job."""
+        busy = {member.number for member, _ in [*shift.running.values(), *self._waiting.values()]}
+        for member in [one for one in self._members if one.number not in busy]:
+            if shift.queue:
+                self._hand(member, shift)
 
-    def _hand(self, member: Member, queue: "list[Job]", running: dict[Any, Any]) -> None:
-        """Give a worker its next job, or have it open the model that this needs."""
-        recipe = queue[0].recipe
+    def _take(self, ref: Any, shift: "Shift") -> "Iterator[tuple[Job, Any]]":
+        """A job with its result; where the worker is lost, the job goes out again, and nothing is given."""
+        member, job = shift.running.pop(ref)
+        answer = self._fetch(ref, member)
+        if answer is not None:
+            member.begin("idle")
+            yield job, self._open_answer(answer)
+            return
+        shift.losses[id(job)] += 1
+        if shift.losses[id(job)] >= MOST_LOSSES:
+            raise InputError(
+                f"a unit of work has ended {MOST_LOSSES} workers, one after the other ({self._failures[-1]}): if their "
+                "memory ran out, use fewer workers on a machine, or a smaller [run] memory_budget"
+            )
+        shift.queue.appendleft(job)
+
+    def _hand(self, member: Member, shift: "Shift") -> None:
+        """Give a worker the next job, or have it open the model that this needs."""
+        recipe = shift.queue[0].recipe
         if recipe.key not in member.opened:
             known = self.known.get(recipe.key)
             settled = recipe if known is None else recipe.settle(known)
             member.begin("opening the model")
             self._waiting[member.actor.open.remote(recipe.key, settled)] = member, recipe.key
             return
-        job = queue.pop(0)
+        job = shift.queue.popleft()
         member.begin(job.name)
-        running[job.submit(member)] = member, job
+        shift.running[job.submit(member)] = member, job
 
     def _grow(self, needed: int) -> None:
         while len(self._members) < min(self.workers, needed):
@@ -189,16 +185,19 @@ class Crew:
                     "what it stands on, and memory for the model"
                 )
             return
-        found = self._open_answer(answer)
-        member.node = found["node"]
-        self._compare(key, found)
+        if answer.error is not None and self._cluster.address:
+            raise InputError(
+                f"the worker on node {answer.node}: {answer.error}; each node needs the model at the same place"
+            )
+        found, member.node = self._open_answer(answer), answer.node
+        self._compare(key, f"the worker on node {answer.node}", found)
         member.opened.add(key)
         member.begin("idle")
         self._failures.clear()
 
-    def _compare(self, key: str, found: Mapping[str, Any]) -> None:
+    def _compare(self, key: str, where: str, found: Mapping[str, Any]) -> None:
         """Raise InputError where a worker has another model or other libraries than this process or the others."""
-        where, own = f"the worker on node {found['node']}", list_versions()
+        own = list_versions()
         for name in _VERSIONS:
             if found["versions"][name] != own[name]:
                 raise InputError(
@@ -267,6 +266,18 @@ class Job:
     def name(self) -> str:
         """What is done, in words."""
         return self.about if isinstance(self.about, str) else self.about.name
+
+
+@dataclass(eq=False)
+class Shift:
+    """Jobs that are done side by side."""
+
+    queue: deque[Job]
+    """Not yet given to anybody, in their order."""
+    running: dict[Any, tuple[Member, Job]] = field(default_factory=dict)
+    """By reference, who does which."""
+    losses: Counter[int] = field(default_factory=Counter)
+    """By job, the workers that it took with it."""
 
 
 class CrewHands(Hands):

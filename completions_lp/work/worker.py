@@ -48,6 +48,7 @@ class Answer:
     """What is wrong with the input, in place of a result."""
     notices: Sequence[str] = ()
     """What the user should know."""
+    node: str = field(default_factory=platform.node)
     usage: Usage = field(default_factory=Usage)
     """What went through the network."""
 
@@ -69,8 +70,7 @@ class Worker:
         def work() -> Any:
             if key not in self._models:
                 self._models[key] = recipe.make()
-            told = {"node": platform.node(), "process": os.getpid(), "versions": list_versions()}
-            return {**told, "model": self._models[key].describe()}
+            return {"versions": list_versions(), "model": self._models[key].describe()}
 
         return _answer(None, work)
 
@@ -98,4 +98,4 @@ def _answer(model: Model | None, work: Callable[[], Any]) -> Answer:
     if model is not None:
         now = model.usage
         usage = replace(now, tokens=now.tokens - before.tokens, passes=now.passes - before.passes)
-    return Answer(found, error, notices, usage)
+    return Answer(found, error, notices, usage=usage)
