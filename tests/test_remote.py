@@ -114,7 +114,7 @@ def test_no_weights_are_here_and_its_own_account_says_where_they_are(chooser, fa
 
 
 def test_a_vector_and_its_quality_are_those_of_here(chooser):
-    there, here, _, pairs, vector = chooser
+    there, _, _, pairs, vector = chooser
     found = clp.extract_vector(there, pairs, progress=False)
     for layer, direction in vector.directions.items():
         np.testing.assert_allclose(found.directions[layer], direction, atol=1e-6)
@@ -380,6 +380,13 @@ def test_a_slow_queue_is_told(far, chooser):
     assert told[-1].startswith("completed")
 
 
+def test_words_of_a_server_move_no_cursor(far, chooser):
+    there, _, prompts, *_ = chooser
+    far.want(crash="so\x1b[2J it is\r gone")
+    with pytest.raises(InputError, match=r"RuntimeError: so \[2J it is"):
+        draw(there, prompts)
+
+
 @pytest.mark.parametrize(
     ("code", "detail", "message"),
     [
@@ -428,7 +435,7 @@ def test_memory_that_runs_out_there_makes_smaller_requests(far, chooser):
 
 
 def test_logits_that_are_no_numbers_name_the_prompt(far, chooser):
-    there, _, prompts, _, vector = chooser
+    there, _, prompts, *_ = chooser
     huge = clp.SteeringVector("huge", "target", {2: np.full(there.d_model, 1e35)})
     (condition,) = clp.make_conditions([huge], layers=[2], multipliers=[1e6])[-1:]
     with pytest.raises(NotFinite, match="the model steered at layer 2 gives logits that are not finite") as caught:
@@ -502,7 +509,7 @@ def test_what_is_sent_is_small_and_imports_what_is_there(function):
 
 
 def test_a_module_that_needs_more_is_not_sent():
-    with pytest.raises(ImportError, match="imports .*, which a model server need not have"):
+    with pytest.raises(ImportError, match=r"imports .*, which a model server need not have"):
         parcel.pack("completions_lp.model.remote:load_remote")
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from completions_lp import __version__
+from completions_lp.cli.compare import compare
 from completions_lp.cli.doctor import doctor
 from completions_lp.cli.imports import import_once
 from completions_lp.cli.labels import labels
@@ -45,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     asked = list(sys.argv[1:] if arguments is None else arguments)
     signals: list[int] = []
+    ranks = _find_ranks()
+    if ranks is not None and not ranks.find_rank().leads:
+        return int(ranks.follow())
     try:
         with end_on_signals(signals), speak_plainly(_tell):
             return int(commands.main(asked, prog_name="completions-lp", standalone_mode=False, obj=asked) or 0)
@@ -63,8 +67,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, code = f"stopped{error}", 128 + (signals or [signal.SIGINT])[0]
     except SystemExit as ended:  # the reader of the table went away, as `head` does
         return int(ended.code or 0)
+    finally:
+        if ranks is not None:
+            ranks.dismiss()
     _tell(message)
     return code
+
+
+def _find_ranks() -> Any:
+    """What to do where a launcher has started several processes; None where it has not."""
+    if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+        return None
+    from completions_lp.checkpoint import find_rank
+
+    if find_rank().size == 1:
+        return None
+    from completions_lp.work import ranks
+
+    return ranks
 
 
 @contextmanager
@@ -244,34 +264,7 @@ def figures(folder: Path, names: Sequence[str]) -> None:
         click.echo(escape_text(str(path)))
 
 
-@commands.command()
-@click.argument("folders", metavar="DIR...", type=Path, nargs=-1, required=True)
-@click.option("--quantity", "quantities", multiple=True, metavar="NAME", help="A per-prompt quantity, repeatable.")
-@click.option("--csv", metavar="FILE", type=Path, help="Also write the tidy rows.")
-@ALL
-def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None, everything: bool) -> None:
-    """Runs side by side, with intervals; needs no model.
-
-    Compares runs (models, vectors, prompt sets) with the first one: the best cell of each, then every cell that both
-    have. Paired by prompt where prompts are shared.
-    """
-    _check_runs(*folders)
-    from completions_lp.job.results import load
-    from completions_lp.report.comparison import QUANTITIES, compare_reports
-    from completions_lp.show.escape import escape_rows, escape_text
-    from completions_lp.show.text import format_comparison, tabulate_comparison
-    from completions_lp.store import write_rows
-
-    reports = {str(folder): load(folder) for folder in folders}
-    differences = compare_reports(reports, quantities=quantities or QUANTITIES)
-    click.echo(f"Compared with {escape_text(str(folders[0]))}; intervals {differences[0].difference.level:.0%}")
-    targets = {name: report.target for name, report in reports.items()}
-    through = {name: report.through for name, report in reports.items()}
-    click.echo(format_comparison(differences, targets=targets, through=through, everything=everything))
-    if csv:
-        write_rows(csv, escape_rows(tabulate_comparison(differences)))
-
-
+commands.add_command(compare)
 commands.add_command(labels)
 
 

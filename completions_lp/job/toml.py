@@ -12,9 +12,11 @@ LOCAL = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".safetensors", ".gguf")
 """Endings that no name on a hub has."""
 PATHS = (
     *(("model", "name"), ("prompts", "path"), ("vector", "pairs"), ("vector", "path"), ("controls", "orthogonal_to")),
-    *(("rival", "model"), ("off_target", "path")),
+    *(("rival", "model"), ("off_target", "path"), ("model", "offload_folder")),
 )
 """Keys whose values may be paths."""
+MADE = ("offload_folder",)
+"""Keys of paths that need not be there, and of no names."""
 REPEATED = ("rival", "off_target")
 """Sections that may stand several times, each under [[name]]."""
 LARGEST = 2**20
@@ -28,7 +30,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         given = values.get(section)
         for one in given if isinstance(given, list) else [given]:
             if isinstance(one, dict) and key in one:
-                one[key] = _resolve(one[key], path.parent)
+                one[key] = _resolve(one[key], path.parent, certain=key in MADE)
     _check_seeds(values.get("sampling"))
     return values
 
@@ -42,14 +44,14 @@ def _parse_toml(text: str, where: str) -> dict[str, Any]:
         raise InputError(f"{where}: not a TOML file: {describe_cause(error)}") from None
 
 
-def _resolve(given: Any, folder: Path) -> Any:
+def _resolve(given: Any, folder: Path, *, certain: bool = False) -> Any:
     """A path, or a list of them, relative to the configuration file; a hub name stays as it is."""
     if isinstance(given, list):
-        return [_resolve(item, folder) for item in given]
+        return [_resolve(item, folder, certain=certain) for item in given]
     if not isinstance(given, str) or "\0" in given:
         return given  # which is told when values are checked
     candidate = os.path.join(folder, os.path.expanduser(given))  # noqa: PTH111, PTH118  pathlib's raise for a strange name
-    return os.path.realpath(candidate) if is_local(given) or os.path.exists(candidate) else given  # noqa: PTH110
+    return os.path.realpath(candidate) if certain or is_local(given) or os.path.exists(candidate) else given  # noqa: PTH110
 
 
 def is_local(source: str) -> bool:
