@@ -103,9 +103,22 @@ def test_two_nodes_of_which_one_is_lost_give_the_bytes_of_one_process(place, nod
         seen.append((arguments[1], [member.doing for member in members], store.read_progress(folder / "two")))
         kinds = [kind for kind, *_ in seen]
         if kinds.count("scores") == 2:  # with the second worker in the middle of another one
-            nodes.remove_node(nodes.second, allow_graceful=False)
+            lost.append(nodes.remove_node(nodes.second, allow_graceful=False))
         return unit
 
+    occupy, lost = Crew._occupy, []
+
+    def wait_for_both(self, shift):
+        """Give nobody scores to do before both workers have the model: one alone might do them all meanwhile."""
+        late = [member for member in self._members if not member.opened]
+        if late and not lost and shift.queue and shift.queue[0].name.startswith("scores"):
+            busy = [member for member, _ in self._waiting.values()]
+            for member in (member for member in late if member not in busy):
+                self._hand(member, shift)
+        else:
+            occupy(self, shift)
+
+    monkeypatch.setattr(Crew, "_occupy", wait_for_both)
     monkeypatch.setattr(store, "write_unit", commit)
     told = []
     run = begin(with_workers(config, nodes), folder / "two", tell=told.append)
