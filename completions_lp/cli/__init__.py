@@ -17,7 +17,7 @@ from completions_lp.cli.doctor import doctor
 from completions_lp.cli.imports import import_once
 from completions_lp.cli.labels import labels
 from completions_lp.cli.notices import speak_plainly
-from completions_lp.cli.options import ALL, CODES, FOLDER, OVERRIDES, QUIET, TOKENS, Ordered, add_stage_options
+from completions_lp.cli.options import ALL, CODES, FOLDER, OVERRIDES, QUIET, STORE, TOKENS, Ordered, add_stage_options
 from completions_lp.job.signals import end_on_signals
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def commands() -> None:
 @click.option("--out", metavar="DIR", type=Path, help="Run directory; a new one under runs/ by default.")
 @click.option("--from", "stored", metavar="RUN.json", type=Path, help="Do a stored run again, from its run.json.")
 @click.option("--overwrite", is_flag=True, help="Begin afresh where DIR holds a run.")
+@STORE
 @OVERRIDES
 @TOKENS
 @ALL
@@ -91,6 +92,7 @@ def run(
     out: Path | None,
     stored: Path | None,
     overwrite: bool,
+    place: Sequence[str],
     overrides: Sequence[str],
     everything: bool,
     **flags: bool,
@@ -104,7 +106,7 @@ def run(
     from completions_lp.job.places import keeps_all, name_folder, open_run, read_expected
 
     folder = out or name_folder(config)
-    opened = open_run(config, folder, overrides, stored=stored)
+    opened = open_run(config, folder, [*overrides, *place], stored=stored)
     with _resumable(folder):
         expected = read_expected(stored) if stored and not overrides else {}
         flags["tokens"] |= stored is not None and keeps_all(stored)
@@ -203,12 +205,16 @@ def status(folder: Path, config: Path | None, overrides: Sequence[str]) -> None:
     """What DIR holds, what is stale and why, what a run (of CONFIG) would do; needs no model."""
     _check_runs(folder)
     from completions_lp.job.places import open_run
-    from completions_lp.job.status import find_status, measure_units
+    from completions_lp.job.status import find_status, measure_store, measure_units
     from completions_lp.show.text.status import format_status
     from completions_lp.store import is_held
 
     asked = open_run(config, folder, overrides) if config or overrides else None
-    click.echo(format_status(find_status(folder, asked), *measure_units(folder), held=is_held(folder)))
+    click.echo(
+        format_status(
+            find_status(folder, asked), *measure_units(folder), held=is_held(folder), shared=measure_store(folder)
+        )
+    )
 
 
 @commands.command()

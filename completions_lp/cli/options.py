@@ -1,5 +1,6 @@
 """Options and arguments that several commands share."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,22 @@ CODES = (
 ALL = click.option("--all", "everything", is_flag=True, help="Every line of the table, not the first dozen alone.")
 QUIET = click.option("--quiet", is_flag=True, help="No progress bars.")
 TOKENS = click.option("--tokens", is_flag=True, help="Keep every condition in tokens.parquet, not only a few.")
+
+
+def _name_store(_context: click.Context, _option: click.Parameter, given: str | None) -> list[str]:
+    """The override that names a store; a path is one from where the command is given."""
+    if given is None:
+        return []
+    return [f"run.store={json.dumps(given if '://' in given else str(Path(given).expanduser().absolute()))}"]
+
+
+STORE = click.option(
+    "--store",
+    "place",
+    metavar="URL",
+    callback=_name_store,
+    help="Where finished units go that runs and machines share: a folder, s3://BUCKET/PLACE, gs://BUCKET/PLACE.",
+)
 
 
 class Ordered(click.Group):

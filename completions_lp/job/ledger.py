@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from completions_lp import store
 from completions_lp.job.config import Config
 from completions_lp.job.inputs import Inputs
 from completions_lp.job.machine import describe_machine, list_versions, read_peak, reset_peak
+from completions_lp.job.places import find_place
 from completions_lp.job.provenance import (
     CONSUMED,
     NEEDS,
@@ -76,6 +78,8 @@ class Ledger(Inputs):
         if self.folder is None or self._held:
             yield
             return
+        if self.config.run.store is not None:
+            store.check_place(store.open_place(self.config.run.store))
         with store.hold_run(self.folder):
             if (self.folder / "run.json").is_file():
                 self.info = store.read_info(self.folder)
@@ -87,6 +91,11 @@ class Ledger(Inputs):
                 yield
             finally:
                 self._held = False
+
+    @cached_property
+    def place(self) -> store.Place | None:
+        """Where finished units are: in the run directory, or in a store; None where there is neither."""
+        return find_place(self.config, self.folder)
 
     @property
     def _directory(self) -> Path:
@@ -104,7 +113,7 @@ class Ledger(Inputs):
         before, self.info = self.info, dropped
         store.write_info(folder, {**dropped, "files": before.get("files", [])})
         store.drop_stages(folder, before, list(store.STAGES))
-        store.remove_units(folder, store.list_units(folder))
+        store.remove_units(folder, [*store.list_units(folder)])
         store.write_info(folder, dropped)
 
     def _claim(self, *names: str) -> None:
@@ -193,7 +202,7 @@ class Ledger(Inputs):
         self.units = RivalUnits(
             lambda: self.model,
             self.network,
-            self.folder,
+            self.place,
             self.config.run.memory_budget,
             rivals={rival.section.name: rival for rival in self.rivals},
         )
@@ -202,6 +211,7 @@ class Ledger(Inputs):
         notes: dict[str, Any] = {}
         reset_peak()
         yield notes
+        self.units.close()
         seconds, used = time.perf_counter() - start, self._count_usage()
         spent = {"tokens": used.tokens - before.tokens, "passes": used.passes - before.passes}
         found = [took for unit, took in self.units.used.items() if unit not in self.units.made]

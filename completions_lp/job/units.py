@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +52,8 @@ class Units:
     """Called when there is work for the network, and only then."""
     model: Mapping[str, Any]
     """What ``Model.describe`` says of it."""
-    folder: Path | None = None
+    folder: store.Place | None = None
+    """The run directory, or a store."""
     memory_budget: float | None = None
     used: dict[str, Mapping[str, int | float]] = field(default_factory=dict)
     """By name, the units that were made or found, and what each took."""
@@ -229,6 +229,11 @@ class Units:
         found = self._cover(task, max(lengths), advance)
         read = (part["logprob"] for part in (found.unsteered, found.steered))
         return make_choices(prompts, target, conditions, *(x.reshape(*x.shape[:-1], -1, 2) for x in read))
+
+    def close(self) -> None:
+        """Have what was made found by others, too, where it is in a store at a URL."""
+        for shelf in self._shelves.values():
+            shelf.close()
 
     @property
     def _quiet(self) -> dict[str, Any]:

@@ -24,6 +24,10 @@ _UMASK = os.umask(0)
 os.umask(_UMASK)  # it can only be read by setting it
 
 
+class Vanished(InputError):
+    """A file went away before it was in its place: another process took it for one that was left half-written."""
+
+
 @contextmanager
 def replace_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which takes its place in one step once all of it is on the disk, and not at all if that fails.
@@ -39,7 +43,10 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 os.fsync(number)
             partial.chmod(0o666 & ~_UMASK)  # as any new file has it; mkstemp gives it to nobody else
-            os.replace(partial, path)  # noqa: PTH105  atomic, also over an existing file
+            try:
+                os.replace(partial, path)  # noqa: PTH105  atomic, also over an existing file
+            except FileNotFoundError:
+                raise Vanished(f"{path}: cannot be written: another process has removed it on the way") from None
         except BaseException:
             with suppress(OSError):  # where it cannot be removed either, the next process to hold the run does it
                 partial.unlink(missing_ok=True)

@@ -6,10 +6,19 @@ from typing import Any
 from completions_lp.show.escape import printable
 
 
-def format_status(stages: Sequence[Any], units: int, size: int, unused: int, *, held: bool = False) -> str:
+def format_status(
+    stages: Sequence[Any],
+    units: int,
+    size: int,
+    unused: int,
+    *,
+    held: bool = False,
+    shared: tuple[str, int, int] | None = None,
+) -> str:
     """A line for each stage, what a run would do, and the units; ``stages`` are of ``job.status``.
 
-    Where the directory is ``held``, a line says that another process is at work there.
+    Where the directory is ``held``, a line says that another process is at work there. ``shared`` is of its store:
+    where it is, how many units of whichever runs are there, and their bytes.
     """
     lines = []
     wide = max(8, *(len(stage.stage) + 1 for stage in stages))
@@ -25,5 +34,8 @@ def format_status(stages: Sequence[Any], units: int, size: int, unused: int, *, 
         lines[-1] += f", and look first whether {', '.join(doubtful)} still holds"
     spare = f"; {unused} in no table (completions-lp clean)" if unused and not todo else ""
     lines.append(f"units: {units}, {size / 1e6:.1f} MB{spare}")
+    if shared is not None:
+        where, count, bytes_there = shared
+        lines.append(f"store: {printable(where)}: {count} units of whichever runs, {bytes_there / 1e6:.1f} MB")
     lines += ["another process is at work there: a run would be refused until its end"] * held
     return "\n".join(lines)
