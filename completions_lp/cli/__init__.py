@@ -18,6 +18,7 @@ from completions_lp.cli.imports import import_once
 from completions_lp.cli.labels import labels
 from completions_lp.cli.notices import speak_plainly
 from completions_lp.cli.options import ALL, CODES, FOLDER, OVERRIDES, QUIET, STORE, TOKENS, Ordered, add_stage_options
+from completions_lp.cli.shares import share, submit
 from completions_lp.job.signals import end_on_signals
 
 if TYPE_CHECKING:
@@ -322,6 +323,8 @@ def _validate(folder: Path, draws: int, quiet: bool, function: str, **cells: Any
 
 
 commands.add_command(doctor)
+commands.add_command(share)
+commands.add_command(submit)
 
 
 def _tell(text: str) -> None:

@@ -193,19 +193,23 @@ class Ledger(Inputs):
         else:
             made[name] = {"failed": self._failed}
 
-    @contextmanager
-    def _time(self, name: str) -> Iterator[dict[str, Any]]:
-        """Time a step and count its tokens; what it left in the notes goes into ``run.json`` with them.
-
-        ``timings`` and ``token_counts`` are of all that the tables hold, ``work`` of what was done this time.
-        """
-        self.units = RivalUnits(
+    def open_units(self) -> RivalUnits:
+        """The units of a step, none of which has been looked for yet."""
+        return RivalUnits(
             lambda: self.model,
             self.network,
             self.place,
             self.config.run.memory_budget,
             rivals={rival.section.name: rival for rival in self.rivals},
         )
+
+    @contextmanager
+    def _time(self, name: str) -> Iterator[dict[str, Any]]:
+        """Time a step and count its tokens; what it left in the notes goes into ``run.json`` with them.
+
+        ``timings`` and ``token_counts`` are of all that the tables hold, ``work`` of what was done this time.
+        """
+        self.units = self.open_units()
         before = self._count_usage()
         start = time.perf_counter()
         notes: dict[str, Any] = {}

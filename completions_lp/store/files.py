@@ -24,7 +24,7 @@ _UMASK = os.umask(0)
 os.umask(_UMASK)  # it can only be read by setting it
 
 
-class Vanished(InputError):
+class Vanished(InputError):  # noqa: N818
     """A file went away before it was in its place: another process took it for one that was left half-written."""
 
 
