@@ -2,7 +2,7 @@
 
     python analysis/growth.py PILOT_RUN_DIR [--write]
 
-For 7B, 70B and 405B, 1000 to 100,000 prompts × 100 draws × 4 multipliers at every layer, and × 1000 conditions. The pilot
+For 7B, 70B and 405B, 1000 to 100,000 prompts × 100 draws × 4 multipliers at every layer, or 1000 conditions. A pilot
 tells how long prompts and completions are and how much they share. Prints the table; with ``--write`` it is put into
 README.md, between its marks.
 """
