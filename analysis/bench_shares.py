@@ -25,7 +25,6 @@ from unittest import mock
 import numpy as np
 
 from completions_lp import store
-from completions_lp.job import units
 from completions_lp.job.config import DATA, Config, make_config
 from completions_lp.job.ledger import Options
 from completions_lp.job.provenance import describe_stage
@@ -33,6 +32,7 @@ from completions_lp.job.share import Share
 from completions_lp.job.stages import Run
 from completions_lp.model import Usage, load_tokenizer
 from completions_lp.records import Choices, Completions, Condition, Draw, Prompt, Sampling, SteeringVector, TokenScores
+from completions_lp.work import tasks
 
 SHAPE = {"n_layers": 32, "d_model": 4096, "vocab_size": 32_000, "device": "cuda"}
 MULTIPLIERS = 31
@@ -153,7 +153,7 @@ def patched(config: Config) -> Any:
         _model.usage.passes += 1
         return make_choices(rng, prompts, conditions)
 
-    return mock.patch.multiple(units, draw_samples=draw, score_places=score, read_choices=read)
+    return mock.patch.multiple(tasks, draw_samples=draw, score_places=score, read_choices=read)
 
 
 def make_draws(rng: np.random.Generator, said: Sequence[list[int]], n: int) -> list[Draw]:

@@ -214,7 +214,7 @@ def _serve():
     import completions_lp.job.status
     import completions_lp.plan.validation
     import completions_lp.show.text.status
-    from completions_lp.job import batches
+    from completions_lp.work import batches
 
     torch.set_num_threads(1)
     tried = set()

@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from completions_lp.model import RowDecoder, TreeDecoder, wrap_model
 from completions_lp.model.arithmetic import Promoted, multiply, multiply_change
-from completions_lp.model.head import Head, find_head
-from completions_lp.model.network import residual_stream
+from completions_lp.model.head import Head
+from completions_lp.model.output import find_head
+from completions_lp.model.residual import residual_stream
 from completions_lp.records import InputError
 from completions_lp.score.grid import score_tokens
 from completions_lp.steer.conditions import make_conditions

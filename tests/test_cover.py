@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from completions_lp.job.cover import Block, join_blocks
+from completions_lp.work.cover import Block, join_blocks
 
 
 def make_block(items, conditions, width, start):

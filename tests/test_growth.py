@@ -9,12 +9,12 @@ from runs import begin, make_place
 from completions_lp.checkpoint import locate
 from completions_lp.checkpoint.weights import NAMED, count_weights, read_weights
 from completions_lp.cli import main
-from completions_lp.job.batches import measure_unit
 from completions_lp.job.growth import cut_units, predict_run
 from completions_lp.plan.costs import Workload
 from completions_lp.plan.growth import CHOICE_ROW, DRAW_ROW, SCORE_ROW, Prices, predict_growth
 from completions_lp.records import Condition, InputError
 from completions_lp.show.text.growth import HEAD, format_bytes, format_growth, list_cells
+from completions_lp.work.batches import measure_unit
 
 LLAMA = {"num_hidden_layers": 2, "hidden_size": 8, "intermediate_size": 12, "vocab_size": 50, "hidden_act": "silu"}
 LLAMA |= {"num_attention_heads": 4, "num_key_value_heads": 2}

@@ -15,11 +15,11 @@ import torch
 from runs import change, compare, do_stages, make_place, read_info, sum_work
 from test_prompts import write
 
-from completions_lp.job import keys
 from completions_lp.job.config import Config
 from completions_lp.job.toml import REPEATED
 from completions_lp.records import BASELINE, Condition, Sampling, SteeringVector
 from completions_lp.sample.functions import hash_function
+from completions_lp.work import keys
 
 ALL, SOME = "all", "some"
 VECTOR, SAMPLE, SCORE = "vector", "sample", "score"

@@ -3,7 +3,7 @@ import types
 import psutil
 import pytest
 
-from completions_lp.job import machine
+from completions_lp.work import machine
 
 
 def test_the_peak_is_at_least_what_is_held_now():

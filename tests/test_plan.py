@@ -13,7 +13,6 @@ from scipy import stats
 
 from completions_lp import cli, store
 from completions_lp.job.config import EMBEDDED, make_config
-from completions_lp.job.machine import describe_machine, read_peak, reset_peak
 from completions_lp.job.results import load
 from completions_lp.job.stages import Options, Run
 from completions_lp.job.validation import SEED_OFFSET, validate_cells
@@ -24,6 +23,7 @@ from completions_lp.records import BASELINE, Condition, InputError
 from completions_lp.report import count_answers
 from completions_lp.sample.draws import draw_steered, draw_uniforms
 from completions_lp.show.text import format_plan
+from completions_lp.work.machine import describe_machine, read_peak, reset_peak
 
 PLAIN = ("sampling.top_up=0", "label.within=10")
 SMALL = ("prompts.limit=12", "sampling.n=24", "sampling.max_new_tokens=12", "scoring.layers=[2, 3]")

@@ -9,13 +9,13 @@ from test_prompt_formats import MMLU, PERSONA
 from test_prompts import OTHER, QUESTION, ROW, write
 
 from completions_lp.job.config import make_config
-from completions_lp.job.keys import describe_prompt
 from completions_lp.prompts import load_prompts
 from completions_lp.prompts.choices import exchange_choices
 from completions_lp.records import InputError
 from completions_lp.store import hash_value
 from completions_lp.store.completions import read_prompts
 from completions_lp.store.files import write_table
+from completions_lp.work.keys import describe_prompt
 
 SWAPPED = "Which one?\n\nChoices:\n (A) That\n (B) This"
 

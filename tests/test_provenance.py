@@ -22,8 +22,9 @@ from completions_lp.job.ledger import Options
 from completions_lp.job.places import open_run
 from completions_lp.job.stages import Run
 from completions_lp.job.status import clean_run, find_status
-from completions_lp.job.units import Units
 from completions_lp.records import InputError
+from completions_lp.work.hands import Here
+from completions_lp.work.units import Units
 
 FULL = os.environ.get("FULL") == "1"
 PLAIN = {"sampling.top_up": 0}
@@ -129,7 +130,7 @@ def test_a_multiplier_more_costs_what_it_costs_alone(place, tmp_path):
     only = [c for c in run.make_conditions(vectors) if c.multiplier == 2]
     assert len(only) == 2  # of the target and of its control
     before = model.usage.tokens
-    alone = Units(lambda: model, run.network)
+    alone = Units(Here(lambda: model), run.network, None, None)
     alone.score(completions, vectors, only, target="matching", kl=True)
     alone.read(completions.prompts, vectors, only, target="matching")
     assert 0 < extended <= 1.2 * (model.usage.tokens - before)
@@ -616,10 +617,10 @@ def test_a_run_that_is_stopped_in_the_middle_keeps_what_is_finished(own, monkeyp
         done.append(1)
         return score(*arguments, **options)
 
-    from completions_lp.job import units
+    from completions_lp.work import tasks
 
-    score = units.score_places
-    monkeypatch.setattr(units, "score_places", stop)
+    score = tasks.score_places
+    monkeypatch.setattr(tasks, "score_places", stop)
     with pytest.raises(KeyboardInterrupt):
         do_all(more, run)
     monkeypatch.undo()

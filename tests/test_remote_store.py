@@ -17,9 +17,9 @@ from runs import TABLES, begin, change, do_stages, list_keys, make_place, read_i
 
 from completions_lp import store
 from completions_lp.cli import main
-from completions_lp.job.cover import Block, Shelf
 from completions_lp.job.status import clean_run, measure_store
 from completions_lp.records import Condition, InputError
+from completions_lp.work.cover import Block, Shelf
 
 CONTEXT = {"x": 1}
 
@@ -285,3 +285,5 @@ def test_a_catalogue_finds_what_a_list_does(units, items, latest):
     want = [f"u{n}" for n, (some, named) in enumerate(units) if "k1" in named and not {*some}.isdisjoint(items)]
     assert found == want
     assert len(catalogue) == len(units)
+    told = [({*said["items"]}, said["conditions"]) for said in catalogue.list_covered(items)]
+    assert told == [({*some} & {*items}, named) for some, named in units if not {*some}.isdisjoint(items)]

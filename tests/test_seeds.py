@@ -16,7 +16,6 @@ from crashes import Forks
 from runs import begin, change, do_stages, list_keys, make_place, sum_work
 
 from completions_lp import store
-from completions_lp.job import keys
 from completions_lp.job.config import Config, load_config, make_config
 from completions_lp.job.inputs import hash_completions
 from completions_lp.job.results import load, make_report, save
@@ -30,6 +29,7 @@ from completions_lp.show.page import make_page
 from completions_lp.show.text import format_latex, format_report
 from completions_lp.show.text.headline import format_overview
 from completions_lp.show.text.seeds import say_seeds
+from completions_lp.work import keys
 
 SEEDS = [4, 0, 7]
 ALONE = {"sampling.top_up": 0, "controls.random_directions": 0, "prompts.limit": 6, "model.dtype": "float64"}

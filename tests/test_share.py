@@ -29,7 +29,7 @@ QUIET = Options(progress=False)
 
 @pytest.fixture
 def place(tmp_path, tokenizer, monkeypatch):
-    monkeypatch.setattr("completions_lp.job.batches.UNIT", 40)  # prompts of their own, in spite of so little work
+    monkeypatch.setattr("completions_lp.work.batches.UNIT", 40)  # prompts of their own, in spite of so little work
     Objects.clear()
     return make_place(tmp_path, tokenizer)
 
@@ -97,7 +97,7 @@ def test_shares_are_every_prompt_once_together_where_there_are_many(place, tmp_p
         shares = [Share(config, tmp_path / "shared", k, few, options=QUIET) for k in range(few)]
         groups = [group for share in shares for group in share.split()[share._number :: few]]
         assert sorted(p.id for group in groups for p in group) == sorted(p.id for p in shares[0].prompts)
-    monkeypatch.setattr("completions_lp.job.batches.UNIT", 2)
+    monkeypatch.setattr("completions_lp.work.batches.UNIT", 2)
     many = Share(config, tmp_path / "shared", 0, 1, options=QUIET)
     many.__dict__["prompts"] = shares[0].prompts * 200
     assert min(len(group) for group in many.split()[:-1]) >= 8

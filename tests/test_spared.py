@@ -6,8 +6,8 @@ import pytest
 
 import completions_lp as clp
 from completions_lp import cli
-from completions_lp.job import units
 from completions_lp.records import OutOfRoom
+from completions_lp.work import tasks
 
 SMALL = {
     "prompts": {"limit": 5},
@@ -18,14 +18,14 @@ SMALL = {
 
 def fail_for(monkeypatch, function, identity, ids):
     """Make a step run out of memory for one prompt, by its id."""
-    work = getattr(units, function)
+    work = getattr(tasks, function)
 
     def spoil(model, items, *arguments, **options):
         if identity in ids(items):
             raise OutOfRoom(f"prompt {identity!r} of 900 tokens does not fit", item="it", prompt_id=identity)
         return work(model, items, *arguments, **options)
 
-    monkeypatch.setattr(units, function, spoil)
+    monkeypatch.setattr(tasks, function, spoil)
 
 
 @pytest.mark.parametrize("function", ["draw_samples", "read_choices", "score_places"])
@@ -62,6 +62,6 @@ def test_where_no_prompt_fits_it_is_an_error(monkeypatch):
     def spoil(model, items, *arguments, **options):
         raise OutOfRoom(f"prompt {items[0].id!r} does not fit", item="it", prompt_id=items[0].id)
 
-    monkeypatch.setattr(units, "draw_samples", spoil)
+    monkeypatch.setattr(tasks, "draw_samples", spoil)
     with pytest.raises(clp.InputError, match="does not fit"):
         clp.run(progress=False, **SMALL)

@@ -12,7 +12,8 @@ from transformers.models.llama import modeling_llama
 
 from completions_lp.model import Room, Task, caches, compare_engines, head, pick_engine, planning, wrap_model
 from completions_lp.model.caches import LastPrompts, TreeCache
-from completions_lp.model.head import Head, find_head
+from completions_lp.model.head import Head
+from completions_lp.model.output import find_head
 from completions_lp.model.tree import build_tree, count_nodes
 from completions_lp.model.wavefront import Wavefront
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from runs import do_stages, make_place
 
 from completions_lp import store
-from completions_lp.job.cover import Block, Shelf, find_missing, join_blocks
 from completions_lp.records import BASELINE, Condition, Draw
+from completions_lp.work.cover import Block, Shelf, find_missing, join_blocks
 
 LENGTHS = {"a": 3, "b": 1, "c": 2, "d": 4, "e": 1}
 """Items and how many tokens each has."""

@@ -17,7 +17,18 @@ from completions_lp.cli.doctor import doctor
 from completions_lp.cli.imports import import_once
 from completions_lp.cli.labels import labels
 from completions_lp.cli.notices import speak_plainly
-from completions_lp.cli.options import ALL, CODES, FOLDER, OVERRIDES, QUIET, STORE, TOKENS, Ordered, add_stage_options
+from completions_lp.cli.options import (
+    ALL,
+    CODES,
+    FOLDER,
+    OVERRIDES,
+    QUIET,
+    REMOTE,
+    STORE,
+    TOKENS,
+    Ordered,
+    add_stage_options,
+)
 from completions_lp.cli.planning import plan
 from completions_lp.cli.shares import share, submit
 from completions_lp.job.signals import end_on_signals
@@ -84,6 +95,7 @@ def commands() -> None:
 @click.option("--out", metavar="DIR", type=Path, help="Run directory; a new one under runs/ by default.")
 @click.option("--from", "stored", metavar="RUN.json", type=Path, help="Do a stored run again, from its run.json.")
 @click.option("--overwrite", is_flag=True, help="Begin afresh where DIR holds a run.")
+@REMOTE
 @STORE
 @OVERRIDES
 @TOKENS
@@ -94,6 +106,7 @@ def run(
     out: Path | None,
     stored: Path | None,
     overwrite: bool,
+    remote: str | None,
     place: Sequence[str],
     overrides: Sequence[str],
     everything: bool,
@@ -108,6 +121,7 @@ def run(
     from completions_lp.job.places import keeps_all, name_folder, open_run, read_expected
 
     folder = out or name_folder(config)
+    overrides = [*overrides, *([f"model.remote={remote}"] if remote else [])]
     opened = open_run(config, folder, [*overrides, *place], stored=stored)
     with _resumable(folder):
         expected = read_expected(stored) if stored and not overrides else {}

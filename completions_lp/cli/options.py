@@ -20,6 +20,13 @@ CODES = (
     "Exit codes: 0 done, 2 the input is wrong, 3 the report is written and has an ERROR, 130 or 143 stopped by a "
     "signal (what is finished is kept), 1 anything else."
 )
+REMOTE = click.option(
+    "--remote",
+    metavar="[URL]",
+    is_flag=False,
+    flag_value="true",
+    help="Run the model on NDIF, or on the server at URL: the same as --set model.remote=...",
+)
 ALL = click.option("--all", "everything", is_flag=True, help="Every line of the table, not the first dozen alone.")
 QUIET = click.option("--quiet", is_flag=True, help="No progress bars.")
 TOKENS = click.option("--tokens", is_flag=True, help="Keep every condition in tokens.parquet, not only a few.")

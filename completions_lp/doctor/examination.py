@@ -82,7 +82,8 @@ def check_quickly(
     """The checks that every run makes, in a few small passes: one BOS, where a condition acts, what sums to 1.
 
     On the longest completion of the shortest prompt, under the target vector's least multiplier in the middle of the
-    sweep. That multiplier 0 is the baseline, and sampled log probs are scored ones, a run tells from its own scores.
+    sweep; of a model on a server, whose streams cannot be watched, the first of them alone. That multiplier 0 is the
+    baseline, and sampled log probs are scored ones, a run tells from its own scores.
     The passes do not count as work.
 
     Raises:
@@ -91,7 +92,7 @@ def check_quickly(
     acting = [c for c in conditions if c.kind == "target" and c.multiplier]
     middle = sorted(acting, key=lambda c: c.layer)[len(acting) // 2 :][:1]
     findings = [check_beginnings(model.tokenizer, completions.prompts)]
-    if not middle:
+    if not middle or model.is_remote:
         return findings
     condition = min((c for c in acting if c.layer == middle[0].layer), key=lambda c: abs(c.multiplier))
     sizes = [len(completions.prompts[i].token_ids) for i in completions.prompt_index]

@@ -1,1 +1,1 @@
-"""A run: its configuration, its stages in order, what it remembers, and the machine that it is on."""
+"""A run: its configuration, its stages in order, and what it remembers."""

@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 
 from completions_lp import store
-from completions_lp.job import keys
 from completions_lp.job.config import make_config
-from completions_lp.job.cover import Block, Shelf, find_missing, join_blocks
 from completions_lp.job.places import find_place
 from completions_lp.job.results import load
 from completions_lp.records import Completions, Condition, InputError, Labelling, Report, TokenScores
@@ -29,6 +27,8 @@ from completions_lp.report.labels import (
 )
 from completions_lp.sample.pieces import is_plain_text
 from completions_lp.show.text.labels import LabelAudit
+from completions_lp.work import keys
+from completions_lp.work.cover import Block, Shelf, find_missing, join_blocks
 
 HELD = 2**25
 """Scores of single tokens that are held at once, but for a prompt that has more."""

@@ -9,9 +9,7 @@ from typing import Any
 
 from completions_lp.doctor import Diagnosis, check_quickly, examine_model
 from completions_lp.job.config import DATA, Config, make_config
-from completions_lp.job.hashes import hash_vectors
 from completions_lp.job.inputs import Inputs, hash_completions
-from completions_lp.job.keys import describe_network
 from completions_lp.job.ledger import Ledger
 from completions_lp.job.outset import read_target
 from completions_lp.model import Model, check_conditions, load_model
@@ -19,6 +17,8 @@ from completions_lp.records import Completions, Condition, OutOfRoom, SteeringVe
 from completions_lp.sample.draws import check_context
 from completions_lp.steer.vectors import average_differences, check_pairs, read_differences
 from completions_lp.store import hash_value
+from completions_lp.work.hashes import hash_vectors
+from completions_lp.work.keys import describe_network
 
 CHECKS = {
     "one BOS in each prompt": "bos_wrong",

@@ -29,6 +29,8 @@ UNREAD = ("an outcome", "another one")
 DEPTH = 8
 """How deep a configuration may be nested; it has sections, keys and lists."""
 
+_SERVER_DECIDES = {"dtype": "auto", "device": "auto", "residual": "float32"}
+
 Layers = Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0, lt=10_000)], ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=0, le=10_000)]
 Fields = dict[str, str | tuple[str, ...]]
@@ -48,8 +50,16 @@ class ModelSection(Section):
     """float32: with half-precision weights, only products are in half precision; weights: everything is, and noisy."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:N or mps."""
-    remote: Literal[False] = False
-    """This version runs models on this machine only: leave it out."""
+    remote: bool | Annotated[str, Field(pattern=r"^https?://")] = False
+    """true: the model runs on NDIF, or on the server that NDIF_HOST names; or the address of one,
+    "http://localhost:5001". Its weights never come here; precision and device are the server's."""
+
+    @model_validator(mode="after")
+    def _check_remote(self) -> "ModelSection":
+        given = [name for name, value in _SERVER_DECIDES.items() if getattr(self, name) != value]
+        if self.remote and given:
+            raise InputError(f"[model] {given[0]} is the server's to decide where remote is given; leave it out")
+        return self
 
 
 class PromptsSection(Section):

@@ -9,11 +9,11 @@ import numpy as np
 
 from completions_lp.checkpoint import locate
 from completions_lp.checkpoint.weights import NAMED, Weights, read_weights
-from completions_lp.job.batches import measure_unit
 from completions_lp.job.results import load
 from completions_lp.plan.costs import Workload
 from completions_lp.plan.growth import Growth, Prices, predict_growth
 from completions_lp.records import Condition, InputError, Report
+from completions_lp.work.batches import measure_unit
 
 DEVICE = "cuda"
 """The kind of device by which units are cut."""

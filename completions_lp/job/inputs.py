@@ -11,8 +11,6 @@ import numpy as np
 
 from completions_lp import store
 from completions_lp.job.config import Config
-from completions_lp.job.hashes import hash_array, hash_vectors
-from completions_lp.job.keys import describe_prompt
 from completions_lp.job.network import Network
 from completions_lp.job.outset import check_scope, check_vector, make_grid, read_confounds, read_target
 from completions_lp.job.rivals import Rival, open_rivals
@@ -32,6 +30,8 @@ from completions_lp.sample.draws import check_context
 from completions_lp.sample.functions import load_function, refuse_name
 from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
 from completions_lp.steer.vectors import average_differences, check_pairs, describe_source, read_differences
+from completions_lp.work.hashes import hash_array, hash_vectors
+from completions_lp.work.keys import describe_prompt
 
 
 class Inputs(Network):

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 from completions_lp import store
 from completions_lp.job.config import Config
 from completions_lp.job.inputs import Inputs
-from completions_lp.job.machine import describe_machine, list_versions, read_peak, reset_peak
 from completions_lp.job.places import find_place
 from completions_lp.job.provenance import (
     CONSUMED,
@@ -29,6 +28,7 @@ from completions_lp.job.rivals import RivalUnits
 from completions_lp.job.sources import hash_sources
 from completions_lp.model import Model, Usage
 from completions_lp.records import InputError, OutOfRoom, Prompt, SteeringVector
+from completions_lp.work.machine import describe_machine, list_versions, read_peak, reset_peak
 
 Made = TypeVar("Made")
 
@@ -196,10 +196,10 @@ class Ledger(Inputs):
     def open_units(self) -> RivalUnits:
         """The units of a step, none of which has been looked for yet."""
         return RivalUnits(
-            lambda: self.model,
+            self.hands,
             self.network,
-            self.place,
             self.config.run.memory_budget,
+            self.place,
             rivals={rival.section.name: rival for rival in self.rivals},
         )
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from completions_lp import store
 from completions_lp.job.config import Config
-from completions_lp.job.hashes import hash_vectors
 from completions_lp.job.off_target import FOLDER, OffTargetSection
 from completions_lp.job.outset import make_set, naming
 from completions_lp.job.provenance import find_reasons
 from completions_lp.records import Report
 from completions_lp.report.off_target import compare_sets
+from completions_lp.work.hashes import hash_vectors
 
 
 def check_sets(run: Any) -> None:

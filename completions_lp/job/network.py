@@ -7,6 +7,7 @@ from typing import Any
 from completions_lp.job.config import ModelSection
 from completions_lp.job.sources import stamp_model
 from completions_lp.model import Model, load_model, load_tokenizer, pick_device
+from completions_lp.work.hands import Hands, Here
 
 _TOLD = ("weights", "config", "tokenizer", "dtype", "residual", "device")
 """What must be known of a model that is not loaded."""
@@ -38,7 +39,13 @@ class Network:
             dtype=section.dtype,
             device=section.device,
             residual=section.residual,
+            remote=section.remote,
         )
+
+    @cached_property
+    def hands(self) -> Hands:
+        """Who does its work."""
+        return Here(lambda: self.model) if self._owner is None else self._owner.hands
 
     @cached_property
     def network(self) -> Mapping[str, Any]:
@@ -52,7 +59,8 @@ class Network:
         asked, files = section.model_dump(), stamp_model(section.name, section.revision)
         same = files and (self._known.get("files"), self._known.get("asked")) == (files, asked)
         same = same and all(isinstance(self._known.get(name), str) for name in _TOLD)
-        if same and not self.is_open and self._known["device"].partition(":")[0] == pick_device(section.device).type:
+        kind = "remote" if section.remote else pick_device(section.device).type
+        if same and not self.is_open and self._known["device"].partition(":")[0] == kind:
             return self._known
         described = self.model.describe()
         return {**described, "asked": asked, "files": stamp_model(section.name, self.model.revision) or files}

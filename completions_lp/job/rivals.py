@@ -15,11 +15,9 @@ from jaxtyping import Float
 
 from completions_lp.checkpoint import check_length, locate, read_shape
 from completions_lp.checkpoint.vocabulary import check_tokenizers
-from completions_lp.job.keys import describe_prompt
 from completions_lp.job.network import Network
 from completions_lp.job.outset import load_asked
 from completions_lp.job.rival import RivalSection
-from completions_lp.job.units import Units
 from completions_lp.prompts import first_difference
 from completions_lp.records import (
     BASELINE,
@@ -35,6 +33,9 @@ from completions_lp.records import (
 )
 from completions_lp.score.places import Place
 from completions_lp.store import hash_value
+from completions_lp.work.keys import describe_prompt
+from completions_lp.work.requests import DrawRequest, ReadRequest, ScoreRequest
+from completions_lp.work.units import Units
 
 Scored = tuple[TokenScores, Float[np.ndarray, "place choice"], Float[np.ndarray, "condition place choice"]]
 
@@ -92,6 +93,12 @@ class Rival:
             )
         return tuple(self.prompts[prompt.id][1] for prompt in prompts)
 
+    def ask_again(self, completions: Completions, places: Sequence[Place]) -> tuple[Completions, list[Place]]:
+        """Completions of the run, and places in them, after the rival's own prompts."""
+        asked = self.ask([place.prompt for place in places])
+        there = [replace(place, prompt=prompt) for place, prompt in zip(places, asked, strict=True)]
+        return replace(completions, prompts=self.ask(completions.prompts)), there
+
     def check(self, run: Network, *, target: str, max_new_tokens: int) -> None:
         """Raise InputError for another tokenizer, or prompts that do not fit or do not tell their answers apart."""
         if self.network is not run:
@@ -118,7 +125,8 @@ def open_rivals(sections: Sequence[RivalSection], run: Any, known: Mapping[str, 
         own: Network = run
         if section.model is None:
             return own
-        of = {"name": section.model, "revision": section.revision, "dtype": own.network["dtype"]}
+        of = {"name": section.model, "revision": section.revision}
+        of |= {} if own.section.remote else {"dtype": own.network["dtype"]}
         asked = own.section.model_copy(update=of)
         return Network(asked, known.get(section.name))
 
@@ -150,6 +158,58 @@ class RivalUnits(Units):
         rival = self.rivals[condition.vector]
         return self._open(rival).draw(rival.ask(prompts), sampling, condition=condition, **options)
 
+    def ask_draws(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        *,
+        vectors: Sequence[SteeringVector] = (),
+        condition: Condition = BASELINE,
+    ) -> list[DrawRequest]:
+        """What ``draw`` asks of the network, or of that of a rival."""
+        if condition.kind != "rival":
+            return super().ask_draws(prompts, sampling, vectors=vectors, condition=condition)
+        rival = self.rivals[condition.vector]
+        return self._open(rival).ask_draws(rival.ask(prompts), sampling, condition=condition)
+
+    def ask_scores(
+        self,
+        completions: Completions,
+        places: Sequence[Place],
+        vectors: Sequence[SteeringVector],
+        conditions: Sequence[Condition],
+        *,
+        kl: bool = False,
+        **options: Any,
+    ) -> list[ScoreRequest]:
+        """What ``score_places`` asks, of all networks."""
+        steering, rivals = _split(conditions)
+        alone = kl and bool(steering or not rivals)
+        found = super().ask_scores(
+            completions, places, vectors, steering or [BASELINE] if rivals else conditions, kl=alone, **options
+        )
+        for condition in rivals:
+            rival = self.rivals[condition.vector]
+            asked, there = rival.ask_again(completions, places)
+            found += self._open(rival).ask_scores(asked, there, (), [condition], **options)
+        return found
+
+    def ask_choices(
+        self,
+        prompts: Sequence[Prompt],
+        vectors: Sequence[SteeringVector],
+        conditions: Sequence[Condition],
+        *,
+        target: str,
+    ) -> list[ReadRequest]:
+        """What ``read`` asks, of all networks."""
+        steering, rivals = _split(conditions)
+        found = super().ask_choices(prompts, vectors, steering, target=target)
+        for condition in rivals:
+            rival = self.rivals[condition.vector]
+            found += self._open(rival).ask_choices(rival.ask(prompts), (), [condition], target=target)
+        return found
+
     def score_places(
         self,
         completions: Completions,
@@ -171,11 +231,7 @@ class RivalUnits(Units):
         found, read = [], [after[: len(steering)]]
         for condition in rivals:
             rival = self.rivals[condition.vector]
-            asked = replace(completions, prompts=rival.ask(completions.prompts))
-            there = [
-                replace(place, prompt=prompt)
-                for place, prompt in zip(places, rival.ask([place.prompt for place in places]), strict=True)
-            ]
+            asked, there = rival.ask_again(completions, places)
             scores, _, theirs = self._open(rival).score_places(asked, there, (), [condition], **options)
             found.append(scores)
             read.append(theirs)
@@ -201,9 +257,8 @@ class RivalUnits(Units):
     def _open(self, rival: Rival) -> Units:
         """Units through a rival's network, which count among the run's."""
         network = rival.network
-        return Units(
-            lambda: network.model, network.network, self.folder, self.memory_budget, self.used, self.made, self._shelves
-        )
+        shared = self.used, self.made, self._shelves, self._failed
+        return Units(network.hands, network.network, self.memory_budget, self.folder, *shared)
 
 
 def _split(conditions: Sequence[Condition]) -> tuple[list[Condition], list[Condition]]:

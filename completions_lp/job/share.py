@@ -13,13 +13,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from completions_lp import store
-from completions_lp.job.batches import measure_unit, split_work
 from completions_lp.job.config import Config
 from completions_lp.job.ledger import Options
 from completions_lp.job.places import find_place
 from completions_lp.job.provenance import find_reasons
 from completions_lp.job.stages import Run
 from completions_lp.records import InputError, OutOfRoom, Prompt, SteeringVector, pick_letters
+from completions_lp.work.batches import measure_unit, split_work
 
 TOGETHER = 8
 """Prompts that go together at least, where there are many: fewer would leave a device idle as they are drawn from."""

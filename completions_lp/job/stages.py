@@ -13,7 +13,6 @@ from tqdm import tqdm
 from completions_lp import store
 from completions_lp.job.checkup import check_instrument
 from completions_lp.job.config import EMBEDDED, Config, load_config, make_config
-from completions_lp.job.hashes import hash_vectors
 from completions_lp.job.inputs import hash_completions
 from completions_lp.job.ledger import Ledger, Options
 from completions_lp.job.nested import check_sets, hash_sets, join_sets, run_sets
@@ -47,6 +46,7 @@ from completions_lp.score.profile import summarize_profile
 from completions_lp.score.readings import Scored, score_endings
 from completions_lp.score.topup import mend_measures
 from completions_lp.score.windows import Windows
+from completions_lp.work.hashes import hash_vectors
 
 
 def run(

@@ -7,14 +7,16 @@ from completions_lp.model.footprint import prefill_bytes, row_bytes
 from completions_lp.model.identity import hash_tokenizer
 from completions_lp.model.loading import Model, Usage, load_tokenizer, pick_device, wrap_model
 from completions_lp.model.memory import Room
-from completions_lp.model.network import Steering, read_residuals, warp_logits
+from completions_lp.model.network import Steering, read_residuals
 from completions_lp.model.planning import score_trees
 from completions_lp.model.precision import load_model
 from completions_lp.model.reading import Watch
 from completions_lp.model.rounding import draw_rounding_vector
 from completions_lp.model.rows import score_rows
+from completions_lp.model.sending import score_remotely
 from completions_lp.model.specimen import copy_model, copy_wide, is_small
 from completions_lp.model.task import Reduced, Task
+from completions_lp.model.warping import warp_logits
 
 __all__ = [
     "CHUNK",
@@ -44,6 +46,7 @@ __all__ = [
     "prefill_bytes",
     "read_residuals",
     "row_bytes",
+    "score_remotely",
     "score_rows",
     "score_trees",
     "warp_logits",

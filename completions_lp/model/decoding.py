@@ -19,10 +19,11 @@ from torch import Tensor
 
 from completions_lp.model.attention import PART, Layout, attend_by_prompt, can_attend, pick_sizes
 from completions_lp.model.caches import GrowingCache
-from completions_lp.model.head import Head, find_head, head_envoy, widen_output
+from completions_lp.model.head import Head
 from completions_lp.model.loading import Model
 from completions_lp.model.masks import make_masks
 from completions_lp.model.network import Steering, prefill, read_next
+from completions_lp.model.output import find_head, head_envoy, widen_output
 
 CHUNK = 2**24
 """Logits held at once, in numbers: 64 MiB in float32."""
@@ -150,7 +151,7 @@ class TreeDecoder:
         states: Tensor
         with torch.no_grad(), self.model.arithmetic(), network.trace(input_ids=ids, use_cache=True, **inputs):
             if steering is not None:
-                steering.add_to(blocks[steering.layer].output)
+                blocks[steering.layer].output = steering.add_to(blocks[steering.layer].output)
             if self.head is None:
                 widen_output(self.model, output)
                 states = nnsight.save(network.output.logits.to(exact))

@@ -28,8 +28,9 @@ from completions_lp.model.wavefront import Wavefront
 from completions_lp.records import Condition, InputError, Positions, SteeringVector
 from completions_lp.records.base import Notice
 
-Engine = Literal["auto", "tree", "rows"]
-"""``tree`` shares every common prefix and every layer below the steered one; ``rows`` shares the prompt only."""
+Engine = Literal["auto", "tree", "rows", "server"]
+"""``tree`` shares every common prefix and every layer below the steered one; ``rows`` shares the prompt only; a model
+on a server goes the way that was found when it was opened."""
 
 MOST_NOISE = 3.0
 """How far trees may round off from plain rows, in units of what plain rows round by: 1.4 where both do it alike."""
@@ -75,13 +76,20 @@ class Comparison:
         )
 
 
-def pick_engine(model: Model, engine: Engine = "auto") -> Literal["tree", "rows"]:
+def pick_engine(model: Model, engine: Engine = "auto") -> Literal["tree", "rows", "server"]:
     """The engine asked for; for ``auto`` the tree, or the rows (with one warning) where the tree is not exact.
+
+    A model on a server has been tried when it was opened, and goes the way that was found then.
 
     Raises:
         InputError: The network is none that can be steered with right numbers (``check_anatomy``), or is asked for
             trees and has no keys and values to share.
     """
+    if engine != "auto" and model.is_remote != (engine == "server"):
+        where = "on a server" if model.is_remote else "here"
+        raise InputError(f"engine {engine!r}: {model.name} is {where}; leave it at auto")
+    if model.is_remote:
+        return "server"
     if check_anatomy(model).recall == "tokens" and engine == "tree":
         raise InputError(
             f"engine 'tree': {model.name} has no keys and values that a tree could share; take auto or rows"

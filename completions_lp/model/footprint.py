@@ -2,8 +2,8 @@
 
 import torch
 
-from completions_lp.model.head import find_head
 from completions_lp.model.loading import Model
+from completions_lp.model.output import find_head
 
 
 def row_bytes(model: Model, *, tokens: int, logits: int, past: int = 0) -> int:

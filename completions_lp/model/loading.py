@@ -51,6 +51,10 @@ class Usage:
     """The way it went: by shared trees or plain rows."""
     recall: Recall = "cache"
     """How prompts are remembered; ``check_anatomy`` finds it out."""
+    sent: int = 0
+    """Bytes that went to a model server; 0 without one."""
+    received: int = 0
+    """And that came from it."""
 
     def count(self, ids: torch.Tensor, variants: int = 1) -> None:
         """One pass of these ids, repeated under so many variants."""
@@ -80,6 +84,13 @@ class Model:
     base: str = ""
     """The model that the weights of an adapter were merged into; "" of a model of its own."""
     usage: Usage = field(default_factory=Usage)
+    server: Any = None
+    """Where its weights are, if they are not here: a ``Server``."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether its weights are on a server, and no pass can be made here: see ``model.remote``."""
+        return self.server is not None
 
     @property
     def packed(self) -> bool:

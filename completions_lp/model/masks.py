@@ -1,20 +1,35 @@
 """Attention masks of packed trees: what a node sees."""
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from completions_lp.model.loading import Model
-
 WINDOWS = ("window_size", "attention_window_size", "attention_chunk_size", "local_attention", "sliding_window_size")
 """Names by which configurations narrow attention in ways of their own."""
 
 
+@runtime_checkable
+class Attending(Protocol):
+    """A network as far as masks go."""
+
+    @property
+    def module(self) -> Any:
+        """The transformers module, with its configuration."""
+
+    @property
+    def attention_dtype(self) -> torch.dtype:
+        """Precision of queries and keys."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the mask is to be."""
+
+
 def make_masks(
-    model: Model,
+    model: Attending,
     visible: Bool[np.ndarray, "prompt query key"],
     query_position: Int[np.ndarray, "prompt query"],
     key_position: Int[np.ndarray, "prompt key"],
@@ -38,7 +53,7 @@ def make_masks(
     return {"full_attention": _to_additive(model, visible), "sliding_attention": narrow} if len(kinds) > 1 else narrow
 
 
-def _to_additive(model: Model, visible: Bool[np.ndarray, "prompt query key"]) -> Tensor:
+def _to_additive(model: Attending, visible: Bool[np.ndarray, "prompt query key"]) -> Tensor:
     mask = torch.zeros(visible.shape, dtype=model.attention_dtype)
     mask.masked_fill_(~torch.from_numpy(visible), float("-inf"))
     return mask[:, None].to(model.device)

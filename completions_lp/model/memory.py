@@ -14,6 +14,9 @@ from completions_lp.records import OutOfRoom
 CPU_CEILING = 2**30
 """On a CPU a pass over 1 GiB gains nothing: the arithmetic is bound by the cores, and fresh pages cost time."""
 
+SERVER = 2**32
+"""On a server, whose memory is not known: 4 GiB, which is little beside the weights of a model that is kept there."""
+
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
@@ -41,8 +44,8 @@ class Room:
         rooms = _ROOMS.setdefault(model, {})
         if memory_budget not in rooms:
             if memory_budget is None:
-                quarter = _find_quarter(model)
-                ceiling = quarter if model.device.type == "cuda" else CPU_CEILING
+                quarter = SERVER if model.is_remote else _find_quarter(model)
+                ceiling = quarter if model.is_remote or model.device.type == "cuda" else CPU_CEILING
                 rooms[memory_budget] = cls(min(quarter, ceiling), most_kept=quarter)
             else:
                 rooms[memory_budget] = cls(int(memory_budget * 2**30))

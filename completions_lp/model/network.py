@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import DynamicCache, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import DynamicCache
 
-from completions_lp.model.head import head_envoy, widen_output
 from completions_lp.model.loading import Model
+from completions_lp.model.output import head_envoy, widen_output
 from completions_lp.model.reading import Reader
+from completions_lp.model.residual import add_rows, replace_stream, residual_stream
 from completions_lp.records import Condition, Positions, SteeringVector
 
 
@@ -40,11 +41,9 @@ class Steering:
         rows = torch.from_numpy(np.stack(added)).to(model.device, model.exact_dtype)
         return cls(conditions[0].layer, rows, conditions[0].positions)
 
-    def add_to(self, output: Any, acts: Bool[Tensor, "row token"] | None = None) -> None:
-        """Add it, in place, to what its block puts out: everywhere, or where it ``acts``."""
-        stream = residual_stream(output)
-        added = self.added[:, None].to(stream)
-        stream[:] += added if acts is None else torch.where(acts[..., None], added, 0)
+    def add_to(self, output: Any, acts: Bool[Tensor, "row token"] | None = None) -> Any:
+        """What its block puts out with it added: everywhere, or where it ``acts``."""
+        return replace_stream(output, add_rows(residual_stream(output), self.added, acts))
 
 
 @dataclass(frozen=True)
@@ -107,9 +106,10 @@ def prefill(
     with torch.no_grad(), model.arithmetic(), network.trace(input_ids=ids, use_cache=True, logits_to_keep=1, **inputs):
         for layer, block in enumerate(blocks):
             if whole is not None and layer == whole.layer:
-                whole.add_to(block.output)
+                block.output = whole.add_to(block.output)
             if padding is not None:
-                residual_stream(block.output).masked_fill_(padding, 0.0)
+                output = block.output
+                block.output = replace_stream(output, residual_stream(output).masked_fill(padding, 0.0))
         cache = nnsight.save(getattr(network.output, kept, None))
     model.usage.count(ids)
     _check_cache(cache)
@@ -135,7 +135,7 @@ def score_next(
     network, blocks, exact, output = model.network, model.blocks, model.exact_dtype, head_envoy(model)
     with torch.no_grad(), model.arithmetic(), network.trace(input_ids=tokens, use_cache=True, **inputs):
         if steering is not None:
-            steering.add_to(blocks[steering.layer].output)
+            blocks[steering.layer].output = steering.add_to(blocks[steering.layer].output)
         widen_output(model, output)
         found = nnsight.save(reader.read_logits(network.output.logits.to(exact)))
     model.usage.count(tokens)
@@ -159,7 +159,7 @@ def read_next(
         network.trace(input_ids=tokens, use_cache=True, logits_to_keep=1, **inputs),
     ):
         if steering is not None:
-            steering.add_to(blocks[steering.layer].output)
+            blocks[steering.layer].output = steering.add_to(blocks[steering.layer].output)
         widen_output(model, output)
         cache = nnsight.save(getattr(network.output, kept))
         logits = nnsight.save(network.output.logits[:, 0].to(exact))
@@ -193,7 +193,7 @@ def _run_whole(
     network, blocks, exact, output = model.network, model.blocks, model.exact_dtype, head_envoy(model)
     with torch.no_grad(), model.arithmetic(), network.trace(input_ids=ids, use_cache=False):
         if steering is not None:
-            steering.add_to(blocks[steering.layer].output, acts)
+            blocks[steering.layer].output = steering.add_to(blocks[steering.layer].output, acts)
         output.input = output.input[rows, at]
         widen_output(model, output)
         found = nnsight.save(read(network.output.logits.to(exact)))
@@ -219,24 +219,17 @@ def read_residuals(
     return residuals
 
 
-def residual_stream(output: Any) -> Tensor:
-    """The hidden states in a block's output, which some architectures return in a tuple or a list."""
-    stream: Tensor = output[0] if isinstance(output, tuple | list) else output
-    return stream
+def read_norms(
+    model: Model, sequences: Sequence[Sequence[int]], index: Sequence[int], layers: Sequence[int]
+) -> Float[np.ndarray, "layer row"]:
+    """How long the residual stream of each row is at one token after each layer."""
+    if model.is_remote:
+        from completions_lp.model.sending import read_norms_remotely  # which is above this module, and rarely needed
 
-
-def warp_logits(
-    logits: Float[Tensor, "row vocab"], *, temperature: float, top_k: int, top_p: float
-) -> Float[Tensor, "row vocab"]:
-    """Temperature, then top-k, then top-p, by transformers' own logits processors; cut tokens get -inf."""
-    none = torch.empty(0, dtype=torch.long)
-    if temperature != 1:
-        logits = TemperatureLogitsWarper(temperature)(none, logits)
-    if top_k:
-        logits = TopKLogitsWarper(min(top_k, logits.shape[-1]))(none, logits)
-    if top_p < 1:
-        logits = TopPLogitsWarper(top_p)(none, logits)
-    return logits
+        return read_norms_remotely(model, sequences, index, layers)
+    residuals = read_residuals(model, sequences, index, layers).numpy().astype(np.float64)
+    norms: Float[np.ndarray, "layer row"] = np.linalg.norm(residuals, axis=-1)
+    return norms
 
 
 def _continue(model: Model, prefix: Prefix, tokens: Int[Tensor, "row token"]) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def load_model(
     dtype: str = "auto",
     device: str = "auto",
     residual: str = "float32",
+    remote: bool | str = False,
 ) -> Model:
     """Load a model and its tokenizer by local path or hub name.
 
@@ -50,12 +51,18 @@ def load_model(
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` or ``"auto"``: a GPU where there is one.
         residual: The least precision of all but products with weights: ``"float32"``, or ``"weights"`` for the plain
             way of half precision, in which rounding drowns small effects.
+        remote: Leave the weights on a model server and make every pass there: True for NDIF (or where ``NDIF_HOST``
+            says), or the server's address. Precision and device are the server's then.
 
     Raises:
         InputError: The checkpoint cannot be found or loaded as it is, weights are missing, misshapen, NaN or infinite,
             code from it would be needed, an argument has no such value, or the network is none that can be steered
             with right numbers.
     """
+    if remote:
+        from completions_lp.model.remote import load_remote  # with it comes what speaks to servers
+
+        return load_remote(name, revision=revision, remote=remote)
     model = open_model(name, revision=revision, dtype=dtype, device=device, residual=residual)
     if dtype == "auto" and model.dtype in HALF and not model.packed:
         model = settle_precision(model)

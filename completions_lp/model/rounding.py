@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from completions_lp.model.loading import Model
-from completions_lp.model.network import read_residuals
+from completions_lp.model.network import read_norms
 from completions_lp.records import SteeringVector
 
 NAME = "rounding"
@@ -27,8 +27,7 @@ def draw_rounding_vector(model: Model, taken: Sequence[str] = ()) -> SteeringVec
     rng = np.random.default_rng(0)
     ids = rng.integers(0, model.vocab_size, (_TEXTS, _TOKENS)).tolist()
     layers = range(model.n_layers)
-    residuals = read_residuals(model, ids, [_TOKENS - 1] * _TEXTS, layers).numpy().astype(np.float64)
-    norms = np.linalg.norm(residuals, axis=-1).mean(-1)
+    norms = read_norms(model, ids, [_TOKENS - 1] * _TEXTS, layers).mean(-1)
     drawn = rng.standard_normal((model.n_layers, model.d_model))
     drawn *= SIZE * norms[:, None] / np.linalg.norm(drawn, axis=-1, keepdims=True)
     name = next(name for name in (NAME, *(f"{NAME}-{i}" for i in range(len(taken)))) if name not in taken)

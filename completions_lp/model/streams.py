@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from completions_lp.model.loading import Model
-from completions_lp.model.network import residual_stream
+from completions_lp.model.residual import residual_stream
 
 
 @dataclass

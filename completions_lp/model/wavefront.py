@@ -14,16 +14,17 @@ from typing import Any
 import nnsight
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from completions_lp.model.attention import PART, Layout, attend_by_prompt, can_attend
 from completions_lp.model.caches import LastPrompts
-from completions_lp.model.head import find_head, head_envoy, widen_output
 from completions_lp.model.loading import Model
 from completions_lp.model.masks import make_masks
-from completions_lp.model.network import Steering, residual_stream
+from completions_lp.model.network import Steering
+from completions_lp.model.output import find_head, head_envoy, widen_output
 from completions_lp.model.reading import Reader, Watch, stack_answers
+from completions_lp.model.residual import branch_rows, replace_stream, residual_stream
 from completions_lp.model.task import Reduced
 from completions_lp.model.tree import build_tree
 from completions_lp.records import Condition, SteeringVector
@@ -108,8 +109,7 @@ class Wavefront:
                     block.inputs = _repeat_inputs(block.inputs, variants, n, shared)
                 if layer in added:
                     whole = block.output
-                    grown = branch_rows(residual_stream(whole), n, added[layer])
-                    block.output = (grown, *whole[1:]) if isinstance(whole, tuple) else grown
+                    block.output = replace_stream(whole, branch_rows(residual_stream(whole), n, added[layer]))
                     variants += len(added[layer])
             if head is None:
                 widen_output(model, output)
@@ -142,14 +142,6 @@ class Wavefront:
             keys[i, self.past - length : self.past] = np.arange(length)
             keys[i, self.past : self.past + size] = length + tree.depths
         return make_masks(self.model, visible, keys[:, self.past :], keys)
-
-
-def branch_rows(
-    stream: Float[Tensor, "row node d_model"], n: int, added: Float[Tensor, "condition d_model"]
-) -> Float[Tensor, "grown node d_model"]:
-    """The rows of a pass, and behind them the first ``n``, the unsteered ones, once more with each of ``added``."""
-    steered = stream[None, :n] + added[:, None, None].to(stream)
-    return torch.cat([stream, steered.flatten(0, 1)])
 
 
 def _repeat_inputs(

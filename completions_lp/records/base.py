@@ -1,6 +1,7 @@
 """What all records share: the error for wrong input, the options that have names, and read-only arrays."""
 
 import unicodedata
+from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -57,6 +58,10 @@ class OutOfRoom(InputError):  # noqa: N818 - what it says, like the standard lib
         self.prompt_id = prompt_id
         """The prompt that it is of; None where it is of no prompt (a contrast pair)."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle, which makes errors anew from their message alone."""
+        return partial(type(self), item=self.item, prompt_id=self.prompt_id), self.args
+
 
 class NotFinite(InputError):  # noqa: N818
     """The model gives no distribution to draw from after a prompt: its logits are NaN, infinite, or all -inf."""
@@ -64,6 +69,10 @@ class NotFinite(InputError):  # noqa: N818
     def __init__(self, message: str, *, prompt_id: str) -> None:
         super().__init__(message)
         self.prompt_id = prompt_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle, as of ``OutOfRoom``."""
+        return partial(type(self), prompt_id=self.prompt_id), self.args
 
 
 @runtime_checkable

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -53,6 +53,10 @@ class SteeringVector:
         sizes = {d.shape[0] for d in frozen.values()}
         require(len(sizes) == 1, f"vector {self.name!r}: layers of different sizes {sorted(sizes)}")
         object.__setattr__(self, "directions", MappingProxyType(frozen))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle, which has no way with a read-only mapping."""
+        return SteeringVector, (self.name, self.kind, dict(self.directions), self.quality, self.provenance)
 
     def round(self) -> "SteeringVector":
         """The vector in float32, as files have it: what is stored is what is scored.

@@ -5,7 +5,7 @@ said the same so far are one row. Which token a sample draws is settled by a ran
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import groupby
 from typing import Any
 
@@ -34,16 +34,20 @@ from completions_lp.records import (
     Condition,
     Draw,
     Labelling,
+    NotFinite,
     Prompt,
     Sampling,
     SteeringVector,
 )
 from completions_lp.sample.completions import collect_completions, join_draws, join_seeds
 from completions_lp.sample.growth import grow_draws
+from completions_lp.sample.served import unpack_draws
 from completions_lp.sample.streams import CDF_BLOCK, draw_uniforms
 
 WARPED = 8
 """Copies of the logits that temperature, top-k and top-p make of them, at most: top-p sorts them, with their places."""
+PASS = 2**15
+"""Tokens of a pass on a server, at worst: there every step is a pass over whole texts."""
 PICKED_BYTES = 6 * 8 * CDF_BLOCK
 """What it takes to find the token of a draw in its block: places and weights in 64 bits, and what is made of them."""
 
@@ -126,7 +130,8 @@ def draw_samples(
     check_conditions(model, vectors, conditions)
     by_name = {vector.name: vector for vector in vectors}
     steering = Steering.under(model, by_name, conditions) if conditions else None
-    tree, fresh = pick_engine(model, engine) == "tree", range(first, sampling.draws)
+    layer = None if steering is None else steering.layer
+    tree, fresh = pick_engine(model, engine) != "rows", range(first, sampling.draws)
     room = Room.find(model, memory_budget)
 
     def draw(samples: Sequence[tuple[int, int]]) -> list[tuple[int, list[Draw]]]:
@@ -134,13 +139,17 @@ def draw_samples(
         runs = [(i, [number for _, number in some]) for i, some in groupby(samples, key=lambda item: item[0])]
         chosen = [prompts[i] for i, _ in runs]
         asked = [prompt.token_ids for prompt in chosen]
+        numbers = [some for _, some in runs]
+        if model.is_remote:
+            found = grow_remotely(model, chosen, sampling, numbers, condition, steering)
+            return [(i, draws) for (i, _), draws in zip(runs, found, strict=True)]
         if tree:
             held = _share_logits(model, sampling, room.bytes)
             decoder: Decoder = TreeDecoder(model, asked, steering=steering, held=held)
         else:
             decoder = RowDecoder(model, asked, steering=steering)
         uniforms = np.stack([draw_uniforms(prompt.id, sampling, condition) for prompt in chosen])
-        found = grow_draws(decoder, chosen, sampling, [numbers for _, numbers in runs], uniforms, model.eos_ids)
+        found = grow_draws(decoder, chosen, sampling, numbers, uniforms, model.eos_ids, layer=layer)
         return [(i, draws) for (i, _), draws in zip(runs, found, strict=True)]
 
     def describe(sample: tuple[int, int]) -> tuple[str, str]:
@@ -156,6 +165,36 @@ def draw_samples(
                 parts[i].append(draws)
         advance(sum(int(numbers[-1] == fresh[-1]) for _, numbers in batch))
     return [some[0] if len(some) == 1 else join_draws(some, sampling.draws) for some in parts]
+
+
+def grow_remotely(
+    model: Model,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    samples: Sequence[Sequence[int]],
+    condition: Condition,
+    steering: Steering | None,
+) -> list[list[Draw]]:
+    """As ``grow_draws``, where the model is served; the random numbers are drawn there, too, by the same names."""
+    longest = max(len(prompt.token_ids) for prompt in prompts) + max(map(len, samples)) * sampling.max_new_tokens
+    work = {
+        "ids": [list(prompt.token_ids) for prompt in prompts],
+        "names": [prompt.id for prompt in prompts],
+        "samples": [list(numbers) for numbers in samples],
+        "sampling": asdict(sampling),
+        "condition": asdict(condition),
+        "layer": None if steering is None else steering.layer,
+        "added": None if steering is None else steering.added.float(),
+        "eos_ids": sorted(model.eos_ids),
+        "most": max(1, PASS // longest),
+        "held": CHUNK,
+    }
+    found = model.server.call("completions_lp.sample.served:grow", work)
+    if "broken" in found:
+        prompt, reason = found["broken"]
+        raise NotFinite(reason, prompt_id=prompt)
+    model.usage.tokens, model.usage.passes = model.usage.tokens + found["tokens"], model.usage.passes + found["passes"]
+    return [unpack_draws(packed) for packed in found["draws"]]
 
 
 def _plan_draws(

@@ -2,15 +2,26 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from completions_lp.model import Decoder, Steering, warp_logits
+from completions_lp.model.warping import warp_logits
 from completions_lp.records import Draw, NotFinite, Prompt, Sampling
 from completions_lp.sample.streams import invert_cdf
+
+
+@runtime_checkable
+class Stepper(Protocol):
+    """Prompts that went through a network, wherever it is, growing their completions a token at a time."""
+
+    def step(
+        self, prompt: Sequence[int], parent: Sequence[int], token: Sequence[int]
+    ) -> Iterator[tuple[slice, Float[Tensor, "node vocab"]]]:
+        """Logits after each new node, in pieces; see ``model.RowDecoder``."""
 
 
 @dataclass
@@ -24,14 +35,22 @@ class _Node:
 
 
 def grow_draws(
-    decoder: Decoder,
+    decoder: Stepper,
     prompts: Sequence[Prompt],
     sampling: Sampling,
     samples: Sequence[Sequence[int]],
     uniforms: Float[np.ndarray, "prompt sample step"],
     eos_ids: frozenset[int],
+    *,
+    layer: int | None = None,
 ) -> list[list[Draw]]:
-    """Distinct completions that each prompt's ``samples``, by number, draw, in the order of the first."""
+    """Distinct completions that each prompt's ``samples``, by number, draw, in the order of the first.
+
+    ``layer`` is where the model is steered that draws; None: it is not.
+
+    Raises:
+        NotFinite: Logits are no numbers after a prompt.
+    """
     nodes = [_Node(i, 0, prompt.token_ids[-1], Draw([], [], samples[i])) for i, prompt in enumerate(prompts)]
     done: list[list[Draw]] = [[] for _ in prompts]
     for step in range(sampling.max_new_tokens):
@@ -39,7 +58,7 @@ def grow_draws(
         pieces = decoder.step([n.prompt for n in nodes], [n.parent for n in nodes], [n.token for n in nodes])
         for piece, logits in pieces:
             largest = logits.amax(-1, keepdim=True)
-            _check_logits(largest, nodes[piece], prompts, decoder.steering)
+            _check_logits(largest, nodes[piece], prompts, layer)
             drawn = _draw_tokens(logits, largest, nodes[piece], uniforms[:, :, step], sampling)
             for child in _branch(nodes[piece], piece.start, *drawn, eos_ids):
                 if child.draw.ended or step == sampling.max_new_tokens - 1:
@@ -53,7 +72,7 @@ def grow_draws(
 
 
 def _check_logits(
-    largest: Float[Tensor, "node 1"], nodes: Sequence[_Node], prompts: Sequence[Prompt], steering: Steering | None
+    largest: Float[Tensor, "node 1"], nodes: Sequence[_Node], prompts: Sequence[Prompt], layer: int | None
 ) -> None:
     """Raise NotFinite unless every node's largest logit is a number: it is not where any is NaN or all are -inf."""
     finite = torch.isfinite(largest[:, 0])
@@ -61,12 +80,12 @@ def _check_logits(
         return
     node = nodes[int(finite.to(torch.int8).argmin())]
     prompt = prompts[node.prompt]
-    who = "the unsteered model" if steering is None else f"the model steered at layer {steering.layer}"
+    who = "the unsteered model" if layer is None else f"the model steered at layer {layer}"
     where = f"after {len(node.draw.token_ids)} tokens of its answer" if node.draw.token_ids else "at its end"
     raise NotFinite(
         f"prompt {prompt.id!r}: {who} gives logits that are not finite {where}, so nothing can be drawn; likely an "
         'overflow in half precision, or weights that are no numbers: use [model] dtype = "float32" or bfloat16'
-        f"{'' if steering is None else ', or a smaller multiplier'}, and run completions-lp doctor",
+        f"{'' if layer is None else ', or a smaller multiplier'}, and run completions-lp doctor",
         prompt_id=prompt.id,
     )
 

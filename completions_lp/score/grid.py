@@ -23,6 +23,7 @@ from completions_lp.model import (
     Watch,
     check_conditions,
     pick_engine,
+    score_remotely,
     score_rows,
     score_trees,
 )
@@ -147,7 +148,7 @@ def score_task(
     watched = 0 if task.watch is None else sides
     first = watched if paired is None else paired
     table = _Table(mask, n, dtype, sides=watched, paired=first, kl=task.divergences)
-    score = score_trees if pick_engine(task.model, engine) == "tree" else score_rows
+    score = {"tree": score_trees, "rows": score_rows, "server": score_remotely}[pick_engine(task.model, engine)]
     with tqdm(total=len(mask) * max(1, n), desc=title, unit="row", disable=not progress or advance is not None) as bar:
         for rows, indices, found in score(task):
             table.add(np.array(rows), indices, found)

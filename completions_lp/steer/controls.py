@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 from completions_lp.records import InputError, SteeringVector
 from completions_lp.steer.conditions import name_control
-from completions_lp.steer.vectors import PairDifferences
+from completions_lp.steer.vectors import Differences
 
 
 def negate_vector(vector: SteeringVector) -> SteeringVector:
@@ -26,17 +26,18 @@ def draw_random_vectors(vector: SteeringVector, n: int, *, seed: int) -> tuple[S
 
 
 def shuffle_labels(
-    differences: PairDifferences, vector: SteeringVector, n: int, *, seed: int
+    differences: Differences, vector: SteeringVector, n: int, *, seed: int
 ) -> tuple[SteeringVector, ...]:
     """``n`` vectors from the same pairs with the sign of each pair flipped at random, at the vector's own norm.
 
     A stricter control than a random direction: it lies where the model's activations vary.
     """
+    if not n:
+        return ()
     drawn = []
-    for i in range(n):
-        rng = np.random.default_rng([seed, 1, i])
-        signs = rng.choice([-1.0, 1.0], size=differences.values.shape[1])
-        means = np.einsum("p,lpd->ld", signs, differences.values.astype(np.float64)) / len(signs)
+    rngs = [np.random.default_rng([seed, 1, i]) for i in range(n)]
+    signs = np.stack([rng.choice([-1.0, 1.0], size=differences.n_pairs) for rng in rngs])
+    for i, means in enumerate(differences.average_signed(signs)):
         found = zip(differences.layers, means, strict=True)
         directions = {layer: _rescale(mean, vector.directions[layer]) for layer, mean in found}
         name = name_control(vector.name, "shuffled", i)

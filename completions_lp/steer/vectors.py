@@ -17,6 +17,7 @@ from tqdm import tqdm
 from completions_lp.model import Model, Room, read_residuals, row_bytes
 from completions_lp.records import ContrastPair, InputError, SteeringVector
 from completions_lp.steer.quality import measure_quality
+from completions_lp.steer.remote import ServedDifferences
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,29 @@ class PairDifferences:
 
     layers: tuple[int, ...]
     values: Float[np.ndarray, "layer pair d_model"]
+
+    @property
+    def n_pairs(self) -> int:
+        """How many pairs there are."""
+        n: int = self.values.shape[1]
+        return n
+
+    @property
+    def coordinates(self) -> Float[np.ndarray, "layer pair _"]:
+        """The differences in some orthonormal basis, which lengths and angles do not hang on: here their own."""
+        return self.values.astype(np.float64)
+
+    def average(self) -> Float[np.ndarray, "layer d_model"]:
+        """Their mean over pairs, by layer."""
+        mean: Float[np.ndarray, "layer d_model"] = self.values.mean(1, dtype=np.float64)
+        return mean
+
+    def average_signed(self, signs: Float[np.ndarray, "mean pair"]) -> Float[np.ndarray, "mean layer d_model"]:
+        """Their means, once each pair has a sign."""
+        return np.stack([np.einsum("p,lpd->ld", one, self.values.astype(np.float64)) / len(one) for one in signs])
+
+
+Differences = PairDifferences | ServedDifferences
 
 
 def read_differences(
@@ -35,7 +59,7 @@ def read_differences(
     memory_budget: float | None = None,
     batch_size: int | None = None,
     progress: bool = True,
-) -> PairDifferences:
+) -> Differences:
     """Differences of the residual stream (``resid_post``) at the output of each layer, pair by pair.
 
     ``layers`` are 0-based blocks, all by default; a pass takes ``memory_budget`` GiB, by default a quarter of the
@@ -49,6 +73,8 @@ def read_differences(
     chosen = tuple(sorted(set(range(model.n_layers) if layers is None else layers)))
     model.check_layers(chosen)
     check_pairs(model, pairs)
+    if model.is_remote:
+        return ServedDifferences.read(model, pairs, chosen)
     order = sorted(range(len(pairs)), key=lambda i: -max(len(pairs[i].positive), len(pairs[i].negative)))
     longest = max(len(ids) for pair in pairs for ids in (pair.positive, pair.negative))
     dtype = np.float64 if model.exact_dtype == torch.float64 else np.float32
@@ -90,23 +116,23 @@ def extract_vector(
 
 
 def average_differences(
-    differences: PairDifferences, *, name: str = "vector", provenance: Mapping[str, str | int | float] | None = None
+    differences: Differences, *, name: str = "vector", provenance: Mapping[str, str | int | float] | None = None
 ) -> SteeringVector:
     """The mean over pairs with its quality: norm, the norm's standard error, and the split-half cosine."""
-    means = differences.values.mean(1, dtype=np.float64)
+    means = differences.average()
     return SteeringVector(
         name=name,
         kind="target",
         directions=dict(zip(differences.layers, means, strict=True)),
         quality={
-            layer: measure_quality(values.astype(np.float64))
-            for layer, values in zip(differences.layers, differences.values, strict=True)
+            layer: measure_quality(values)
+            for layer, values in zip(differences.layers, differences.coordinates, strict=True)
         },
         provenance=dict(provenance or {}),
     )
 
 
-def describe_source(model: Model, differences: PairDifferences) -> dict[str, str | int | float]:
+def describe_source(model: Model, differences: Differences) -> dict[str, str | int | float]:
     """What a stored vector needs to be used rightly: where it was read and where it is added."""
     return {
         "model": model.name,
@@ -116,7 +142,7 @@ def describe_source(model: Model, differences: PairDifferences) -> dict[str, str
         "site": "resid_post",
         "layer_index": "0-based block whose output is read and added to",
         "method": "mean difference",
-        "n_pairs": differences.values.shape[1],
+        "n_pairs": differences.n_pairs,
     }
 
 

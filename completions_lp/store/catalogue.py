@@ -47,11 +47,22 @@ class Catalogue:
 
         One in 10^13 lookups may name a unit that holds none of them.
         """
+        return sorted({self.names[unit] for unit in self._look_up(items) if needed(self._others[unit])})
+
+    def list_covered(self, items: Sequence[str]) -> list[Covered]:
+        """Of each unit that holds any of these items, which of them, and all else that it covers."""
+        found = self._look_up(items)
+        return [{**self._others[unit], "items": [items[i] for i in some]} for unit, some in sorted(found.items())]
+
+    def _look_up(self, items: Sequence[str]) -> dict[int, list[int]]:
+        """Units by number, and which of the items each holds, by their place."""
         codes = np.array([hash(item) for item in items], dtype=np.int64)
         first, last = (np.searchsorted(self._codes, codes, side=side) for side in ("left", "right"))
-        found = {int(unit) for a, b in zip(first, last, strict=True) for unit in self._units[a:b]}
-        found |= {unit for code in codes.tolist() for unit in self._latest.get(code, ())}
-        return sorted({self.names[unit] for unit in found if needed(self._others[unit])})
+        found: dict[int, list[int]] = {}
+        for i, code in enumerate(codes.tolist()):
+            for unit in {*self._units[first[i] : last[i]].tolist(), *self._latest.get(code, ())}:
+                found.setdefault(unit, []).append(i)
+        return found
 
     def _sort(self) -> None:
         codes = [code for code, units in self._latest.items() for _ in units]

@@ -35,7 +35,7 @@ class _Asked(BaseModel):
     revision: str | None
     dtype: str
     device: str
-    remote: bool
+    remote: bool | str
 
 
 class _Model(BaseModel):

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from completions_lp.job.hashes import hash_array
-from completions_lp.job.machine import list_versions
 from completions_lp.records import (
     BASELINE,
     Completions,
@@ -22,6 +20,8 @@ from completions_lp.records import (
 )
 from completions_lp.score.places import Place
 from completions_lp.store.units import hash_value
+from completions_lp.work.hashes import hash_array
+from completions_lp.work.machine import list_versions
 
 FORMAT = 1
 """Raised with every change of this package after which old units hold other numbers, or hold them otherwise."""

@@ -7,15 +7,19 @@ from completions_lp.records import Prompt
 
 UNIT = 2**18
 """Tokens times conditions of a unit, at most about."""
-WORK = {"cpu": 2e12, "cuda": 2e15}
+WORK = {"cpu": 2e12, "cuda": 2e15, "remote": 2e15}
 """Floating-point operations of a unit, about, by kind of device: half a minute, which is lost when a run is stopped."""
 
 
 def measure_unit(model: Mapping[str, Any]) -> int:
     """Tokens times conditions of a unit, by the size of the network and the kind of its device."""
-    weights = 12 * model["n_layers"] * model["d_model"] ** 2 + model["vocab_size"] * model["d_model"]
     work = WORK.get(str(model["device"]).partition(":")[0], WORK["cpu"])
-    return int(min(UNIT, work / (2 * weights)))
+    return int(min(UNIT, work / (2 * count_weights(model))))
+
+
+def count_weights(model: Mapping[str, Any]) -> int:
+    """Parameters of a network that its tokens go through, about."""
+    return int(12 * model["n_layers"] * model["d_model"] ** 2 + model["vocab_size"] * model["d_model"])
 
 
 def split_work(prompts: Sequence[Prompt], sizes: Sequence[int], unit: int) -> Iterator[list[int]]:

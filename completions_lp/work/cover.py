@@ -64,6 +64,10 @@ class Shelf:
             store.write_index(self._place, self._kind, self._context, self._made)
             self._made = []
 
+    def list_covered(self, items: Sequence[str]) -> list[store.Covered]:
+        """What is covered of these items by units that hold any of them; none of these is read."""
+        return self._units.list_covered(items)
+
     def find(
         self, items: Sequence[str], needed: Callable[[store.Covered], bool] = lambda _: True
     ) -> Iterator[tuple[store.Unit, pa.Table]]:

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from completions_lp.job.cover import Block
 from completions_lp.records import Completions, Condition, Through, TokenScores
+from completions_lp.work.cover import Block
 
 Arrays = dict[str, np.ndarray]
 _ANSWERS = ("answer", "other")
