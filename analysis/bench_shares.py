@@ -1,12 +1,12 @@
 """What the machine that hands out work holds, and how many files a run makes: at any size, the model costs nothing.
 
-    python analysis/bench_shares.py PROMPTS CONDITIONS [--parts N] [--tables]
+    python analysis/bench_shares.py PROMPTS CONDITIONS [--parts N] [--tables] [--unit N]
     python analysis/bench_shares.py --all
 
 A share of a run of a 7B-shaped model on a GPU, whose draws and scores are random numbers of the right shapes. All else
 is the real thing: how work is split into units, the store and its listing, what is read out of units, how scores are
 reduced. Prints a line of JSON: seconds, peak memory above the start in MiB, units, files, bytes. With ``--parts`` only
-the first of so many shares is done; with ``--tables`` the tables of the whole run are made of the units afterwards, in
+the first of so many shares is done, with ``--unit`` units are of so many tokens times conditions; with ``--tables`` the tables of the whole run are made of the units afterwards, in
 this process, and their peak is told apart. ``--all`` does the sizes of analysis/README.md, each in a process.
 """
 
@@ -32,7 +32,7 @@ from completions_lp.job.share import Share
 from completions_lp.job.stages import Run
 from completions_lp.model import Usage, load_tokenizer
 from completions_lp.records import Choices, Completions, Condition, Draw, Prompt, Sampling, SteeringVector, TokenScores
-from completions_lp.work import tasks
+from completions_lp.work import batches, tasks
 
 SHAPE = {"n_layers": 32, "d_model": 4096, "vocab_size": 32_000, "device": "cuda"}
 MULTIPLIERS = 31
@@ -221,6 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("size", type=int, nargs="*", metavar="PROMPTS CONDITIONS")
     parser.add_argument("--parts", type=int, default=1)
+    parser.add_argument("--unit", type=int)
     parser.add_argument("--tables", action="store_true")
     parser.add_argument("--all", action="store_true")
     args = parser.parse_args(arguments)
@@ -228,6 +229,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for size in SIZES:
             subprocess.run([sys.executable, __file__, *map(str, size)], check=True)
         return
+    if args.unit:
+        batches.LARGE = batches.SPREAD = args.unit
     print(json.dumps({k: round(v, 2) for k, v in simulate(*args.size, parts=args.parts, tables=args.tables).items()}))
 
 

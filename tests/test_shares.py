@@ -19,7 +19,7 @@ FULL = os.environ.get("FULL") == "1"
 
 def simulate(prompts, conditions, *options):
     """In a process of its own, whose peak is its own, and in which nothing is type-checked on the way."""
-    command = [sys.executable, str(SCRIPT), str(prompts), str(conditions), *options]
+    command = [sys.executable, str(SCRIPT), str(prompts), str(conditions), "--unit", str(2**17), *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return json.loads(done.stdout)

@@ -99,18 +99,22 @@ def predict_growth(
         if given < 1:
             raise InputError(f"{name} is {given}; at least 1 is needed")
     size = prompts, samples
+    stored, files, cuts, longest = _measure_store(completions, workload, prompts, samples, conditions, unit)
     tokens = {stage: workload.weigh(stage, *size, conditions) for stage in ("sample", "score", "choices")}
     unsteered = {stage: workload.weigh(stage, *size, 0) for stage in tokens}
-    read = prompts * workload.prompt_tokens  # once in each stage, and without the head
+    # A prompt whose conditions are several units goes through the network unsteered in each.
+    again = (cuts - 1) * unsteered["score"]
+    tokens["score"] += again
+    unsteered["score"] += again
+    read = (2 + cuts) * prompts * workload.prompt_tokens  # once in each stage or unit, and without the head
     attended = 4 * weights.d_model * (workload.prompt_tokens + workload.width / 2)
     body = weights.n_layers * (2 * weights.layer + attended)
-    flops = sum(unsteered.values()) * body + (sum(unsteered.values()) - 3 * read) * 2 * weights.head
+    flops = sum(unsteered.values()) * body + (sum(unsteered.values()) - read) * 2 * weights.head
     steered = sum(tokens[stage] - unsteered[stage] for stage in tokens)
     share = 1.0 if workload.whole else above
     flops += steered * (share * body + 2 * weights.head)
     devices = ceil(2.4 * weights.total / prices.memory)
     seconds = flops / (prices.flops * prices.utilisation)
-    stored, files, longest = _measure_store(completions, workload, prompts, samples, conditions, unit)
     score = tokens["score"] / sum(tokens.values()) * seconds / devices / prompts
     return Growth(
         weights,
@@ -132,8 +136,8 @@ def predict_growth(
 
 def _measure_store(
     completions: Completions, workload: Workload, prompts: int, samples: int, conditions: int, unit: int
-) -> tuple[float, float, float]:
-    """Bytes and files of all units, and prompts of the largest unit of scores."""
+) -> tuple[float, float, int, float]:
+    """Bytes and files of all units; how many the conditions of a prompt are cut into; prompts of the largest unit."""
     texts = workload.count_distinct(workload.texts, samples)
     said = float(completions.lengths.mean())
     scored = float(completions.count_scored(workload.through).mean())
@@ -145,5 +149,7 @@ def _measure_store(
     }
     stored = prompts * sum(size for size, _ in sizes.values())
     together = {kind: max(1, floor(unit / work)) for kind, (_, work) in sizes.items()}
-    files = sum(ceil(prompts / n) for n in together.values())
-    return stored, float(files), float(together["scores"])
+    work = together["scores"] * sizes["scores"][1]
+    cuts = max(1, min(conditions, ceil(work / (2 * unit))))  # as ``work.requests`` cuts them
+    files = sum(ceil(prompts / n) * (cuts if kind == "scores" else 1) for kind, n in together.items())
+    return stored, float(files), cuts, together["scores"] / cuts
