@@ -6,8 +6,9 @@
 A share of a run of a 7B-shaped model on a GPU, whose draws and scores are random numbers of the right shapes. All else
 is the real thing: how work is split into units, the store and its listing, what is read out of units, how scores are
 reduced. Prints a line of JSON: seconds, peak memory above the start in MiB, units, files, bytes. With ``--parts`` only
-the first of so many shares is done, with ``--unit`` units are of so many tokens times conditions; with ``--tables`` the tables of the whole run are made of the units afterwards, in
-this process, and their peak is told apart. ``--all`` does the sizes of analysis/README.md, each in a process.
+the first of so many shares is done, with ``--unit`` units are of so many tokens times conditions; with ``--tables`` the
+tables of the whole run are made of the units afterwards, in this process, and their peak is told apart. ``--all`` does
+the sizes of analysis/README.md, each in a process of its own.
 """
 
 import argparse

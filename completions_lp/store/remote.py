@@ -145,21 +145,21 @@ def open_source(path: Place, *, tail: bool = False) -> Any:
     return pa.BufferReader(content)
 
 
-def list_folder(folder: Place) -> dict[str, int]:
-    """Names and sizes of the files in a folder, in one listing; none where there is no folder."""
+def list_folder(folder: Place) -> list[str]:
+    """Names of the files in a folder, in order and in one listing; none where there is no folder."""
     try:
         with refuse_remote(folder, "listed"):
             if isinstance(folder, Path):
-                return {path.name: path.stat().st_size for path in folder.iterdir()}
-            return {_name(entry["name"]): int(entry["size"] or 0) for entry in folder.fs.ls(folder.path, detail=True)}
+                return sorted(path.name for path in folder.iterdir())
+            return sorted(_name(entry["name"]) for entry in folder.fs.ls(folder.path, detail=True))
     except (FileNotFoundError, NotADirectoryError):
-        return {}
+        return []
 
 
 def list_tree(folder: Place) -> dict[str, int]:
     """Names within a folder, with ``/``, and sizes of all files below it, in one listing where it has a URL."""
     if isinstance(folder, Path):
-        paths = [path for path in folder.glob("*/*/*") if path.is_file()]
+        paths = [path for path in folder.glob("*/*/*.parquet") if path.is_file()]
         return {path.relative_to(folder).as_posix(): path.stat().st_size for path in paths}
     try:
         with refuse_remote(folder, "listed"):

@@ -104,9 +104,8 @@ def find_units(folder: Place, kind: str, context: Mapping[str, Any]) -> Catalogu
     In one listing; then a look into each file of a folder, at a URL into indices and what is in none of them.
     """
     within = _name_folder(kind, context)
-    listed = list_folder(folder / within)
+    names = list_folder(folder / within)
     found = Catalogue()
-    names = sorted(listed)
     missing = {name.removesuffix(".parquet") for name in names if re.fullmatch(rf"{_HASH}\.parquet", name)}
     indices = [name for name in names if re.fullmatch(rf"{_HASH}\.index", name)] if is_remote(folder) else []
     for index in indices:

@@ -8,7 +8,7 @@ from completions_lp.records import Prompt
 UNIT = 2**18
 """Tokens times conditions of a unit, at most about."""
 LARGE = 2**20
-"""The same on a GPU, which does so many in half a minute: each unit is a file, of which there should be few."""
+"""The same on a GPU, which does so many in half a minute: each unit is a file, of which few are better."""
 WORK = {"cpu": 2e12, "cuda": 1e16, "remote": 2e15}
 """Floating-point operations of a unit, about, by kind of device: half a minute, which is lost when a run is stopped."""
 SPREAD = 2**17
