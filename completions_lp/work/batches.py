@@ -12,7 +12,7 @@ LARGE = 2**20
 WORK = {"cpu": 2e12, "cuda": 1e16, "remote": 2e15}
 """Floating-point operations of a unit, about, by kind of device: half a minute, which is lost when a run is stopped."""
 SPREAD = 2**17
-"""Tokens times conditions of a unit on GPUs, at least: a model too large for one is on several, which take half a minute
+"""Tokens times conditions of a unit on GPUs, at least: a model too large for one is on several, which take as long
 for these, however large it is."""
 
 
