@@ -5,6 +5,7 @@
     python analysis/benchmark.py --growth --memory    also how time and memory grow
     python analysis/benchmark.py --extras             also what reading answers and divergences at each token costs
     python analysis/benchmark.py --real FOLDER        a real model instead, in each precision, with its noise
+    python analysis/benchmark.py --workers            two workers against one process, of a study's scoring
     python analysis/benchmark.py --quick              toy sizes: shows that it runs, measures nothing
 
 Prints one table and writes it as JSON beside it (``--out``). Everything is measured in one process, in turns (peer,
@@ -35,6 +36,7 @@ from bench_growth import list_peaks, measure_growth, measure_peak, measure_trace
 from bench_models import EMBEDDED, SETTINGS, Case, make_case, sharpen, shrink
 from bench_real import bench_real
 from bench_table import Row, Target, find_targets, print_table
+from bench_workers import bench_workers
 
 from completions_lp.model import Engine
 from completions_lp.records import Completions, TokenScores
@@ -252,6 +254,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--real", metavar="FOLDER", help="a model of yours, by each precision; nothing else is measured"
     )
+    parser.add_argument("--workers", action="store_true", help="one process and two workers; nothing else is measured")
     parser.add_argument("--quick", action="store_true", help="toy sizes, 2 repeats")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
@@ -269,6 +272,10 @@ def main() -> None:
     results: dict[str, Any]
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    if args.workers:
+        rows = bench_workers(rounds=1 if args.quick else args.repeats, quick=args.quick)
+        args.out.write_text(json.dumps({"machine": describe_machine(**args.place), "workers": rows}, indent=1) + "\n")
+        return
     if args.real:
         size = {"samples": 20, "new_tokens": 8, "repeats": 1} if args.quick else {"repeats": args.repeats}
         results = {"machine": describe_machine(**args.place)} | bench_real(args.real, device=args.device, **size)

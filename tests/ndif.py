@@ -85,10 +85,12 @@ class Proxy(Mediator):
         return Pending(pending.event, pending.provider, occurrence, copy(pending.value))
 
 
-def sandbox(shadow, model):
-    """Let passes that blocks ask for through ``shadow``, which has no weights, be made by ``model``."""
+def sandbox(shadows):
+    """Let passes that blocks ask for through a shadow, which has no weights, be made by its model."""
 
     def interleave(network, fn, *args, batcher=None, **kwargs):
+        # Blocks have a wrapper of their own around the shadow's parts.
+        model = next(model for shadow, model in shadows if shadow._module is network._module)
         interleaver = network.interleaver
         given, named = batcher.assemble(fn)
         try:
@@ -108,20 +110,19 @@ def sandbox(shadow, model):
         finally:
             interleaver.cancel()
 
-    def call(path):
+    def call(real):
         """A part of the network, run on what a block gives it."""
-        real = model.get(path.removeprefix(f"{shadow.path}."))._module
 
         def run(*args, **kwargs):
             return copy(real(*copy(args), **copy(kwargs)))
 
         return run
 
-    TransformersModel.interleave = interleave  # blocks have a wrapper of their own around the shadow's parts
-    for envoy in shadow.modules():
-        if envoy is shadow or list(envoy._module.children()):
-            continue
-        envoy._module.forward = call(envoy.path)
+    TransformersModel.interleave = interleave
+    for shadow, model in shadows:
+        for envoy in shadow.modules():
+            if envoy is not shadow and not list(envoy._module.children()):
+                envoy._module.forward = call(model.get(envoy.path.removeprefix(f"{shadow.path}."))._module)
 
 
 class Server:
@@ -137,7 +138,8 @@ class Server:
             self.models[key] = self.shadows[key] = model
             if sandboxed:
                 self.shadows[key] = TransformersModel(folder, **options)
-                sandbox(self.shadows[key], model)
+        if sandboxed:
+            sandbox([(self.shadows[key], model) for key, model in self.models.items()])
         self.sockets, self.log, self.wanted, self.lock = {}, [], {}, threading.Lock()
         handler = type("Handler", (Handler,), {"outer": self})
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)

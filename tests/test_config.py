@@ -205,8 +205,8 @@ def test_an_override_must_name_a_key(override):
         ("sampling.top_up=-1", r"^top_up is -1; it must be at least 0 \(0 turns it off\)$"),
         ("sampling.top_up=2.5", r"^\[sampling\] top_up is 2.5; it must be an integer\. "),
         ("run.memory_budget=0", r"^\[run\] memory_budget is 0; it must be greater than 0\. GiB that a pass may take; "),
-        ("run.workers=2", r"^\[run\] workers is 2; it must be 1\. This version runs in one process: leave it at 1\.$"),
-        ("model.remote=true", r"^\[model\] remote is True; .* This version runs models on this machine only"),
+        ("run.workers=0", r"^\[run\] workers is 0; it must be greater than or equal to 1\. Processes that do the work"),
+        ("model.remote=localhost", r"^\[model\] remote is 'localhost'; .* the model runs on NDIF"),
     ],
 )
 def test_a_wrong_value_says_what_is_needed(override, message):

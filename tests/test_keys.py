@@ -103,12 +103,13 @@ CHANGES = {
     "controls.negated": ({"controls.negated": True}, MORE, {VECTOR, SCORE}),
     "controls.orthogonal_to": ({"controls.orthogonal_to": ["PLACE/other.safetensors"]}, MORE, {VECTOR, SCORE}),
 }  # fmt: skip
-NO_CHANGE = {"model.device": "cpu", "run.memory_budget": 0.01}
+NO_CHANGE = {"model.device": "cpu", "run.memory_budget": 0.01, "run.workers": 2, "run.gpus_per_worker": 2}
 """Settings that change neither; auto is the CPU here, and other kinds of device are tried below."""
-FIXED = {"model.remote", "run.workers"}
-"""Settings that have one value."""
-HUB = {"model.revision"}
-"""Settings that local files refuse; the revision of a hub decides which weights are read, and these are hashed."""
+FIXED = {"run.address"}
+"""Settings that have one value, or need what is not here: ``test_workers`` has a cluster."""
+HUB = {"model.revision", "model.remote"}
+"""Settings that local files refuse; the revision of a hub decides which weights are read, and these are hashed. What is
+made on a server has a kind of device of its own, see ``test_remote``."""
 
 
 def find_a(text):

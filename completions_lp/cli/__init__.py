@@ -28,6 +28,7 @@ from completions_lp.cli.options import (
     TOKENS,
     Ordered,
     add_stage_options,
+    add_workers,
 )
 from completions_lp.cli.planning import plan
 from completions_lp.cli.shares import share, submit
@@ -98,6 +99,7 @@ def commands() -> None:
 @REMOTE
 @STORE
 @OVERRIDES
+@add_workers
 @TOKENS
 @ALL
 @QUIET
@@ -174,6 +176,7 @@ def _check_runs(*folders: Path) -> None:
 
 @commands.command()
 @add_stage_options
+@add_workers
 def vector(**options: Any) -> None:
     """Make the steering vector and its controls."""
     _run_stage("vector", **options)
@@ -181,6 +184,7 @@ def vector(**options: Any) -> None:
 
 @commands.command()
 @add_stage_options
+@add_workers
 def sample(**options: Any) -> None:
     """Draw completions of the unsteered model and label them."""
     _run_stage("sample", **options)
@@ -188,6 +192,7 @@ def sample(**options: Any) -> None:
 
 @commands.command()
 @add_stage_options
+@add_workers
 @TOKENS
 def score(**options: Any) -> None:
     """Score them under every condition, and read the two choices.
@@ -223,14 +228,13 @@ def status(folder: Path, config: Path | None, overrides: Sequence[str]) -> None:
     from completions_lp.job.places import open_run
     from completions_lp.job.status import find_status, measure_store, measure_units
     from completions_lp.show.text.status import format_status
-    from completions_lp.store import is_held
+    from completions_lp.store import is_held, read_progress
 
     asked = open_run(config, folder, overrides) if config or overrides else None
-    click.echo(
-        format_status(
-            find_status(folder, asked), *measure_units(folder), held=is_held(folder), shared=measure_store(folder)
-        )
-    )
+    held = is_held(folder)
+    progress = read_progress(folder) if held else None  # what a killed one left is of no use
+    found = find_status(folder, asked), *measure_units(folder)
+    click.echo(format_status(*found, held=held, shared=measure_store(folder), progress=progress))
 
 
 @commands.command()

@@ -1,5 +1,6 @@
 """Options and arguments that several commands share."""
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,12 @@ REMOTE = click.option(
     help="Run the model on NDIF, or on the server at URL: the same as --set model.remote=...",
 )
 ALL = click.option("--all", "everything", is_flag=True, help="Every line of the table, not the first dozen alone.")
+WORKERS = click.option(
+    "--workers", type=int, metavar="N", help="As --set run.workers=N: processes side by side, by Ray."
+)
+ADDRESS = click.option(
+    "--address", metavar="HOST:PORT", help="As --set run.address=...: a Ray cluster to join, or auto."
+)
 QUIET = click.option("--quiet", is_flag=True, help="No progress bars.")
 TOKENS = click.option("--tokens", is_flag=True, help="Keep every condition in tokens.parquet, not only a few.")
 
@@ -61,3 +68,15 @@ def add_stage_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for add in (QUIET, OVERRIDES, CONFIG, FOLDER):
         command = add(command)
     return command
+
+
+def add_workers(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What every command takes that computes: how many processes, and where; they come as overrides."""
+
+    @functools.wraps(command)
+    def wrapped(*arguments: Any, workers: int | None, address: str | None, **options: Any) -> Any:
+        asked = {"workers": workers, "address": address}
+        told = [f"run.{key}={json.dumps(value)}" for key, value in asked.items() if value is not None]
+        return command(*arguments, **{**options, "overrides": (*options["overrides"], *told)})
+
+    return WORKERS(ADDRESS(wrapped))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from completions_lp.doctor import Diagnosis, check_quickly, examine_model
+from completions_lp.doctor import Diagnosis, Finding, check_quickly, examine_model
 from completions_lp.job.config import DATA, Config, make_config
 from completions_lp.job.inputs import Inputs, hash_completions
 from completions_lp.job.ledger import Ledger
@@ -19,6 +19,7 @@ from completions_lp.steer.vectors import average_differences, check_pairs, read_
 from completions_lp.store import hash_value
 from completions_lp.work.hashes import hash_vectors
 from completions_lp.work.keys import describe_network
+from completions_lp.work.tasks import keep_ids
 
 CHECKS = {
     "one BOS in each prompt": "bos_wrong",
@@ -72,20 +73,30 @@ def check_instrument(
     Raises:
         InputError: A condition cannot be computed on the model.
     """
-    check_conditions(run.model, vectors, conditions)
+    run.ask(check_conditions, vectors, conditions)
     of = hash_value([describe_network(run.network), hash_vectors(vectors), hash_completions(completions)])
     known: dict[str, Any] = run.info.get("instrument", {})
     if known.get("of") == of:
         return known
     try:
         budget = run.config.run.memory_budget
-        findings = check_quickly(run.model, completions, vectors, conditions, memory_budget=budget)
+        findings = run.ask(_check_quickly, keep_ids(completions), vectors, conditions, budget)
     except OutOfRoom:
         findings = []
     errors = [f"{finding.describe()}: run completions-lp doctor" for finding in findings if not finding.passed]
     for error in errors:
         run.options.tell(error)
     return {"of": of, "checks": {CHECKS[finding.name]: finding.value for finding in findings}, "errors": errors}
+
+
+def _check_quickly(
+    model: Model,
+    completions: Completions,
+    vectors: Sequence[SteeringVector],
+    conditions: Sequence[Condition],
+    budget: float | None,
+) -> list[Finding]:
+    return check_quickly(model, completions, vectors, conditions, memory_budget=budget)
 
 
 def load_control(model: Model) -> Model:

@@ -170,8 +170,12 @@ class RunSection(Section):
     store: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
     """Where finished units go that runs and machines share: a folder, or s3://BUCKET/PLACE, gs://BUCKET/PLACE, any URL
     that fsspec knows; by default the run's own directory. Nothing is ever removed from there."""
-    workers: Literal[1] = 1
-    """This version runs in one process: leave it at 1."""
+    workers: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Processes that do the work, each with a model of its own, by Ray; with 1 this process does it all."""
+    address: str = ""
+    """A Ray cluster to join: "auto", or HOST:PORT; "" makes one on this machine for as long as the run takes."""
+    gpus_per_worker: Annotated[int, Field(ge=1, le=1_000)] = 1
+    """GPUs of each worker, where there are any; cores are shared among the workers of a machine."""
 
 
 class Config(Section):

@@ -14,7 +14,7 @@ from completions_lp.job.config import Config
 from completions_lp.job.network import Network
 from completions_lp.job.outset import check_scope, check_vector, make_grid, read_confounds, read_target
 from completions_lp.job.rivals import Rival, open_rivals
-from completions_lp.model import draw_rounding_vector
+from completions_lp.model import Model, draw_rounding_vector
 from completions_lp.prompts import first_difference, load_pairs, load_prompts
 from completions_lp.records import (
     Completions,
@@ -29,7 +29,13 @@ from completions_lp.records import (
 from completions_lp.sample.draws import check_context
 from completions_lp.sample.functions import load_function, refuse_name
 from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
-from completions_lp.steer.vectors import average_differences, check_pairs, describe_source, read_differences
+from completions_lp.steer.vectors import (
+    Differences,
+    average_differences,
+    check_pairs,
+    describe_source,
+    read_differences,
+)
 from completions_lp.work.hashes import hash_array, hash_vectors
 from completions_lp.work.keys import describe_prompt
 
@@ -63,7 +69,7 @@ class Inputs(Network):
 
     def check_prompts(self) -> None:
         """Raise InputError unless the prompts fit into the context and offer the answers to be told apart."""
-        check_context(self.model, self.prompts, self.config.sampling.max_new_tokens)
+        self.ask(check_context, self.prompts, self.config.sampling.max_new_tokens)
         for prompt, pair in zip(self.prompts, pick_letters(self.prompts, self.config.label.target), strict=True):
             if prompt.is_read_out:
                 first_difference(prompt, pair[0], self.tokenizer)
@@ -110,10 +116,9 @@ class Inputs(Network):
 
     def check_vector(self) -> None:
         """Raise InputError where the layers, the pairs or the vector files are wrong."""
-        check_scope(self.config, self.model)
-        check_vector(self.config, self.model)
+        self.ask(_check_vector, self.config)
         if self.config.vector.path is None:
-            check_pairs(self.model, self.pairs)
+            self.ask(check_pairs, self.pairs)
         elif self.config.controls.orthogonal_to:
             for confound in read_confounds(self.config):
                 remove_direction(read_target(self.config), confound)  # of which nothing may be left
@@ -126,11 +131,9 @@ class Inputs(Network):
             target = read_target(self.config)
         else:
             layers, budget = None if section.layers == "all" else section.layers, self.config.run.memory_budget
-            differences = read_differences(
-                self.model, self.pairs, layers=layers, memory_budget=budget, progress=progress
-            )
+            differences, source = self.ask(_read_pairs, self.pairs, layers, budget, progress)
             provenance = {
-                **describe_source(self.model, differences),
+                **source,
                 "pairs": Path(section.pairs).name,
                 "pairs_sha256": _hash_file(Path(section.pairs)),
                 "read_token": section.read_token,
@@ -142,7 +145,7 @@ class Inputs(Network):
         orthogonal = tuple(remove_direction(target, vector) for vector in read_confounds(self.config))
         random = draw_random_vectors(target, controls.random_directions, seed=seed)
         made = (target, *negated, *orthogonal, *random, *shuffled)
-        return (*made, draw_rounding_vector(self.model, [vector.name for vector in made]))
+        return (*made, self.ask(draw_rounding_vector, [vector.name for vector in made]))
 
     def _describe_asking(self) -> dict[str, str]:
         """How pairs were asked, as far as it is not by default; what is no text as JSON."""
@@ -153,6 +156,19 @@ class Inputs(Network):
     def make_conditions(self, vectors: Sequence[SteeringVector]) -> tuple[Condition, ...]:
         """The grid, the run's noise floor, and the direction that tells its rounding."""
         return make_grid(self.config, vectors)
+
+
+def _check_vector(model: Model, config: Config) -> None:
+    check_scope(config, model)
+    check_vector(config, model)
+
+
+def _read_pairs(
+    model: Model, pairs: Sequence[ContrastPair], layers: Sequence[int] | None, budget: float | None, progress: bool
+) -> tuple[Differences, dict[str, str | int | float]]:
+    """The differences of the pairs, and where they were read."""
+    found = read_differences(model, pairs, layers=layers, memory_budget=budget, progress=progress)
+    return found, describe_source(model, found)
 
 
 def _hash_file(path: Path) -> str:

@@ -1,8 +1,9 @@
 """The ledger of a run: what is made and of what, whose files they are, what it took; kept in ``run.json``."""
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 from completions_lp import store
 from completions_lp.job.config import Config
+from completions_lp.job.hire import hire_crew
 from completions_lp.job.inputs import Inputs
 from completions_lp.job.places import find_place
 from completions_lp.job.provenance import (
@@ -28,7 +30,9 @@ from completions_lp.job.rivals import RivalUnits
 from completions_lp.job.sources import hash_sources
 from completions_lp.model import Model, Usage
 from completions_lp.records import InputError, OutOfRoom, Prompt, SteeringVector
+from completions_lp.work.crew import Crew
 from completions_lp.work.machine import describe_machine, list_versions, read_peak, reset_peak
+from completions_lp.work.progress import Progress
 
 Made = TypeVar("Made")
 
@@ -64,7 +68,9 @@ class Ledger(Inputs):
         """Whether a stage was done, and not found as it should be."""
         self.vectors_made: tuple[SteeringVector, ...] = ()
         """Of a run as a whole, once they are there."""
-        self._held = self._whole = False
+        self.progress = Progress(self.folder, show=self.options.progress)
+        self._depth, self._whole = 0, False
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._units: set[str] = set()
         self._failed: dict[str, str] = {}
         if self.folder is not None and (self.folder / "run.json").is_file():
@@ -74,28 +80,53 @@ class Ledger(Inputs):
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Keep other processes out of the run directory, and begin with what it holds now."""
-        if self.folder is None or self._held:
-            yield
-            return
-        if self.config.run.store is not None:
+        """Keep other processes out of the run directory, and begin with what it holds now; end all workers after."""
+        if self.folder is not None and not self._depth and self.config.run.store is not None:
             store.check_place(store.open_place(self.config.run.store))
-        with store.hold_run(self.folder):
-            if (self.folder / "run.json").is_file():
+        with nullcontext() if self.folder is None or self._depth else store.hold_run(self.folder):
+            if self.folder is not None and not self._depth and (self.folder / "run.json").is_file():
                 self.info = store.read_info(self.folder)
                 if self.options.fresh:
                     self._start_afresh(self.folder)
                 self._follow()
-            self._held = True
+            self._depth += 1
             try:
                 yield
             finally:
-                self._held = False
+                self._depth -= 1
+                if not self._depth:
+                    self._let_go()
+
+    def _let_go(self) -> None:
+        """End all workers, and leave nothing that only a run at work has."""
+        crew = self.__dict__.get("crew")
+        if crew is not None and self._owner is None:
+            crew.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+            self._scratch = None
+        self.progress.end()
 
     @cached_property
+    def crew(self) -> Crew | None:
+        """The workers of the run, if it has any beside this process."""
+        if self._owner is not None:
+            return self._owner.crew
+        return hire_crew(self, self.progress, self.options.tell)
+
+    def say(self, text: str) -> None:
+        """Show what a server says while one waits for it."""
+        self.progress.say(text)
+
+    @property
     def place(self) -> store.Place | None:
-        """Where finished units are: in the run directory, or in a store; None where there is neither."""
-        return find_place(self.config, self.folder)
+        """Where units are kept: in the run directory or a store; with workers in any case, for as long as they work."""
+        found = find_place(self.config, self.folder)
+        if found is not None or not self.hands.many:
+            return found
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="clp-units-")
+        return Path(self._scratch.name)
 
     @property
     def _directory(self) -> Path:
@@ -132,12 +163,10 @@ class Ledger(Inputs):
 
     def _count_usage(self) -> Usage:
         """What went through all networks of the run so far."""
-        open_models = self._list_open()
-        return Usage(
-            sum(model.usage.tokens for model in open_models),
-            sum(model.usage.passes for model in open_models),
-            self.model.usage.engine if self.is_open else "",
-        )
+        found = [model.usage for model in self._list_open()]
+        found += [] if self.crew is None else [self.crew.usage]
+        engine = self.model.usage if self.is_open else self.crew.usage if self.crew is not None else Usage()
+        return Usage(sum(one.tokens for one in found), sum(one.passes for one in found), engine.engine)
 
     def _is_made(self, stage: str, consumed: Mapping[str, str]) -> bool:
         if self.folder is None:

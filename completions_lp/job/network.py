@@ -1,13 +1,15 @@
 """A model that a run uses: what is known of it, and its weights, loaded when a number is to be computed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
 from completions_lp.job.config import ModelSection
 from completions_lp.job.sources import stamp_model
 from completions_lp.model import Model, load_model, load_tokenizer, pick_device
+from completions_lp.work.crew import Crew, CrewHands
 from completions_lp.work.hands import Hands, Here
+from completions_lp.work.worker import Recipe
 
 _TOLD = ("weights", "config", "tokenizer", "dtype", "residual", "device")
 """What must be known of a model that is not loaded."""
@@ -18,10 +20,14 @@ PRINTED = ("weights", "config", "tokenizer", "dtype", "residual")
 class Network:
     """A model as a section of the configuration asks for it. ``known`` is what a run has recorded of it, if any."""
 
-    def __init__(self, section: ModelSection, known: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, section: ModelSection, known: Mapping[str, Any] | None = None, *, lead: "Network | None" = None
+    ) -> None:
         self.section = section
         self._known = known or {}
         self._owner: Network | None = None
+        self._lead = lead
+        """Whose workers have this model, too."""
 
     def share(self, owner: "Network") -> None:
         """Take model and tokenizer from another one that asks for the same, and never load them twice."""
@@ -32,20 +38,44 @@ class Network:
         """The model."""
         if self._owner is not None:
             return self._owner.model
-        section = self.section
-        return load_model(
-            section.name,
-            revision=section.revision,
-            dtype=section.dtype,
-            device=section.device,
-            residual=section.residual,
-            remote=section.remote,
-        )
+        model = load_model(**self._options)
+        if model.is_remote:
+            model.server.tell = self.say
+        return model
+
+    def say(self, text: str) -> None:
+        """Gets what a server says while one waits for it: by default, nobody hears it."""
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        """What ``load_model`` is told."""
+        return self.section.model_dump(include={"name", "revision", "dtype", "device", "residual", "remote"})
+
+    @property
+    def crew(self) -> Crew | None:
+        """The workers who do the work; None where this process does it."""
+        lead = self._owner or self._lead
+        return None if lead is None else lead.crew
 
     @cached_property
     def hands(self) -> Hands:
         """Who does its work."""
-        return Here(lambda: self.model) if self._owner is None else self._owner.hands
+        if self._owner is not None:
+            return self._owner.hands
+        crew = self.crew
+        if crew is None:
+            return Here(lambda: self.model)
+        hands, known = CrewHands(crew, Recipe(load_model, self._options)), self._recall()
+        if known is not None:
+            crew.known[hands.recipe.key] = known
+        return hands
+
+    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function gives of the model and these arguments, wherever the model is.
+
+        The weights of one on a server are not here, and what is asked of it may ask again: workers are not needed.
+        """
+        return function(self.model, *arguments) if self.section.remote else self.hands.call(function, *arguments)
 
     @cached_property
     def network(self) -> Mapping[str, Any]:
@@ -55,15 +85,21 @@ class Network:
         """
         if self._owner is not None:
             return self._owner.network
-        section = self.section
+        known = self._recall()
+        if known is not None and not self.is_open:
+            return known
+        described, section = self.ask(_describe), self.section
+        files = stamp_model(section.name, described["revision"]) or stamp_model(section.name, section.revision)
+        return {**described, "asked": section.model_dump(), "files": files}
+
+    def _recall(self) -> Mapping[str, Any] | None:
+        """What is known, if it is of these files, asked for in this way; else None."""
+        section, known = self.section, self._known
         asked, files = section.model_dump(), stamp_model(section.name, section.revision)
-        same = files and (self._known.get("files"), self._known.get("asked")) == (files, asked)
-        same = same and all(isinstance(self._known.get(name), str) for name in _TOLD)
+        same = files and (known.get("files"), known.get("asked")) == (files, asked)
+        same = same and all(isinstance(known.get(name), str) for name in _TOLD)
         kind = "remote" if section.remote else pick_device(section.device).type
-        if same and not self.is_open and self._known["device"].partition(":")[0] == kind:
-            return self._known
-        described = self.model.describe()
-        return {**described, "asked": asked, "files": stamp_model(section.name, self.model.revision) or files}
+        return known if same and known["device"].partition(":")[0] == kind else None
 
     @property
     def is_open(self) -> bool:
@@ -82,3 +118,7 @@ class Network:
         """What its numbers depend on, as hashes and names."""
         network = {name: str(self.network[name]) for name in PRINTED}
         return {**network, "device": str(self.network["device"]).partition(":")[0]}
+
+
+def _describe(model: Model) -> dict[str, Any]:
+    return model.describe()

@@ -41,6 +41,7 @@ from completions_lp.records import (
 )
 from completions_lp.records.base import Notice
 from completions_lp.steer.conditions import make_conditions, name_control, place_rounding
+from completions_lp.work.machine import check_ray
 
 
 def check_input(config: Config, stages: Collection[str]) -> None:
@@ -49,6 +50,8 @@ def check_input(config: Config, stages: Collection[str]) -> None:
     Of a model of the hub, its configuration is fetched, as it will be anyway; of its data sets nothing is.
     """
     check_place(config.model.dtype, config.model.device)
+    if config.run.workers > 1 or config.run.address:
+        check_ray()
     checkpoint = locate(config.model.name, config.model.revision)
     if checkpoint.local:
         check_files(checkpoint)

@@ -128,7 +128,7 @@ def open_rivals(sections: Sequence[RivalSection], run: Any, known: Mapping[str, 
         of = {"name": section.model, "revision": section.revision}
         of |= {} if own.section.remote else {"dtype": own.network["dtype"]}
         asked = own.section.model_copy(update=of)
-        return Network(asked, known.get(section.name))
+        return Network(asked, known.get(section.name), lead=own)
 
     def load(section: RivalSection) -> Sequence[Prompt]:
         return load_asked(run.config, section, run.tokenizer)

@@ -7,7 +7,6 @@ Which prompts go together follows from the work alone, not from how many shares 
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 from tqdm import tqdm
@@ -45,7 +44,7 @@ class Share(Run):
                 f"`completions-lp vector {folder}` first, once for all shares"
             )
 
-    @cached_property
+    @property
     def place(self) -> store.Place | None:
         """Where the run looks for its units."""
         return find_place(self.config, self._run)

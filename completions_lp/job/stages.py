@@ -1,14 +1,13 @@
 """A run: configuration -> stages in order -> run directory. The only module that knows every stage."""
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from completions_lp import store
 from completions_lp.job.checkup import check_instrument
@@ -18,6 +17,7 @@ from completions_lp.job.ledger import Ledger, Options
 from completions_lp.job.nested import check_sets, hash_sets, join_sets, run_sets
 from completions_lp.job.provenance import check_model, find_reasons
 from completions_lp.job.results import load, tell_found, write_report, write_scores
+from completions_lp.job.scoring import Scoring
 from completions_lp.job.toml import replace_keys
 from completions_lp.job.validation import validate_cells
 from completions_lp.plan.validation import Validation, choose_cells, pick_cells
@@ -32,19 +32,13 @@ from completions_lp.records import (
     Sampling,
     Scores,
     SteeringVector,
-    TokenScores,
     pick_letters,
 )
 from completions_lp.report import summarize
 from completions_lp.report.best import pick_best
 from completions_lp.sample.completions import collect_completions
-from completions_lp.sample.draws import shorten_sampling
 from completions_lp.sample.functions import hash_function, refuse_name
-from completions_lp.score.parts import reads_divergences, reduce_scores
-from completions_lp.score.places import Place
 from completions_lp.score.profile import summarize_profile
-from completions_lp.score.readings import Scored, score_endings
-from completions_lp.score.topup import mend_measures
 from completions_lp.score.windows import Windows
 from completions_lp.work.hashes import hash_vectors
 
@@ -261,9 +255,9 @@ class Run(Ledger):
         **steered: Any,
     ) -> Completions:
         """Completions of some prompts, from units; with a bar where there is a title."""
-        total, quiet = len(prompts) * len(sampling.split()), not (title and self.options.progress)
-        with tqdm(total=total, desc=title, unit="prompt", disable=quiet) as bar:
-            drawn = self.units.draw(prompts, sampling, advance=bar.update, **steered)
+        self.units.prepare(self.units.ask_draws(prompts, sampling, **steered), title)
+        with self._watch(title, len(prompts) * len(sampling.split()), "prompt") as advance:
+            drawn = self.units.draw(prompts, sampling, advance=advance, **steered)
         dtype = np.float64 if self.network["dtype"] == "float64" else np.float32
         return collect_completions(self.tokenizer, prompts, drawn, sampling, labelling, dtype=dtype)
 
@@ -289,10 +283,10 @@ class Run(Ledger):
     def _read(
         self, completions: Completions, vectors: Sequence[SteeringVector], conditions: Sequence[Condition]
     ) -> Choices:
-        total = len(completions.prompts) * len(conditions)
-        with tqdm(total=total, desc="choices", unit="row", disable=not self.options.progress) as bar:
-            target = self.config.label.target
-            choices = self.units.read(completions.prompts, vectors, conditions, target=target, advance=bar.update)
+        total, asked = len(completions.prompts) * len(conditions), {"target": self.config.label.target}
+        self.units.prepare(self.units.ask_choices(completions.prompts, vectors, conditions, **asked), "choices")
+        with self._watch("choices", total, "row") as advance:
+            choices = self.units.read(completions.prompts, vectors, conditions, advance=advance, **asked)
         if self.folder is not None:
             store.write_choices(self.folder, choices)
         return choices
@@ -305,36 +299,16 @@ class Run(Ledger):
         *,
         keep_all: bool,
     ) -> Scores:
-        target, top_up, through = self.config.label.target, self.config.sampling.top_up, self.config.scoring.through
-        kl = reads_divergences(through, kl=self.config.scoring.kl)
-        asked: dict[str, Any] = {"target": target, "through": through}
-        total, windows = len(completions) * len(conditions), Windows() if top_up else None
-        reader = self.tokenizer if self.config.reads_endings else None
+        scoring = Scoring(self.config, self.units, self.tokenizer, vectors, conditions, self._draw)
+        total, windows = len(completions) * len(conditions), Windows() if self.config.sampling.top_up else None
+        scoring.prepare(completions)
         tokens = nullcontext() if self.folder is None else store.open_tokens(self.folder)
-        with tokens as keep, tqdm(total=total, desc="score", unit="row", disable=not self.options.progress) as bar:
-
-            def score(part: Completions) -> Scored:
-                options: dict[str, Any] = {"kl": kl, "advance": bar.update, **asked}
-
-                def work(places: Sequence[Place]) -> Any:
-                    return self.units.score_places(part, places, vectors, conditions, **options)
-
-                return score_endings(part, work, reader, cue=self.config.scoring.cue, through=through)
-
+        with tokens as keep, self._watch("score", total, "row") as advance:
             kept: dict[str, Any] = {"keep": keep, "keep_all": keep_all, "windows": windows}
-            scores = reduce_scores(completions, conditions, score, target=target, kl=kl, **kept)
-
-        def draw(part: Completions, condition: Condition) -> Completions:
-            sampling = shorten_sampling(part, top_up)
-            return self._draw(part.prompts, sampling, part.labelling, vectors=vectors, condition=condition)
-
-        def score_pool(pool: Completions, condition: Condition) -> TokenScores:
-            return self.units.score(pool, vectors, [condition], **asked)
-
+            scores = scoring.reduce(completions, advance, **kept)
         drawn: Mapping[Condition, Completions] = {}
-        if top_up:
-            options: dict[str, Any] = {"target": target, "windows": windows, "progress": self.options.progress}
-            measures, drawn = mend_measures(completions, scores.measures, draw, score_pool, **options)
+        if windows is not None:
+            measures, drawn = scoring.mend(completions, scores.measures, windows, progress=self.options.progress)
             scores = replace(scores, measures=measures)
         if self.folder is not None:
             if drawn:
@@ -342,6 +316,10 @@ class Run(Ledger):
             told = scores.by_seed, summarize_profile(scores.profile), scores.readings
             write_scores(self.folder, scores.increases, scores.measures, *told)
         return scores
+
+    def _watch(self, title: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], Any]]:
+        """A bar of what is done; where workers did it before, it is soon full, and goes."""
+        return self.progress.begin(title, total, unit, leave=not self.hands.many)
 
     def _read_completions(self) -> Completions:
         return store.read_completions(self._directory, sampling=self.config.sampling, labelling=self.labelling)

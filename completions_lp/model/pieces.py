@@ -10,6 +10,7 @@ from torch import Tensor
 
 from completions_lp.model.network import pad_tokens
 from completions_lp.model.reading import Watch, stack_answers
+from completions_lp.model.squeeze import expand
 from completions_lp.model.task import Reduced
 from completions_lp.model.tree import build_tree
 
@@ -63,9 +64,9 @@ class Piece:
         """What goes to the server; of each pass, what is added by layer."""
         return {**self._asked, "passes": list(passes)}
 
-    def read(self, found: Mapping[str, Tensor]) -> Reduced:
+    def read(self, found: Mapping[str, Any]) -> Reduced:
         """What came back of a pass, by completion and token."""
-        arrays = {name: value.numpy() for name, value in found.items()}
+        arrays = {name: value.numpy() for name, value in expand(found).items()}
         if self._paths is None:
             n = len(self.mask)
             arrays = {name: value.reshape(-1, n, *value.shape[1:]) for name, value in arrays.items()}

@@ -12,7 +12,6 @@ import nnsight.modeling.huggingface
 import numpy as np
 import torch
 from nnsight import TransformersModel
-from torch import Tensor
 
 from completions_lp.checkpoint import Checkpoint, locate, read_adapter
 from completions_lp.model.checkpoint import read_tokenizer
@@ -83,8 +82,10 @@ def load_remote(name: str | Path, *, revision: str | None = None, remote: bool |
     module = network._module
     config, head = module.config.get_text_config(), module.get_output_embeddings()
     blocks = find_blocks(network, config.num_hidden_layers)
-    paths = [envoy.path.removeprefix(f"{network.path}.") for envoy in (*blocks, find_envoy(network, head))]
-    told = {"blocks": paths[:-1], "head": paths[-1]}
+    decoder = module.get_decoder()
+    parts = (*blocks, find_envoy(network, head), network if decoder is module else find_envoy(network, decoder))
+    *paths, output, inner = (envoy.path.removeprefix(network.path).removeprefix(".") for envoy in parts)
+    told = {"blocks": paths, "head": output, "decoder": inner}
     server = Server(network, network.to_model_key(), host, {**told, "rows": False, "dtype": "float32"})
     model = RemoteModel(
         name=checkpoint.name,
@@ -149,7 +150,7 @@ def _examine(model: RemoteModel) -> RemoteModel:
     return replace(model, residual_dtype=model.dtype, checked=versions)
 
 
-def _compare(pieces: Sequence[Piece], found: Sequence[Mapping[str, Tensor]], tolerance: float) -> str:
+def _compare(pieces: Sequence[Piece], found: Sequence[Mapping[str, Any]], tolerance: float) -> str:
     """Why trees are not exact there; empty where they are."""
     trees, rows = (
         np.where(piece.mask, piece.read(arrays).logprob, 0.0).sum(-1)

@@ -22,6 +22,7 @@ from completions_lp.model.head import Head
 from completions_lp.model.masks import make_masks
 from completions_lp.model.reading import Reader
 from completions_lp.model.residual import add_rows, branch_rows, replace_stream, residual_stream
+from completions_lp.model.squeeze import squeeze
 
 Added = Mapping[int, Float[Tensor, "condition d_model"]]
 """By layer, what is added there under each of its conditions."""
@@ -35,6 +36,7 @@ class Site:
         self.module = network._module
         self.blocks = [network.get(path) for path in told["blocks"]]
         self.output = network.get(told["head"])
+        self.decoder = network.get(told["decoder"]) if told["decoder"] else network
         self.rows: bool = told["rows"]
         self.device = torch.device("cpu")  # where inputs are made; nnsight moves them
         self.attention_dtype: torch.dtype = getattr(torch, told["dtype"])
@@ -55,11 +57,12 @@ class Site:
     ) -> Float[Tensor, "grown token d_model"]:
         """Hidden states before the head. A vector is added to all rows, or with ``branch`` to copies of them."""
         network, blocks, output, n = self.network, self.blocks, self.output, len(ids)
-        layers = sorted(added)
-        with (
-            torch.no_grad(),
-            network.trace(input_ids=ids, position_ids=positions, attention_mask=masks, use_cache=False),
-        ):
+        layers, decoder, several = sorted(added), self.decoder, isinstance(masks, dict)
+        inputs = {"input_ids": ids, "position_ids": positions, "attention_mask": None if several else masks}
+        with torch.no_grad(), network.trace(**inputs, use_cache=False):
+            if several:  # one for each kind of layer, which nnsight takes for no mask at all
+                given, named = decoder.inputs
+                decoder.inputs = given, {**named, "attention_mask": masks}
             for layer in layers:
                 whole = blocks[layer].output
                 stream, rows = residual_stream(whole), added[layer]
@@ -223,13 +226,13 @@ def pack_rows(texts: Sequence[Sequence[int]], begin: Sequence[int], *, whole: bo
     )
 
 
-def score(network: Any, told: Mapping[str, Any], work: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Tensor]]]:
-    """Of every piece of work (``pieces.Piece``), by pass, what ``Reader`` reads: unsteered, then each condition."""
+def score(network: Any, told: Mapping[str, Any], work: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Of every piece of work (``pieces.Piece``), by pass, what ``Reader`` reads, squeezed: unsteered rows first."""
     site = Site(network, told)
     return [[_score_pass(site, piece, added) for added in piece["passes"]] for piece in work]
 
 
-def _score_pass(site: Site, piece: Mapping[str, Any], added: Added) -> dict[str, Tensor]:
+def _score_pass(site: Site, piece: Mapping[str, Any], added: Added) -> dict[str, Any]:
     begin, whole, n = piece["begin"], piece["whole"], len(piece["edge_node"])
     if site.rows:
         ids, positions, acts = pack_rows(piece["texts"], begin, whole=whole)
@@ -247,7 +250,8 @@ def _score_pass(site: Site, piece: Mapping[str, Any], added: Added) -> dict[str,
     edges = place.gather(1, piece["edge_node"]).to(there), piece["edge_token"].to(there)
     answers = None if piece["answers"] is None else tuple(x.to(there) for x in piece["answers"])
     with torch.no_grad():
-        return Reader(n, *edges, answers, piece["divergences"]).read_hidden(site.head, hidden)
+        found = Reader(n, *edges, answers, piece["divergences"]).read_hidden(site.head, hidden)
+    return squeeze(found, whole=not piece["divergences"])
 
 
 def read_norms(network: Any, told: Mapping[str, Any], work: Mapping[str, Any]) -> Float[Tensor, "layer row"]:

@@ -119,9 +119,10 @@ def reduce_scores(
     by_seed: list[list[Measures]] = [[] for _ in range(several)]
     chosen: list[int] | None = None
     tokens: list[Float[np.ndarray, "condition completion token"]] = []
-    parts = list(_split_prompts(completions, len(conditions), kl=kl))
-    for prompts in parts:
-        scores, readings = score(completions if len(parts) == 1 else completions.select(prompts))
+    parts = 0
+    for part in split_completions(completions, len(conditions), kl=kl):
+        parts += 1
+        scores, readings = score(part)
         increases.append(sum_tokens(scores))
         measures.append(measure_completions(scores, target=target))
         profiles.append(profile_tokens(scores, target=target))
@@ -136,7 +137,7 @@ def reduce_scores(
             keep(scores if keep_all else scores.select(chosen))
     rows = np.concatenate([completions.rows_of(i) for i in range(len(completions.prompts))]).astype(np.int64)
     kept = np.empty((len(chosen or ()), *completions.token_ids.shape), dtype=np.float32)
-    kept[:, np.arange(len(completions)) if len(parts) == 1 else rows] = np.concatenate(tokens, axis=1)
+    kept[:, np.arange(len(completions)) if parts == 1 else rows] = np.concatenate(tokens, axis=1)
     return Scores(
         Increases.join(completions, increases),
         Measures.join(measures),
@@ -145,6 +146,13 @@ def reduce_scores(
         Readings.join(completions, read) if read else None,
         tuple(map(Measures.join, by_seed)),
     )
+
+
+def split_completions(completions: Completions, n_conditions: int, *, kl: bool) -> Iterator[Completions]:
+    """The completions in parts, by prompts in a row, of which the scores fit in memory one after the other."""
+    parts = list(_split_prompts(completions, n_conditions, kl=kl))
+    for prompts in parts:
+        yield completions if len(parts) == 1 else completions.select(prompts)
 
 
 def choose_conditions(measures: Measures, *, seed: int = 0) -> list[int]:

@@ -6,7 +6,7 @@ completions of the steered model join them: both sets are scored under both mode
 the divergences stay on the unsteered draws alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +30,10 @@ from completions_lp.sample.draws import draw_steered
 from completions_lp.score.grid import score_tokens
 from completions_lp.score.measures import estimate_mediation, estimate_steered, read_texts, weigh_completions
 from completions_lp.score.windows import Pool, Windows
+
+Draw = Callable[[Completions, Condition], Completions]
+Score = Callable[[Completions, Condition], TokenScores]
+Ahead = Callable[[Iterable[tuple[Completions, Condition]]], object]
 
 
 def pool_completions(unsteered: Completions, steered: Completions) -> Pool:
@@ -110,16 +114,18 @@ def top_up(
 def mend_measures(
     completions: Completions,
     measures: Measures,
-    draw: Callable[[Completions, Condition], Completions],
-    score: Callable[[Completions, Condition], TokenScores],
+    draw: Draw,
+    score: Score,
     *,
     target: str,
     windows: Windows | None = None,
+    ahead: tuple[Ahead, Ahead] | None = None,
     progress: bool = True,
 ) -> tuple[Measures, dict[Condition, Completions]]:
     """As ``top_up``, with what draws completions of some prompts under a condition, and what scores a pool of them.
 
-    Unsteered completions are not scored again where ``windows`` has kept their scores.
+    Unsteered completions are not scored again where ``windows`` has kept their scores. ``ahead`` are told of all that
+    will be drawn, and then of all that will be scored, before the first of it is asked for.
     """
     pairs = pick_letters(completions.prompts, target)
     steered = {name: values.copy() for name, values in measures.steered.items()}
@@ -130,6 +136,9 @@ def mend_measures(
         for c, condition in enumerate(measures.conditions)
         if condition.multiplier != 0 and condition.kind != "rounding" and is_red[c].any()
     ]
+    if ahead is not None:
+        cells = [(measures.conditions[c], np.flatnonzero(is_red[c]).tolist()) for c in red]
+        _look_ahead(completions, cells, draw, windows, ahead)
     for c in tqdm(red, desc="top up", unit="condition", disable=not progress):
         condition = measures.conditions[c]
         chosen, part, said = _draw_sound(completions, np.flatnonzero(is_red[c]).tolist(), condition, draw)
@@ -152,11 +161,31 @@ def mend_measures(
     return replace(measures, steered=steered, trust=trust), drawn
 
 
+def _look_ahead(
+    completions: Completions,
+    red: Sequence[tuple[Condition, list[int]]],
+    draw: Draw,
+    windows: Windows | None,
+    ahead: tuple[Ahead, Ahead],
+) -> None:
+    """Tell of all draws, and once they are there of all scores, of some prompts under each condition."""
+    ahead[0]((completions.select(chosen), condition) for condition, chosen in red)
+
+    def list_pools() -> Iterator[tuple[Completions, Condition]]:
+        for condition, chosen in red:
+            _, part, said = _draw_sound(completions, chosen, condition, draw)
+            if said is not None:
+                pool = pool_completions(part, said)
+                yield pool.completions if windows is None else windows.pick_new(pool), condition
+
+    ahead[1](list_pools())
+
+
 def _draw_sound(
     completions: Completions,
     chosen: list[int],
     condition: Condition,
-    draw: Callable[[Completions, Condition], Completions],
+    draw: Draw,
 ) -> tuple[list[int], Completions, Completions | None]:
     """Draws of those prompts for which the steered model can be drawn from; the others stay as they are."""
     while chosen:

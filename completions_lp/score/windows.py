@@ -45,12 +45,16 @@ class Windows:
                     name: (values[c] if name in STEERED else values)[rows, :window] for name, values in arrays.items()
                 }
 
+    def pick_new(self, pool: Pool) -> Completions:
+        """Those of a pool that are to be scored; where there is none, one of the others, to have the form of scores."""
+        return pool.completions.take(np.flatnonzero(pool.places < 0).tolist() or [0])
+
     def score(
         self, pool: Pool, condition: Condition, score: Callable[[Completions, Condition], TokenScores]
     ) -> TokenScores:
         """The scores of a pool: kept ones, and for completions that the steered model alone has drawn, new ones."""
         completions, new = pool.completions, np.flatnonzero(pool.places < 0)
-        frame = score(completions.take(new.tolist() or [0]), condition)  # without new ones, to have their form
+        frame = score(self.pick_new(pool), condition)
         arrays: dict[str, Any] = {}
         for name in (name for name in NAMES if getattr(frame, name) is not None):
             found = getattr(frame, name)[0] if name in STEERED else getattr(frame, name)

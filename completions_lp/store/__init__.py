@@ -22,6 +22,7 @@ from completions_lp.store.directory import (
 from completions_lp.store.drawings import name_files, read_figures, write_figure
 from completions_lp.store.files import hash_file, write_rows, write_text
 from completions_lp.store.keys import CONDITION
+from completions_lp.store.progress import drop_progress, read_progress, write_progress
 from completions_lp.store.readings import read_readings, write_readings
 from completions_lp.store.remote import Place, check_place, is_remote, open_place
 from completions_lp.store.reports import (
@@ -84,6 +85,7 @@ __all__ += [
 ]
 __all__ += ["hash_file", "name_file", "name_files", "read_figures", "write_figure", "write_rows", "write_text"]
 __all__ += ["read_choices", "read_increases", "read_measures", "write_choices", "write_increases", "write_measures"]
+__all__ += ["drop_progress", "read_progress", "write_progress"]
 __all__ += ["read_readings", "write_readings"]
 __all__ += ["open_tokens", "read_profile", "read_token_increases", "read_validation"]
 __all__ += ["read_seed_measures", "write_seed_measures"]

@@ -28,7 +28,7 @@ STAGES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """Files that each stage writes; the vector stage has a folder of its own, ``vectors/``."""
-OWN = (".lock", "units")
+OWN = (".lock", "units", "progress.json")
 """What stands in a run directory beside ``run.json`` and the files that it lists."""
 WAIT = 0.2
 """Seconds to wait for a lock: as good as none, and longer than it takes to look whether there is one."""

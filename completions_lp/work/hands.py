@@ -12,6 +12,16 @@ class Piece:
     """A unit that is to be done."""
 
     @property
+    def hands(self) -> Any:
+        """Who does it."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """What it is, in words."""
+        raise NotImplementedError
+
+    @property
     def work(self) -> float:
         """Floating-point operations, at most about."""
         raise NotImplementedError

@@ -1,6 +1,7 @@
 """The machine that a run is on: what it is, what is installed, and how much of its memory a stage took."""
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 from functools import cache
@@ -9,6 +10,8 @@ from typing import Any
 
 import psutil
 
+from completions_lp.records import InputError
+
 PACKAGES = ("completions-lp", "nnsight", "torch", "transformers", "datasets", "tokenizers", "numpy", "scipy")
 """Those on which the numbers of a run depend."""
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -16,8 +19,25 @@ _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 def describe_machine() -> dict[str, Any]:
     """Processor, cores that this process may use, system."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": _name_processor(), "cores": cores, "system": f"{platform.system()} {platform.machine()}"}
+    return {
+        "processor": _name_processor(),
+        "cores": count_cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_ray() -> None:
+    """Raise InputError where Ray is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise InputError(
+            "[run] workers and address need Ray, which is not installed: pip install 'completions-lp[ray]', or leave "
+            "them out"
+        )
 
 
 def list_versions() -> dict[str, str | None]:

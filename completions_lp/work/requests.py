@@ -28,6 +28,16 @@ class Part(Piece):
     """Of its conditions; of draws, the first and the one past the last."""
 
     @property
+    def hands(self) -> Hands:
+        """Who does it."""
+        return self.request.hands
+
+    @property
+    def name(self) -> str:
+        """What it is, in words."""
+        return f"{self.request.kind} of {len(self.rows)}"
+
+    @property
     def covers(self) -> store.Covered:
         """What the unit will cover."""
         return self.request.cover(self.rows, self.choice)
