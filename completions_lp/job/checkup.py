@@ -43,6 +43,11 @@ def examine(config: Config, *, compare: bool = False, tell: Callable[[str], None
     Raises:
         InputError: The model cannot be loaded or steered, or prompts or the vector are wrong.
     """
+    if config.model.remote:
+        raise InputError(
+            f"the doctor watches residual streams, and this model's are on {config.model.remote}: run it on a copy "
+            "of yours, or on a smaller model of the same family, without [model] remote"
+        )
     inputs = _limit(config)
     model, prompts = inputs.model, inputs.prompts
     tell(f"{model.name} is loaded")
