@@ -18,7 +18,7 @@ def status(folder: Path, config: Path | None, overrides: Sequence[str]) -> None:
     While a run is at work there, also what it is at: how much is done, and when it might end.
     """
     from completions_lp.job.places import check_run, open_run
-    from completions_lp.job.status import find_status, measure_units
+    from completions_lp.job.status import find_status, measure_store, measure_units
     from completions_lp.show.text.status import format_status
     from completions_lp.store import is_held, read_progress
 
@@ -27,4 +27,4 @@ def status(folder: Path, config: Path | None, overrides: Sequence[str]) -> None:
     held = is_held(folder)
     progress = read_progress(folder) if held else None  # what a killed one left is of no use
     found = find_status(folder, asked), *measure_units(folder)
-    click.echo(format_status(*found, held=held, progress=progress))
+    click.echo(format_status(*found, held=held, shared=measure_store(folder), progress=progress))
