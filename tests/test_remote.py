@@ -379,8 +379,8 @@ def test_a_slow_queue_is_told(far, chooser):
     far.want(slow=0.3)
     draw(there, prompts)
     far.want()
-    assert [line for line in told if line.startswith("queued")] == [f"queued place {k} in the queue" for k in (3, 2, 1)]
-    assert told[-1].startswith("completed")
+    assert [line for line in told if line.startswith("queued")] == [f"queued: place {k} in the queue" for k in (3, 2, 1)]
+    assert told[-2:] == ["running", ""]
 
 
 def test_words_of_a_server_move_no_cursor(far, chooser):
