@@ -51,15 +51,17 @@ class Share(Run):
 
     def work(self) -> int:
         """Do what is missing of this share; returns how many units were made."""
-        self.check_prompts()
-        self.check_rivals()
-        pick_letters(self.prompts, self.config.label.target)
-        vectors = store.read_vectors(self._run)
+        with self.hold():  # of nothing but workers, which end with it
+            self.check_prompts()
+            self.check_rivals()
+            pick_letters(self.prompts, self.config.label.target)
+            return self._work_through(store.read_vectors(self._run))
+
+    def _work_through(self, vectors: Sequence[SteeringVector]) -> int:
         self.units = self.open_units()
         groups = self.split()[self._number :: self._count]
-        total = sum(map(len, groups))
         made: set[str] = set()
-        with tqdm(total=total, desc="share", unit="prompt", disable=not self._shown) as bar:
+        with tqdm(total=sum(map(len, groups)), desc="share", unit="prompt", disable=not self._shown) as bar:
             for prompts in groups:
                 try:
                     self._do(prompts, vectors)
