@@ -7,6 +7,7 @@
     python analysis/benchmark.py --real FOLDER        a real model instead, in each precision, with its noise
     python analysis/benchmark.py --workers            two workers against one process, of a study's scoring
     python analysis/benchmark.py --quick              toy sizes: shows that it runs, measures nothing
+    python analysis/benchmark.py --device cuda        on a GPU, in bfloat16: fills the table of analysis/README.md
 
 Prints one table and writes it as JSON beside it (``--out``). Everything is measured in one process, in turns (peer,
 ours, peer, ours, ...) after one round that is not counted. Seconds are medians and per prompt: 100 samples of 10 tokens
@@ -34,6 +35,7 @@ import transformers
 from bench_floor import Machine, Work, count_flops, describe_machine, grid_work, interleave, sampling_work
 from bench_growth import list_peaks, measure_growth, measure_peak, measure_trace, run_sampling
 from bench_models import EMBEDDED, SETTINGS, Case, make_case, sharpen, shrink
+from bench_readme import fill_readme
 from bench_real import bench_real
 from bench_table import Row, Target, find_targets, print_table
 from bench_workers import bench_workers
@@ -43,6 +45,7 @@ from completions_lp.records import Completions, TokenScores
 from completions_lp.score.choices import read_choices
 from completions_lp.score.grid import score_tokens
 
+README = Path(__file__).parent / "README.md"
 NAIVE = "naive HF loop"
 STAGES = "sampling", "grid", "choices"
 EXTRAS: dict[str, dict[str, Any]] = {
@@ -257,11 +260,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--workers", action="store_true", help="one process and two workers; nothing else is measured")
     parser.add_argument("--quick", action="store_true", help="toy sizes, 2 repeats")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="bfloat16 on a GPU, else float32")
+    parser.add_argument("--fill", type=Path, help="the file whose table is filled: on a GPU analysis/README.md")
     parser.add_argument("--out", type=Path, default=Path("benchmark.json"))
     args = parser.parse_args()
     args.models = [name for name in args.models.split(",") if name] + ["500M"] * args.large
     args.repeats = 2 if args.quick else args.repeats
+    on_gpu = args.device.startswith("cuda")
+    args.dtype = args.dtype or ("bfloat16" if on_gpu else "float32")
+    args.fill = args.fill or (README if on_gpu and not args.quick else None)
     args.place = {"device": args.device, "dtype": args.dtype}
     return args
 
@@ -290,6 +297,8 @@ def main() -> None:
     medians = f"{trace.raw:.2f} ms raw, {trace.wrapped:.2f} wrapped, {trace.traced:.2f} in an empty trace"
     print(f"nnsight, one token: {medians}; {trace.added:.2f} a trace (median of paired differences)")
     results = {"machine": describe_machine(**args.place) | {"best_gflop_per_second": rates}}
+    if args.fill:
+        fill_readme(args.fill, results["machine"], table)
     results |= {"rows": [asdict(row) for row in table], "trace": asdict(trace), "growth": [], "memory": []}
     if args.growth:
         for growth in measure_growth(small, repeats=args.repeats, quick=args.quick, **args.place):

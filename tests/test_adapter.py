@@ -191,3 +191,10 @@ def test_without_the_package_one_line_says_what_to_install(folder, monkeypatch):
         InputError, match=r"a LoRA adapter takes peft, not installed here: pip install 'completions-lp\[peft\]'"
     ):
         check_files(locate(folder / "lora", None))
+
+
+@pytest.mark.usefixtures("peft")
+def test_an_adapter_is_not_merged_into_weights_on_disk(folder):
+    with pytest.raises(InputError, match="an adapter is merged into the weights, and device_map offloads some of them"):
+        load_model(folder / "lora", device_map={"": "cpu", "model.layers.1": "disk"})
+    assert load_model(folder / "lora", device_map="auto").fingerprint() == load_model(folder / "lora").fingerprint()

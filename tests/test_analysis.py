@@ -2,6 +2,7 @@
 
 import ast
 import csv
+import json
 import re
 import runpy
 import subprocess
@@ -165,3 +166,35 @@ def test_reproducing_runs_every_script_with_files_that_are_there():
         assert f"$root/{path}" in text
         assert (ROOT / path).exists()
     assert subprocess.run(["sh", "-n", str(ANALYSIS / "reproduce.sh")], check=False).returncode == 0
+
+
+def test_the_table_of_a_gpu_is_filled(tmp_path):
+    """On the CPU at toy sizes, which is the same but for the device's name."""
+    place, out = tmp_path / "README.md", tmp_path / "out.json"
+    place.write_text("# A\n<!-- gpu: begin -->\nold\n<!-- gpu: end -->\nbehind\n")
+    command = ["--quick", "--models", "15M", "--fill", str(place), "--out", str(out)]
+    subprocess.run(
+        [sys.executable, str(ANALYSIS / "benchmark.py"), *command], cwd=ROOT, check=True, capture_output=True
+    )
+    text = place.read_text()
+    assert text.startswith("# A\n<!-- gpu: begin -->\nMeasured on cpu in float32, ")
+    assert text.endswith("|\n<!-- gpu: end -->\nbehind\n")
+    assert "old" not in text
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| 15M")]
+    assert [row[2].strip() for row in rows] == ["sampling", "grid", "both"]
+    measured = [row for row in json.loads(out.read_text())["rows"] if row["who"] == "ours"]
+    for row in rows:
+        ours = next(one for one in measured if one["stage"] == row[2].strip())
+        assert row[4].strip() == f"{ours['seconds']:.3g}"
+
+
+def test_a_table_goes_between_its_marks_only(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ANALYSIS))
+    from bench_readme import BEGIN, fill_readme
+
+    assert BEGIN in (ANALYSIS / "README.md").read_text()
+    place = tmp_path / "README.md"
+    place.write_text(f"{BEGIN} and no end")
+    with pytest.raises(SystemExit, match="between which the table goes"):
+        fill_readme(place, {"device": "x", "dtype": "y", "date": "z", "torch": "1", "transformers": "2"}, [])
+    assert place.read_text() == f"{BEGIN} and no end"

@@ -103,8 +103,17 @@ CHANGES = {
     "controls.negated": ({"controls.negated": True}, MORE, {VECTOR, SCORE}),
     "controls.orthogonal_to": ({"controls.orthogonal_to": ["PLACE/other.safetensors"]}, MORE, {VECTOR, SCORE}),
 }  # fmt: skip
-NO_CHANGE = {"model.device": "cpu", "run.memory_budget": 0.01, "run.workers": 2, "run.gpus_per_worker": 2}
+NO_CHANGE = {
+    "model.device": "cpu",
+    "model.device_map": {"": "cpu", "model.layers.1": "disk"},
+    "model.offload_folder": "offloaded",
+    "run.memory_budget": 0.01,
+    "run.workers": 2,
+    "run.gpus_per_worker": 2,
+}
 """Settings that change neither; auto is the CPU here, and other kinds of device are tried below."""
+RANKS = {"model.tp_size"}
+"""Settings of several processes, of which test_ranks says that keys are those of one."""
 FIXED = {"run.address"}
 """Settings that have one value, or need what is not here: ``test_workers`` has a cluster."""
 HUB = {"model.revision", "model.remote"}
@@ -143,7 +152,7 @@ def test_every_setting_is_in_one_list():
     # Sections that may stand several times have tests of their own.
     once = {section: values for section, values in Config().model_dump().items() if section not in REPEATED}
     settings = {f"{section}.{key}" for section, values in once.items() for key in values}
-    listed = [name for name in CHANGES if ":" not in name] + [*NO_CHANGE, *FIXED, *HUB]
+    listed = [name for name in CHANGES if ":" not in name] + [*NO_CHANGE, *FIXED, *HUB, *RANKS]
     assert sorted(listed) == sorted(settings)
     for name in FIXED:
         section, key = name.split(".")

@@ -11,8 +11,9 @@ from completions_lp.checkpoint.files import (
 from completions_lp.checkpoint.gguf import read_header
 from completions_lp.checkpoint.kinds import check_files
 from completions_lp.checkpoint.outline import Outline
-from completions_lp.checkpoint.place import PRECISIONS, check_place
+from completions_lp.checkpoint.place import PRECISIONS, DeviceMap, check_map, check_place
 from completions_lp.checkpoint.quantized import name_quantization
+from completions_lp.checkpoint.ranks import OutOfStep, Rank, check_ranks, find_rank
 from completions_lp.checkpoint.shape import (
     UNLIMITED,
     Shape,
@@ -28,15 +29,21 @@ __all__ = [
     "UNLIMITED",
     "Adapter",
     "Checkpoint",
+    "DeviceMap",
+    "OutOfStep",
     "Outline",
+    "Rank",
     "Shape",
     "Sized",
     "check_conditions",
     "check_files",
     "check_layers",
     "check_length",
+    "check_map",
     "check_place",
+    "check_ranks",
     "count_tensors",
+    "find_rank",
     "find_tokenizer",
     "locate",
     "name_base",

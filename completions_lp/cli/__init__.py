@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     asked = list(sys.argv[1:] if arguments is None else arguments)
     signals: list[int] = []
+    ranks = _find_ranks()
+    if ranks is not None and not ranks.find_rank().leads:
+        return int(ranks.follow())
     try:
         with end_on_signals(signals), speak_plainly(_tell):
             return int(commands.main(asked, prog_name="completions-lp", standalone_mode=False, obj=asked) or 0)
@@ -65,8 +68,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, code = f"stopped{error}", 128 + (signals or [signal.SIGINT])[0]
     except SystemExit as ended:  # the reader of the table went away, as `head` does
         return int(ended.code or 0)
+    finally:
+        if ranks is not None:
+            ranks.dismiss()
     _tell(message)
     return code
+
+
+def _find_ranks() -> Any:
+    """What to do where a launcher has started several processes; None where it has not."""
+    if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+        return None
+    from completions_lp.checkpoint import find_rank
+
+    if find_rank().size == 1:
+        return None
+    from completions_lp.work import ranks
+
+    return ranks
 
 
 @contextmanager

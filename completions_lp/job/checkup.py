@@ -3,7 +3,7 @@
 A run makes the doctor's cheap checks before it scores. What they find stands in ``run.json``, and with its report.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from completions_lp.job.inputs import Inputs, hash_completions
 from completions_lp.job.ledger import Ledger
 from completions_lp.job.outset import read_target
 from completions_lp.model import Model, check_conditions, load_model
-from completions_lp.records import Completions, Condition, OutOfRoom, SteeringVector
+from completions_lp.records import Completions, Condition, ContrastPair, InputError, OutOfRoom, Prompt, SteeringVector
 from completions_lp.sample.draws import check_context
 from completions_lp.steer.vectors import average_differences, check_pairs, read_differences
 from completions_lp.store import hash_value
@@ -43,23 +43,32 @@ def examine(config: Config, *, compare: bool = False, tell: Callable[[str], None
     Raises:
         InputError: The model cannot be loaded or steered, or prompts or the vector are wrong.
     """
+    if config.model.remote:
+        raise InputError(
+            f"the doctor watches residual streams, and this model's are on {config.model.remote}: run it on a copy "
+            "of yours, or on a smaller model of the same family, without [model] remote"
+        )
     inputs = _limit(config)
     model, prompts = inputs.model, inputs.prompts
     tell(f"{model.name} is loaded")
     check_context(model, prompts, TOKENS)
     section = config.scoring
-    return examine_model(
-        model,
-        prompts,
-        [_make_vector(inputs)],
-        control=lambda: load_control(model),
-        layers=() if section.layers == "all" else section.layers,
-        multiplier=max(section.multipliers, key=abs) or 1.0,
-        positions=section.positions,
-        target=config.label.target,
-        seed=config.sampling.seed,
-        compare=compare,
-    )
+    options = {
+        "layers": () if section.layers == "all" else section.layers,
+        "multiplier": max(section.multipliers, key=abs) or 1.0,
+        "positions": section.positions,
+        "target": config.label.target,
+        "seed": config.sampling.seed,
+        "compare": compare,
+    }
+    found: Diagnosis = inputs.join(_examine, prompts, [_make_vector(inputs)], options)
+    return found
+
+
+def _examine(
+    model: Model, prompts: Sequence[Prompt], vectors: Sequence[SteeringVector], options: Mapping[str, Any]
+) -> Diagnosis:
+    return examine_model(model, prompts, vectors, control=lambda: load_control(model), **options)
 
 
 def check_instrument(
@@ -118,5 +127,9 @@ def _make_vector(inputs: Inputs) -> SteeringVector:
     pairs = inputs.pairs[:PAIRS]
     check_pairs(inputs.model, pairs)
     layers = None if section.layers == "all" else section.layers
-    differences = read_differences(inputs.model, pairs, layers=layers, progress=False)
+    differences = inputs.join(_read_differences, pairs, layers)
     return average_differences(differences, name=Path(section.pairs).stem)
+
+
+def _read_differences(model: Model, pairs: Sequence[ContrastPair], layers: Sequence[int] | None) -> Any:
+    return read_differences(model, pairs, layers=layers, progress=False)

@@ -29,7 +29,10 @@ UNREAD = ("an outcome", "another one")
 DEPTH = 8
 """How deep a configuration may be nested; it has sections, keys and lists."""
 
-_SERVER_DECIDES = {"dtype": "auto", "device": "auto", "residual": "float32"}
+_SERVER_DECIDES = {
+    **{"dtype": "auto", "device": "auto", "residual": "float32"},
+    **{"device_map": "", "offload_folder": None, "tp_size": 1},
+}
 
 Layers = Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0, lt=10_000)], ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=0, le=10_000)]
@@ -50,6 +53,13 @@ class ModelSection(Section):
     """float32: with half-precision weights, only products are in half precision; weights: everything is, and noisy."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda, cuda:N or mps."""
+    device_map: str | dict[str, str | int] = ""
+    """Where a model goes that is larger than one device: auto, balanced or sequential over all GPUs, then memory, then
+    disk; or a table of parts and devices, {"model.layers" = 0, "lm_head" = "cpu"}. Empty: all of it on device."""
+    offload_folder: str | None = None
+    """Where weights are written that lie on disk and cannot be read from the model's own files."""
+    tp_size: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Processes that share every block of the model (tensor parallelism), all started by torchrun."""
     remote: bool | Annotated[str, Field(pattern=r"^https?://")] = False
     """true: the model runs on NDIF, or on the server that NDIF_HOST names; or the address of one,
     "http://localhost:5001". Its weights never come here; precision and device are the server's."""
@@ -197,6 +207,11 @@ class Config(Section):
         _ = self.labelling
         check_rivals(self.rival, template=self.prompts.template)
         check_sets(self.off_target, layers=self.scoring.layers, multipliers=self.scoring.multipliers)
+        if self.model.tp_size > 1 and self.run.workers > 1:
+            raise InputError(
+                f"[run] workers is {self.run.workers} and [model] tp_size {self.model.tp_size}: workers have a model "
+                "each, and ranks share one; give one of the two"
+            )
         if self.vector.path is not None and self.controls.shuffled_labels:
             raise InputError(
                 "[controls] shuffled_labels needs contrast pairs, and [vector] path gives a finished vector"

@@ -9,10 +9,13 @@ from completions_lp.job.sources import stamp_model
 from completions_lp.model import Model, load_model, load_tokenizer, pick_device
 from completions_lp.work.crew import Crew, CrewHands
 from completions_lp.work.hands import Hands, Here
+from completions_lp.work.ranks import Together
 from completions_lp.work.worker import Recipe
 
 _TOLD = ("weights", "config", "tokenizer", "dtype", "residual", "device")
 """What must be known of a model that is not loaded."""
+PLACED = {"device_map", "offload_folder", "tp_size"}
+"""What a section says of where weights lie, which is nothing of what they are."""
 PRINTED = ("weights", "config", "tokenizer", "dtype", "residual")
 """What tells one network from another, whatever it is called."""
 
@@ -38,6 +41,9 @@ class Network:
         """The model."""
         if self._owner is not None:
             return self._owner.model
+        if self.section.tp_size > 1:
+            together: Any = self.hands
+            return together.model  # type: ignore[no-any-return]
         model = load_model(**self._options)
         if model.is_remote:
             model.server.tell = self.say
@@ -49,7 +55,7 @@ class Network:
     @property
     def _options(self) -> dict[str, Any]:
         """What ``load_model`` is told."""
-        return self.section.model_dump(include={"name", "revision", "dtype", "device", "residual", "remote"})
+        return self.section.model_dump()
 
     @property
     def crew(self) -> Crew | None:
@@ -62,6 +68,8 @@ class Network:
         """Who does its work."""
         if self._owner is not None:
             return self._owner.hands
+        if self.section.tp_size > 1:
+            return Together(self._options)
         crew = self.crew
         if crew is None:
             return Here(lambda: self.model)
@@ -77,6 +85,14 @@ class Network:
         """
         return function(self.model, *arguments) if self.section.remote else self.hands.call(function, *arguments)
 
+    def join(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function gives of the model and these arguments in this process, which opens the model if need be.
+
+        Processes that share the model do the same along with it.
+        """
+        hands = self.hands
+        return hands.call(function, *arguments) if isinstance(hands, Together) else function(self.model, *arguments)
+
     @cached_property
     def network(self) -> Mapping[str, Any]:
         """What ``Model.describe`` says of the model, with ``files``: without loading it, where a run knows these files.
@@ -90,12 +106,12 @@ class Network:
             return known
         described, section = self.ask(_describe), self.section
         files = stamp_model(section.name, described["revision"]) or stamp_model(section.name, section.revision)
-        return {**described, "asked": section.model_dump(), "files": files}
+        return {**described, "asked": section.model_dump(exclude=PLACED), "files": files}
 
     def _recall(self) -> Mapping[str, Any] | None:
         """What is known, if it is of these files, asked for in this way; else None."""
         section, known = self.section, self._known
-        asked, files = section.model_dump(), stamp_model(section.name, section.revision)
+        asked, files = section.model_dump(exclude=PLACED), stamp_model(section.name, section.revision)
         same = files and (known.get("files"), known.get("asked")) == (files, asked)
         same = same and all(isinstance(known.get(name), str) for name in _TOLD)
         kind = "remote" if section.remote else pick_device(section.device).type
@@ -104,7 +120,9 @@ class Network:
     @property
     def is_open(self) -> bool:
         """Whether the weights are in memory."""
-        return "model" in self.__dict__ or (self._owner is not None and self._owner.is_open)
+        return "model" in {**vars(self), **vars(vars(self).get("hands", self))} or (
+            self._owner is not None and self._owner.is_open
+        )
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -20,7 +20,9 @@ from completions_lp.checkpoint import (
     check_files,
     check_layers,
     check_length,
+    check_map,
     check_place,
+    check_ranks,
     locate,
     read_shape,
 )
@@ -50,6 +52,8 @@ def check_input(config: Config, stages: Collection[str]) -> None:
     Of a model of the hub, its configuration is fetched, as it will be anyway; of its data sets nothing is.
     """
     check_place(config.model.dtype, config.model.device)
+    check_map(config.model.device_map, config.model.device)
+    check_ranks(config.model.tp_size)
     if config.run.workers > 1 or config.run.address:
         check_ray()
     checkpoint = locate(config.model.name, config.model.revision)

@@ -20,6 +20,7 @@ from completions_lp.job.results import load, tell_found, write_report, write_sco
 from completions_lp.job.scoring import Scoring
 from completions_lp.job.toml import replace_keys
 from completions_lp.job.validation import validate_cells
+from completions_lp.model import Model
 from completions_lp.plan.validation import Validation, choose_cells, pick_cells
 from completions_lp.records import (
     Choices,
@@ -220,9 +221,8 @@ class Run(Ledger):
                 "memory_budget": self.config.run.memory_budget,
                 "progress": self.options.progress,
             }
-            validation = validate_cells(
-                self.model, completions, vectors, measures, conditions, target=target, draws=draws, **options
-            )
+            asked = completions, vectors, measures, conditions
+            validation: Validation = self.join(_validate, asked, {"target": target, "draws": draws, **options})
             counted = {"n": validation.draws, "n_A": validation.hits, "share": validation.share}
             low, high = validation.limits
             self._claim("validation.parquet")
@@ -323,3 +323,7 @@ class Run(Ledger):
 
     def _read_completions(self) -> Completions:
         return store.read_completions(self._directory, sampling=self.config.sampling, labelling=self.labelling)
+
+
+def _validate(model: Model, asked: Sequence[Any], options: Mapping[str, Any]) -> Validation:
+    return validate_cells(model, *asked, **options)

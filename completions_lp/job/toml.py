@@ -12,9 +12,11 @@ LOCAL = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".safetensors", ".gguf")
 """Endings that no name on a hub has."""
 PATHS = (
     *(("model", "name"), ("prompts", "path"), ("vector", "pairs"), ("vector", "path"), ("controls", "orthogonal_to")),
-    *(("rival", "model"), ("off_target", "path"), ("run", "store")),
+    *(("rival", "model"), ("off_target", "path"), ("model", "offload_folder"), ("run", "store")),
 )
 """Keys whose values may be paths."""
+MADE = ("offload_folder", "store")
+"""Keys of paths that need not be there, and of no names; a store may have a URL."""
 REPEATED = ("rival", "off_target")
 """Sections that may stand several times, each under [[name]]."""
 LARGEST = 2**20
@@ -28,8 +30,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         given = values.get(section)
         for one in given if isinstance(given, list) else [given]:
             if isinstance(one, dict) and key in one:
-                here = (section, key) == ("run", "store") and "://" not in str(one[key])  # it may not be there yet
-                one[key] = _resolve(one[key], path.parent, always=here)
+                certain = key in MADE and "://" not in str(one[key])
+                one[key] = _resolve(one[key], path.parent, certain=certain)
     _check_seeds(values.get("sampling"))
     return values
 
@@ -43,14 +45,14 @@ def _parse_toml(text: str, where: str) -> dict[str, Any]:
         raise InputError(f"{where}: not a TOML file: {describe_cause(error)}") from None
 
 
-def _resolve(given: Any, folder: Path, *, always: bool = False) -> Any:
+def _resolve(given: Any, folder: Path, *, certain: bool = False) -> Any:
     """A path, or a list of them, relative to the configuration file; a hub name stays as it is, if it can be one."""
     if isinstance(given, list):
-        return [_resolve(item, folder) for item in given]
+        return [_resolve(item, folder, certain=certain) for item in given]
     if not isinstance(given, str) or "\0" in given:
         return given  # which is told when values are checked
     candidate = os.path.join(folder, os.path.expanduser(given))  # noqa: PTH111, PTH118  pathlib's raise for a strange name
-    return os.path.realpath(candidate) if always or is_local(given) or os.path.exists(candidate) else given  # noqa: PTH110
+    return os.path.realpath(candidate) if certain or is_local(given) or os.path.exists(candidate) else given  # noqa: PTH110
 
 
 def is_local(source: str) -> bool:

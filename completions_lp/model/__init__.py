@@ -5,7 +5,7 @@ from completions_lp.model.decoding import CHUNK, Decoder, RowDecoder, TreeDecode
 from completions_lp.model.engine import Engine, compare_engines, find_comparison, pick_engine
 from completions_lp.model.footprint import prefill_bytes, row_bytes
 from completions_lp.model.identity import hash_tokenizer
-from completions_lp.model.loading import Model, Usage, load_tokenizer, pick_device, wrap_model
+from completions_lp.model.loading import Model, Usage, load_tokenizer, wrap_model
 from completions_lp.model.memory import Room
 from completions_lp.model.network import Steering, read_residuals
 from completions_lp.model.planning import score_trees
@@ -15,6 +15,7 @@ from completions_lp.model.rounding import draw_rounding_vector
 from completions_lp.model.rows import score_rows
 from completions_lp.model.sending import score_remotely
 from completions_lp.model.specimen import copy_model, copy_wide, is_small
+from completions_lp.model.spread import pick_device
 from completions_lp.model.task import Reduced, Task
 from completions_lp.model.warping import warp_logits
 

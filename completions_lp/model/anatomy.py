@@ -135,7 +135,11 @@ def _check_blocks(model: Model, seen: list[_Seen], shape: tuple[int, ...]) -> No
                 f"{[*shape, model.d_model]} is needed to add a vector to"
             )
         following = seen[layer + 1].taken[0] if layer + 1 < len(seen) and seen[layer + 1].taken else None
-        if following is not None and following.shape == stream.shape and not torch.equal(following, stream):
+        if (
+            following is not None
+            and following.shape == stream.shape
+            and not torch.equal(following.to(stream.device), stream)
+        ):
             raise _Unfit(
                 f"changes the residual stream between blocks {layer} and {layer + 1}: a vector that is added to what "
                 "one puts out is not what the next one takes in"

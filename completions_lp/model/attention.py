@@ -48,17 +48,24 @@ class Layout:
     part: int = PART
     """How many of them."""
     _made: dict[tuple[int, int], Any] = field(default_factory=dict)
+    _places: dict[Any, Any] = field(default_factory=dict)
 
     def spread(self, packed: Float[Tensor, "1 head node size"]) -> Float[Tensor, "prompt head column size"]:
         """Packed nodes dealt out to their prompts, with zeros where a prompt has fewer than another."""
         _, heads, _, size = packed.shape
         dealt = packed.new_zeros(self.prompts, self.width, heads, size)
-        dealt[self.row, self.column] = packed[0].transpose(0, 1)
+        dealt[self._find_places(packed)] = packed[0].transpose(0, 1)
         return dealt.transpose(1, 2)
 
     def gather(self, dealt: Float[Tensor, "prompt column head size"]) -> Float[Tensor, "1 node head size"]:
         """The nodes in one row again."""
-        return dealt[self.row, self.column][None]
+        return dealt[self._find_places(dealt)][None]
+
+    def _find_places(self, beside: Tensor) -> Any:
+        """Prompt and column of every packed node, where a layer is."""
+        if beside.device not in self._places:
+            self._places[beside.device] = [x if x is None else x.to(beside.device) for x in (self.row, self.column)]
+        return tuple(self._places[beside.device])
 
     def repeat_mask(self, mask: Tensor, groups: int) -> Tensor:
         """The mask of queries that stand for several heads each, made once for all layers."""

@@ -92,7 +92,8 @@ class LastPrompts:
 class GrowingCache(TreeCache):
     """One that keeps the new ones, whose places are told before: nodes of a prompt stand behind it without a gap."""
 
-    places: tuple[Tensor, Tensor, Tensor]
+    places: dict[torch.device, tuple[Tensor, Tensor, Tensor]]
+    """By device: layers may be on several."""
     packed: bool
 
     def place(self, places: tuple[Tensor, Tensor, Tensor], length: int, *, packed: bool) -> None:
@@ -101,7 +102,7 @@ class GrowingCache(TreeCache):
         Nodes come in a row per prompt, at these columns, or ``packed``, one after the other. ``length`` is the most
         that is then kept of a prompt.
         """
-        self.places, self.width, self.packed = places, length, packed
+        self.places, self.width, self.packed = {places[0].device: places}, length, packed
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: object, **__: object) -> tuple[Tensor, Tensor]:
         """All that are kept, the new ones with them."""
@@ -120,7 +121,10 @@ class GrowingCache(TreeCache):
             grown = room.new_zeros(n, heads, self.width + self.width // 2, width)  # zeros: masked is not unread
             grown[:, :, :size] = room
             room = grown
-        prompt, column, slot = self.places
+        if room.device not in self.places:
+            one, two, three = next(iter(self.places.values()))
+            self.places[room.device] = one.to(room.device), two.to(room.device), three.to(room.device)
+        prompt, column, slot = self.places[room.device]
         nodes = new[0].transpose(0, 1) if self.packed else new[prompt, :, column]
         room[prompt, :, slot] = nodes.to(self.dtype)
         return room

@@ -1,7 +1,8 @@
 """A checkpoint's files -> a module and a tokenizer; what is wrong with the files is said before weights are read."""
 
+import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -13,6 +14,7 @@ import transformers
 from safetensors.torch import load_file
 
 from completions_lp.checkpoint import (
+    PRECISIONS,
     Adapter,
     Checkpoint,
     check_files,
@@ -24,8 +26,12 @@ from completions_lp.checkpoint import (
     read_settings,
     reading,
 )
+from completions_lp.model.placement import is_offloaded
+from completions_lp.model.spread import Spread
+from completions_lp.records import InputError
 
 GGUF = "model.gguf"
+DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in PRECISIONS}
 MOST_VALUES_A_BYTE = 4
 """Weights that a byte of a file may hold: of two bits each."""
 
@@ -62,22 +68,32 @@ def check_checkpoint(checkpoint: Checkpoint) -> None:
         _check_size(checkpoint, n_tensors, sum((Path(checkpoint.name) / file).stat().st_size for file in files))
 
 
-def read_module(checkpoint: Checkpoint, precision: torch.dtype | str, place: torch.device) -> Any:
-    """The module with all its weights; those that stay quantised are put on the device as they are read.
+def read_module(checkpoint: Checkpoint, precision: torch.dtype | str, place: torch.device, spread: Spread) -> Any:
+    """The module with all its weights; those that stay quantised, or are spread, go where they stay as they are read.
 
     Raises:
-        InputError: Weights are missing, of other shapes, or of no use to this architecture.
+        InputError: Weights are missing, of other shapes, or of no use to this architecture; a map names no part of it.
     """
     adapter = read_adapter(checkpoint)
     if adapter is not None:
-        return merge_adapter(adapter, read_module(adapter.base, precision, place))
-    special: dict[str, Any] = {}
-    if name_quantization(read_settings(checkpoint) or {}):
-        special = {"device_map": {"": place}}
-    elif checkpoint.gguf and hasattr(transformers, "GgufConfig"):  # else a kernel of the hub might be fetched for it
-        special = {"quantization_config": transformers.GgufConfig(dequantize=True)}
+        base = read_module(adapter.base, precision, place, spread)
+        if is_offloaded(base):
+            raise checkpoint.error(
+                "an adapter is merged into the weights, and device_map offloads some of them; spread the model over "
+                "devices that hold all of it, or save the merged model and take that"
+            )
+        return merge_adapter(adapter, base)
     with reading(checkpoint), _quiet(), _place(checkpoint) as (name, options):
         config = transformers.AutoConfig.from_pretrained(name, **options)
+    try:
+        special = spread.list_options(lambda: _outline_module(checkpoint, config))
+    except InputError as error:
+        raise checkpoint.error(str(error)) from None
+    if name_quantization(read_settings(checkpoint) or {}):
+        special = {"device_map": {"": place}} | special
+    elif checkpoint.gguf and hasattr(transformers, "GgufConfig"):  # else a kernel of the hub might be fetched for it
+        special = {"quantization_config": transformers.GgufConfig(dequantize=True)} | special
+    with reading(checkpoint), _quiet(), _place(checkpoint) as (name, options):
         module, info = _pick_class(config).from_pretrained(
             name,
             dtype=precision,
@@ -110,11 +126,16 @@ def _check_size(checkpoint: Checkpoint, n_tensors: int, n_bytes: int) -> None:
         n_layers = int(config.get_text_config().num_hidden_layers)
     if n_layers > n_tensors:
         raise checkpoint.error(f"config.json asks for {n_layers} layers, but the files hold {n_tensors} tensors in all")
-    with reading(checkpoint), _quiet(), torch.device("meta"):
-        module = _pick_class(config).from_config(config)
+    module = _outline_module(checkpoint, config)
     n_values = sum(parameter.numel() for parameter in module.parameters())
     if n_values > MOST_VALUES_A_BYTE * n_bytes:
         raise checkpoint.error(f"config.json describes {n_values:,} weights, but the files have {n_bytes:,} bytes")
+
+
+def _outline_module(checkpoint: Checkpoint, config: Any) -> Any:
+    """The module without any weights."""
+    with reading(checkpoint), _quiet(), torch.device("meta"):
+        return _pick_class(config).from_config(config)
 
 
 def _forget_packing(module: Any) -> None:
@@ -167,6 +188,26 @@ def merge_adapter(adapter: Adapter, module: Any) -> Any:
         return found.merge_and_unload(safe_merge=True)
 
 
+def guess_precision(place: torch.device, checkpoint: Checkpoint) -> torch.dtype | str:
+    """What to load where the precision is left open: float32 on a CPU, unless it has units for the checkpoint's.
+
+    Float32 for an adapter, too: in half precision, weights round off most of what it adds to them.
+    """
+    if read_adapter(checkpoint) is not None:
+        return torch.float32
+    if checkpoint.gguf:
+        header = read_header(checkpoint)
+        half = DTYPES["bfloat16" if header.quantization else header.narrow]
+        return torch.float32 if place.type == "cpu" else half
+    if place.type != "cpu":
+        return "auto"
+    config = read_settings(checkpoint) or {}
+    named = config.get("dtype") or config.get("torch_dtype")
+    able: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not tell
+    units = able.get("avx512_bf16") or able.get("amx_bf16")
+    return torch.bfloat16 if named == "bfloat16" and units else torch.float32
+
+
 def _is_inside(module: torch.nn.Module, name: str) -> bool:
     """Whether weights that the model did not take belong to a part that it has: not to a whole head of another use."""
     first = name.split(".")[0]
@@ -182,14 +223,17 @@ def _name_some(names: Sequence[str], most: int = 3) -> str:
 def _quiet() -> Iterator[None]:
     """No progress bars, warnings or log lines: what is wrong is raised."""
     log = transformers.utils.logging
-    bars, level = log.is_progress_bar_enabled(), log.get_verbosity()
+    bars, level, hooks = log.is_progress_bar_enabled(), log.get_verbosity(), logging.getLogger("accelerate")
+    told = hooks.level
     log.disable_progress_bar()
     log.set_verbosity_error()
+    hooks.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         log.set_verbosity(level)
+        hooks.setLevel(told)
         if bars:
             log.enable_progress_bar()

@@ -24,6 +24,7 @@ from completions_lp.model.loading import Model
 from completions_lp.model.masks import make_masks
 from completions_lp.model.network import Steering, prefill, read_next
 from completions_lp.model.output import find_head, head_envoy, widen_output
+from completions_lp.model.transfer import upload_all
 
 CHUNK = 2**24
 """Logits held at once, in numbers: 64 MiB in float32."""
@@ -48,9 +49,8 @@ class RowDecoder:
         """
         rows = prompt if self.first else parent
         self.first = False
-        device = self.model.device
-        prefix = self.prefix.select(torch.tensor(rows, device=device))
-        ids = torch.tensor(token, device=device)[:, None]
+        chosen, ids = upload_all([np.array(rows, dtype=np.int64), np.array(token, dtype=np.int64)], self.model.device)
+        prefix, ids = self.prefix.select(chosen), ids[:, None]
         logits, self.prefix = read_next(self.model, prefix, ids, steering=self.steering)
         yield slice(0, len(token)), logits
 
@@ -92,7 +92,8 @@ class TreeDecoder:
         self, prompt: Sequence[int], parent: Sequence[int], token: Sequence[int]
     ) -> Iterator[tuple[slice, Float[Tensor, "node vocab"]]]:
         """See ``RowDecoder``."""
-        row, column, depth = np.asarray(prompt), self._place(np.asarray(prompt), np.asarray(parent)), self.depth
+        row, depth = np.asarray(prompt), self.depth
+        column, slot, length = self._place(row, np.asarray(parent))
         n, width = self.visible.shape[:2]
         mask = make_masks(self.model, self.visible, np.repeat(depth[:, None], width, 1), self.key_position)
         if self.packed:
@@ -100,30 +101,34 @@ class TreeDecoder:
         else:
             ids, positions = np.zeros((n, width), dtype=np.int64), np.repeat(depth[:, None], width, 1)
             ids[row, column] = token
-        at = self._move(row), self._move(column)
+        arrays = [ids, positions, row, column, slot]
+        tokens, depths, rows, columns, slots = upload_all(arrays, self.model.device)
+        self.cache.place((rows, columns, slots), length, packed=self.packed)
         seen = self.past + PART * (int(depth[0]) - self.begin + 1)
         sizes = pick_sizes(self.model, np.bincount(row, minlength=n).tolist(), keys=self.visible.shape[2], seen=seen)
-        layout = Layout(n, *at, width, sizes, PART) if self.packed else None
+        layout = Layout(n, rows, columns, width, sizes, PART) if self.packed else None
         with attend_by_prompt(self.model, layout):
-            states = self._run(self._move(ids), self._move(positions), mask)
-        states = states[0] if self.packed else states[at]
+            states = self._run(tokens, depths, mask)
+        states = states[0] if self.packed else states[rows.to(states.device), columns.to(states.device)]
         self.depth = depth + 1
         for start in range(0, len(token), self.size):
             piece = slice(start, min(start + self.size, len(token)))
             yield piece, states[piece] if self.head is None else self._read(self.head, states[piece])
 
-    def _move(self, numbers: np.ndarray) -> Tensor:
-        return torch.from_numpy(numbers).to(self.model.device)
-
     def _read(self, head: Head, states: Float[Tensor, "node d_model"]) -> Float[Tensor, "node vocab"]:
         """Logits, in memory that is taken a few times: taking it anew for each piece costs as much as filling it."""
         if self.room is None or len(self.room) < len(states):
             self.room = None  # before the larger one takes its place
-            self.room = states.new_empty(min(self.size, 2 * len(states)), len(head.weight))
+            self.room = head.weight.new_empty(min(self.size, 2 * len(states)), len(head.weight), dtype=states.dtype)
         return head.logits(head.widen(states), self.room[: len(states)])
 
-    def _place(self, prompt: Int[np.ndarray, " node"], parent: Int[np.ndarray, " node"]) -> Int[np.ndarray, " node"]:
-        """The column of every new node, once what the columns see and what is kept have grown by them."""
+    def _place(
+        self, prompt: Int[np.ndarray, " node"], parent: Int[np.ndarray, " node"]
+    ) -> tuple[Int[np.ndarray, " node"], Int[np.ndarray, " node"], int]:
+        """Column and place among its prompt's keys of every new node, once what is seen and kept has grown by them.
+
+        And the most that is then kept of a prompt.
+        """
         n, before = len(self.depth), self.visible.shape[2]
         counts = np.bincount(prompt, minlength=n)
         first = np.concatenate([[0], np.cumsum(counts)[:-1]])
@@ -140,8 +145,7 @@ class TreeDecoder:
         self.key_position = np.pad(self.key_position, ((0, 0), (0, length - before)))
         self.key_position[prompt, slot] = self.depth[prompt]
         self.visible, self.start = visible, first
-        self.cache.place((self._move(prompt), self._move(column), self._move(slot)), length, packed=self.packed)
-        return column
+        return column, slot, length
 
     def _run(self, ids: Tensor, positions: Tensor, mask: Any) -> Tensor:
         """Hidden states before the head, or logits where the head has no known form."""

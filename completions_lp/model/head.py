@@ -37,8 +37,9 @@ class Head:
         return (ROWS, COLUMNS) if self.weight.device.type == "cpu" else GPU_BLOCK
 
     def widen(self, hidden: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row width"]:
-        """Hidden states with a 1 for the bias, where there is one, times the factor."""
-        wide = torch.nn.functional.pad(hidden, (0, 1), value=1.0) if self.has_bias else hidden
+        """Hidden states, where the matrix is, with a 1 for the bias, where there is one, times the factor."""
+        states = hidden.to(self.weight.device)
+        wide = torch.nn.functional.pad(states, (0, 1), value=1.0) if self.has_bias else states
         return wide if self.scale == 1 else wide * self.scale
 
     def logits(

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from completions_lp.model.placement import list_tensors
 from completions_lp.records import InputError
 
 CHUNK = 2**15
@@ -19,6 +20,7 @@ _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int32}
 
 _NAMES_ONLY = frozenset({
     "_attn_implementation_autoset", "_commit_hash", "_model_name_or_path", "_name_or_path", "architectures", "auto_map",
+    "distributed_config",
     "dtype", "id2label", "initializer_range", "label2id", "model_max_length", "output_attentions",
     "output_hidden_states", "problem_type", "return_dict", "torch_dtype", "transformers_version",
     "transformers_weights", "use_cache",
@@ -40,17 +42,22 @@ def hash_weights(module: torch.nn.Module) -> str:
     """
     weights = {name for name, _ in module.named_parameters(remove_duplicate=False)}
     known: dict[tuple[Any, ...], tuple[int, bool]] = {}
-    digest = hashlib.sha256()
-    for name, tensor in sorted(_list_tensors(module.state_dict())):
-        shape = tuple(tensor.shape)
-        place = (tensor.device, tensor.data_ptr(), shape, tensor.stride(), tensor.dtype)
-        if place not in known:  # tied weights have two names
-            known[place] = _add_up(tensor, 1 if tensor.device.type == "cpu" else ROWS_AT_ONCE)
-        total, finite = known[place]
-        if name in weights and not finite:  # a buffer may hold a mask of -inf
-            raise InputError(_tell_undefined(name, tensor))
-        digest.update(f"{name!r} {shape} {tensor.dtype} {total}\n".encode())
-    return digest.hexdigest()
+    lines: dict[str, str] = {}
+    for whole, value, fetched in list_tensors(module):
+        for name, tensor in _list_parts(whole, value):
+            shape = tuple(tensor.shape)
+            place = (tensor.device, tensor.data_ptr(), shape, tensor.stride(), tensor.dtype)
+            rows = 1 if tensor.device.type == "cpu" else ROWS_AT_ONCE
+            if fetched:  # and let go: another one may come to lie where it lay
+                total, finite = _add_up(tensor, rows)
+            elif place in known:  # tied weights have two names
+                total, finite = known[place]
+            else:
+                total, finite = known[place] = _add_up(tensor, rows)
+            if name in weights and not finite:  # a buffer may hold a mask of -inf
+                raise InputError(_tell_undefined(name, tensor))
+            lines[name] = f"{name!r} {shape} {tensor.dtype} {total}\n"
+    return hashlib.sha256("".join(lines[name] for name in sorted(lines)).encode()).hexdigest()
 
 
 def hash_tokenizer(tokenizer: Any) -> str:
@@ -73,14 +80,14 @@ def hash_config(module: Any, eos_ids: frozenset[int]) -> str:
     return _hash_json([type(module).__name__, _drop_names(module.config.to_dict()), sorted(eos_ids)])
 
 
-def _list_tensors(state: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
-    """The plain tensors of a state, those that a quantised one is made of each by itself."""
-    for name, value in state.items():
-        if hasattr(value, "__tensor_flatten__"):
-            inner, _ = value.__tensor_flatten__()
-            yield from _list_tensors({f"{name}.{part}": getattr(value, part) for part in inner})
-        elif isinstance(value, torch.Tensor):
-            yield name, value
+def _list_parts(name: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """A tensor itself, or the plain ones that a quantised one is made of, each by its name."""
+    if hasattr(value, "__tensor_flatten__"):
+        inner, _ = value.__tensor_flatten__()
+        for part in inner:
+            yield from _list_parts(f"{name}.{part}", getattr(value, part))
+    elif isinstance(value, torch.Tensor):
+        yield name, value
 
 
 def _add_up(tensor: torch.Tensor, rows_at_once: int) -> tuple[int, bool]:

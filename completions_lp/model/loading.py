@@ -1,7 +1,7 @@
 """Load a causal language model and find its parts, whatever its architecture."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,26 +9,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from nnsight import NNsight
 
 from completions_lp import checkpoint as files
 from completions_lp.checkpoint import (
-    PRECISIONS,
-    Checkpoint,
+    check_map,
     check_place,
     locate,
     name_quantization,
     read_adapter,
     read_header,
-    read_settings,
 )
 from completions_lp.model.arithmetic import HALF, compute_in
-from completions_lp.model.checkpoint import check_checkpoint, read_module, read_tokenizer
+from completions_lp.model.checkpoint import DTYPES, check_checkpoint, guess_precision, read_module, read_tokenizer
 from completions_lp.model.identity import hash_config, hash_tokenizer, hash_weights
 from completions_lp.model.parts import count_values, find_blocks, find_context, find_eos, list_settings
+from completions_lp.model.placement import carry_inputs, find_device, list_devices, wrap_network
+from completions_lp.model.spread import Spread, pick_device
 from completions_lp.records import InputError
-
-DTYPES: dict[str, torch.dtype] = {name: getattr(torch, name) for name in PRECISIONS}
 
 RESIDUALS = ("float32", "weights")
 
@@ -110,7 +107,18 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where token ids go in."""
-        return torch.device(self.module.device)
+        device = torch.device(self.module.device)
+        return device if device.type != "meta" else find_device(self.module)
+
+    @cached_property
+    def devices(self) -> tuple[torch.device, ...]:
+        """All devices on which it computes, each once, in the order of a pass."""
+        return list_devices(self.module, [block._module for block in self.blocks])
+
+    @property
+    def tp_size(self) -> int:
+        """Processes that share every block."""
+        return getattr(self.module, "_tp_size", None) or 1
 
     @property
     def dtype(self) -> torch.dtype:
@@ -221,22 +229,32 @@ def load_tokenizer(name: str | Path, *, revision: str | None = None) -> Any:
     return read_tokenizer(locate(name, revision))
 
 
-def open_model(name: str | Path, *, revision: str | None, dtype: str, device: str, residual: str) -> Model:
+def open_model(
+    name: str | Path,
+    *,
+    revision: str | None,
+    dtype: str,
+    device: str,
+    residual: str,
+    spread: Spread,
+) -> Model:
     """Load a model as ``load_model`` does; with dtype ``"auto"`` in the checkpoint's own precision where it may pay."""
     check_place(dtype, device)
+    check_map(spread.device_map, device)
     place = pick_device(device)
     if residual not in RESIDUALS:
         raise InputError(f"residual {residual!r} is none of {', '.join(RESIDUALS)}")
     checkpoint = locate(name, revision)
     check_checkpoint(checkpoint)
     tokenizer = read_tokenizer(checkpoint)
-    module = read_module(checkpoint, DTYPES.get(dtype) or _guess_precision(place, checkpoint), place)
     adapter = read_adapter(checkpoint)
     try:
-        module = module if getattr(module, "is_quantized", False) else module.to(place)
+        module = read_module(checkpoint, DTYPES.get(dtype) or guess_precision(place, checkpoint), place, spread)
+        module = module if spread.parted or getattr(module, "is_quantized", False) else module.to(place)
     except torch.OutOfMemoryError:
+        where = f"where device_map {spread.device_map!r} puts it" if spread.parted else f"on {place}"
         raise InputError(
-            f"model {checkpoint.name!r} does not fit on {place}: take dtype bfloat16 or device cpu"
+            f"model {checkpoint.name!r} does not fit {where}: take dtype bfloat16, device cpu, or device_map auto"
         ) from None
     try:
         model = wrap_model(
@@ -253,26 +271,6 @@ def open_model(name: str | Path, *, revision: str | None, dtype: str, device: st
     except InputError as error:
         raise checkpoint.error(str(error)) from None
     return model
-
-
-def _guess_precision(place: torch.device, checkpoint: Checkpoint) -> torch.dtype | str:
-    """What to load where the precision is left open: float32 on a CPU, unless it has units for the checkpoint's.
-
-    Float32 for an adapter, too: in half precision, weights round off most of what it adds to them.
-    """
-    if read_adapter(checkpoint) is not None:
-        return torch.float32
-    if checkpoint.gguf:
-        header = read_header(checkpoint)
-        half = DTYPES["bfloat16" if header.quantization else header.narrow]
-        return torch.float32 if place.type == "cpu" else half
-    if place.type != "cpu":
-        return "auto"
-    config = read_settings(checkpoint) or {}
-    named = config.get("dtype") or config.get("torch_dtype")
-    able: Mapping[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not tell
-    units = able.get("avx512_bf16") or able.get("amx_bf16")
-    return torch.bfloat16 if named == "bfloat16" and units else torch.float32
 
 
 def wrap_model(
@@ -295,7 +293,7 @@ def wrap_model(
     """
     module.eval()
     config = module.config.get_text_config()
-    network = NNsight(module)
+    network = wrap_network(module)
     head = module.get_output_embeddings()
     if not isinstance(getattr(head, "weight", None), torch.Tensor):
         raise InputError(
@@ -303,11 +301,13 @@ def wrap_model(
             "model, or one of an unknown kind"
         )
     weights = torch.get_default_dtype() if module.dtype is None else module.dtype
+    blocks = find_blocks(network, config.num_hidden_layers)
+    carry_inputs(module, [block._module for block in blocks])
     return Model(
         name=name,
         revision=revision,
         network=network,
-        blocks=find_blocks(network, config.num_hidden_layers),
+        blocks=blocks,
         tokenizer=tokenizer,
         d_model=int(config.hidden_size),
         vocab_size=int(head.weight.shape[0]),
@@ -328,18 +328,3 @@ def _check_vocabulary(model: Model) -> None:
             f"the tokenizer has ids up to {max(ids)}, but the weights embed {model.vocab_size} tokens: it is of "
             "another model; fetch the checkpoint again"
         )
-
-
-def pick_device(device: str) -> torch.device:
-    """The device of a name, ``"auto"`` being a GPU where there is one; raises InputError where it is none."""
-    check_place("auto", device)
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    place = torch.device(device)
-    if place.type == "mps" and not torch.backends.mps.is_available():
-        raise InputError(f"device {device!r}: this machine has no MPS device; take device auto or cpu")
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        raise InputError(
-            f"device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices; take device auto or cpu"
-        )
-    return place

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from completions_lp.model.transfer import upload
+
 WINDOWS = ("window_size", "attention_window_size", "attention_chunk_size", "local_attention", "sliding_window_size")
 """Names by which configurations narrow attention in ways of their own."""
 
@@ -54,6 +56,7 @@ def make_masks(
 
 
 def _to_additive(model: Attending, visible: Bool[np.ndarray, "prompt query key"]) -> Tensor:
-    mask = torch.zeros(visible.shape, dtype=model.attention_dtype)
-    mask.masked_fill_(~torch.from_numpy(visible), float("-inf"))
-    return mask[:, None].to(model.device)
+    seen = upload(visible, model.device)  # a byte each; the mask itself takes two or four
+    mask = torch.zeros(visible.shape, dtype=model.attention_dtype, device=model.device)
+    mask.masked_fill_(~seen, float("-inf"))
+    return mask[:, None]

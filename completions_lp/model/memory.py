@@ -1,5 +1,6 @@
 """How much memory a pass may take: the budget, what fits in it, and what is done where memory runs out all the same."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -8,8 +9,11 @@ from weakref import WeakKeyDictionary
 import psutil
 import torch
 
+from completions_lp.checkpoint import OutOfStep
 from completions_lp.model.loading import Model
+from completions_lp.model.placement import count_bytes
 from completions_lp.records import OutOfRoom
+from completions_lp.records.base import Notice
 
 CPU_CEILING = 2**30
 """On a CPU a pass over 1 GiB gains nothing: the arithmetic is bound by the cores, and fresh pages cost time."""
@@ -28,6 +32,8 @@ class Room:
     bytes: int
     ran_out: bool = False
     most_kept: int | None = None
+    together: bool = False
+    """Whether other processes make the same passes, which none can make again in smaller parts by itself."""
 
     @property
     def kept(self) -> int:
@@ -39,16 +45,17 @@ class Room:
         """The one room of a model and a budget in GiB: what one call learned of its memory, later calls know.
 
         By default a quarter of all the memory that its machine has, not of what is free at the moment: the same command
-        makes the same batches, whatever else runs.
+        makes the same batches, whatever else runs. On a GPU at most half of what the model's weights leave of it, and
+        of several devices what the fullest one has.
         """
         rooms = _ROOMS.setdefault(model, {})
         if memory_budget not in rooms:
             if memory_budget is None:
-                quarter = SERVER if model.is_remote else _find_quarter(model)
-                ceiling = quarter if model.is_remote or model.device.type == "cuda" else CPU_CEILING
-                rooms[memory_budget] = cls(min(quarter, ceiling), most_kept=quarter)
+                most = SERVER if model.is_remote else min(_find_most(model, device) for device in model.devices)
+                ceiling = most if model.is_remote or model.device.type == "cuda" else CPU_CEILING
+                rooms[memory_budget] = cls(min(most, ceiling), most_kept=most, together=model.tp_size > 1)
             else:
-                rooms[memory_budget] = cls(int(memory_budget * 2**30))
+                rooms[memory_budget] = cls(int(memory_budget * 2**30), together=model.tp_size > 1)
         return rooms[memory_budget]
 
     def share(
@@ -84,6 +91,11 @@ class Room:
                 yield part, found[0]
                 start, known = start + len(part), (self.bytes, self.ran_out)
                 continue
+            if self.together:
+                raise OutOfStep(
+                    f"memory ran out ({reason}); with [model] tp_size a pass is not tried again in smaller parts, as "
+                    f"all ranks would have to: set [run] memory_budget below {self.bytes / 2**30:.3g} (GiB)"
+                )
             self.ran_out = True
             self.bytes = min(self.bytes, fixed + each * (len(part) // 2))
             if len(part) == 1:
@@ -104,10 +116,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
-def _find_quarter(model: Model) -> int:
-    """A quarter of all the memory of the model's device."""
-    if model.device.type == "cuda":
-        return int(torch.cuda.get_device_properties(model.device).total_memory // 4)
+def _find_most(model: Model, device: torch.device) -> int:
+    """Bytes that a pass may take of one of the model's devices."""
+    if device.type == "cuda":
+        total = int(torch.cuda.get_device_properties(device).total_memory)
+        most = max(1, min(total // 4, (total - count_bytes(model.module).get(device, 0)) // 2))
+        free = torch.cuda.mem_get_info(device)[0]
+        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # kept by this process
+        if free < most:
+            warnings.warn(
+                f"{device} has {free / 2**30:.2g} GiB free, and passes are made for {most / 2**30:.2g}, of all that it "
+                "has: something else takes the rest; [run] memory_budget makes smaller ones",
+                Notice,
+                stacklevel=4,
+            )
+        return most
     return int(psutil.virtual_memory().total // 4)
 
 

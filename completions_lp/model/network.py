@@ -21,6 +21,7 @@ from completions_lp.model.loading import Model
 from completions_lp.model.output import head_envoy, widen_output
 from completions_lp.model.reading import Reader
 from completions_lp.model.residual import add_rows, replace_stream, residual_stream
+from completions_lp.model.transfer import upload
 from completions_lp.records import Condition, Positions, SteeringVector
 
 
@@ -38,7 +39,7 @@ class Steering:
     def under(cls, model: Model, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]) -> "Steering":
         """What conditions of the same layer and positions add: one row for each, the direction times the multiplier."""
         added = [c.multiplier * vectors[c.vector].directions[c.layer].astype(np.float64) for c in conditions]
-        rows = torch.from_numpy(np.stack(added)).to(model.device, model.exact_dtype)
+        rows = upload(np.stack(added), model.device).to(model.exact_dtype)
         return cls(conditions[0].layer, rows, conditions[0].positions)
 
     def add_to(self, output: Any, acts: Bool[Tensor, "row token"] | None = None) -> Any:
@@ -61,8 +62,9 @@ class Prefix:
     def select(self, rows: Int[Tensor, " kept"]) -> "Prefix":
         """Some rows, in their order and as often as they are named."""
         cache = self.copy_cache()
-        if cache is not None:
-            cache.batch_select_indices(rows)
+        for layer in () if cache is None else cache.layers:
+            kept = getattr(layer, "keys", None)
+            layer.batch_select_indices(rows if kept is None else rows.to(kept.device))
         tokens, begin = (None if part is None else part[rows] for part in (self.tokens, self.begin))
         return Prefix(cache, self.mask[rows], tokens, begin)
 
@@ -102,14 +104,15 @@ def prefill(
         raise NotImplementedError("it takes no cache of keys and values")
     inputs = {"attention_mask": mask, "position_ids": positions, **({kept: DynamicCache()} if keep_all else {})}
     # A padding token sees nothing at all, which some attention kernels turn into NaN; 0 x NaN would reach the others.
-    padding = None if bool(there.all()) else ~there[..., None]
+    padding = None if len(set(map(len, sequences))) == 1 else ~there[..., None]
     with torch.no_grad(), model.arithmetic(), network.trace(input_ids=ids, use_cache=True, logits_to_keep=1, **inputs):
         for layer, block in enumerate(blocks):
             if whole is not None and layer == whole.layer:
                 block.output = whole.add_to(block.output)
             if padding is not None:
                 output = block.output
-                block.output = replace_stream(output, residual_stream(output).masked_fill(padding, 0.0))
+                stream = residual_stream(output)
+                block.output = replace_stream(output, stream.masked_fill(padding.to(stream.device), 0.0))
         cache = nnsight.save(getattr(network.output, kept, None))
     model.usage.count(ids)
     _check_cache(cache)
@@ -194,7 +197,8 @@ def _run_whole(
     with torch.no_grad(), model.arithmetic(), network.trace(input_ids=ids, use_cache=False):
         if steering is not None:
             blocks[steering.layer].output = steering.add_to(blocks[steering.layer].output, acts)
-        output.input = output.input[rows, at]
+        states = output.input
+        output.input = states[rows.to(states.device), at.to(states.device)]
         widen_output(model, output)
         found = nnsight.save(read(network.output.logits.to(exact)))
     model.usage.count(ids)
@@ -212,8 +216,11 @@ def read_residuals(
     network, blocks, exact = model.network, model.blocks, model.exact_dtype
     inputs = {"attention_mask": mask, "position_ids": positions, "use_cache": False}
     with torch.no_grad(), model.arithmetic(), network.trace(input_ids=ids, **inputs) as tracer:
-        read = [residual_stream(blocks[layer].output)[rows, columns].to(exact).cpu() for layer in sorted(layers)]
-        residuals: Tensor = nnsight.save(torch.stack(read))
+        read = []
+        for layer in sorted(layers):
+            stream = residual_stream(blocks[layer].output)
+            read.append(stream[rows.to(stream.device), columns.to(stream.device)].to(ids.device, exact))
+        residuals: Tensor = nnsight.save(torch.stack(read).cpu())
         tracer.stop()
     model.usage.count(ids)
     return residuals
@@ -253,4 +260,4 @@ def pad_tokens(
         at = slice(width - len(sequence), width) if left else slice(len(sequence))
         ids[i, at] = torch.tensor(sequence, dtype=torch.long)
         mask[i, at] = True
-    return ids.to(device), mask.to(device)
+    return upload(ids, device), upload(mask, device)

@@ -5,13 +5,16 @@ from weakref import WeakKeyDictionary
 
 import nnsight
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from completions_lp.model.head import Head
 from completions_lp.model.loading import Model
 from completions_lp.model.parts import find_envoy
+from completions_lp.model.placement import fetch_weight, find_device
 
 _FOUND: "WeakKeyDictionary[Model, Head | None]" = WeakKeyDictionary()
+_FETCHED: "WeakKeyDictionary[Model, list[Tensor]]" = WeakKeyDictionary()
 
 
 def find_head(model: Model) -> Head | None:
@@ -25,16 +28,31 @@ def find_head(model: Model) -> Head | None:
     return _FOUND[model]
 
 
+def weigh_head(model: Model) -> tuple[Float[Tensor, "vocab d_model"], Float[Tensor, " vocab"] | None]:
+    """The head's own matrix and bias.
+
+    Weights that are fetched for each pass are kept from here on: they are read at every step, by us and not by the
+    network.
+    """
+    layer = model.module.get_output_embeddings()
+    if layer.weight.device.type != "meta":
+        return layer.weight.detach(), None if getattr(layer, "bias", None) is None else layer.bias.detach()
+    if model not in _FETCHED:
+        names = [name for name in ("weight", "bias") if getattr(layer, name, None) is not None]
+        _FETCHED[model] = [fetch_weight(layer, name).to(find_device(layer)) for name in names]
+    weight, *bias = _FETCHED[model]
+    return weight, bias[0] if bias else None
+
+
 def _verify_head(model: Model) -> Head | None:
     """The form of the head that gives the model's own logits on a few tokens; None where no form fits."""
-    layer = model.module.get_output_embeddings()
+    weight, bias = weigh_head(model)
     config = model.module.config.get_text_config()
-    bias = getattr(layer, "bias", None)
-    weight = layer.weight.detach() if bias is None else torch.cat([layer.weight, bias[:, None]], 1).detach()
+    weight = weight if bias is None else torch.cat([weight, bias[:, None]], 1)
     hidden, logits = _read_head(model)
     for scale, cap in list_forms(config):
         head = Head(weight, bias is not None, cap, model.exact_dtype, scale)
-        ours = head.logits(head.widen(hidden))
+        ours = head.logits(head.widen(hidden)).to(logits.device)
         if torch.allclose(ours, logits, rtol=1e-4, atol=1e-4 * float(logits.abs().max())):
             return head
     return None
@@ -59,10 +77,10 @@ def head_envoy(model: Model) -> Any:
 def widen_output(model: Model, envoy: Any) -> None:
     """In a trace, let the output head be as exact as the hidden states that go into it, where it would round them."""
     if model.residual_dtype != model.dtype:
-        layer, states = model.module.get_output_embeddings(), envoy.input
-        weight = layer.weight.detach()
+        weight, bias = weigh_head(model)
+        states = envoy.input.to(weight.device)
         raw = Head(weight, False, None, model.exact_dtype).logits(states.flatten(0, -2))
-        raw = raw if getattr(layer, "bias", None) is None else raw + layer.bias.detach()
+        raw = raw if bias is None else raw + bias
         envoy.skip(raw.view(*states.shape[:-1], -1))
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from completions_lp.model.head import Head
+from completions_lp.model.transfer import download, upload
 
 Watch = Callable[[tuple[int, ...]], Sequence[Int[np.ndarray, " token"] | None]]
 """For one prompt: what its completion has said so far -> the tokens that would complete each of its answers."""
@@ -48,7 +49,7 @@ def stack_answers(
             column = {token: k for k, token in enumerate(all_of)}
             for some, at in sets[i][side].items():
                 allowed[i, np.array(at)[:, None], side, np.array([column[token] for token in some], dtype=int)] = True
-    return torch.from_numpy(tokens).to(device), torch.from_numpy(allowed).to(device)
+    return upload(tokens, device), upload(allowed, device)
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,15 @@ class Reader:
         rows, width, _ = hidden.shape
         repeats = rows // self.n
         wide = head.widen(hidden)
+        edge_node, edge_token = self.edge_node.to(wide.device), self.edge_token.to(wide.device)
         reduced = head.reduce(wide.reshape(repeats, self.n * width, -1), divergences=self.divergences)
         flat, lse = wide.flatten(0, 1), reduced.pop("lse").flatten()
         first = torch.arange(rows, device=flat.device)[:, None] * width
-        places = (self.edge_node.repeat(repeats, 1) + first).reshape(-1)
-        logits = head.read(flat, places, self.edge_token.repeat(repeats, 1).reshape(-1))
+        places = (edge_node.repeat(repeats, 1) + first).reshape(-1)
+        logits = head.read(flat, places, edge_token.repeat(repeats, 1).reshape(-1))
         found = {"logprob": (logits - lse[places]).view(rows, -1)}
         if self.answers is not None:
-            tokens, allowed = self.answers
+            tokens, allowed = (part.to(wide.device) for part in self.answers)
             logits = torch.einsum(
                 "vpnd,pscd->vpnsc",
                 wide.reshape(repeats, self.n, width, -1).to(lse),
@@ -82,17 +84,17 @@ class Reader:
             logits = head.soften(logits).to(lse).masked_fill(~allowed, float("-inf"))
             found["answers"] = (logits.logsumexp(-1) - lse.view(repeats, self.n, width, 1)).flatten(0, 1)
         found |= {name: values.view(-1, width) for name, values in reduced.items()}
-        return {name: value.cpu() for name, value in found.items()}
+        return download(found)
 
     def read_logits(self, logits: Float[Tensor, "row node vocab"]) -> dict[str, Tensor]:
         """The same from whole logits, for a model whose head has no known form, and as the plain definition."""
         repeats = len(logits) // self.n
-        nodes, tokens = self.edge_node.repeat(repeats, 1), self.edge_token.repeat(repeats, 1)
+        nodes, tokens = (part.to(logits.device).repeat(repeats, 1) for part in (self.edge_node, self.edge_token))
         row = torch.arange(len(logits), device=logits.device)[:, None]
         logprob = logits - logits.logsumexp(-1, keepdim=True)
         found = {"logprob": logprob[row, nodes, tokens]}
         if self.answers is not None:
-            ids, allowed = self.answers
+            ids, allowed = (part.to(logits.device) for part in self.answers)
             wide = logprob.view(repeats, self.n, *logprob.shape[1:])
             picked = torch.stack([wide[:, i][..., ids[i]] for i in range(self.n)], 1)
             found["answers"] = picked.masked_fill(~allowed, float("-inf")).logsumexp(-1).flatten(0, 1)
@@ -101,7 +103,7 @@ class Reader:
             found["entropy"] = -_weigh(logprob[: self.n], logprob[: self.n])
             found["kl"] = _weigh(base, base - logprob)
             found["kl_reverse"] = _weigh(logprob, logprob - base)
-        return {name: value.cpu() for name, value in found.items()}
+        return download(found)
 
 
 def _weigh(logprob: Tensor, values: Tensor) -> Tensor:

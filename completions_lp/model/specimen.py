@@ -12,6 +12,7 @@ import psutil
 import torch
 
 from completions_lp.model.loading import Model, wrap_model
+from completions_lp.model.placement import list_tensors
 
 LARGEST = 2**31
 """Bytes of a copy of the whole model; one of four blocks may take more, as its embedding does."""
@@ -60,11 +61,15 @@ def copy_model(model: Model, chosen: Sequence[int], dtype: torch.dtype, *, resid
     prefix = next(name for name, part in module.named_modules() if part is first).removesuffix(".0")
     place = {f"{prefix}.{old}.": f"{prefix}.{new}." for new, old in enumerate(chosen)}
     state: dict[str, Any] = {}
-    for name, value in module.state_dict().items():
+
+    def is_kept(name: str) -> bool:
+        return not name.startswith(f"{prefix}.") or name.startswith(tuple(place))
+
+    for name, value, _ in list_tensors(module, is_kept):
         start = next((old for old in place if name.startswith(old)), None)
         if start is not None:
             state[place[start] + name.removeprefix(start)] = value
-        elif not name.startswith(f"{prefix}."):
+        else:
             state[name] = value
     made.load_state_dict(state)
     copied = wrap_model(

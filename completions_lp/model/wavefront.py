@@ -23,9 +23,11 @@ from completions_lp.model.loading import Model
 from completions_lp.model.masks import make_masks
 from completions_lp.model.network import Steering
 from completions_lp.model.output import find_head, head_envoy, widen_output
+from completions_lp.model.placement import list_copies
 from completions_lp.model.reading import Reader, Watch, stack_answers
 from completions_lp.model.residual import branch_rows, replace_stream, residual_stream
 from completions_lp.model.task import Reduced
+from completions_lp.model.transfer import upload
 from completions_lp.model.tree import build_tree
 from completions_lp.records import Condition, SteeringVector
 
@@ -63,7 +65,7 @@ class Wavefront:
         self.width = max(len(tree.tokens) for tree in self.trees)
         self.ids = self._pack("tokens", self.width)
         depths = self._pack("depths", self.width)
-        self.positions = depths + torch.tensor([[len(p)] for p in past], device=model.device)
+        self.positions = depths + upload(np.array([[len(p)] for p in past]), model.device)
         self.masks = self._make_masks([len(p) for p in past])
         edges = max(len(tree.edge_node) for tree in self.trees)
         self.edge_node, self.edge_token = self._pack("edge_node", edges), self._pack("edge_token", edges)
@@ -100,7 +102,7 @@ class Wavefront:
         if self.prefix is not None:
             inputs[model.cache_name] = self.prefix
         masks = self.masks.values() if isinstance(self.masks, dict) else (self.masks,)
-        shared = [] if self.layout is None else list(masks)
+        shared = [] if self.layout is None else list_copies(model.module, list(masks), model.devices)
         steps = torch.no_grad(), model.arithmetic(), attend_by_prompt(model, self.layout)
         with steps[0], steps[1], steps[2], network.trace(input_ids=self.ids, **inputs):
             variants = 1
@@ -126,7 +128,7 @@ class Wavefront:
         packed = np.zeros((len(self.trees), width), dtype=np.int64)
         for row, tree in zip(packed, self.trees, strict=True):
             row[: len(getattr(tree, name))] = getattr(tree, name)
-        return torch.from_numpy(packed).to(self.model.device)
+        return upload(packed, self.model.device)
 
     def _make_masks(self, past: Sequence[int]) -> Any:
         """A node sees its prompt, its ancestors and itself."""

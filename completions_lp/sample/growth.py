@@ -6,9 +6,10 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from completions_lp.model.transfer import upload
 from completions_lp.model.warping import warp_logits
 from completions_lp.records import Draw, NotFinite, Prompt, Sampling
 from completions_lp.sample.streams import invert_cdf
@@ -57,10 +58,11 @@ def grow_draws(
         alive: list[_Node] = []
         pieces = decoder.step([n.prompt for n in nodes], [n.parent for n in nodes], [n.token for n in nodes])
         for piece, logits in pieces:
-            largest = logits.amax(-1, keepdim=True)
-            _check_logits(largest, nodes[piece], prompts, layer)
-            drawn = _draw_tokens(logits, largest, nodes[piece], uniforms[:, :, step], sampling)
-            for child in _branch(nodes[piece], piece.start, *drawn, eos_ids):
+            drawn = _draw_tokens(logits, nodes[piece], uniforms[:, :, step], sampling)
+            unsound, tokens, logprob, sampler = drawn
+            if unsound is not None:
+                raise _tell_unsound(nodes[piece][unsound], prompts, layer)
+            for child in _branch(nodes[piece], piece.start, tokens, logprob, sampler, eos_ids):
                 if child.draw.ended or step == sampling.max_new_tokens - 1:
                     done[child.prompt].append(child.draw)
                 else:
@@ -71,18 +73,11 @@ def grow_draws(
     return [sorted(draws, key=lambda draw: draw.samples[0]) for draws in done]
 
 
-def _check_logits(
-    largest: Float[Tensor, "node 1"], nodes: Sequence[_Node], prompts: Sequence[Prompt], layer: int | None
-) -> None:
-    """Raise NotFinite unless every node's largest logit is a number: it is not where any is NaN or all are -inf."""
-    finite = torch.isfinite(largest[:, 0])
-    if bool(finite.all()):
-        return
-    node = nodes[int(finite.to(torch.int8).argmin())]
+def _tell_unsound(node: _Node, prompts: Sequence[Prompt], layer: int | None) -> NotFinite:
     prompt = prompts[node.prompt]
     who = "the unsteered model" if layer is None else f"the model steered at layer {layer}"
     where = f"after {len(node.draw.token_ids)} tokens of its answer" if node.draw.token_ids else "at its end"
-    raise NotFinite(
+    return NotFinite(
         f"prompt {prompt.id!r}: {who} gives logits that are not finite {where}, so nothing can be drawn; likely an "
         'overflow in half precision, or weights that are no numbers: use [model] dtype = "float32" or bfloat16'
         f"{'' if layer is None else ', or a smaller multiplier'}, and run completions-lp doctor",
@@ -92,34 +87,45 @@ def _check_logits(
 
 def _draw_tokens(
     logits: Float[Tensor, "node vocab"],
-    largest: Float[Tensor, "node 1"],
     nodes: Sequence[_Node],
     uniforms: Float[np.ndarray, "prompt sample"],
     sampling: Sampling,
-) -> tuple[list[int], list[float], list[float] | None]:
-    """Next token of every sample, node by node, and its log probs.
+) -> tuple[int | None, list[int], list[float], list[float] | None]:
+    """Next token of every sample, node by node, and its log probs, once it is known that logits are numbers.
 
-    The first is under the model itself, at temperature 1; the second under what was drawn from, None where that is the
-    same.
+    The first is the number of the first node whose largest logit is none: any is NaN then, or all are -inf. Of the log
+    probs the first is under the model itself, at temperature 1; the second under what was drawn from, None where that
+    is the same. All of it comes from the device in one copy, the only wait of a step.
     """
     of_sample = np.repeat(np.arange(len(nodes)), [len(node.draw.samples) for node in nodes])
-    rows = torch.from_numpy(of_sample).to(logits.device)
     u = np.concatenate([uniforms[node.prompt, list(node.draw.samples)] for node in nodes])
-    numbers = torch.from_numpy(u).to(logits.device)
+    rows, numbers = upload(of_sample, logits.device), upload(u, logits.device)
+    largest = logits.amax(-1, keepdim=True)
+    sound = torch.isfinite(largest[:, 0])[rows]
     if sampling.is_ancestral:  # one pass of exponentials gives the draw and its log prob
         weights = logits.sub_(largest).exp_()
         tokens, totals = invert_cdf(weights, rows, numbers)
         logprob = weights[rows, tokens].log() - totals.to(weights)[rows].log()
-        return tokens.tolist(), logprob.tolist(), None
+        return _bring(of_sample, sound, tokens, logprob)
     if sampling.greedy:
         tokens = logits.argmax(-1)[rows]
-        sampler = [0.0] * len(tokens)
+        sampler = torch.zeros_like(tokens, dtype=logits.dtype)
     else:
         warped = warp_logits(logits, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
         tokens, _ = invert_cdf(warped.softmax(-1), rows, numbers)
-        sampler = (warped[rows, tokens] - warped.logsumexp(-1)[rows]).tolist()
+        sampler = warped[rows, tokens] - warped.logsumexp(-1)[rows]
     logprob = logits[rows, tokens] - logits.logsumexp(-1)[rows]
-    return tokens.tolist(), logprob.tolist(), sampler
+    return _bring(of_sample, sound, tokens, logprob, sampler)
+
+
+def _bring(
+    of_sample: Int[np.ndarray, " sample"], sound: Bool[Tensor, " sample"], *drawn: Shaped[Tensor, " sample"]
+) -> tuple[int | None, list[int], list[float], list[float] | None]:
+    """What was drawn, from the device in one copy: in float64, which holds token ids and log probs exactly."""
+    found = torch.stack([sound.double(), *(one.double() for one in drawn)]).cpu().numpy()
+    unsound = None if found[0].all() else int(of_sample[found[0].argmin()])
+    tokens, logprob, *sampler = found[1:]
+    return unsound, tokens.astype(int).tolist(), logprob.tolist(), sampler[0].tolist() if sampler else None
 
 
 def _branch(
