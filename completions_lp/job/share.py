@@ -60,18 +60,16 @@ class Share(Run):
     def _work_through(self, vectors: Sequence[SteeringVector]) -> int:
         self.units = self.open_units()
         groups = self.split()[self._number :: self._count]
-        made: set[str] = set()
         with tqdm(total=sum(map(len, groups)), desc="share", unit="prompt", disable=not self._shown) as bar:
             for prompts in groups:
                 try:
                     self._do(prompts, vectors)
                 except OutOfRoom as error:
                     self.options.tell(f"{error}; left to the run itself")
-                made |= self.units.made
                 self.units.used.clear()
                 bar.update(len(prompts))
         self.units.close()
-        return len(made)
+        return len(self.units.made)
 
     def split(self) -> list[list[Prompt]]:
         """The prompts of the run in groups, by the work that they are; long ones first."""
