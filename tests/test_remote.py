@@ -380,6 +380,13 @@ def test_a_slow_queue_is_told(far, chooser):
     assert told[-1].startswith("completed")
 
 
+def test_words_of_a_server_move_no_cursor(far, chooser):
+    there, _, prompts, *_ = chooser
+    far.want(crash="so\x1b[2J it is\r gone")
+    with pytest.raises(InputError, match=r"RuntimeError: so \[2J it is"):
+        draw(there, prompts)
+
+
 @pytest.mark.parametrize(
     ("code", "detail", "message"),
     [

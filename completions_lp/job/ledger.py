@@ -120,6 +120,10 @@ class Ledger(Inputs):
             self._scratch = tempfile.TemporaryDirectory(prefix="clp-units-")
         return Path(self._scratch.name)
 
+    def say(self, text: str) -> None:
+        """Show what a server says while one waits for it."""
+        self.progress.say(text)
+
     @property
     def _directory(self) -> Path:
         if self.folder is None:

@@ -41,10 +41,16 @@ class Network:
         """The model."""
         if self._owner is not None:
             return self._owner.model
-        if self.section.tp_size == 1:
-            return load_model(**self._options)
-        together: Any = self.hands
-        return together.model  # type: ignore[no-any-return]
+        if self.section.tp_size > 1:
+            together: Any = self.hands
+            return together.model  # type: ignore[no-any-return]
+        model = load_model(**self._options)
+        if model.is_remote:
+            model.server.tell = self.say
+        return model
+
+    def say(self, text: str) -> None:
+        """Gets what a server says while one waits for it: by default, nobody hears it."""
 
     @property
     def _options(self) -> dict[str, Any]:

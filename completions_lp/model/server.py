@@ -51,7 +51,7 @@ class Counted(RemoteBackend):  # type: ignore[misc]
 
     def note(self, response: Any) -> bool:
         """See ``RemoteBackend``."""
-        self.server.tell(" ".join([response.status.value.lower(), *str(response.description or "").split()])[:120])
+        self.server.tell(_clean(f"{response.status.value.lower()} {response.description or ''}")[:120])
         return bool(super().note(response))
 
     def finalize(self, content: bytes) -> Any:
@@ -152,4 +152,9 @@ def find_host(remote: bool | str) -> str:
 def _shorten(error: BaseException) -> str:
     """The last line of what was said, on which a traceback has its error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1][:300]
+    return _clean(lines[-1])[:300]
+
+
+def _clean(text: str) -> str:
+    """A server's words on one line, without what could move a terminal's cursor."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())

@@ -61,6 +61,13 @@ class Progress:
             self._bar.set_postfix_str(describe_workers(self._now, brief=True), refresh=True)
         self._write()
 
+    def say(self, text: str) -> None:
+        """What one waits for."""
+        self._now["waits"] = text
+        if self._bar is not None and not self._bar.disable:
+            self._bar.set_postfix_str(text, refresh=True)
+        self._write()
+
     def end(self) -> None:
         """Nothing is done any more."""
         if self._there and self._folder is not None:
