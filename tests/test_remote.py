@@ -240,7 +240,7 @@ def test_half_precision_there_is_told_and_sums_logits_wide(folders, tokenizer):
 OVERRIDES = {
     "prompts": {"limit": 4},
     "sampling": {"n": 12, "max_new_tokens": 8, "top_up": 6},
-    "scoring": {"layers": [1, 3], "multipliers": [-1.0, 1.0]},
+    "scoring": {"layers": [1, 3], "multipliers": [-1.0, 1.0], "readings": True},
     "controls": {"shuffled_labels": 1, "negated": True},
     "vector": {"layers": [1, 3]},
 }
@@ -261,7 +261,10 @@ ITSELF = {"low", "high", "p", "noise", "boot_low", "boot_high", "rounding", "sd"
 """Of rounding itself, or resampled of numbers that tie but for it."""
 
 
-@pytest.mark.parametrize("table", ["summary", "prompts", "scores", "completions", "choices", "measures", "profile"])
+TABLES = ("summary", "prompts", "scores", "completions", "choices", "measures", "profile", "readings")
+
+
+@pytest.mark.parametrize("table", TABLES)
 def test_tables_of_a_whole_run_are_those_of_here(runs, table):
     place, _ = runs
     one, other = (pq.read_table(place / name / f"{table}.parquet") for name in ("there", "here"))
@@ -376,13 +379,13 @@ def test_a_slow_queue_is_told(far, chooser):
     far.want(slow=0.3)
     draw(there, prompts)
     far.want()
-    assert [line for line in told if line.startswith("queued")] == [f"queued place {k} in the queue" for k in (3, 2, 1)]
-    assert told[-1].startswith("completed")
+    assert [line for line in told if line.startswith("queued")] == [f"queued: place {k} in the queue" for k in (3, 2, 1)]
+    assert told[-2:] == ["running", ""]
 
 
 def test_words_of_a_server_move_no_cursor(far, chooser):
     there, _, prompts, *_ = chooser
-    far.want(crash="so\x1b[2J it is\r gone")
+    far.want(crash="so\x1b[2J it is")
     with pytest.raises(InputError, match=r"RuntimeError: so \[2J it is"):
         draw(there, prompts)
 
@@ -463,6 +466,14 @@ def test_a_wrong_configuration_is_refused(values, message):
 
     with pytest.raises(InputError, match=message):
         make_config({"model": values})
+
+
+def test_the_doctor_says_that_it_needs_the_weights(far):
+    from completions_lp.job.checkup import examine
+    from completions_lp.job.config import make_config
+
+    with pytest.raises(InputError, match="the doctor watches residual streams, and this model's are on http"):
+        examine(make_config({"model": {"remote": far.url}}))
 
 
 def test_an_engine_of_here_is_none_of_a_server(chooser):

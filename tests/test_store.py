@@ -12,6 +12,7 @@ import pyarrow.parquet
 import pytest
 import safetensors
 import safetensors.numpy
+from drawn import draw_increases, draw_measures
 from test_reporting import CONDITIONS, complete, make_choices, make_scores
 
 from completions_lp import store
@@ -519,3 +520,22 @@ def test_a_folder_that_may_not_be_read_can_be_written_to(tmp_path, monkeypatch):
     make_folder(tmp_path / "in")
     write_text(tmp_path / "a.txt", "x")
     assert (tmp_path / "a.txt").read_text() == "x"
+
+
+def test_a_large_table_is_written_a_few_conditions_at_a_time_and_is_the_same(tmp_path, monkeypatch):
+    increases = draw_increases(6, seed=1)
+    measures = draw_measures(increases, seed=1)
+    for name, rows in (("whole", 2**20), ("parts", 2 * len(increases.completions))):
+        monkeypatch.setattr(store.files, "ROWS", rows)
+        (tmp_path / name).mkdir()
+        store.write_increases(tmp_path / name, increases)
+        store.write_measures(tmp_path / name, measures)
+    for table in ("scores", "measures"):
+        whole, parts = (
+            pyarrow.parquet.ParquetFile(tmp_path / name / f"{table}.parquet") for name in ("whole", "parts")
+        )
+        assert whole.num_row_groups == 1
+        assert str(whole.read().to_pylist()) == str(parts.read().to_pylist())
+    assert pyarrow.parquet.ParquetFile(tmp_path / "parts" / "scores.parquet").num_row_groups == -(
+        -len(increases.conditions) // 2
+    )

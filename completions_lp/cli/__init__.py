@@ -24,11 +24,14 @@ from completions_lp.cli.options import (
     OVERRIDES,
     QUIET,
     REMOTE,
+    STORE,
     TOKENS,
     Ordered,
     add_stage_options,
     add_workers,
 )
+from completions_lp.cli.planning import plan
+from completions_lp.cli.shares import share, submit
 from completions_lp.job.signals import end_on_signals
 
 if TYPE_CHECKING:
@@ -113,6 +116,7 @@ def commands() -> None:
 @click.option("--from", "stored", metavar="RUN.json", type=Path, help="Do a stored run again, from its run.json.")
 @click.option("--overwrite", is_flag=True, help="Begin afresh where DIR holds a run.")
 @REMOTE
+@STORE
 @OVERRIDES
 @add_workers
 @TOKENS
@@ -124,6 +128,7 @@ def run(
     stored: Path | None,
     overwrite: bool,
     remote: str | None,
+    place: Sequence[str],
     overrides: Sequence[str],
     everything: bool,
     **flags: bool,
@@ -138,7 +143,7 @@ def run(
 
     folder = out or name_folder(config)
     overrides = [*overrides, *([f"model.remote={remote}"] if remote else [])]
-    opened = open_run(config, folder, overrides, stored=stored)
+    opened = open_run(config, folder, [*overrides, *place], stored=stored)
     with _resumable(folder):
         expected = read_expected(stored) if stored and not overrides else {}
         flags["tokens"] |= stored is not None and keeps_all(stored)
@@ -240,7 +245,7 @@ def status(folder: Path, config: Path | None, overrides: Sequence[str]) -> None:
     """What DIR holds, what is stale and why, what a run (of CONFIG) would do; needs no model."""
     _check_runs(folder)
     from completions_lp.job.places import open_run
-    from completions_lp.job.status import find_status, measure_units
+    from completions_lp.job.status import find_status, measure_store, measure_units
     from completions_lp.show.text.status import format_status
     from completions_lp.store import is_held, read_progress
 
@@ -248,7 +253,7 @@ def status(folder: Path, config: Path | None, overrides: Sequence[str]) -> None:
     held = is_held(folder)
     progress = read_progress(folder) if held else None  # what a killed one left is of no use
     found = find_status(folder, asked), *measure_units(folder)
-    click.echo(format_status(*found, held=held, progress=progress))
+    click.echo(format_status(*found, held=held, shared=measure_store(folder), progress=progress))
 
 
 @commands.command()
@@ -309,53 +314,10 @@ def compare(folders: Sequence[Path], quantities: Sequence[str], csv: Path | None
 commands.add_command(labels)
 
 
-@commands.command()
-@FOLDER
-@click.option("--quantity", metavar="NAME", help="What the interval is of; by default the change of P(A).")
-@click.option("--layer", "layers", type=int, multiple=True, metavar="L", help="Only this layer; repeatable.")
-@click.option("--multiplier", "multipliers", type=float, multiple=True, metavar="M", help="Only this multiplier.")
-@click.option("--half-width", type=float, metavar="W", help="Wanted, in the quantity's unit; half of the pilot's.")
-@click.option("--prompts", type=int, metavar="N", help="Tell the cost of N prompts; those needed by default.")
-@click.option("--samples", type=int, metavar="S", help="With S samples each; 100 or more by default, the cheapest.")
-@click.option("--conditions", type=int, metavar="C", help="Under C conditions; the pilot's by default.")
-@click.option("--validate", is_flag=True, help="Draw from the steered model too, and write validation.parquet.")
-@click.option("--draws", type=int, default=50, metavar="D", help="For --validate: per prompt and cell.")
-@click.option("--function", default="", metavar="MODULE:FUNCTION", help="For --validate: a run's label function.")
-@QUIET
-def plan(folder: Path, validate: bool, quantity: str | None, **wanted: Any) -> None:
-    """From a pilot run: how many prompts and samples, at what cost.
-
-    Says how many prompts, and how many samples of each, bring the interval of a quantity to a wanted half width, in the
-    cells of --layer and --multiplier, by default the report's best one. With --validate: draws from the steered model
-    itself in these cells, by default the best and two others, and compares with what the run has estimated.
-    """
-    _check_runs(folder)
-    chosen = {name: wanted.pop(name) for name in ("draws", "function", "quiet")}
-    if validate:
-        _validate(folder, **chosen, layers=wanted["layers"], multipliers=wanted["multipliers"])
-        return
-    from completions_lp.job.results import load
-    from completions_lp.plan.forecast import plan_run
-    from completions_lp.show.text import format_plan
-
-    pilot = load(folder)
-    wanted |= {} if quantity is None else {"quantity": quantity}
-    click.echo(format_plan(plan_run(pilot, **wanted), pilot.info))
-
-
-def _validate(folder: Path, draws: int, quiet: bool, function: str, **cells: Any) -> None:
-    from completions_lp.job.ledger import Options
-    from completions_lp.job.stages import Run
-    from completions_lp.show.text import format_validation
-
-    found = Run.open(folder, options=Options(progress=not quiet, function=function)).validate(draws=draws, **cells)
-    click.echo(f"P(A) as estimated, and its share among {draws} draws a prompt of the steered model; means over")
-    click.echo("prompts, differences with 95% intervals over prompts")
-    click.echo(format_validation(found.measures, found.differences, found.verdicts, found.share))
-    click.echo(f"validation.parquet: written to {folder}")
-
-
+commands.add_command(plan)
 commands.add_command(doctor)
+commands.add_command(share)
+commands.add_command(submit)
 
 
 def _tell(text: str) -> None:

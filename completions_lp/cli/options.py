@@ -39,6 +39,22 @@ QUIET = click.option("--quiet", is_flag=True, help="No progress bars.")
 TOKENS = click.option("--tokens", is_flag=True, help="Keep every condition in tokens.parquet, not only a few.")
 
 
+def _name_store(_context: click.Context, _option: click.Parameter, given: str | None) -> list[str]:
+    """The override that names a store; a path is one from where the command is given."""
+    if given is None:
+        return []
+    return [f"run.store={json.dumps(given if '://' in given else str(Path(given).expanduser().absolute()))}"]
+
+
+STORE = click.option(
+    "--store",
+    "place",
+    metavar="URL",
+    callback=_name_store,
+    help="Where finished units go that runs and machines share: a folder, s3://BUCKET/PLACE, gs://BUCKET/PLACE.",
+)
+
+
 class Ordered(click.Group):
     """A group whose commands are listed in the order in which they are used."""
 

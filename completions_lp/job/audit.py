@@ -8,6 +8,7 @@ import numpy as np
 
 from completions_lp import store
 from completions_lp.job.config import make_config
+from completions_lp.job.places import find_place
 from completions_lp.job.results import load
 from completions_lp.records import Completions, Condition, InputError, Labelling, Report, TokenScores
 from completions_lp.report.labels import (
@@ -132,7 +133,8 @@ def _read_scores(
     folder: Path, report: Report, completions: Completions, conditions: Sequence[Condition]
 ) -> Iterator[tuple[list[int], TokenScores]]:
     """The scores of a few prompts at a time, by their numbers, from the units that the score stage has used."""
-    units = store.open_units(folder, "scores", report.info["stages"]["score"].get("units", ()))
+    place = find_place(make_config(report.info["config"]), folder) or folder
+    units = store.open_units(place, "scores", report.info["stages"]["score"].get("units", ()))
     if not units:
         raise _Missing
     vectors = store.read_vectors(folder)

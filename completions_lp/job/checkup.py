@@ -13,7 +13,7 @@ from completions_lp.job.inputs import Inputs, hash_completions
 from completions_lp.job.ledger import Ledger
 from completions_lp.job.outset import read_target
 from completions_lp.model import Model, check_conditions, load_model
-from completions_lp.records import Completions, Condition, ContrastPair, OutOfRoom, Prompt, SteeringVector
+from completions_lp.records import Completions, Condition, ContrastPair, InputError, OutOfRoom, Prompt, SteeringVector
 from completions_lp.sample.draws import check_context
 from completions_lp.steer.vectors import average_differences, check_pairs, read_differences
 from completions_lp.store import hash_value
@@ -43,6 +43,11 @@ def examine(config: Config, *, compare: bool = False, tell: Callable[[str], None
     Raises:
         InputError: The model cannot be loaded or steered, or prompts or the vector are wrong.
     """
+    if config.model.remote:
+        raise InputError(
+            f"the doctor watches residual streams, and this model's are on {config.model.remote}: run it on a copy "
+            "of yours, or on a smaller model of the same family, without [model] remote"
+        )
     inputs = _limit(config)
     model, prompts = inputs.model, inputs.prompts
     tell(f"{model.name} is loaded")

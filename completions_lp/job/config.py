@@ -177,6 +177,9 @@ class RunSection(Section):
 
     memory_budget: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """GiB that a pass may take; a quarter of all memory by default."""
+    store: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    """Where finished units go that runs and machines share: a folder, or s3://BUCKET/PLACE, gs://BUCKET/PLACE, any URL
+    that fsspec knows; by default the run's own directory. Nothing is ever removed from there."""
     workers: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Processes that do the work, each with a model of its own, by Ray; with 1 this process does it all."""
     address: str = ""

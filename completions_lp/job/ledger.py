@@ -13,6 +13,7 @@ from completions_lp import store
 from completions_lp.job.config import Config
 from completions_lp.job.hire import hire_crew
 from completions_lp.job.inputs import Inputs
+from completions_lp.job.places import find_place
 from completions_lp.job.provenance import (
     CONSUMED,
     NEEDS,
@@ -80,6 +81,8 @@ class Ledger(Inputs):
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Keep other processes out of the run directory, and begin with what it holds now; end all workers after."""
+        if self.folder is not None and not self._depth and self.config.run.store is not None:
+            store.check_place(store.open_place(self.config.run.store))
         with nullcontext() if self.folder is None or self._depth else store.hold_run(self.folder):
             if self.folder is not None and not self._depth and (self.folder / "run.json").is_file():
                 self.info = store.read_info(self.folder)
@@ -111,18 +114,19 @@ class Ledger(Inputs):
             return self._owner.crew
         return hire_crew(self, self.progress, self.options.tell)
 
-    @property
-    def _place(self) -> Path | None:
-        """Where units are kept: with workers somewhere in any case, if only as long as they are at work."""
-        if self.folder is not None or not self.hands.many:
-            return self.folder
-        if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="clp-units-")
-        return Path(self._scratch.name)
-
     def say(self, text: str) -> None:
         """Show what a server says while one waits for it."""
         self.progress.say(text)
+
+    @property
+    def place(self) -> store.Place | None:
+        """Where units are kept: in the run directory or a store; with workers in any case, for as long as they work."""
+        found = find_place(self.config, self.folder)
+        if found is not None or not self.hands.many:
+            return found
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="clp-units-")
+        return Path(self._scratch.name)
 
     @property
     def _directory(self) -> Path:
@@ -140,7 +144,7 @@ class Ledger(Inputs):
         before, self.info = self.info, dropped
         store.write_info(folder, {**dropped, "files": before.get("files", [])})
         store.drop_stages(folder, before, list(store.STAGES))
-        store.remove_units(folder, store.list_units(folder))
+        store.remove_units(folder, [*store.list_units(folder)])
         store.write_info(folder, dropped)
 
     def _claim(self, *names: str) -> None:
@@ -218,24 +222,29 @@ class Ledger(Inputs):
         else:
             made[name] = {"failed": self._failed}
 
+    def open_units(self) -> RivalUnits:
+        """The units of a step, none of which has been looked for yet."""
+        return RivalUnits(
+            self.hands,
+            self.network,
+            self.config.run.memory_budget,
+            self.place,
+            rivals={rival.section.name: rival for rival in self.rivals},
+        )
+
     @contextmanager
     def _time(self, name: str) -> Iterator[dict[str, Any]]:
         """Time a step and count its tokens; what it left in the notes goes into ``run.json`` with them.
 
         ``timings`` and ``token_counts`` are of all that the tables hold, ``work`` of what was done this time.
         """
-        self.units = RivalUnits(
-            self.hands,
-            self.network,
-            self.config.run.memory_budget,
-            self._place,
-            rivals={rival.section.name: rival for rival in self.rivals},
-        )
+        self.units = self.open_units()
         before = self._count_usage()
         start = time.perf_counter()
         notes: dict[str, Any] = {}
         reset_peak()
         yield notes
+        self.units.close()
         seconds, used = time.perf_counter() - start, self._count_usage()
         spent = {"tokens": used.tokens - before.tokens, "passes": used.passes - before.passes}
         found = [took for unit, took in self.units.used.items() if unit not in self.units.made]

@@ -15,7 +15,7 @@ from completions_lp.job.toml import is_local
 from completions_lp.records import InputError, Labelling, describe_cause
 from completions_lp.records.sources import find_file
 from completions_lp.sample.functions import load_function
-from completions_lp.store import check_owned, list_units, read_info
+from completions_lp.store import Place, check_owned, check_place, list_units, open_place, read_info
 
 GIVEN = ("weights", "config", "tokenizer", "prompts", "function", "pairs", "vector", "confounds", "rivals")
 """What a run is given and does not make, of all that its stages consume."""
@@ -49,6 +49,7 @@ def open_run(config: Path | None, folder: Path, overrides: Sequence[str], *, sto
     for stage in ("vector", "sample"):
         check_files(opened, stage)
     check_input(opened, ("vector", "sample"))
+    check_store(opened)
     return opened
 
 
@@ -113,6 +114,7 @@ def open_stage(stage: str, folder: Path, config: Path | None, overrides: Sequenc
     check_files(opened, stage)
     if stage != "report":
         check_input(opened, (stage,))
+        check_store(opened)
     return opened
 
 
@@ -162,6 +164,17 @@ def check_folder(folder: Path) -> None:
         ) from None
 
 
+def find_place(config: Config, folder: Path | None) -> Place | None:
+    """Where the units of a run are: in its store, else in its folder; None where there is neither."""
+    return folder if config.run.store is None else open_place(config.run.store)
+
+
+def check_store(config: Config) -> None:
+    """Raise InputError where the store of a run cannot be opened, or not be written to."""
+    if config.run.store is not None:
+        check_place(open_place(config.run.store))
+
+
 def check_files(config: Config, stage: str) -> None:
     """Raise InputError for a local file that a stage reads and that is not there; what is on a hub is not asked for."""
     vector = [config.vector.path or config.vector.pairs, *config.controls.orthogonal_to]
@@ -177,6 +190,9 @@ def tell_rest(folder: Path, asked: Sequence[str]) -> str:
     words = [word for word in asked if word != "--overwrite"]  # which would start afresh
     if words[0] == "run" and not any(word.partition("=")[0] == "--out" for word in words):
         words += ["--out", str(folder)]
-    units = len(list_units(folder))
+    units, shared = len(list_units(folder)), None
+    if (folder / "run.json").is_file():
+        shared = read_info(folder)["config"].get("run", {}).get("store")
     kept = f"; {units} finished units are kept" if units else ""
+    kept = f"; finished units are kept in {shared}" if shared is not None else kept
     return f"{kept}; go on with: completions-lp {shlex.join(words)}"

@@ -61,10 +61,18 @@ def find_status(folder: Path, asked: Config | None = None) -> list[StageStatus]:
 
 
 def measure_units(folder: Path) -> tuple[int, int, int]:
-    """How many units there are, their bytes, and how many of them are in no table."""
-    names = store.list_units(folder)
-    size = sum((folder / name).stat().st_size for name in names)
-    return len(names), size, len(_list_unused(folder, store.read_info(folder)))
+    """How many units the directory has, their bytes, and how many of them are in no table."""
+    units = store.list_units(folder)
+    return len(units), sum(units.values()), len(_list_unused(folder, store.read_info(folder)))
+
+
+def measure_store(folder: Path) -> tuple[str, int, int] | None:
+    """The store of a run: where it is, and how many units are there, of whichever runs, with their bytes."""
+    given = make_config(store.read_info(folder)["config"]).run.store
+    if given is None:
+        return None
+    units = store.list_units(store.open_place(given))
+    return given, len(units), sum(units.values())
 
 
 def clean_run(folder: Path) -> tuple[int, int]:

@@ -12,11 +12,11 @@ LOCAL = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".safetensors", ".gguf")
 """Endings that no name on a hub has."""
 PATHS = (
     *(("model", "name"), ("prompts", "path"), ("vector", "pairs"), ("vector", "path"), ("controls", "orthogonal_to")),
-    *(("rival", "model"), ("off_target", "path"), ("model", "offload_folder")),
+    *(("rival", "model"), ("off_target", "path"), ("model", "offload_folder"), ("run", "store")),
 )
 """Keys whose values may be paths."""
-MADE = ("offload_folder",)
-"""Keys of paths that need not be there, and of no names."""
+MADE = ("offload_folder", "store")
+"""Keys of paths that need not be there, and of no names; a store may have a URL."""
 REPEATED = ("rival", "off_target")
 """Sections that may stand several times, each under [[name]]."""
 LARGEST = 2**20
@@ -30,7 +30,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         given = values.get(section)
         for one in given if isinstance(given, list) else [given]:
             if isinstance(one, dict) and key in one:
-                one[key] = _resolve(one[key], path.parent, certain=key in MADE)
+                certain = key in MADE and "://" not in str(one[key])
+                one[key] = _resolve(one[key], path.parent, certain=certain)
     _check_seeds(values.get("sampling"))
     return values
 
@@ -45,7 +46,7 @@ def _parse_toml(text: str, where: str) -> dict[str, Any]:
 
 
 def _resolve(given: Any, folder: Path, *, certain: bool = False) -> Any:
-    """A path, or a list of them, relative to the configuration file; a hub name stays as it is."""
+    """A path, or a list of them, relative to the configuration file; a hub name stays as it is, if it can be one."""
     if isinstance(given, list):
         return [_resolve(item, folder, certain=certain) for item in given]
     if not isinstance(given, str) or "\0" in given:

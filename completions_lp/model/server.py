@@ -51,7 +51,9 @@ class Counted(RemoteBackend):  # type: ignore[misc]
 
     def note(self, response: Any) -> bool:
         """See ``RemoteBackend``."""
-        self.server.tell(_clean(f"{response.status.value.lower()} {response.description or ''}")[:120])
+        status, more = response.status.value.lower(), _clean(response.description or "")
+        told = status if status in more.lower() or not more else f"{status}: {more}"
+        self.server.tell("" if status == "completed" else told[:120])
         return bool(super().note(response))
 
     def finalize(self, content: bytes) -> Any:

@@ -19,7 +19,8 @@ STAGES = ("vector", "sample", "score", "choices", "report")
 TOKEN_BYTES = 320
 """Host memory of a token of a distinct completion while they are sampled and written, measured."""
 SCORE_BYTES = 320
-"""Host memory of the scores of a distinct completion under one condition while they are written, measured."""
+"""Host memory of the scores of a distinct completion under one condition as a later command reads them, measured; while
+a run makes them it is some 130."""
 PART_BYTES = 2**29
 """Scores of single tokens that are held at once, at most: ``score.parts.PART`` numbers in float32."""
 

@@ -4,6 +4,7 @@ Files are moved into place once whole. Other programs read these tables: names a
 ``SCHEMA_VERSION``. ``questions.parquet`` has the prompts as asked: later stages need the directory alone.
 """
 
+from completions_lp.store.catalogue import Catalogue, Covered
 from completions_lp.store.choices import read_choices, write_choices
 from completions_lp.store.completions import completion_ids, read_completions, write_completions, write_steered
 from completions_lp.store.directory import (
@@ -23,6 +24,7 @@ from completions_lp.store.files import hash_file, write_rows, write_text
 from completions_lp.store.keys import CONDITION
 from completions_lp.store.progress import drop_progress, read_progress, write_progress
 from completions_lp.store.readings import read_readings, write_readings
+from completions_lp.store.remote import Place, check_place, is_remote, open_place
 from completions_lp.store.reports import (
     OFF_TARGET,
     PROFILE,
@@ -47,13 +49,14 @@ from completions_lp.store.scores import (
 from completions_lp.store.tokens import read_token_increases
 from completions_lp.store.unit_tables import read_draws, read_sequences, tabulate_draws, tabulate_sequences
 from completions_lp.store.units import (
-    Covered,
     Unit,
     find_units,
     hash_value,
     list_units,
     open_units,
+    read_unit,
     remove_units,
+    write_index,
     write_unit,
 )
 from completions_lp.store.validation import read_validation, write_validation
@@ -88,5 +91,7 @@ __all__ += ["open_tokens", "read_profile", "read_token_increases", "read_validat
 __all__ += ["read_seed_measures", "write_seed_measures"]
 __all__ += ["write_profile", "write_report", "write_validation"]
 __all__ += ["read_quality", "read_vector", "read_vectors", "sort_vectors", "write_vector", "write_vectors"]
-__all__ += ["Covered", "Unit", "find_units", "hash_value", "list_units", "open_units", "remove_units", "write_unit"]
+__all__ += ["Catalogue", "Covered", "Place", "check_place", "is_remote", "open_place"]
+__all__ += ["Unit", "find_units", "hash_value", "list_units", "open_units", "read_unit", "remove_units"]
+__all__ += ["write_index", "write_unit"]
 __all__ += ["read_draws", "read_sequences", "tabulate_draws", "tabulate_sequences"]

@@ -18,10 +18,16 @@ import pyarrow.parquet
 from completions_lp.records import InputError, describe_cause, is_failing
 from completions_lp.store.columns import pick_columns
 
+ROWS = 2**20
+"""Rows of a table that are made at a time, about: those of a row group of Parquet."""
 PARTIAL = ".partial"
 """How the name ends of a file that is not whole yet."""
 _UMASK = os.umask(0)
 os.umask(_UMASK)  # it can only be read by setting it
+
+
+class Vanished(InputError):  # noqa: N818
+    """A file went away before it was in its place: another process took it for one that was left half-written."""
 
 
 @contextmanager
@@ -39,7 +45,10 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 os.fsync(number)
             partial.chmod(0o666 & ~_UMASK)  # as any new file has it; mkstemp gives it to nobody else
-            os.replace(partial, path)  # noqa: PTH105  atomic, also over an existing file
+            try:
+                os.replace(partial, path)  # noqa: PTH105  atomic, also over an existing file
+            except FileNotFoundError:
+                raise Vanished(f"{path}: cannot be written: another process has removed it on the way") from None
         except BaseException:
             with suppress(OSError):  # where it cannot be removed either, the next process to hold the run does it
                 partial.unlink(missing_ok=True)
@@ -122,6 +131,18 @@ def append_table(path: Path) -> Iterator[Callable[[Mapping[str, Any]], None]]:
             writer.write_table(table)
 
         yield append
+
+
+def write_blocks(path: Path, n: int, size: int, make: Callable[[slice], Mapping[str, Any]]) -> None:
+    """Write ``n`` blocks of ``size`` rows each as one Parquet file, the columns of a few blocks made at a time.
+
+    Of a table with millions of rows, which are mostly names that repeat, no more than about ``ROWS`` are in memory
+    beside what they are made of; a smaller one is made and written at once.
+    """
+    together = max(1, ROWS // max(1, size))
+    with append_table(path) as append:
+        for start in range(0, max(1, n), together):
+            append(make(slice(start, start + together)))
 
 
 def write_text(path: Path, text: str) -> None:

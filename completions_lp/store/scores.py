@@ -11,7 +11,7 @@ import pyarrow.compute
 from completions_lp.records import Completions, Increases, InputError, Measures, Through, TokenScores
 from completions_lp.store.columns import pick_columns
 from completions_lp.store.completions import completion_ids
-from completions_lp.store.files import append_table, read_table, write_table
+from completions_lp.store.files import append_table, read_table, write_blocks, write_table
 from completions_lp.store.keys import KEYS, arrange_rows, condition_columns, find_completions, find_prompts
 
 TRUST = ("certified", "green", "red")
@@ -25,18 +25,21 @@ def write_increases(folder: Path, increases: Increases) -> None:
     completions, conditions = increases.completions, increases.conditions
     scored = completions.count_scored(increases.through).astype(np.int32)
     names = [completions.prompts[i].id for i in completions.prompt_index]
-    write_table(
-        folder / "scores.parquet",
-        {
-            "prompt_id": np.tile(np.array(names, dtype=object), len(conditions)),
-            "completion_id": np.tile(completion_ids(completions), len(conditions)),
-            **condition_columns(conditions, len(completions)),
-            "logprob": increases.logprob.reshape(-1),
-            **{part: getattr(increases, part).reshape(-1) for part in Increases.PARTS},
-            "n_scored": np.tile(scored, len(conditions)),
-            "baseline": np.tile(increases.baseline, len(conditions)),
-        },
-    )
+    ids = completion_ids(completions)
+
+    def make(part: slice) -> dict[str, np.ndarray]:
+        n = len(conditions[part])
+        return {
+            "prompt_id": np.tile(np.array(names, dtype=object), n),
+            "completion_id": np.tile(ids, n),
+            **condition_columns(conditions[part], len(completions)),
+            "logprob": (increases.baseline + increases.increase[part]).reshape(-1),
+            **{name: getattr(increases, name)[part].reshape(-1) for name in Increases.PARTS},
+            "n_scored": np.tile(scored, n),
+            "baseline": np.tile(increases.baseline, n),
+        }
+
+    write_blocks(folder / "scores.parquet", len(conditions), len(completions), make)
 
 
 def read_increases(folder: Path, completions: Completions, *, through: Through = "end") -> Increases:
@@ -68,7 +71,8 @@ def _find_baseline(logprob: np.ndarray, increase: np.ndarray, completions: Compl
 
 def write_measures(folder: Path, measures: Measures) -> None:
     """Write ``measures.parquet``: one row per condition and prompt, what was measured without steering repeated."""
-    write_table(folder / "measures.parquet", _list_measures(measures))
+    n, size = len(measures.conditions), len(measures.prompts)
+    write_blocks(folder / "measures.parquet", n, size, lambda part: _list_measures(measures, part))
 
 
 def write_seed_measures(folder: Path, by_seed: Sequence[Measures], seeds: Sequence[int]) -> None:
@@ -80,14 +84,16 @@ def write_seed_measures(folder: Path, by_seed: Sequence[Measures], seeds: Sequen
     write_table(folder / "seed_measures.parquet", pa.concat_tables(parts))
 
 
-def _list_measures(measures: Measures) -> dict[str, np.ndarray]:
-    repeat = len(measures.conditions)
+def _list_measures(measures: Measures, part: slice = slice(None)) -> dict[str, np.ndarray]:
+    """Columns of some of the conditions."""
+    conditions = measures.conditions[part]
+    repeat = len(conditions)
     return {
         "prompt_id": np.tile(np.array([p.id for p in measures.prompts], dtype=object), repeat),
-        **condition_columns(measures.conditions, len(measures.prompts)),
+        **condition_columns(conditions, len(measures.prompts)),
         **{name: np.tile(values, repeat) for name, values in measures.unsteered.items()},
-        **{name: values.reshape(-1) for name, values in measures.steered.items()},
-        "trust": measures.trust.reshape(-1).astype(object),
+        **{name: values[part].reshape(-1) for name, values in measures.steered.items()},
+        "trust": measures.trust[part].reshape(-1).astype(object),
     }
 
 

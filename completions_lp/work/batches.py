@@ -7,14 +7,20 @@ from completions_lp.records import Prompt
 
 UNIT = 2**18
 """Tokens times conditions of a unit, at most about."""
-WORK = {"cpu": 2e12, "cuda": 2e15, "remote": 2e15}
+LARGE = 2**20
+"""The same on a GPU, which does so many in half a minute: each unit is a file, of which few are better."""
+WORK = {"cpu": 2e12, "cuda": 1e16, "remote": 2e15}
 """Floating-point operations of a unit, about, by kind of device: half a minute, which is lost when a run is stopped."""
+SPREAD = 2**17
+"""Tokens times conditions of a unit on GPUs, at least: a model too large for one is on several, which take as long
+for these, however large it is."""
 
 
 def measure_unit(model: Mapping[str, Any]) -> int:
     """Tokens times conditions of a unit, by the size of the network and the kind of its device."""
-    work = WORK.get(str(model["device"]).partition(":")[0], WORK["cpu"])
-    return int(min(UNIT, work / (2 * count_weights(model))))
+    kind = str(model["device"]).partition(":")[0]
+    unit = WORK.get(kind, WORK["cpu"]) / (2 * count_weights(model))
+    return int(max(SPREAD, min(LARGE, unit)) if kind == "cuda" else min(UNIT, unit))
 
 
 def count_weights(model: Mapping[str, Any]) -> int:

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from completions_lp import store
+
+INDEXED = 256
+"""Units of a store at a URL that are made before an index of them is written: as many are looked into, at the most,
+where a run was stopped."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,22 +42,31 @@ class Block:
 
 
 class Shelf:
-    """The units of one kind and context that a run directory has, each a rectangle of items and conditions."""
+    """The units of one kind and context that a place has, each a rectangle of items and conditions."""
 
-    def __init__(self, folder: Path | None, kind: str, context: Mapping[str, Any]) -> None:
-        self._of_item: dict[str, list[store.Unit]] = {}
-        for unit in [] if folder is None else store.find_units(folder, kind, context):
-            self.add(unit)
+    def __init__(self, place: store.Place | None, kind: str, context: Mapping[str, Any]) -> None:
+        self._place, self._kind, self._context = place, kind, context
+        self._units = store.Catalogue() if place is None else store.find_units(place, kind, context)
+        self._made: list[store.Covered] = []
 
     def add(self, unit: store.Unit) -> None:
         """Enter a unit that has been made."""
-        for item in unit.covers["items"]:
-            self._of_item.setdefault(item, []).append(unit)
+        self._place = unit.folder
+        self._units.add(unit.name, unit.covers)
+        if store.is_remote(unit.folder):
+            self._made.append(unit.covers)
+            if len(self._made) >= INDEXED:
+                self.close()
+
+    def close(self) -> None:
+        """At a URL, write down what the units that were made cover, by which others find them without opening each."""
+        if self._made and self._place is not None:
+            store.write_index(self._place, self._kind, self._context, self._made)
+            self._made = []
 
     def list_covered(self, items: Sequence[str]) -> list[store.Covered]:
-        """What is covered by units that hold any of these items; none of them is read."""
-        units = {unit.name: unit for item in items for unit in self._of_item.get(item, ())}
-        return [unit.covers for unit in units.values()]
+        """What is covered of these items by units that hold any of them; none of these is read."""
+        return self._units.list_covered(items)
 
     def find(
         self, items: Sequence[str], needed: Callable[[store.Covered], bool] = lambda _: True
@@ -63,11 +75,10 @@ class Shelf:
 
         Damaged ones are as if not there.
         """
-        units = {unit.name: unit for item in items for unit in self._of_item.get(item, ())}
-        for unit in (unit for _, unit in sorted(units.items()) if needed(unit.covers)):
-            table = unit.read()
-            if table is not None:
-                yield unit, table
+        for name in self._units.find(items, needed):
+            found = None if self._place is None else store.read_unit(self._place, name)
+            if found is not None and not {*items}.isdisjoint(found[0].covers["items"]):
+                yield found
 
 
 def find_missing(

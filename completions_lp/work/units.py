@@ -7,7 +7,6 @@ makes the same passes, and so the same numbers to the last bit, as one that was 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,8 @@ _Drawn = tuple[int, int, list[Draw]]
 class Units(Asking):
     """Does work in units, and keeps them in a run directory, if there is one."""
 
-    folder: Path | None
+    folder: store.Place | None
+    """The run directory, or a store."""
     used: dict[str, Mapping[str, int | float]] = field(default_factory=dict)
     """By name, the units that were made or found, and what each took."""
     made: set[str] = field(default_factory=set)
@@ -158,6 +158,11 @@ class Units(Asking):
         found = self._cover(request, max(request.lengths), advance)
         read = (part["logprob"] for part in (found.unsteered, found.steered))
         return make_choices(prompts, target, conditions, *(x.reshape(*x.shape[:-1], -1, 2) for x in read))
+
+    def close(self) -> None:
+        """Have what was made found by others, too, where it is in a store at a URL."""
+        for shelf in self._shelves.values():
+            shelf.close()
 
     def prepare(self, requests: Iterable[Request], title: str) -> None:
         """With many hands, do all that is missing of these at once: whoever asks for one of them finds it there.

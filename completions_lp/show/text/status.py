@@ -14,12 +14,14 @@ def format_status(
     unused: int,
     *,
     held: bool = False,
+    shared: tuple[str, int, int] | None = None,
     progress: Mapping[str, Any] | None = None,
 ) -> str:
     """A line for each stage, what a run would do, and the units; ``stages`` are of ``job.status``.
 
     Where the directory is ``held``, a line says that another process is at work there, and others, by what it has left
-    in ``progress`` (``store.read_progress``), what it does, and when this might end.
+    in ``progress`` (``store.read_progress``), what it does, and when this might end. ``shared`` is of its store: where
+    it is, how many units of whichever runs are there, and their bytes.
     """
     lines = []
     wide = max(8, *(len(stage.stage) + 1 for stage in stages))
@@ -35,6 +37,9 @@ def format_status(
         lines[-1] += f", and look first whether {', '.join(doubtful)} still holds"
     spare = f"; {unused} in no table (completions-lp clean)" if unused and not todo else ""
     lines.append(f"units: {units}, {size / 1e6:.1f} MB{spare}")
+    if shared is not None:
+        where, count, bytes_there = shared
+        lines.append(f"store: {printable(where)}: {count} units of whichever runs, {bytes_there / 1e6:.1f} MB")
     lines += ["another process is at work there: a run would be refused until its end"] * held
     lines += [] if progress is None else format_progress(progress, time.time())
     return "\n".join(lines)
