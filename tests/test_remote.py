@@ -379,7 +379,9 @@ def test_a_slow_queue_is_told(far, chooser):
     far.want(slow=0.3)
     draw(there, prompts)
     far.want()
-    assert [line for line in told if line.startswith("queued")] == [f"queued: place {k} in the queue" for k in (3, 2, 1)]
+    assert [line for line in told if line.startswith("queued")] == [
+        f"queued: place {k} in the queue" for k in (3, 2, 1)
+    ]
     assert told[-2:] == ["running", ""]
 
 
