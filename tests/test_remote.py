@@ -22,6 +22,7 @@ import completions_lp as clp
 from completions_lp.job.config import DATA
 from completions_lp.model import find_comparison, landing, parcel, remote
 from completions_lp.model.squeeze import expand, squeeze
+from completions_lp.quantities import QUANTITIES
 from completions_lp.records import InputError, NotFinite, Sampling
 from completions_lp.score.grid import score_tokens
 
@@ -261,6 +262,15 @@ ITSELF = {"low", "high", "p", "noise", "boot_low", "boot_high", "rounding", "sd"
 """Of rounding itself, or resampled of numbers that tie but for it."""
 
 
+def find_tolerance(name):
+    """Of a column or quantity: 2e-5 of a probability or a nat; float32 itself rounds log odds of next to nothing."""
+    if name.startswith(("util_odds", "log_odds_change_answered")):
+        return 2e-2
+    stem = name.removesuffix("_odd")
+    unit = QUANTITIES[stem].unit if stem in QUANTITIES else ""
+    return 2e-3 if unit == "pp" else 1e-4 if name.startswith(("kl", "excess_surprisal")) else 2e-5
+
+
 TABLES = ("summary", "prompts", "scores", "completions", "choices", "measures", "profile", "readings")
 
 
@@ -278,9 +288,13 @@ def test_tables_of_a_whole_run_are_those_of_here(runs, table):
             values = [[x for row in column for x in (row or ())] for column in values]
         if any(isinstance(x, float) for x in values[0]):
             pair = [np.array([np.nan if x is None else x for x in column], dtype=float) for column in values]
-            scale = 100 if table in ("summary", "prompts") else 1  # percentage points
-            near = 1e-2 if name.startswith("util_odds") else 2e-5 * scale  # the odds of next to nothing
-            np.testing.assert_allclose(*pair, rtol=1e-4, atol=near, err_msg=name)
+            if name == "logprobs":  # of answers that are read: one in a million is sent roughly
+                pair = [np.exp(column) for column in pair]
+            named = one["quantity"].to_pylist() if name == "value" and "quantity" in one.column_names else [name]
+            near = np.array([find_tolerance(quantity) for quantity in named])
+            assert (np.isnan(pair[0]) == np.isnan(pair[1])).all(), name
+            off = np.abs(pair[0] - pair[1])
+            assert not (off > near + 2e-5 * np.abs(pair[1])).any(), (name, np.nanmax(off))
         elif name != "logprob":
             assert values[0] == values[1], name
 
@@ -379,9 +393,8 @@ def test_a_slow_queue_is_told(far, chooser):
     far.want(slow=0.3)
     draw(there, prompts)
     far.want()
-    assert [line for line in told if line.startswith("queued")] == [
-        f"queued: place {k} in the queue" for k in (3, 2, 1)
-    ]
+    queued = [line for line in told if line.startswith("queued")]
+    assert queued == [f"queued: place {k} in the queue" for k in (3, 2, 1)]
     assert told[-2:] == ["running", ""]
 
 
