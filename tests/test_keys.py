@@ -113,8 +113,8 @@ NO_CHANGE = {
 """Settings that change neither; auto is the CPU here, and other kinds of device are tried below."""
 RANKS = {"model.tp_size"}
 """Settings of several processes, of which test_ranks says that keys are those of one."""
-FIXED = {"run.address"}
-"""Settings that have one value, or need what is not here: ``test_workers`` has a cluster."""
+FIXED = {"run.address", "run.store"}
+"""Settings that need what is not here: ``test_workers`` has a cluster, ``test_shares`` a common store."""
 HUB = {"model.revision", "model.remote"}
 """Settings that local files refuse; the revision of a hub decides which weights are read, and these are hashed. What is
 made on a server has a kind of device of its own, see ``test_remote``."""
