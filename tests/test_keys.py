@@ -113,8 +113,8 @@ NO_CHANGE = {
 """Settings that change neither; auto is the CPU here, and other kinds of device are tried below."""
 RANKS = {"model.tp_size"}
 """Settings of several processes, of which test_ranks says that keys are those of one."""
-CLUSTER = {"run.address"}
-"""Settings that need what is not here: ``test_workers`` has a cluster, on which bytes are those of one process."""
+FIXED = {"run.address", "run.store"}
+"""Settings that need what is not here: ``test_workers`` has a cluster, ``test_shares`` a common store."""
 HUB = {"model.revision", "model.remote"}
 """Settings that local files refuse; the revision of a hub decides which weights are read, and these are hashed. What is
 made on a server has a kind of device of its own, see ``test_remote``."""
@@ -151,7 +151,7 @@ def test_every_setting_is_in_one_list():
     # Sections that may stand several times have tests of their own.
     once = {section: values for section, values in Config().model_dump().items() if section not in REPEATED}
     settings = {f"{section}.{key}" for section, values in once.items() for key in values}
-    listed = [name for name in CHANGES if ":" not in name] + [*NO_CHANGE, *CLUSTER, *HUB, *RANKS]
+    listed = [name for name in CHANGES if ":" not in name] + [*NO_CHANGE, *FIXED, *HUB, *RANKS]
     assert sorted(listed) == sorted(settings)
 
 

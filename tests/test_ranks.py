@@ -182,6 +182,11 @@ def test_a_run_is_led_by_the_first(two, monkeypatch):
         Together({"tp_size": 2})
 
 
+def test_workers_and_ranks_do_not_go_together():
+    with pytest.raises(InputError, match=r"\[run\] workers is 2 and \[model\] tp_size 2: workers have a model each"):
+        make_config({"model": {"tp_size": 2}, "run": {"workers": 2}})
+
+
 def test_memory_that_ran_out_ends_a_shared_run():
     def work(_):
         raise MemoryError("no more")

@@ -288,7 +288,7 @@ def test_tables_of_a_whole_run_are_those_of_here(runs, table):
             values = [[x for row in column for x in (row or ())] for column in values]
         if any(isinstance(x, float) for x in values[0]):
             pair = [np.array([np.nan if x is None else x for x in column], dtype=float) for column in values]
-            if name == "logprobs":  # of answers that are read: one in a million is sent roughly
+            if name == "logprobs":  # of answers that are read: a rare one is sent roughly
                 pair = [np.exp(column) for column in pair]
             named = one["quantity"].to_pylist() if name == "value" and "quantity" in one.column_names else [name]
             near = np.array([find_tolerance(quantity) for quantity in named])
@@ -506,8 +506,8 @@ def test_numbers_travel_as_exactly_as_they_are_said_to():
     kl = torch.rand(5, 7, generator=generator) ** 8
     found = expand(squeeze({"logprob": logprob, "answers": logprob[..., None], "kl": kl, "entropy": kl[:1]}))
     torch.testing.assert_close(found["logprob"], logprob, atol=2**-19 + 2e-6, rtol=0, equal_nan=True)
-    rare = logprob < -14
-    near = torch.where(rare, 2**-10 + 4e-6, 2**-18 + 4e-6)
+    rare = logprob < -11
+    near = torch.where(rare, 2**-9 + 4e-6, 2**-18 + 4e-6)
     off = (found["answers"][..., 0] - logprob).nan_to_num(nan=0.0)
     assert (off.abs() <= near)[logprob.isfinite()].all()
     assert 0 < rare.float().mean() < 1

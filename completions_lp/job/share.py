@@ -51,25 +51,25 @@ class Share(Run):
 
     def work(self) -> int:
         """Do what is missing of this share; returns how many units were made."""
-        self.check_prompts()
-        self.check_rivals()
-        pick_letters(self.prompts, self.config.label.target)
-        vectors = store.read_vectors(self._run)
+        with self.hold():  # of nothing but workers, which end with it
+            self.check_prompts()
+            self.check_rivals()
+            pick_letters(self.prompts, self.config.label.target)
+            return self._work_through(store.read_vectors(self._run))
+
+    def _work_through(self, vectors: Sequence[SteeringVector]) -> int:
         self.units = self.open_units()
         groups = self.split()[self._number :: self._count]
-        total = sum(map(len, groups))
-        made: set[str] = set()
-        with tqdm(total=total, desc="share", unit="prompt", disable=not self._shown) as bar:
+        with tqdm(total=sum(map(len, groups)), desc="share", unit="prompt", disable=not self._shown) as bar:
             for prompts in groups:
                 try:
                     self._do(prompts, vectors)
                 except OutOfRoom as error:
                     self.options.tell(f"{error}; left to the run itself")
-                made |= self.units.made
                 self.units.used.clear()
                 bar.update(len(prompts))
         self.units.close()
-        return len(made)
+        return len(self.units.made)
 
     def split(self) -> list[list[Prompt]]:
         """The prompts of the run in groups, by the work that they are; long ones first."""

@@ -2,7 +2,7 @@
 
 Log probs of tokens go to a grid of 2⁻¹⁸ nats: a completion of twenty tokens is off by 5e-6 nats, as float32 itself is
 where logits are large. Those of answers, of which the probabilities are summed, go to one of 2⁻¹⁷, and to a coarser one
-where a probability is under a millionth. Divergences, which are averaged over tokens, keep 12 binary digits each,
+where a probability is under 2e-5. Divergences, which are averaged over tokens, keep 12 binary digits each,
 without bias: small ones stay as exact as large ones, and a mean over a hundred tokens is off by 1e-5 of itself. What is
 few is sent as it is.
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 STEPS = {"logprob": 2.0**18, "answers": 2.0**17}
 """To a nat, by name."""
-RARE, COARSE = -14.0, 256
+RARE, COARSE = -11.0, 512
 """Nats under which an answer adds nothing to a sum, and steps of the grid that are one there."""
 DIGITS = 12
 """Binary digits of a divergence."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch import distributed
@@ -130,18 +130,26 @@ def dismiss() -> None:
 
 def follow() -> int:
     """Do what rank 0 asks, in silence, until it ends; returns the exit code."""
-    channel, models, out = open_channel(), dict[str, Model](), sys.stderr
+    channel, out = open_channel(), sys.stderr
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):  # noqa: PTH123
-        while order := channel.receive():
-            key, function, arguments = pickle.loads(order)  # noqa: S301  of our own rank 0
-            try:
-                if function is None:
-                    models[key] = load_model(**arguments)
-                else:
-                    function(models[key], *arguments)
-            except InputError as error:  # which rank 0 has come to, too, unless something is wrong here alone
-                if isinstance(error, OutOfStep) or channel.look_up(channel.number) != type(error).__name__:
-                    out.write(f"completions-lp: rank {channel.rank.number} of {channel.rank.size}: {error}\n")
-                    out.flush()
-                    os._exit(2)  # the others wait for it within a pass: torchrun ends them
+        try:
+            _follow(channel, out)
+        except KeyboardInterrupt:  # of which rank 0 tells
+            return 130
     return 0
+
+
+def _follow(channel: Channel, out: TextIO) -> None:
+    models = dict[str, Model]()
+    while order := channel.receive():
+        key, function, arguments = pickle.loads(order)  # noqa: S301  of our own rank 0
+        try:
+            if function is None:
+                models[key] = load_model(**arguments)
+            else:
+                function(models[key], *arguments)
+        except InputError as error:  # which rank 0 has come to, too, unless something is wrong here alone
+            if isinstance(error, OutOfStep) or channel.look_up(channel.number) != type(error).__name__:
+                out.write(f"completions-lp: rank {channel.rank.number} of {channel.rank.size}: {error}\n")
+                out.flush()
+                os._exit(2)  # the others wait for it within a pass: torchrun ends them
