@@ -112,8 +112,7 @@ def add_twice(patch):
     patch.setattr(wavefront, "branch_rows", lambda stream, n, added: branch(stream, n, 2 * added))
 
     def twice(self, output, acts=None):
-        add(self, output, acts)
-        add(self, output, acts)
+        return add(self, add(self, output, acts), acts)
 
     patch.setattr(network.Steering, "add_to", twice)
 
@@ -129,8 +128,9 @@ def start_one_late(patch):
 
     class Late(network.Steering):
         def add_to(self, output, acts=None):
-            hidden = network.residual_stream(output)
+            hidden = network.residual_stream(output).clone()
             hidden[:, 1:] += self.added[:, None].to(hidden)
+            return network.replace_stream(output, hidden)
 
     def made(cls, model, vectors, conditions):
         found = under(cls, model, vectors, conditions)
@@ -146,7 +146,15 @@ def change_conditions(patch, change):
         way = getattr(grid, name)
 
         def moved(task, way=way):
-            return way(dataclasses.replace(task, conditions=[change(c) for c in task.conditions], vectors=task.vectors))
+            changed = [change(c) for c in task.conditions]
+            vectors = dict(task.vectors)
+            for before, after in zip(
+                task.conditions, changed, strict=True
+            ):  # a unit has directions of its layers alone
+                vector = vectors[before.vector]
+                directions = {after.layer: vector.directions[before.layer], **vector.directions}
+                vectors[before.vector] = dataclasses.replace(vector, directions=directions)
+            return way(dataclasses.replace(task, conditions=changed, vectors=vectors))
 
         patch.setattr(grid, name, moved)
 
@@ -285,8 +293,8 @@ def tell_other_draws(patch):
     draw = growth._draw_tokens
 
     def drawn(*arguments):
-        tokens, logprob, own = draw(*arguments)
-        return tokens, [value - 0.1 for value in logprob], own
+        unsound, tokens, logprob, own = draw(*arguments)
+        return unsound, tokens, [value - 0.1 for value in logprob], own
 
     patch.setattr(growth, "_draw_tokens", drawn)
 

@@ -178,6 +178,8 @@ def test_the_room_is_that_of_the_machine_not_of_the_moment(small, monkeypatch, f
 def test_a_graphics_card_gives_a_quarter_of_all_its_memory(small, monkeypatch):
     model = small().model
     monkeypatch.setattr(type(model), "device", torch.device("cuda", 0))
+    monkeypatch.setitem(model.__dict__, "devices", (torch.device("cuda", 0),))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (2**33, 2**33))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=2**33))
     assert Room.find(model, None) == Room(2**31, most_kept=2**31)
 
@@ -236,9 +238,9 @@ def test_a_prompt_whose_draws_may_not_fit_is_drawn_in_runs_of_them(small, monkey
     sizes = []
     sample_batch = draws.grow_draws
 
-    def watched(decoder, chosen, sampling, samples, *rest):
+    def watched(decoder, chosen, sampling, samples, *rest, layer=None):
         sizes.extend((len(prompt.token_ids), len(numbers)) for prompt, numbers in zip(chosen, samples, strict=True))
-        return sample_batch(decoder, chosen, sampling, samples, *rest)
+        return sample_batch(decoder, chosen, sampling, samples, *rest, layer=layer)
 
     monkeypatch.setattr(draws, "grow_draws", watched)
     longest = max(len(prompt.token_ids) for prompt in prompts)

@@ -214,7 +214,7 @@ def gpus(build_model, monkeypatch):
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 100))
         monkeypatch.setattr("completions_lp.model.memory.count_bytes", lambda _: {two[1]: weights})
-        monkeypatch.setattr(type(model), "devices", two)
+        monkeypatch.setitem(model.__dict__, "devices", two)
         monkeypatch.setattr(type(model), "device", two[0])
         monkeypatch.setattr("completions_lp.model.memory._ROOMS", {})
         return model
