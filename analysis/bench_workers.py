@@ -20,7 +20,7 @@ STUDY = {
     "sampling.top_up": 0,
     "label.within": 20,
     "scoring.multipliers": [-2, -1.5, -1, -0.5, 0.5, 1, 1.5, 2],
-    "controls.random_directions": 5,
+    "controls.random_directions": 11,
 }
 """Of the embedded model, its 60 prompts and all of its layers."""
 QUICK = {"prompts.limit": 4, "sampling.n": 10, "scoring.multipliers": [1]}
