@@ -20,10 +20,11 @@ from completions_lp.model.arithmetic import HALF
 from completions_lp.model.attention import can_attend, leave_attention
 from completions_lp.model.decoding import Decoder, RowDecoder, TreeDecoder
 from completions_lp.model.loading import TOLERANCES, Model
-from completions_lp.model.network import pad_tokens, score_next
+from completions_lp.model.network import score_next
 from completions_lp.model.reading import Reader
 from completions_lp.model.specimen import copy_wide
 from completions_lp.model.steering import Variants
+from completions_lp.model.transfer import pad_tokens
 from completions_lp.model.wavefront import Wavefront
 from completions_lp.records import Condition, InputError, Positions, SteeringVector
 from completions_lp.records.base import Notice

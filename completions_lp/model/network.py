@@ -21,7 +21,7 @@ from completions_lp.model.loading import Model
 from completions_lp.model.output import head_envoy, widen_output
 from completions_lp.model.reading import Reader
 from completions_lp.model.residual import add_rows, replace_stream, residual_stream
-from completions_lp.model.transfer import upload
+from completions_lp.model.transfer import pad_tokens, upload
 from completions_lp.records import Condition, Positions, SteeringVector
 
 
@@ -247,17 +247,3 @@ def _continue(model: Model, prefix: Prefix, tokens: Int[Tensor, "row token"]) ->
     if prefix.cache is not None:
         inputs[model.cache_name] = prefix.copy_cache()
     return inputs
-
-
-def pad_tokens(
-    sequences: Sequence[Sequence[int]], device: torch.device, *, left: bool = False
-) -> tuple[Int[Tensor, "row token"], Bool[Tensor, "row token"]]:
-    """Ragged token ids as one tensor, padded with 0 on the right or on the left, and the mask of what is there."""
-    width = max(map(len, sequences))
-    ids = torch.zeros(len(sequences), width, dtype=torch.long)
-    mask = torch.zeros(len(sequences), width, dtype=torch.bool)
-    for i, sequence in enumerate(sequences):
-        at = slice(width - len(sequence), width) if left else slice(len(sequence))
-        ids[i, at] = torch.tensor(sequence, dtype=torch.long)
-        mask[i, at] = True
-    return upload(ids, device), upload(mask, device)

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from completions_lp.model.network import pad_tokens
 from completions_lp.model.reading import Watch, stack_answers
 from completions_lp.model.squeeze import expand
 from completions_lp.model.task import Reduced
+from completions_lp.model.transfer import pad_tokens
 from completions_lp.model.tree import build_tree
 
 HERE = torch.device("cpu")
@@ -32,10 +32,11 @@ class Piece:
         rows: bool,
         watch: Watch | None = None,
         divergences: bool = False,
+        exact: bool = False,
     ) -> None:
         self.mask = pad_tokens(said, HERE)[1].numpy()
         begin = len(prompt) - 1
-        self._asked: dict[str, Any] = {"whole": steers_prompt, "divergences": divergences}
+        self._asked: dict[str, Any] = {"whole": steers_prompt, "divergences": divergences, "exact": exact}
         if rows:
             texts = [[*prompt, *ids[:-1]] for ids in said]
             self._asked |= {"texts": texts, "begin": [begin] * len(said)}

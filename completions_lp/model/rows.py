@@ -6,10 +6,11 @@ import numpy as np
 import torch
 
 from completions_lp.model.footprint import row_bytes
-from completions_lp.model.network import pad_tokens, score_next
+from completions_lp.model.network import score_next
 from completions_lp.model.reading import Reader, stack_answers
 from completions_lp.model.steering import Variants, group_conditions
 from completions_lp.model.task import Pass, Reduced, Task
+from completions_lp.model.transfer import pad_tokens
 
 
 def score_rows(task: Task) -> Iterator[Pass]:

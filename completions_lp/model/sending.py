@@ -15,9 +15,9 @@ from torch import Tensor
 from completions_lp.model.footprint import node_bytes
 from completions_lp.model.head import Head
 from completions_lp.model.loading import Model
-from completions_lp.model.network import pad_tokens
 from completions_lp.model.pieces import Piece
 from completions_lp.model.task import Pass, Task
+from completions_lp.model.transfer import pad_tokens
 
 SESSION = 2**22
 """Tokens times variants of one request, at most about."""
@@ -60,9 +60,10 @@ def _score(task: Task, conditions: Sequence[int], *, whole: bool) -> Iterator[Pa
             task.prompts[i].token_ids,
             [task.said[row] for row in some],
             steers_prompt=whole,
-            rows=model.usage.engine == "rows",
+            rows=model.server.told["rows"],
             watch=None if task.watch is None else task.watch[i],
             divergences=task.divergences,
+            exact=task.exact,
         )
         for i, some in enumerate(rows)
         if some

@@ -23,6 +23,8 @@ from completions_lp.model.masks import make_masks
 from completions_lp.model.reading import Reader
 from completions_lp.model.residual import add_rows, branch_rows, replace_stream, residual_stream
 from completions_lp.model.squeeze import squeeze
+from completions_lp.model.transfer import pad_tokens
+from completions_lp.model.tree import find_ancestors
 
 Added = Mapping[int, Float[Tensor, "condition d_model"]]
 """By layer, what is added there under each of its conditions."""
@@ -120,14 +122,11 @@ class Site:
             weight, bias = layer.weight.detach(), getattr(layer, "bias", None)
         else:
             dtype, ids = self.attention_dtype, torch.zeros(1, 1, dtype=torch.long)
-            units, nothing = (
-                torch.eye(layer.weight.shape[1], dtype=dtype),
-                torch.zeros(1, layer.weight.shape[1], dtype=dtype),
-            )
+            units = torch.eye(layer.weight.shape[1], dtype=dtype)
             has_bias = getattr(layer, "bias", None) is not None
             with torch.no_grad(), network.trace(input_ids=ids, use_cache=False):
                 rows = output(units)
-                bias = output(nothing)[0] if has_bias else None
+                bias = output(torch.zeros_like(units[:1]))[0] if has_bias else None
             weight = (rows if bias is None else rows - bias).T.contiguous()
         return (weight if bias is None else torch.cat([weight, bias[:, None].to(weight)], 1)), bias is not None
 
@@ -197,33 +196,27 @@ def pack_trees(
     ids, depths = np.zeros((n, width), dtype=np.int64), np.zeros((n, width), dtype=np.int64)
     visible = np.zeros((n, width, width), dtype=bool)
     for i, (said, above) in enumerate(zip(tokens, parents, strict=True)):
-        ids[i, : len(said)] = said
-        for node, mother in enumerate(above):
-            if mother >= 0:
-                visible[i, node] = visible[i, mother]
-                depths[i, node] = depths[i, mother] + 1
-            visible[i, node, node] = True
+        seen = find_ancestors(above)
+        ids[i, : len(said)], depths[i, : len(said)] = said, seen.sum(1) - 1
+        visible[i, : len(said), : len(said)] = seen
         padding = np.arange(len(said), width)
         visible[i, padding, padding] = True
     masks = make_masks(site, visible, depths, depths)
-    acts = (
-        torch.ones(n, width, dtype=torch.bool) if whole else torch.arange(width) >= torch.tensor(list(begin))[:, None]
-    )
+    acts = _find_steered(torch.arange(width)[None], begin, whole=whole)
     return torch.from_numpy(ids), torch.from_numpy(depths), masks, acts
 
 
 def pack_rows(texts: Sequence[Sequence[int]], begin: Sequence[int], *, whole: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Ids, positions and where steering acts, of whole texts: padding is on the right, after all that is read."""
-    width = max(map(len, texts))
-    ids = torch.zeros(len(texts), width, dtype=torch.long)
-    for row, text in zip(ids, texts, strict=True):
-        row[: len(text)] = torch.tensor(list(text))
-    places = torch.arange(width)[None].expand(len(texts), -1)
-    return (
-        ids,
-        places,
-        torch.ones_like(places, dtype=torch.bool) if whole else places >= torch.tensor(list(begin))[:, None],
-    )
+    ids, _ = pad_tokens(texts, torch.device("cpu"))
+    places = torch.arange(ids.shape[1])[None].expand(len(texts), -1)
+    return ids, places, _find_steered(places, begin, whole=whole)
+
+
+def _find_steered(places: Int[Tensor, "row token"], begin: Sequence[int], *, whole: bool) -> Bool[Tensor, "row token"]:
+    """Where steering acts: from each prompt's last token on, or everywhere."""
+    acts = places >= torch.tensor(list(begin))[:, None]
+    return torch.ones_like(acts) if whole else acts
 
 
 def score(network: Any, told: Mapping[str, Any], work: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -251,7 +244,7 @@ def _score_pass(site: Site, piece: Mapping[str, Any], added: Added) -> dict[str,
     answers = None if piece["answers"] is None else tuple(x.to(there) for x in piece["answers"])
     with torch.no_grad():
         found = Reader(n, *edges, answers, piece["divergences"]).read_hidden(site.head, hidden)
-    return squeeze(found, whole=not piece["divergences"])
+    return squeeze(found, whole=piece["exact"])
 
 
 def read_norms(network: Any, told: Mapping[str, Any], work: Mapping[str, Any]) -> Float[Tensor, "layer row"]:

@@ -2,9 +2,9 @@
 
 Log probs of tokens go to a grid of 2⁻¹⁸ nats: a completion of twenty tokens is off by 5e-6 nats, as float32 itself is
 where logits are large. Those of answers, of which the probabilities are summed, go to one of 2⁻¹⁷, and to a coarser one
-where a probability is under 2e-5. Divergences, which are averaged over tokens, keep 12 binary digits each,
-without bias: small ones stay as exact as large ones, and a mean over a hundred tokens is off by 1e-5 of itself. What is
-few is sent as it is.
+where a probability is under 2e-5. Divergences, which are averaged over tokens, keep 12 binary digits each, without
+bias: small ones stay as exact as large ones, and a mean over a hundred tokens is off by 1e-5 of itself. What the
+two-choice read-out is made of is sent as it is.
 
 Rows of a pass are sent as differences from its first, the unsteered one, which are small; then the first bytes of all
 numbers, the second bytes, and so on: the higher ones are nearly all alike.

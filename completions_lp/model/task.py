@@ -32,6 +32,8 @@ class Task:
     """By prompt, which tokens would complete its answers; None to leave that out."""
     divergences: bool = False
     """Whether to compare whole distributions: entropy and KL both ways."""
+    exact: bool = False
+    """Whether all that is read travels as it is from a server: odds are made of it, which show the last digit."""
     last: LastPrompts = field(default_factory=LastPrompts)
     """Keys and values of the prompts of the pass before, which the next one may need again."""
 

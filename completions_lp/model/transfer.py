@@ -1,15 +1,15 @@
 """What goes up to a device and comes down from it: in few copies, none of which the host waits for on the way up.
 
 On a CPU there is nothing to copy, and all of these give what they are given. To a GPU, arrays go from page-locked
-memory,
-so that the host can prepare what is next meanwhile; what a pass has found comes down in one piece, as every copy down
-is a wait for all that the GPU still has to do.
+memory, so that the host can prepare what is next meanwhile; what a pass has found comes down in one piece, as every
+copy down is a wait for all that the GPU still has to do.
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 
@@ -38,3 +38,17 @@ def download(found: Mapping[str, Tensor]) -> dict[str, Tensor]:
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors]).cpu()
     parts = torch.split(flat, [tensor.numel() for tensor in tensors])
     return {name: part.view(found[name].shape) for name, part in zip(found, parts, strict=True)}
+
+
+def pad_tokens(
+    sequences: Sequence[Sequence[int]], device: torch.device, *, left: bool = False
+) -> tuple[Int[Tensor, "row token"], Bool[Tensor, "row token"]]:
+    """Ragged token ids as one tensor, padded with 0 on the right or on the left, and the mask of what is there."""
+    width = max(map(len, sequences))
+    ids = torch.zeros(len(sequences), width, dtype=torch.long)
+    mask = torch.zeros(len(sequences), width, dtype=torch.bool)
+    for i, sequence in enumerate(sequences):
+        at = slice(width - len(sequence), width) if left else slice(len(sequence))
+        ids[i, at] = torch.tensor(sequence, dtype=torch.long)
+        mask[i, at] = True
+    return upload(ids, device), upload(mask, device)

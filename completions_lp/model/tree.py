@@ -27,13 +27,7 @@ class Tree:
     @property
     def ancestors(self) -> Bool[np.ndarray, "node node"]:
         """What each node sees: its ancestors and itself."""
-        n = len(self.tokens)
-        seen = np.zeros((n, n), dtype=bool)
-        for node, parent in enumerate(self.parents.tolist()):
-            if parent >= 0:
-                seen[node] = seen[parent]
-            seen[node, node] = True
-        return seen
+        return find_ancestors(self.parents.tolist())
 
     def prefixes(self, n_root: int) -> list[tuple[int, ...]]:
         """What each node's completions have said so far; nothing yet at the ``n_root`` nodes of the prompt."""
@@ -41,6 +35,15 @@ class Tree:
         for node, parent in enumerate(self.parents.tolist()):
             said.append(() if node < n_root else (*said[parent], int(self.tokens[node])))
         return said
+
+
+def find_ancestors(parents: Sequence[int]) -> Bool[np.ndarray, "node node"]:
+    """Of each node of a tree, its ancestors and itself; parents (-1: none) come before their children."""
+    seen = np.eye(len(parents), dtype=bool)
+    for node, parent in enumerate(parents):
+        if parent >= 0:
+            seen[node] |= seen[parent]
+    return seen
 
 
 def build_tree(completions: Sequence[Sequence[int]], root: Sequence[int]) -> Tree:

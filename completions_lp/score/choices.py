@@ -48,7 +48,7 @@ def read_choices(
     of_prompt = np.repeat(np.arange(len(prompts)), [len(spelling.written) for spelling in spellings])
     by_name, room = {vector.name: vector for vector in vectors}, Room.find(model, memory_budget)
     watch = [spelling.watch for spelling in spellings]
-    task = Task(model, prompts, of_prompt, said, by_name, conditions, room, batch_size, watch=watch)
+    task = Task(model, prompts, of_prompt, said, by_name, conditions, room, batch_size, watch=watch, exact=True)
     sides = max((len(spelling.sides) for spelling in spellings), default=2)
     options: dict[str, Any] = {"engine": engine, "progress": progress, "title": "choices"}
     arrays = score_task(task, np.float64, sides=sides, paired=0, **options)
