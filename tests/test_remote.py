@@ -20,7 +20,8 @@ from nnsight import TransformersModel
 
 import completions_lp as clp
 from completions_lp.job.config import DATA
-from completions_lp.model import find_comparison, landing, parcel, remote
+from completions_lp.model import find_comparison, landing, parcel, remote, served
+from completions_lp.model.pieces import Piece
 from completions_lp.model.squeeze import expand, squeeze
 from completions_lp.quantities import QUANTITIES
 from completions_lp.records import InputError, NotFinite, Sampling
@@ -235,6 +236,36 @@ def test_half_precision_there_is_told_and_sums_logits_wide(folders, tokenizer):
         assert 1e-5 < np.abs(off).mean() < 0.05
     finally:
         served.stop()
+
+
+def test_a_server_that_runs_requests_under_autocast_rounds_no_logits(monkeypatch, build_model):
+    """What is read of the last hidden states is read in their own precision, whatever passes are made in."""
+    model = build_model("llama")
+    paths = {
+        "blocks": [],
+        "head": "lm_head",
+        "decoder": "model",
+        "rows": False,
+        "dtype": "float32",
+        "form": [1.0, None],
+    }
+    site = served.Site(model.network, paths)
+    piece = Piece([5, 6, 7], [[8, 9], [8, 10, 11]], steers_prompt=False, rows=False, divergences=True).ask([{}])
+    hidden = torch.randn(1, piece["nodes"].max() + 2, model.d_model, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(site, "run", lambda *_, **__: hidden)
+    grower = served.Growing(site, [[5, 6]], layer=None, added=None, whole=False, held=2**20)
+    monkeypatch.setattr(grower, "_run_trees", lambda _: hidden[0])
+
+    def read():
+        scored = served._score_pass(site, piece, {})
+        ((_, logits),) = grower.step([0], [0], [6])
+        return [*(planes for planes, *_ in scored.values()), logits]
+
+    plain = read()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (hidden @ hidden.mT).dtype == torch.bfloat16
+        under = read()
+    assert all(torch.equal(one, other) for one, other in zip(plain, under, strict=True))
 
 
 OVERRIDES = {

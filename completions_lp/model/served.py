@@ -9,6 +9,7 @@ sides.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import nnsight
@@ -28,6 +29,11 @@ from completions_lp.model.tree import find_ancestors
 
 Added = Mapping[int, Float[Tensor, "condition d_model"]]
 """By layer, what is added there under each of its conditions."""
+
+
+def as_it_is(states: Tensor) -> AbstractContextManager[Any]:
+    """Where products are made in the precision of what is multiplied: a server may run requests under autocast."""
+    return torch.autocast(states.device.type, enabled=False)
 
 
 class Site:
@@ -106,7 +112,8 @@ class Site:
         near = 1e-4 if self.attention_dtype == self.exact else 2e-2
         for form in forms:
             self.form, self._head = form, None
-            ours = self.head.logits(self.head.widen(hidden))
+            with as_it_is(hidden):
+                ours = self.head.logits(self.head.widen(hidden))
             if torch.allclose(ours, logits.to(ours.device), rtol=near, atol=near * float(logits.abs().max())):
                 return form
         return None
@@ -164,7 +171,9 @@ class Growing:
         size = max(1, self.held // len(self.site.head.weight))
         for start in range(0, len(states), size):
             piece = slice(start, min(start + size, len(states)))
-            yield piece, self.site.head.logits(self.site.head.widen(states[piece]))
+            with as_it_is(states):
+                logits = self.site.head.logits(self.site.head.widen(states[piece]))
+            yield piece, logits
 
     def _run_trees(self, prompt: Sequence[int]) -> Float[Tensor, "node d_model"]:
         ids, positions, masks, acts = pack_trees(self.site, self.tokens, self.parents, self.begin, whole=self.whole)
@@ -242,7 +251,7 @@ def _score_pass(site: Site, piece: Mapping[str, Any], added: Added) -> dict[str,
     hidden = hidden.gather(1, nodes[..., None].expand(-1, -1, hidden.shape[2]))
     edges = place.gather(1, piece["edge_node"]).to(there), piece["edge_token"].to(there)
     answers = None if piece["answers"] is None else tuple(x.to(there) for x in piece["answers"])
-    with torch.no_grad():
+    with torch.no_grad(), as_it_is(hidden):
         found = Reader(n, *edges, answers, piece["divergences"]).read_hidden(site.head, hidden)
     return squeeze(found, whole=piece["exact"])
 
