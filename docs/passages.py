@@ -30,8 +30,8 @@ times of its `files`, by which a later start knows that they are the same |
 | `engines` | by step, whether it went by shared trees (`tree`) or plain rows (`rows`) |
 | `timings`, `token_counts` | by step, the seconds, and the tokens and passes of the network, that all in its tables \
 took, whenever it was done |
-| `work` | by step, what the last time took that it was done: `tokens`, `passes`, `seconds`, `units_made`, and \
-`units_found`, which were there already |
+| `work` | by step, what the last time took that it was done: `tokens`, `passes`, `seconds`, of a model on a \
+server the bytes `sent` and `received`, `units_made`, and `units_found`, which were there already |
 | `memory` | by step, peak GiB of the last time |
 | `checks` | the instrument checks, below |
 | `instrument` | those of them that were made before scoring, by the doctor's checks, and what failed |

@@ -341,6 +341,10 @@ def test_bytes_are_counted_by_unit_and_are_few(runs):
     assert {entry["result"] for entry in log} >= {unit["received"] for unit in spent}
     assert max(unit["sent"] for unit in spent) < 60_000
     assert max(unit["received"] for unit in spent) < 200_000
+    for way in ("sent", "received"):
+        steps = [info["work"][step][way] for step in ("sample", "choices", "score")]
+        assert sum(steps) == sum(unit[way] for unit in spent)
+        assert info["token_counts"]["score"][way] == steps[-1]
     assert info["model"]["device"] == "remote"
     assert info["stages"]["score"]["consumed"]["device"] == "remote"
 

@@ -154,6 +154,9 @@ def run(
         start = time.perf_counter()
         code = _print_report(opened, whole.all(), everything=everything)
     took = f"{time.perf_counter() - start:.0f} s" if whole.has_worked else "nothing was left to do"
+    sent, received = (sum(step.get(name, 0) for step in whole.info["work"].values()) for name in ("sent", "received"))
+    if whole.has_worked and sent:
+        took += f"; {sent / 1e6:.1f} MB to the server, {received / 1e6:.1f} MB from it"
     click.echo(f"\nRun directory: {folder} ({took})")
     return code
 

@@ -163,10 +163,11 @@ class Ledger(Inputs):
 
     def _count_usage(self) -> Usage:
         """What went through all networks of the run so far."""
-        found = [model.usage for model in self._list_open()]
-        found += [] if self.crew is None else [self.crew.usage]
-        engine = self.model.usage if self.is_open else self.crew.usage if self.crew is not None else Usage()
-        return Usage(sum(one.tokens for one in found), sum(one.passes for one in found), engine.engine)
+        found = [model.usage for model in reversed(self._list_open())]  # the run's own, whose engine counts, the last
+        usage = Usage()
+        for one in ([] if self.crew is None else [self.crew.usage]) + found:
+            usage.enter(one)
+        return usage
 
     def _is_made(self, stage: str, consumed: Mapping[str, str]) -> bool:
         if self.folder is None:
@@ -246,12 +247,14 @@ class Ledger(Inputs):
         yield notes
         self.units.close()
         seconds, used = time.perf_counter() - start, self._count_usage()
-        spent = {"tokens": used.tokens - before.tokens, "passes": used.passes - before.passes}
+        whole = used.since(before)
+        spent = whole.counts
         found = [took for unit, took in self.units.used.items() if unit not in self.units.made]
-        whole = {key: count + sum(int(took[key]) for took in found) for key, count in spent.items()}
+        for took in found:
+            whole.enter(Usage.of(took))
         self.info.setdefault("timings", {})[name] = round(seconds + sum(took["seconds"] for took in found), 3)
         self.info.setdefault("memory", {})[name] = round(read_peak(), 3)
-        self.info.setdefault("token_counts", {})[name] = whole
+        self.info.setdefault("token_counts", {})[name] = whole.counts
         if spent["passes"] and used.engine:
             self.info.setdefault("engines", {})[name] = used.engine
         work = {**spent, "seconds": round(seconds, 3), "units_made": len(self.units.made), "units_found": len(found)}

@@ -5,7 +5,7 @@ from completions_lp.model.decoding import CHUNK, Decoder, RowDecoder, TreeDecode
 from completions_lp.model.engine import Engine, compare_engines, find_comparison, pick_engine
 from completions_lp.model.footprint import prefill_bytes, row_bytes
 from completions_lp.model.identity import hash_tokenizer
-from completions_lp.model.loading import Model, Usage, load_tokenizer, wrap_model
+from completions_lp.model.loading import Model, load_tokenizer, wrap_model
 from completions_lp.model.memory import Room
 from completions_lp.model.network import Steering, read_residuals
 from completions_lp.model.planning import score_trees
@@ -17,6 +17,7 @@ from completions_lp.model.sending import score_remotely
 from completions_lp.model.specimen import copy_model, copy_wide, is_small
 from completions_lp.model.spread import pick_device
 from completions_lp.model.task import Reduced, Task
+from completions_lp.model.usage import Usage
 from completions_lp.model.warping import warp_logits
 
 __all__ = [

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from completions_lp.model.arithmetic import HALF
-from completions_lp.model.loading import RECALLS, Model, Recall
+from completions_lp.model.loading import Model
 from completions_lp.model.memory import is_out_of_memory
 from completions_lp.model.network import score_next
 from completions_lp.model.reading import Reader
@@ -26,6 +26,7 @@ from completions_lp.model.residual import residual_stream
 from completions_lp.model.specimen import copy_wide
 from completions_lp.model.steering import Variants
 from completions_lp.model.transfer import pad_tokens
+from completions_lp.model.usage import RECALLS, Recall
 from completions_lp.records import Condition, InputError, SteeringVector
 
 SAME, WIDTH = 7, 12

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -25,38 +25,13 @@ from completions_lp.model.identity import hash_config, hash_tokenizer, hash_weig
 from completions_lp.model.parts import count_values, find_blocks, find_context, find_eos, list_settings
 from completions_lp.model.placement import carry_inputs, find_device, list_devices, wrap_network
 from completions_lp.model.spread import Spread, pick_device
+from completions_lp.model.usage import Usage
 from completions_lp.records import InputError
 
 RESIDUALS = ("float32", "weights")
 
-Recall = Literal["cache", "tokens"]
-RECALLS: tuple[Recall, ...] = ("cache", "tokens")
-"""How a prompt is remembered for what follows it: by keys and values, or by its tokens, which go through again."""
-
 TOLERANCES = {torch.float64: 1e-6, torch.float32: 5e-4, torch.float16: 0.1, torch.bfloat16: 0.5}
 """Half precision rounds each token's log prob by about this much, whatever is done with it."""
-
-
-@dataclass
-class Usage:
-    """What went through the network so far."""
-
-    tokens: int = 0
-    """Rows times tokens, padding included."""
-    passes: int = 0
-    engine: str = ""
-    """The way it went: by shared trees or plain rows."""
-    recall: Recall = "cache"
-    """How prompts are remembered; ``check_anatomy`` finds it out."""
-    sent: int = 0
-    """Bytes that went to a model server; 0 without one."""
-    received: int = 0
-    """And that came from it."""
-
-    def count(self, ids: torch.Tensor, variants: int = 1) -> None:
-        """One pass of these ids, repeated under so many variants."""
-        self.tokens += ids.numel() * variants
-        self.passes += 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,8 @@ import websocket
 from nnsight.intervention.backends.remote import RemoteBackend, RemoteError
 from nnsight.schema.config import CONFIG
 
-from completions_lp.model.loading import Usage
 from completions_lp.model.parcel import pack
+from completions_lp.model.usage import Usage
 from completions_lp.records import InputError
 
 ATTEMPTS = 6

@@ -239,9 +239,7 @@ class Crew:
                 warnings.warn(text, Notice, stacklevel=2)
         if answer.error is not None:
             raise answer.error
-        self.usage.tokens += answer.usage.tokens
-        self.usage.passes += answer.usage.passes
-        self.usage.engine = answer.usage.engine or self.usage.engine
+        self.usage.enter(answer.usage)
         return answer.result
 
     def _tell_members(self) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from completions_lp import store
-from completions_lp.model import Model, Usage
+from completions_lp.model import Model
 from completions_lp.records import Completions, Condition, Prompt, Sampling, SteeringVector, Through
 from completions_lp.sample.draws import draw_samples
 from completions_lp.score.choices import list_sides, read_choices
@@ -41,7 +41,7 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Done:
-    """A unit that was done, and what it took: ``tokens`` and ``passes`` of the network, ``seconds``."""
+    """A unit that was done, and what it took: what ``Usage`` counts, and ``seconds``."""
 
     table: pa.Table
     spent: Mapping[str, int | float]
@@ -144,12 +144,7 @@ def do_task(model: Model, task: Task) -> Done:
     """Do a unit, timed and counted."""
     start, before = time.perf_counter(), replace(model.usage)
     table = task.run(model)
-    spent = {
-        "tokens": model.usage.tokens - before.tokens,
-        "passes": model.usage.passes - before.passes,
-        **_count_bytes(before, model.usage),
-        "seconds": round(time.perf_counter() - start, 4),
-    }
+    spent = {**model.usage.since(before).counts, "seconds": round(time.perf_counter() - start, 4)}
     return Done(table, spent)
 
 
@@ -179,9 +174,3 @@ def _narrow(vector: SteeringVector, layers: Collection[int]) -> SteeringVector:
 
 def _flatten(values: Float[np.ndarray, "*place side 2"]) -> Float[np.ndarray, "*place value"]:
     return values.reshape(*values.shape[:-2], values.shape[-2] * values.shape[-1])
-
-
-def _count_bytes(before: Usage, after: Usage) -> dict[str, int]:
-    """What went to a server and came from it, where there is one."""
-    counted = {name: getattr(after, name) - getattr(before, name) for name in ("sent", "received")}
-    return counted if any(counted.values()) else {}

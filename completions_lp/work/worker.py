@@ -96,6 +96,5 @@ def _answer(model: Model | None, work: Callable[[], Any]) -> Answer:
     notices = [str(one.message) for one in told if issubclass(one.category, Notice)]
     usage = Usage()
     if model is not None:
-        now = model.usage
-        usage = replace(now, tokens=now.tokens - before.tokens, passes=now.passes - before.passes)
+        usage = model.usage.since(before)
     return Answer(found, error, notices, usage=usage)
