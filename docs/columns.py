@@ -26,7 +26,14 @@ COMMON = {
     ),
     "layer": Column(WHOLE, "0-based block to whose output the vector is added; −1 for the unsteered model and rivals."),
     "multiplier": Column(NUMBER, "The vector is added this many times; 1 for a rival, which is there as a whole."),
-    "positions": Column(TEXT, "`completion`: from the last prompt token on; `all`: the prompt too."),
+    "positions": Column(
+        TEXT,
+        "`completion`: from the last prompt token on; `all`: the prompt too; `prompt`: the prompt alone; `first:N`: N "
+        "tokens from the last of the prompt on.",
+    ),
+    "operation": Column(TEXT, "`add`, `ablate` or `clamp`: what is done along the vector, see *Operations*."),
+    "layers": Column(TEXT, "All blocks that are steered at once, such as `10,11,12`; `layer` is the lowest."),
+    "dose": Column(NUMBER, "What was asked for, in the unit of the sweep; the multiplier where that is it."),
     "trust": Column(TEXT, "`certified`, `green` or `red`; empty where the target is not on offer."),
     "label": Column(TEXT, "The answer that the label rule finds within the window; missing where none was given."),
     "answer_index": Column(WHOLE, "0-based index in `token_ids` of the token that completes the answer, or −1."),
@@ -35,7 +42,7 @@ COMMON = {
     "text": Column(TEXT, "Decoded, for people only."),
     "ended": Column(FLAG, "Whether an end-of-sequence token was generated."),
 }
-CONDITION = ("vector", "kind", "layer", "multiplier", "positions")
+CONDITION = ("vector", "kind", "layer", "multiplier", "positions", "operation", "layers", "dose")
 
 ESTIMATE = {
     "quantity": Column(TEXT, "Which number, see *Quantities* below; its unit is in `unit`."),

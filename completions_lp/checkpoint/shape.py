@@ -117,7 +117,7 @@ def check_conditions(model: Sized, vectors: Sequence[SteeringVector], conditions
         if condition.layer not in by_name[condition.vector].directions:
             layers = ", ".join(map(str, by_name[condition.vector].directions))
             raise InputError(f"vector {condition.vector!r} has no layer {condition.layer}; it has layers {layers}")
-        if condition.multiplier != 0 and not by_name[condition.vector].directions[condition.layer].any():
+        if not condition.is_neutral and not by_name[condition.vector].directions[condition.layer].any():
             raise InputError(
                 f"vector {condition.vector!r} is zero at layer {condition.layer}, so it steers nothing there; leave "
                 "the layer out of [scoring] layers"

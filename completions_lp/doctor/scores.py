@@ -43,7 +43,7 @@ def check_scores(case: Case, control: Callable[[], Model]) -> list[Finding]:
 
     first, other, again = score(case.cells), score(case.others), score(case.cells)
     alone = score(case.cells, batch_size=1, memory_budget=LEAST)
-    zero = [i for i, c in enumerate(case.cells) if c.multiplier == 0]
+    zero = [i for i, c in enumerate(case.cells) if c.is_neutral]
     moved = _largest(case.completions, first.increase[zero])
     sampled = _largest(case.completions, first.baseline - case.completions.logprob)
     lengths = [len(prompt.token_ids) for prompt in case.prompts]
@@ -93,7 +93,7 @@ def _compare_plainly(case: Case, scored: Sequence[TokenScores], limit: float) ->
     streams, touched, n = [], [], len(case.prompts[0].token_ids)
     for scores in scored:
         for c, condition in enumerate(scores.conditions):
-            if condition.multiplier == 0:
+            if condition.is_neutral:
                 continue
             vector = case.vectors[condition.vector]
             for row in dict.fromkeys((rows[0], rows[c % len(rows)])):

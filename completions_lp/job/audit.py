@@ -105,7 +105,7 @@ def _measure_effects(
     if report.increases is None or not completions.sampling.is_ancestral:
         notes.append("completions were not drawn by plain sampling, of which alone P(A) is estimated: no numbers")
         return ()
-    conditions = [c for c in report.increases.conditions if c.kind == "target" and c.multiplier != 0]
+    conditions = [c for c in report.increases.conditions if c.kind == "target" and not c.is_neutral]
     reach = completions.count_scored(report.through)
     short = [rule for rule, said in by_rule.items() if (said.count_scored(report.through) > reach).any()]
     for rule in short:

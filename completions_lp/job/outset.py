@@ -131,7 +131,7 @@ def make_grid(config: Config, vectors: Sequence[SteeringVector]) -> tuple[Condit
     layers = None if section.layers == "all" else section.layers
     steering = [vector for vector in vectors if vector.kind != "rounding"]
     grid = make_conditions(steering, layers=layers, multipliers=section.multipliers, positions=section.positions)
-    if not any(c.multiplier == 0 for c in grid):
+    if not any(c.is_neutral for c in grid):
         grid = (replace(grid[0], vector=steering[0].name, kind=steering[0].kind, multiplier=0.0), *grid)
     swept = [condition.layer for condition in grid]
     grid += rival.make_conditions(config.rival, grid)

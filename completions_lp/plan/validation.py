@@ -109,7 +109,7 @@ def choose_cells(measures: Measures, *, best: Condition) -> tuple[Condition, ...
     The second has the most red prompts among the target vector's cells (among equals, the fewest effective draws).
     Without an opposite multiplier the third is the next one trusted least.
     """
-    cells = [c for c in measures.conditions if c.kind == "target" and c.multiplier != 0 and c != best]
+    cells = [c for c in measures.conditions if c.kind == "target" and not c.is_neutral and c != best]
 
     def doubt(c: Condition) -> tuple[float, float]:
         place = measures.conditions.index(c)

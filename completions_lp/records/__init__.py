@@ -9,6 +9,7 @@ from completions_lp.records.base import (
     InputError,
     Kind,
     NotFinite,
+    Operation,
     OutOfRoom,
     Positions,
     Rule,
@@ -21,6 +22,7 @@ from completions_lp.records.choices import Choices
 from completions_lp.records.completions import Completions, Draw, Sampling
 from completions_lp.records.labelling import LabelFunction, Labelling, compile_pattern, name_function
 from completions_lp.records.measures import Measures, Profile
+from completions_lp.records.operations import Edit, find_edit
 from completions_lp.records.prompts import ContrastPair, Prompt, name_outcomes, pair_twins, pick_letters
 from completions_lp.records.readings import Readings
 from completions_lp.records.report import (
@@ -38,15 +40,14 @@ from completions_lp.records.report import (
 )
 from completions_lp.records.scores import Increases, Scores, TokenIncreases, TokenScores
 from completions_lp.records.sources import describe_cause, is_failing, read_bytes, read_text
-from completions_lp.records.steering import BASELINE, Condition, SteeringVector, VectorQuality, make_rival
+from completions_lp.records.steering import BASELINE, Condition, Span, SteeringVector, VectorQuality, make_rival
 
 __all__ = [
-    "BASELINE", "PARTIAL", "Best", "Choices", "Completions", "Condition", "ContrastPair", "Draw", "Estimate",
-    "Increases", "Inference", "InputError", "Kind", "LabelFunction", "Labelling", "Measures", "NotFinite",
-    "OffTargetRow",
-    "OutOfRoom", "Positions", "Profile", "ProfileRow", "Prompt", "Readings", "Report", "ReportRow", "RivalRow", "Rule",
-    "Sampling",
-    "Scores", "SeedValue", "Slope", "SteeringVector", "Swap", "Through", "TokenIncreases", "TokenScores", "Tokenizer",
-    "VectorQuality", "compile_pattern", "describe_cause", "is_failing", "is_plain", "make_rival", "name_function",
+    "BASELINE", "PARTIAL", "Best", "Choices", "Completions", "Condition", "ContrastPair", "Draw", "Edit",
+    "Estimate", "Increases", "Inference", "InputError", "Kind", "LabelFunction", "Labelling", "Measures",
+    "NotFinite", "OffTargetRow", "Operation", "OutOfRoom", "Positions", "Profile", "ProfileRow", "Prompt",
+    "Readings", "Report", "ReportRow", "RivalRow", "Rule", "Sampling", "Scores", "SeedValue", "Slope", "Span",
+    "SteeringVector", "Swap", "Through", "TokenIncreases", "TokenScores", "Tokenizer", "VectorQuality",
+    "compile_pattern", "describe_cause", "find_edit", "is_failing", "is_plain", "make_rival", "name_function",
     "name_outcomes", "pair_twins", "pick_letters", "read_bytes", "read_text", "show_sign",
 ]  # fmt: skip

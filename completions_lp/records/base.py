@@ -7,7 +7,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 Kind = Literal["baseline", "target", "negated", "random", "shuffled", "orthogonal", "rounding", "rival"]
-Positions = Literal["completion", "all"]
+Positions = str
+"""Which tokens are steered: ``completion`` (whatever follows the prompt, from its last token on), ``all``, ``prompt``
+(its last token, too), or ``first:N`` (N tokens from the last of the prompt on, which bear on the first N said)."""
+POSITIONS = r"completion|all|prompt|first:[1-9][0-9]{0,5}"
+Operation = Literal["add", "ablate", "clamp"]
 Rule = Literal["letter", "token", "substring", "regex", "final_answer", "python"]
 Through = Literal["end", "window", "answer"]
 

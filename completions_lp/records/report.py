@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from completions_lp.records.base import InputError, Kind, Positions, Through
+from completions_lp.records.base import InputError, Kind, Operation, Positions, Through
 from completions_lp.records.choices import Choices
 from completions_lp.records.measures import Measures
 from completions_lp.records.readings import Readings
@@ -138,6 +138,9 @@ class Slope:
     below_zero: float
     """Share of the prompts that the vector truly steers the wrong way, sampling noise shrunken away."""
     multipliers: tuple[float, ...]
+    operation: Operation = "add"
+    layers: str = ""
+    """All that are steered at once, as ``Condition.columns`` has them."""
 
 
 @dataclass(frozen=True)

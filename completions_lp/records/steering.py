@@ -1,5 +1,6 @@
 """What is done to the model: a direction per layer, and where and how strongly it is added."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -8,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Float
 
-from completions_lp.records.base import Kind, Positions, require
+from completions_lp.records.base import POSITIONS, Kind, Operation, Positions, require
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,16 @@ class VectorQuality:
     """Mean cosine between the means of two random halves of the pairs; NaN for a single pair."""
 
 
+@dataclass(frozen=True)
+class Span:
+    """Where the texts of contrast pairs lie along a direction of length 1, at one layer, in units of the stream."""
+
+    centre: float
+    """The middle between the mean of the negative and that of the positive texts."""
+    scale: float
+    """Half of the way from the negative to the positive mean."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class SteeringVector:
     """One direction per layer; layer L is the 0-based block to whose *output* the vector is added."""
@@ -31,6 +42,8 @@ class SteeringVector:
     directions: Mapping[int, Float[np.ndarray, " d_model"]]
     quality: Mapping[int, VectorQuality] = field(default_factory=dict)
     provenance: Mapping[str, str | int | float] = field(default_factory=dict)
+    spans: Mapping[int, Span] = field(default_factory=dict)
+    """What ``clamp`` measures in, by layer; empty where no pairs were read."""
 
     def __repr__(self) -> str:
         return f"SteeringVector({self.name!r}, {self.kind}, layers {list(self.directions)}, d_model {self.d_model})"
@@ -56,7 +69,8 @@ class SteeringVector:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For pickle, which has no way with a read-only mapping."""
-        return SteeringVector, (self.name, self.kind, dict(self.directions), self.quality, self.provenance)
+        given = self.name, self.kind, dict(self.directions), self.quality, self.provenance, self.spans
+        return SteeringVector, given
 
     def round(self) -> "SteeringVector":
         """The vector in float32, as files have it: what is stored is what is scored.
@@ -81,30 +95,89 @@ class SteeringVector:
 
 @dataclass(frozen=True)
 class Condition:
-    """What is done to the model: ``multiplier`` times a vector added at the output of block ``layer``.
+    """What is done to the model: a vector enters at the output of block ``layer`` and of those ``beyond``.
 
-    Or what stands in its place: the unsteered model (``BASELINE``), or a rival (``make_rival``).
+    How, ``operation`` says: by default ``multiplier`` times the vector is added. Or what stands in its place: the
+    unsteered model (``BASELINE``), or a rival (``make_rival``).
     """
 
     vector: str
     kind: Kind
     layer: int
+    """The lowest that is steered."""
     multiplier: float
     positions: Positions = "completion"
+    operation: Operation = "add"
+    beyond: tuple[int, ...] = ()
+    """Further layers that are steered at once, upwards."""
+    dose: float | None = None
+    """What was asked for, in the unit of the sweep; the multiplier itself where that is all."""
 
     def __post_init__(self) -> None:
         require(bool(np.isfinite(self.multiplier)), f"multiplier {self.multiplier} is not a finite number")
         require(
-            self.positions in get_args(Positions),
-            f"positions {self.positions!r} is none of {', '.join(get_args(Positions))}",
+            re.fullmatch(POSITIONS, self.positions) is not None,
+            f"positions {self.positions!r} is none of completion, all, prompt and first:N (N from 1 to 999999)",
         )
+        require(
+            self.operation in get_args(Operation),
+            f"operation {self.operation!r} is none of {', '.join(get_args(Operation))}",
+        )
+        upwards = list(self.layers)
+        require(upwards == sorted(set(upwards)), f"layers of one condition go upwards, each once; got {upwards}")
+        object.__setattr__(self, "dose", float(self.multiplier if self.dose is None else self.dose))
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """All that are steered."""
+        return (self.layer, *self.beyond)
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether nothing at all is done: multiplier 0 of what is added or taken away, not of a clamp."""
+        return self.multiplier == 0 and self.operation != "clamp"
+
+    def find_acting(self, n_prompt: int) -> tuple[int, int | None]:
+        """Which tokens of a text are steered, as a half-open range of places; None for no end."""
+        start, stop = (n_prompt - 1, None) if self.positions == "completion" else (0, None)
+        if self.positions == "prompt":
+            stop = n_prompt
+        elif self.positions.startswith("first:"):
+            start = n_prompt - 1
+            stop = start + int(self.positions.partition(":")[2])
+        return start, stop
+
+    @property
+    def acts_on_prompt(self) -> bool:
+        """Whether more of a prompt is steered than its last token."""
+        return self.positions in ("all", "prompt")
+
+    @property
+    def columns(self) -> dict[str, str | float]:
+        """What names it in tables; ``layers`` are all that are steered, such as ``10,11,12``."""
+        names = ("vector", "kind", "layer", "multiplier", "positions", "operation", "dose")
+        return {**{name: getattr(self, name) for name in names}, "layers": self.every_layer}
+
+    @property
+    def every_layer(self) -> str:
+        """All that are steered, as text: ``10,11,12``."""
+        return ",".join(map(str, self.layers))
+
+    @property
+    def site(self) -> str:
+        """``2``, or of several layers ``2-4`` or ``2,5,6``."""
+        layers = self.layers
+        if len(layers) > 2 and layers[-1] - layers[0] == len(layers) - 1:
+            return f"{layers[0]}-{layers[-1]}"
+        return self.every_layer
 
     @property
     def place(self) -> str:
-        """``layer 2, multiplier +1``; of a rival, which has neither, its name."""
+        """``layer 2, multiplier +1``, with what is done but add; of a rival, which has neither, its name."""
         if self.kind == "rival":
             return f"rival {self.vector}"
-        return f"layer {self.layer}, multiplier {self.multiplier:+g}"
+        done = "" if self.operation == "add" else f", {self.operation}"
+        return f"layer{'s' if self.beyond else ''} {self.site}{done}, multiplier {self.multiplier:+g}"
 
     @property
     def steers(self) -> bool:

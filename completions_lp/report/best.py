@@ -60,7 +60,7 @@ def pick_best(
     quantity = quantity or find_primary(report)
     find_quantity(quantity)
     check_scored(report, quantity)
-    rows = [row for row in report.table(quantity) if row.condition.multiplier != 0]
+    rows = [row for row in report.table(quantity) if not row.condition.is_neutral]
     if not rows:
         known = dict.fromkeys(row.quantity for row in report.rows if row.condition.kind == "target")
         raise InputError(f"this report has no {quantity!r} of a steered cell; it has {', '.join(known)}")

@@ -87,7 +87,7 @@ def _tell_trust(increases: Increases, columns: Columns) -> list[str]:
         f"vector ({red / graded:.0%}): "
     )
     draws, topped = increases.completions.sampling.draws, increases.completions.sampling.top_up
-    idle = columns.trust[[c.kind == "target" and c.multiplier == 0 for c in columns.conditions]]
+    idle = columns.trust[[c.kind == "target" and c.is_neutral for c in columns.conditions]]
     without = (idle == "red").sum() / max((idle != "").sum(), 1)
     if draws < ENOUGH_DRAWS or without >= red / graded:
         at_rest = f" (red without any steering, at multiplier 0: {without:.0%})" if without else ""

@@ -82,7 +82,7 @@ def _judge_sums(checks: dict[str, float], increases: Increases, rounding: float)
     """Errors and warnings about the sums; comparisons are such that NaN fails them."""
     errors: list[str] = []
     warnings: list[str] = []
-    zero = any(condition.multiplier == 0 for condition in increases.conditions)
+    zero = any(condition.is_neutral for condition in increases.conditions)
     if zero and not checks["noise_floor"] <= MAX_NOISE:
         errors.append(
             f"noise floor: multiplier 0 changes a completion by {checks['noise_floor']:.2g} nats (limit "
@@ -122,7 +122,7 @@ def _test_sampler(measures: Measures) -> tuple[float, list[str], list[str]]:
 
 def _test_all_completions(columns: Columns, floor: float) -> tuple[float, list[str]]:
     """The largest t of the all-completions mean, and an error if one is above 0 beyond chance and rounding."""
-    on = [i for i, condition in enumerate(columns.conditions) if condition.multiplier != 0]
+    on = [i for i, condition in enumerate(columns.conditions) if not condition.is_neutral]
     values = columns.steered["increase_all"][on]
     t, p = mean_t(values, columns.clusters)
     tested = np.isfinite(p)

@@ -81,7 +81,7 @@ def _match_cells(one: Report, other: Report) -> list[tuple[Condition, Condition]
 
 def _list_cells(report: Report) -> list[Condition]:
     cells = dict.fromkeys(row.condition for row in report.rows)
-    return [cell for cell in cells if cell.kind in ("target", "rival") and cell.multiplier != 0]
+    return [cell for cell in cells if cell.kind in ("target", "rival") and not cell.is_neutral]
 
 
 def _name_cell(condition: Condition) -> tuple[str | int | float, ...]:
@@ -121,8 +121,9 @@ def _compare_cells(
 def _read_prompts(report: Report, cell: Condition, quantity: str) -> dict[str, tuple[float, str]]:
     """Value and cluster by prompt id; no value at all where the cell is left out of the report."""
     table = report.prompts
-    names = ("vector", "kind", "layer", "multiplier", "positions")
-    here = np.logical_and.reduce([np.asarray(table[name]) == getattr(cell, name) for name in names])
+    here = np.logical_and.reduce(
+        [np.asarray(table[name]) == value for name, value in cell.columns.items() if name in table]
+    )
     lost = bool((np.asarray(table["n_broken"])[here] > 0).any()) if "n_broken" in table else False
     columns = (np.asarray(table[name])[here].tolist() for name in ("prompt_id", quantity, "cluster"))
     return {

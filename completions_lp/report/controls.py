@@ -19,7 +19,7 @@ Lost = Int[np.ndarray, " condition"]
 
 def find_sweep(conditions: Sequence[Condition]) -> list[int]:
     """The cells of the sweep, as indices of conditions: the target vector wherever it is really added."""
-    return [i for i, c in enumerate(conditions) if c.kind == "target" and c.multiplier != 0]
+    return [i for i, c in enumerate(conditions) if c.kind == "target" and not c.is_neutral]
 
 
 def match_controls(

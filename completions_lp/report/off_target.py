@@ -22,7 +22,7 @@ def compare_sets(report: Report, sets: Mapping[str, Report]) -> tuple[OffTargetR
     for name, other in sets.items():
         for quantity in QUANTITIES:
             for row in other.table(quantity):
-                if row.condition.multiplier != 0 and row.condition in effects:
+                if not row.condition.is_neutral and row.condition in effects:
                     effect, n = effects[row.condition], row.n_dropped
                     found.append(OffTargetRow(name, row.condition, quantity, row.estimate, n, primary, effect))
     order = {condition: i for i, condition in enumerate(effects)}

@@ -194,7 +194,7 @@ def tabulate(columns: Columns, completions: Completions) -> dict[str, np.ndarray
         return np.tile(np.asarray(values), len(conditions))
 
     def by_condition(name: str) -> np.ndarray:
-        return np.repeat([getattr(condition, name) for condition in conditions], len(prompts))
+        return np.repeat([condition.columns[name] for condition in conditions], len(prompts))
 
     numbers = {name: by_prompt(values) for name, values in {**columns.counts, **columns.unsteered}.items()}
     numbers |= {name: values.reshape(-1) for name, values in columns.steered.items()}
@@ -203,7 +203,7 @@ def tabulate(columns: Columns, completions: Completions) -> dict[str, np.ndarray
         "cluster": by_prompt([prompt.cluster for prompt in prompts]),
         **{name: by_condition(name) for name in ("vector", "kind", "layer", "multiplier")},
         **dict(sorted(numbers.items(), key=lambda item: rank_quantity(item[0]))),
-        "positions": by_condition("positions"),
+        **{name: by_condition(name) for name in ("positions", "operation", "layers", "dose")},
         **({} if columns.trust is None else {"trust": columns.trust.reshape(-1)}),
     }
 

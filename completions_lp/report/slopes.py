@@ -25,8 +25,8 @@ def fit_slopes(columns: Columns, *, level: float = 0.95) -> tuple[Slope, ...]:
     """
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, c in enumerate(columns.conditions):
-        if c.steers and c.multiplier != 0 and not columns.count_lost()[i]:
-            groups.setdefault((c.vector, c.kind, c.layer, c.positions), []).append(i)
+        if c.steers and not c.is_neutral and c.operation != "clamp" and not columns.count_lost()[i]:
+            groups.setdefault((c.vector, c.kind, c.layers, c.positions, c.operation), []).append(i)
     return tuple(
         _fit_group([columns.conditions[i] for i in at], columns.steered[quantity][at], columns, quantity, level)
         for at in groups.values()
@@ -56,4 +56,4 @@ def _fit_group(
     estimate = mean_interval(slope, columns.clusters, unit=unit, level=level)
     doses = tuple(sorted(multipliers.tolist()))
     place = (first.vector, first.kind, first.layer, first.positions)
-    return Slope(*place, quantity, estimate, share_below_zero(slope, se), doses)
+    return Slope(*place, quantity, estimate, share_below_zero(slope, se), doses, first.operation, first.every_layer)

@@ -31,7 +31,7 @@ def split_effects(columns: Columns, increases: Increases, *, target: str, level:
     """
     prompts = increases.completions.prompts
     pairs = [pair for pair in pair_twins(prompts) if all(_compares(prompts[i], target) for i in pair)]
-    steered = [i for i, condition in enumerate(columns.conditions) if condition.multiplier != 0]
+    steered = [i for i, condition in enumerate(columns.conditions) if not condition.is_neutral]
     if not pairs or not steered:
         return ()
     at = np.array(pairs)

@@ -44,7 +44,7 @@ def study_sweep(columns: Columns, *, level: float, seed: int) -> Sweep:
     cells = [i for i in find_sweep(columns.conditions) if not lost[i]]
     inference: dict[str, dict[str, Float[np.ndarray, " condition"]]] = {}
     best: dict[str, BestCell] = {}
-    on = np.array([condition.multiplier != 0 for condition in columns.conditions], dtype=bool)
+    on = np.array([not condition.is_neutral for condition in columns.conditions], dtype=bool)
     multipliers = [columns.conditions[i].multiplier for i in cells]
     swept = [quantity for quantity in SWEPT if quantity in columns.steered]
     known = [quantity for quantity in (PRIMARY, HEADLINE) if np.isfinite(columns.steered.get(quantity, np.nan)).any()]

@@ -159,7 +159,7 @@ def choose_conditions(measures: Measures, *, seed: int = 0) -> list[int]:
     """Conditions whose tokens are kept: vector and layer of the best change of P(A), at the smallest multipliers."""
     conditions = measures.conditions
     sound = np.atleast_1d(~np.any(measures.steered["n_broken"] > 0, axis=-1))
-    cells = [c for c, cell in enumerate(conditions) if cell.kind == "target" and cell.multiplier != 0 and sound[c]]
+    cells = [c for c, cell in enumerate(conditions) if cell.kind == "target" and not cell.is_neutral and sound[c]]
     change = (measures.steered["p_A_steered"] - measures.unsteered["p_A"])[cells]
     clusters = np.unique([prompt.cluster for prompt in measures.prompts], return_inverse=True)[1]
     multipliers = [conditions[c].multiplier for c in cells]

@@ -69,7 +69,7 @@ def check_increases(increases: Increases) -> dict[str, float]:
     per completion, between the log prob when it was drawn and when it was scored, of the tokens that are scored, and
     ``sampler_gap_rms`` their root mean square. All are rounding where the instrument works.
     """
-    zero = [i for i, condition in enumerate(increases.conditions) if condition.multiplier == 0]
+    zero = [i for i, condition in enumerate(increases.conditions) if condition.is_neutral]
     completions = increases.completions
     scored = np.arange(completions.logprob.shape[1]) < completions.count_scored(increases.through)[:, None]
     gap = increases.baseline - np.where(scored, completions.logprob, 0.0).sum(-1, dtype=np.float64)

@@ -134,7 +134,7 @@ def mend_measures(
     red = [
         c
         for c, condition in enumerate(measures.conditions)
-        if condition.multiplier != 0 and condition.kind != "rounding" and is_red[c].any()
+        if not condition.is_neutral and condition.kind != "rounding" and is_red[c].any()
     ]
     if ahead is not None:
         cells = [(measures.conditions[c], np.flatnonzero(is_red[c]).tolist()) for c in red]

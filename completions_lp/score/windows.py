@@ -38,7 +38,7 @@ class Windows:
         window = scores.completions.window
         for c, prompt in np.argwhere(measures.trust == "red").tolist():
             condition = scores.conditions[c]
-            if condition.multiplier != 0:
+            if not condition.is_neutral:
                 rows = scores.completions.rows_of(prompt)
                 arrays = {name: getattr(scores, name) for name in NAMES if getattr(scores, name) is not None}
                 self._kept[condition, scores.completions.prompts[prompt].id] = {

@@ -34,7 +34,7 @@ def pick_columns(path: Path, table: pa.Table, stage: str, columns: Mapping[str, 
     Raises:
         InputError: One is missing, stands twice, is of another kind, or lacks values that it needs.
     """
-    picked = {}
+    table, picked = _complete(table), {}
     for name, kind in columns.items():
         places = table.schema.get_all_field_indices(name)
         if len(places) != 1:
@@ -56,6 +56,20 @@ def pick_columns(path: Path, table: pa.Table, stage: str, columns: Mapping[str, 
             raise _refuse(path, f"column {name!r} lacks values where {words} are needed", stage)
         picked[name] = column
     return pa.table(picked)
+
+
+def _complete(table: pa.Table) -> pa.Table:
+    """The table with the columns of conditions that earlier versions did not write, since one thing alone was done."""
+    if not {"layer", "multiplier"} <= set(table.column_names):
+        return table
+    layer, multiplier = table["layer"], table["multiplier"]
+    if not pa.types.is_integer(layer.type):
+        return table  # which is told
+    added = pa.array(["add"] * table.num_rows, pa.string())
+    for name, column in (("operation", added), ("layers", layer.cast(pa.string())), ("dose", multiplier)):
+        if name not in table.column_names:
+            table = table.append_column(name, column)
+    return table
 
 
 def _refuse(path: Path, what: str, stage: str) -> InputError:

@@ -1,7 +1,7 @@
 """Completions <-> ``questions.parquet`` and ``completions.parquet``."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +181,7 @@ def write_steered(folder: Path, drawn: Mapping[Condition, Completions]) -> None:
         columns = _list_columns(completions)
         for name in ("cluster", "completion_id", "pieces", "token_logprob", "sampler_logprob", *DRAWN):
             del columns[name]
-        repeated = {name: [value] * len(completions) for name, value in asdict(condition).items()}
+        repeated = {name: [value] * len(completions) for name, value in condition.columns.items()}
         tables.append(pa.table({"prompt_id": columns.pop("prompt_id"), **repeated, **columns}))
     write_table(folder / "steered.parquet", pa.concat_tables(tables))
 

@@ -1,5 +1,6 @@
 """The rows of a long table by their keys: one row per condition and item, in whatever order they stand."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -10,11 +11,21 @@ import pyarrow.compute
 from jaxtyping import Int
 
 from completions_lp.records import Completions, Condition, InputError, Prompt
-from completions_lp.records.base import Kind, Positions
+from completions_lp.records.base import Kind
 
-CONDITION = ("vector", "kind", "layer", "multiplier", "positions")
-"""The columns that name a condition."""
-CONDITION_KINDS = {"vector": "text", "kind": "text", "layer": "whole", "multiplier": "number", "positions": "text"}
+CONDITION_KINDS = {
+    "vector": "text",
+    "kind": "text",
+    "layer": "whole",
+    "multiplier": "number",
+    "positions": "text",
+    "operation": "text",
+    "layers": "text",
+    "dose": "number",
+}
+"""The columns that name a condition, by kind; ``layers`` has all that are steered, such as ``10,11,12``."""
+CONDITION = tuple(CONDITION_KINDS)
+LAYERS = re.compile(r"-1|[0-9]{1,4}(,[0-9]{1,4})*")
 KEYS = {"prompt_id": "text", **CONDITION_KINDS}
 """The columns that name a prompt and a condition, by kind."""
 
@@ -23,8 +34,8 @@ def condition_columns(conditions: Sequence[Condition], repeat: int) -> dict[str,
     """Columns that name the condition, ``repeat`` rows of each."""
     columns = {}
     for name in CONDITION:
-        values = [getattr(condition, name) for condition in conditions]
-        dtype = {"layer": np.int16, "multiplier": np.float64}.get(name, object)
+        values = [condition.columns[name] for condition in conditions]
+        dtype = {"layer": np.int16, "multiplier": np.float64, "dose": np.float64}.get(name, object)
         columns[name] = np.repeat(np.array(values, dtype=dtype), repeat)
     return columns
 
@@ -46,10 +57,12 @@ def find_conditions(table: pa.Table) -> tuple[tuple[Condition, ...], Int[np.ndar
 def make_condition(row: Mapping[str, Any]) -> Condition:
     """The condition that a row names; raises InputError where there is none such."""
     values = {name: row[name] for name in CONDITION}
-    for name, known in (("kind", get_args(Kind)), ("positions", get_args(Positions))):
-        if values[name] not in known:
-            raise InputError(f"{name} {values[name]!r} is none of {', '.join(known)}: it was changed by hand")
-    return Condition(**values)
+    if values["kind"] not in get_args(Kind):
+        raise InputError(f"kind {values['kind']!r} is none of {', '.join(get_args(Kind))}: it was changed by hand")
+    layers = values.pop("layers")
+    if LAYERS.fullmatch(layers) is None or int(layers.partition(",")[0]) != values["layer"]:
+        raise InputError(f"layers {layers!r} do not begin with layer {values['layer']}: it was changed by hand")
+    return Condition(**values, beyond=tuple(map(int, layers.split(",")[1:])))
 
 
 def find_prompts(table: pa.Table, prompts: Sequence[Prompt]) -> Int[np.ndarray, " row"]:

@@ -17,7 +17,8 @@ Rows = Sequence[Mapping[str, Any]]
 _TEXT, _REAL, _WHOLE = pa.string(), pa.float64(), pa.int64()
 _CONDITION = {"vector": _TEXT, "kind": _TEXT, "layer": _WHOLE, "multiplier": _REAL}
 _VALUE = {"value": _REAL, "low": _REAL, "high": _REAL, "level": _REAL, "unit": _TEXT, "method": _TEXT}
-_BEHIND = {"n_clusters": _WHOLE, "positions": _TEXT, "se": _REAL, "df": _REAL}
+_HOW = {"positions": _TEXT, "operation": _TEXT, "layers": _TEXT, "dose": _REAL}
+_BEHIND = {"n_clusters": _WHOLE, **_HOW, "se": _REAL, "df": _REAL}
 SUMMARY = pa.schema(
     {
         **_CONDITION,
@@ -32,8 +33,9 @@ SUMMARY = pa.schema(
 """Columns of the summary; declared, since a column of missing intervals has no type of its own."""
 PROFILE = pa.schema({**_CONDITION, "offset": _WHOLE, **_VALUE, "n_prompts": _WHOLE, "n_completions": _WHOLE, **_BEHIND})
 _SLOPE = {"vector": _TEXT, "kind": _TEXT, "layer": _WHOLE, "quantity": _TEXT}
+_SLOPED = {name: kind for name, kind in _BEHIND.items() if name != "dose"}
 SLOPES = pa.schema(
-    {**_SLOPE, **_VALUE, "below_zero": _REAL, "n_prompts": _WHOLE, **_BEHIND, "multipliers": pa.list_(_REAL)}
+    {**_SLOPE, **_VALUE, "below_zero": _REAL, "n_prompts": _WHOLE, **_SLOPED, "multipliers": pa.list_(_REAL)}
 )
 
 SWAPS = pa.schema(
@@ -67,7 +69,7 @@ SEEDS = pa.schema(
         "value": _REAL,
         "unit": _TEXT,
         "n_prompts": _WHOLE,
-        "positions": _TEXT,
+        **_HOW,
     }
 )
 
@@ -79,7 +81,7 @@ def write_report(folder: Path, report: Report, text: str, *, escape: Callable[[R
     """
     write_table(folder / "prompts.parquet", dict(report.prompts))
     rows = [
-        {**vars(row), **asdict(row.condition), **_flatten(row.estimate), **_drop_nan(asdict(row.inference))}
+        {**vars(row), **row.condition.columns, **_flatten(row.estimate), **_drop_nan(asdict(row.inference))}
         for row in report.rows
     ]
     _write_both(folder, "summary", pa.Table.from_pylist(rows, schema=SUMMARY), escape)
@@ -87,11 +89,11 @@ def write_report(folder: Path, report: Report, text: str, *, escape: Callable[[R
     _write_both(folder, "slopes", pa.Table.from_pylist(slopes, schema=SLOPES), escape)
     if report.swaps:
         swaps = [
-            {**vars(swap), **asdict(swap.condition), **_flatten(swap.estimate, "n_pairs")} for swap in report.swaps
+            {**vars(swap), **swap.condition.columns, **_flatten(swap.estimate, "n_pairs")} for swap in report.swaps
         ]
         _write_both(folder, "swaps", pa.Table.from_pylist(swaps, schema=SWAPS), escape)
     if report.seeds:
-        seeds = [{**vars(one), **asdict(one.condition)} for one in report.seeds]
+        seeds = [{**vars(one), **one.condition.columns} for one in report.seeds]
         _write_both(folder, "seeds", pa.Table.from_pylist(seeds, schema=SEEDS), escape)
     if report.rivals:
         _write_both(folder, "rivals", pa.Table.from_pylist(list(map(_flatten_rival, report.rivals)), RIVALS), escape)
@@ -103,7 +105,7 @@ def write_report(folder: Path, report: Report, text: str, *, escape: Callable[[R
 
 def write_profile(folder: Path, profile: Sequence[ProfileRow]) -> None:
     """Write ``profile.parquet``: the mean increase of the tokens by their place relative to the answer's."""
-    rows = [{**vars(row), **asdict(row.condition), **_flatten(row.estimate)} for row in profile]
+    rows = [{**vars(row), **row.condition.columns, **_flatten(row.estimate)} for row in profile]
     write_table(folder / "profile.parquet", pa.Table.from_pylist(rows, schema=PROFILE))
 
 
@@ -136,14 +138,14 @@ def _flatten_rival(row: RivalRow) -> dict[str, Any]:
         for end in ("value", "low", "high")
     }
     named = {"rival": row.rival.vector, "quantity": row.quantity, "split": row.split, "n_dropped": row.n_dropped}
-    return {**named, **asdict(row.condition), **_flatten(row.difference), **means}
+    return {**named, **row.condition.columns, **_flatten(row.difference), **means}
 
 
 def _flatten_set(row: OffTargetRow) -> dict[str, Any]:
     effect = _drop_nan(asdict(row.effect))
     named = {"set": row.name, "effect_quantity": row.effect_quantity, "n_dropped": row.n_dropped}
     return {
-        **{**named, "quantity": row.quantity, **asdict(row.condition), **_flatten(row.estimate)},
+        **{**named, "quantity": row.quantity, **row.condition.columns, **_flatten(row.estimate)},
         **{f"effect_{end}": effect[end] for end in ("value", "low", "high")},
     }
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 from jaxtyping import Float
 
 from completions_lp.records import BASELINE, Condition, Draw
-from completions_lp.store.keys import condition_columns
+from completions_lp.store.keys import KEYS, condition_columns
 
-_NAMES = ("item", "prompt_id", "vector", "kind", "layer", "multiplier", "positions")
+_NAMES = ("item", *KEYS)
 """Columns that say whose numbers a row has."""
 
 

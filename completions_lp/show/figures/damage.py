@@ -112,7 +112,7 @@ def _pair(part: Part, quantity: str, kind: Kind) -> tuple[Pair, ...]:
     """Damage and effect of the same cell, where both have a place on the axes."""
     cost = part.by_condition(DAMAGE, kind=kind)
     gains = part.select(quantity) if kind == "target" else part.report.table(quantity, kind=kind)
-    pairs = ((cost[row.condition], row) for row in gains if row.condition in cost and row.condition.multiplier != 0)
+    pairs = ((cost[row.condition], row) for row in gains if row.condition in cost and not row.condition.is_neutral)
     return tuple((c, g) for c, g in pairs if c.estimate.value > 0 and np.isfinite(g.estimate.value))
 
 

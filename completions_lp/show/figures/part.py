@@ -99,7 +99,7 @@ class Part:
 
     def select(self, quantity: str, *, kind: Kind = "target", vector: str | None = None) -> list[ReportRow]:
         """Macro rows of one quantity with steering, for one vector (the first of its kind), by layer and multiplier."""
-        rows = [row for row in self.report.table(quantity, kind=kind) if row.condition.multiplier != 0]
+        rows = [row for row in self.report.table(quantity, kind=kind) if not row.condition.is_neutral]
         names = [row.condition.vector for row in rows]
         if vector is not None and rows and vector not in names:
             raise InputError(f"no {kind} vector {vector!r} in this report; it has {', '.join(sorted(set(names))[:5])}")

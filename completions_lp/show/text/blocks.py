@@ -79,7 +79,7 @@ SWAPS_WORDS = (
 
 def list_blocks(report: Report, quality: Mapping[int, VectorQuality]) -> list[Block]:
     """Every block that has something to show."""
-    steered = [c for c in list_shown(report) if c.multiplier != 0]
+    steered = [c for c in list_shown(report) if not c.is_neutral]
     cells = [c for c in steered if c.steers]
     primary = find_primary(report)
     found = [

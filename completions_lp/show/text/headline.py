@@ -57,7 +57,7 @@ def format_table(report: Report, *, everything: bool = False, width: int | None 
 def pick_cells(report: Report, shown: Sequence[Condition]) -> tuple[list[Condition], list[Condition]]:
     """The cells that steer most, the best one first, and of the others those that damage most, where that is known."""
     lookup, quantity, best = Lookup.of(report), find_primary(report), report.best
-    steered = [c for c in shown if c.multiplier != 0]
+    steered = [c for c in shown if not c.is_neutral]
     sign = promise_sign([c.multiplier for c in steered])
     order = sorted(steered, key=lambda c: (best is None or c != best.condition, *_rank(lookup, c, quantity, sign)))
     damage, worse = _name_damage(report)
@@ -101,7 +101,7 @@ def _tell_chosen(
     if not left and not damaged:
         return ""
     effect = _name(find_primary(report))
-    steered = [c for c in shown if c.multiplier != 0]
+    steered = [c for c in shown if not c.is_neutral]
     most = "largest" if promise_sign([c.multiplier for c in steered]) > 0 else "smallest"
     then = f", then the {len(damaged)} most damaged ones ({_name(_name_damage(report)[0])})" if damaged else ""
     told = f"First the {len(first)} cells with the {most} {effect}{then}."

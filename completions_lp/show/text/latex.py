@@ -30,7 +30,7 @@ def format_latex(
         wanted = f"{weighting} {' or '.join(quantities)} of {kind} vectors"
         raise InputError(f"no {wanted}; there are {', '.join(sorted(known))}")
     cells = list(dict.fromkeys(row.condition for row in report.rows if row.condition.kind == kind))
-    cells = sorted((c for c in cells if c.multiplier != 0), key=lambda c: (c.vector, c.layer, c.multiplier))
+    cells = sorted((c for c in cells if not c.is_neutral), key=lambda c: (c.vector, c.layer, c.multiplier))
     several = len({c.vector for c in cells}) > 1
     cells += dict.fromkeys(r.condition for r in report.rows if kind == "target" and r.condition.kind == "rival")
     head = [*(["vector"] if several else []), "layer", "multiplier", *map(_write_head, shown)]

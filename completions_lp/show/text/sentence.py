@@ -106,7 +106,7 @@ def _tell_choice(report: Report, best: Best) -> str:
         stable = "" if np.isnan(best.frequency) else f"; it is the best in {best.frequency:.0%} of resamples"
         told = f"{cell}, chosen among {best.n_cells} cells on one half of the prompts"
         return f"{told} and reported here on the other half{stable}."
-    steered = [r.condition.multiplier for r in report.table(best.quantity) if r.condition.multiplier != 0]
+    steered = [r.condition.multiplier for r in report.table(best.quantity) if not r.condition.is_neutral]
     return f"{cell}, the {'largest' if promise_sign(steered) > 0 else 'smallest'} of {best.n_cells} and chosen for it."
 
 
