@@ -17,6 +17,7 @@ from completions_lp.job.off_target import OffTargetSection, check_sets
 from completions_lp.job.rival import MOST, RivalSection, check_rivals
 from completions_lp.job.schema import explain, write_defaults
 from completions_lp.job.toml import apply_overrides, read_toml
+from completions_lp.job.vector_keys import VectorFile
 from completions_lp.records import InputError, Labelling, Positions, Sampling, Through
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -115,7 +116,7 @@ class PromptsSection(Section):
         return self.model_dump(exclude={"path"})
 
 
-class VectorSection(Section):
+class VectorSection(VectorFile):
     """The steering vector: made from contrast pairs, or read from a file."""
 
     pairs: str = str(DATA / "pairs" / "cautious.jsonl")
@@ -128,8 +129,6 @@ class VectorSection(Section):
     """Revision of a hub dataset."""
     fields: Fields = {}  # noqa: RUF012  pydantic copies it
     """Columns of the pairs, as for the prompts."""
-    path: str | None = None
-    """A finished vector, a .safetensors file of this package; then no pairs are read."""
     read_token: str | Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = "letter"
     """Where a text is read: "letter" (the answer's token), "last", or an index such as -2."""
     layers: Layers = "all"

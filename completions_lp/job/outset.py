@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from completions_lp import store
 from completions_lp.checkpoint import (
     Outline,
     Shape,
@@ -31,6 +30,7 @@ from completions_lp.job import rival
 from completions_lp.job.config import Config, make_config
 from completions_lp.job.off_target import OffTargetSection, make_values
 from completions_lp.job.rival import RivalSection
+from completions_lp.job.vector_files import check_fit, read_file, read_vector
 from completions_lp.prompts import check_asking, is_of_hub, load_pairs, load_prompts
 from completions_lp.records import (
     Condition,
@@ -112,17 +112,18 @@ def check_vector(config: Config, model: Sized | None) -> None:
         raise InputError(f"[controls] orthogonal_to has two vectors of one name ({', '.join(names)}): rename one")
     vectors = [] if config.vector.path is None else [read_target(config)]
     if vectors and model is not None:
+        check_fit(vectors[0], model)
         check_conditions(model, vectors, make_grid(config, vectors))
 
 
 def read_target(config: Config) -> SteeringVector:
     """The finished vector of [vector] path."""
-    return replace(store.read_vector(Path(str(config.vector.path))), kind="target")
+    return replace(read_vector(config.vector), kind="target")
 
 
 def read_confounds(config: Config) -> list[SteeringVector]:
     """The vectors of [controls] orthogonal_to."""
-    return [store.read_vector(Path(path)) for path in config.controls.orthogonal_to]
+    return [read_file(Path(path)) for path in config.controls.orthogonal_to]
 
 
 def make_grid(config: Config, vectors: Sequence[SteeringVector]) -> tuple[Condition, ...]:

@@ -181,6 +181,8 @@ def check_files(config: Config, stage: str) -> None:
     asked = [config.prompts.path] if any(rival.asks for rival in config.rival) else []
     sets = [one.path for one in config.off_target]
     for source in {"vector": vector, "sample": [config.prompts.path, *sets], "score": asked}.get(stage, []):
+        if source in (config.vector.path, *config.controls.orthogonal_to) and Path(source).expanduser().is_dir():
+            continue  # files of another tool, which its reader looks for
         if is_local(source) or source == config.vector.path:
             find_file(source)
 

@@ -8,6 +8,7 @@ from typing import Any
 from completions_lp.checkpoint import Checkpoint, name_base
 from completions_lp.job.config import Config
 from completions_lp.job.toml import is_local
+from completions_lp.job.vector_files import list_parts
 from completions_lp.records import InputError
 from completions_lp.store import hash_file
 
@@ -60,7 +61,10 @@ def _stamp(files: Sequence[Path]) -> dict[str, list[int]]:
 
 def hash_sources(config: Config) -> dict[str, dict[str, str]]:
     """By stage, sha256 of the local files that it reads, by path; what is on a hub has none."""
-    vector = [config.vector.path or config.vector.pairs, *config.controls.orthogonal_to]
+    given = config.vector.path
+    own = [config.vector.pairs] if given is None else [str(path) for path in list_parts(Path(given))]
+    confounds = [str(part) for path in config.controls.orthogonal_to for part in list_parts(Path(path))]
+    vector = [*own, *confounds]
     named = {"vector": vector, "sample": [config.prompts.path]}
     if any(rival.asks for rival in config.rival):
         named["score"] = [config.prompts.path]

@@ -20,7 +20,7 @@ from completions_lp.store.directory import (
     write_info,
 )
 from completions_lp.store.drawings import name_files, read_figures, write_figure
-from completions_lp.store.files import hash_file, write_rows, write_text
+from completions_lp.store.files import hash_file, write_bytes, write_rows, write_text
 from completions_lp.store.keys import CONDITION
 from completions_lp.store.progress import drop_progress, read_progress, write_progress
 from completions_lp.store.readings import read_readings, write_readings
@@ -65,6 +65,7 @@ from completions_lp.store.vectors import (
     read_quality,
     read_vector,
     read_vectors,
+    save_vector,
     sort_vectors,
     write_vector,
     write_vectors,
@@ -90,7 +91,8 @@ __all__ += ["read_readings", "write_readings"]
 __all__ += ["open_tokens", "read_profile", "read_token_increases", "read_validation"]
 __all__ += ["read_seed_measures", "write_seed_measures"]
 __all__ += ["write_profile", "write_report", "write_validation"]
-__all__ += ["read_quality", "read_vector", "read_vectors", "sort_vectors", "write_vector", "write_vectors"]
+__all__ += ["read_quality", "read_vector", "read_vectors", "save_vector", "sort_vectors"]
+__all__ += ["write_bytes", "write_vector", "write_vectors"]
 __all__ += ["Catalogue", "Covered", "Place", "check_place", "is_remote", "open_place"]
 __all__ += ["Unit", "find_units", "hash_value", "list_units", "open_units", "read_unit", "remove_units"]
 __all__ += ["write_index", "write_unit"]

@@ -147,9 +147,14 @@ def write_blocks(path: Path, n: int, size: int, make: Callable[[slice], Mapping[
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, in a folder that is made where it is missing."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole, in a folder that is made where it is missing."""
     make_folder(path.parent)
     with replace_file(path) as file:
-        file.write(text.encode())
+        file.write(data)
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], *, names: Sequence[str] = ()) -> None:

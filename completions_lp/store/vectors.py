@@ -16,7 +16,7 @@ from completions_lp.records import InputError, SteeringVector, VectorQuality
 from completions_lp.records.base import Kind
 from completions_lp.store.directory import list_files
 from completions_lp.store.files import make_folder, replace_file, to_plain
-from completions_lp.store.tensors import read_tensors
+from completions_lp.checkpoint.tensors import read_tensors
 
 LAYER = re.compile(r"layer\.(0|[1-9][0-9]{0,3})")
 """Names of the tensors of a vector file."""
@@ -37,7 +37,12 @@ def write_vectors(folder: Path, vectors: Sequence[SteeringVector]) -> None:
 
 
 def write_vector(folder: Path, vector: SteeringVector) -> Path:
-    """Write ``vectors/NAME.safetensors``: keys ``layer.<L>``, and what the vector is in the metadata."""
+    """Write ``vectors/NAME.safetensors`` of a run."""
+    return save_vector(folder / name_file(vector.name), vector)
+
+
+def save_vector(path: Path, vector: SteeringVector) -> Path:
+    """Write a vector's file: keys ``layer.<L>``, and what the vector is in the metadata."""
     quality = {str(layer): to_plain(asdict(q)) for layer, q in vector.quality.items()}
     metadata = {
         "format": "completions_lp/1",
@@ -47,7 +52,6 @@ def write_vector(folder: Path, vector: SteeringVector) -> Path:
         **{key: str(value) for key, value in vector.provenance.items()},
     }
     tensors = {f"layer.{layer}": np.ascontiguousarray(d, dtype=np.float32) for layer, d in vector.directions.items()}
-    path = folder / name_file(vector.name)
     make_folder(path.parent)
     with replace_file(path) as file:
         file.write(safetensors.numpy.save(tensors, metadata=metadata))

@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from completions_lp.records import InputError, describe_cause, read_bytes
+from completions_lp.checkpoint.matrices import Matrix, widen
+from completions_lp.records import InputError, describe_cause, find_file, read_bytes
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """What numbers may be, by the format's own names, as numpy reads their bytes."""
+HEADER = 2**24
+"""Bytes of a header, at most."""
 
 
 def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
@@ -32,13 +35,34 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     return header.get("__metadata__") or {}, {name: _decode(path, name, tensor) for name, tensor in tensors}
 
 
+def open_matrices(path: Path) -> tuple[dict[str, str], dict[str, Matrix]]:
+    """Metadata, and every tensor by its shape alone: a file of any size, of which one row is read.
+
+    Raises:
+        InputError: The file is missing, damaged or of another format.
+    """
+    place = find_file(path)
+    try:
+        with safetensors.safe_open(place, "numpy") as opened:  # type: ignore[no-untyped-call]
+            metadata = dict(opened.metadata() or {})
+        with place.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(size, HEADER)))
+    except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a whole safetensors file: {describe_cause(error)}") from None
+    header.pop("__metadata__", None)
+    found = {}
+    for name, told in header.items():
+        start, _ = told["data_offsets"]
+        dtype = DTYPES.get(told["dtype"], "")
+        found[name] = Matrix(place, name, tuple(told["shape"]), dtype, offset=8 + size + start, kind=told["dtype"])
+    return metadata, found
+
+
 def _decode(path: Path, name: str, tensor: dict[str, Any]) -> np.ndarray:
     dtype = tensor["dtype"]
     if dtype not in DTYPES:
         raise InputError(
             f"{path}: tensor {name[:80]!r} is of type {dtype}; a vector is of type {', '.join(DTYPES)}: convert it"
         )
-    values = np.frombuffer(tensor["data"], DTYPES[dtype])
-    if dtype == "BF16":
-        values = (values.astype(np.uint32) << 16).view(np.float32)
-    return values.astype(np.float64).reshape(tensor["shape"])
+    return widen(np.frombuffer(tensor["data"], DTYPES[dtype]), bfloat16=dtype == "BF16").reshape(tensor["shape"])

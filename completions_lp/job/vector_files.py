@@ -1,0 +1,140 @@
+"""Vector files of any tool: read, brought to our own format, written for other tools, measured against a model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from completions_lp import store
+from completions_lp.checkpoint import Sized
+from completions_lp.job.vector_keys import VectorFile
+from completions_lp.records import InputError, SteeringVector
+from completions_lp.steer.formats.registry import OWN, list_parts, name_format, read_foreign
+from completions_lp.steer.formats.source import Asked, Source, choose
+from completions_lp.steer.formats.writers import FOLDERS, WHOLE, Told, write_bytes
+
+__all__ = ["Asked", "Told", "check_fit", "export_vector", "import_vector", "list_parts", "read_file", "read_vector"]
+
+
+def read_vector(section: VectorFile) -> SteeringVector:
+    """The finished vector of a section of the configuration.
+
+    Raises:
+        InputError: As ``read_file`` does.
+    """
+    asked = Asked(section.format, section.convention, section.layers_asked, section.feature, section.position)
+    return read_file(Path(str(section.path)), asked)
+
+
+def read_file(path: Path, asked: Asked | None = None) -> SteeringVector:
+    """The vector of a file or folder, of this package or another tool, as far as it is asked for.
+
+    Raises:
+        InputError: The file is missing, damaged or unknown, reading it would run code, it lacks a layer that is asked
+            for, or it leaves open what nobody has said: the layer, the convention, the feature.
+    """
+    asked, source = asked or Asked(), Source(path)
+    name = name_format(source, asked)
+    if name != OWN:
+        return read_foreign(source, asked, name)
+    vector = store.read_vector(path)
+    if not asked.layer:
+        return vector
+    kept = choose(source, vector.directions, asked)
+    quality = {layer: found for layer, found in vector.quality.items() if layer in kept}
+    spans = {layer: found for layer, found in vector.spans.items() if layer in kept}
+    return replace(vector, directions=kept, quality=quality, spans=spans)
+
+
+def check_fit(vector: SteeringVector, model: Sized) -> None:
+    """Raise InputError where a vector is of another width than the model, or of another number of blocks.
+
+    How many blocks there are, few files say; where one does that has another number, its rows stand for other layers.
+    """
+    if vector.d_model != model.d_model:
+        raise InputError(
+            f"vector {vector.name!r} has size {vector.d_model}, but the residual stream of {model.name} has "
+            f"{model.d_model}; use a vector that was made with this model"
+        )
+    told, highest = str(vector.provenance.get("n_layers", model.n_layers)), max(vector.directions)
+    if told != str(model.n_layers) or highest >= model.n_layers:
+        has = f"{told} blocks" if told != str(model.n_layers) else f"a layer {highest}"
+        raise InputError(
+            f"vector {vector.name!r} is of a model with {has}, and {model.name} has {model.n_layers}, 0 to "
+            f"{model.n_layers - 1}: it is of another model, or its file counts layers in another way (persona_vectors "
+            "has a row more than the model has blocks)"
+        )
+
+
+def import_vector(
+    path: Path, asked: Asked, out: Path, *, name: str, overwrite: bool, model: Sized | None
+) -> SteeringVector:
+    """Write the vector of a file in our own format; ``name`` is what to call it, by default after the file.
+
+    Raises:
+        InputError: As ``read_file`` does; or the new file is there already, or the vector does not fit the model.
+    """
+    vector = read_file(path, asked)
+    if model is not None:
+        check_fit(vector, model)
+    _check_free([out], overwrite)
+    vector = replace(vector, name=name or vector.name)
+    store.save_vector(out, vector)
+    return vector
+
+
+def export_vector(vector: SteeringVector, name: str, out: Path, told: Told, *, overwrite: bool) -> list[Path]:
+    """Write a vector in another tool's format: a file, or a folder of several; returns what was written.
+
+    Raises:
+        InputError: The format is not known, has to be told more, or cannot hold such a vector; a file is there already.
+    """
+    if name == OWN:
+        _check_free([out], overwrite)
+        store.save_vector(out, vector)
+        return [out]
+    told = replace(told, single=out.suffix == ".pt")
+    files = write_bytes(vector.round(), name, told)
+    paths = {out if part == WHOLE else out / part: data for part, data in files.items()}
+    if name in FOLDERS and WHOLE not in files and (out.is_file() or out.suffix):
+        raise InputError(f"{out}: the format {name} is a folder of files; name one, without an ending")
+    _check_free(list(paths), overwrite)
+    for path, data in paths.items():
+        store.write_bytes(path, data)
+    return list(paths)
+
+
+def tell_export(vector: SteeringVector, name: str, told: Told) -> list[str]:
+    """What whoever uses such a file should know, in sentences."""
+    layers, notes = list(vector.directions), []
+    if name == "gguf" and told.convention == "repeng":
+        notes.append(
+            "llama.cpp adds direction.L to the output of block L, at every position: where it steers here, too"
+        )
+        if 0 in layers:
+            notes.append("llama.cpp refuses direction.0, which stands for layer 0: leave it out for that with --layer")
+    if name == "gguf" and told.convention == "llama.cpp":
+        notes.append(
+            "llama.cpp adds direction.k to the output of block k: with this convention one block above where the vector "
+            "steers here, as with its generator's own files; convention repeng steers the same block"
+        )
+    if name == "lm-eval" and len(layers) > 1:
+        notes.append(
+            "lm-eval, as of its version 0.4, adds the last of several vectors at every hook point: for numbers of use "
+            "write one layer a file, with --layer"
+        )
+    if name == "refusal_direction":
+        notes.append(
+            "layer counts the inputs of blocks there: it is one more than the block whose output is steered here"
+        )
+    return notes
+
+
+def _check_free(paths: Sequence[Path], overwrite: bool) -> None:
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise InputError(f"{path}: is there already; name another file, or say --overwrite")
+
+
+def describe(vector: SteeringVector) -> Mapping[str, str]:
+    """What is to be known of a vector, by name, as texts."""
+    return {str(key): str(value) for key, value in vector.provenance.items()}
