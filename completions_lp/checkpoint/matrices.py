@@ -3,12 +3,14 @@
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from jaxtyping import Float
 from numpy.lib import format as npy
 
-from completions_lp.records import InputError, describe_cause, find_file
+from completions_lp.records import InputError, describe_cause
+from completions_lp.records.sources import find_file
 
 LOCAL = 30
 """Bytes of a zip file's header before each entry, without the entry's name and what follows that."""
@@ -39,9 +41,10 @@ class Matrix:
         """
         if not self.dtype:
             raise InputError(f"{self.path}: {self.name[:80]!r} is of type {self.kind}; floating-point numbers are read")
-        order = "F" if self.fortran else "C"
         try:
-            values = np.memmap(self.path, self.dtype, "r", self.offset, self.shape, order=order)
+            values = np.memmap(
+                self.path, np.dtype(self.dtype), "r", self.offset, self.shape, order="F" if self.fortran else "C"
+            )
         except (OSError, ValueError, OverflowError) as error:
             raise InputError(f"{self.path}: {self.name[:80]!r} cannot be read: {describe_cause(error)}") from None
         line = np.array(values[index] if axis == 0 else values[:, index])
@@ -85,11 +88,11 @@ def open_npz(path: Path) -> dict[str, Matrix]:
     return found
 
 
-def _open_npy(path: Path, name: str, raw: object) -> Matrix:
+def _open_npy(path: Path, name: str, raw: IO[bytes]) -> Matrix:
     version = npy.read_magic(raw)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read(raw, max_header_size=LONGEST)  # type: ignore[arg-type]
+    shape, fortran, dtype = read(raw, max_header_size=LONGEST)
     if dtype.hasobject:
         raise InputError(f"{path}: {name[:80]!r} is an array of Python objects, which are never unpickled")
     floating = dtype.str if dtype.kind == "f" else ""
-    return Matrix(path, name, tuple(shape), floating, raw.tell(), dtype.name, fortran)  # type: ignore[attr-defined]
+    return Matrix(path, name, tuple(shape), floating, raw.tell(), dtype.name, fortran)

@@ -12,7 +12,8 @@ import numpy as np
 import safetensors
 
 from completions_lp.checkpoint.matrices import Matrix, widen
-from completions_lp.records import InputError, describe_cause, find_file, read_bytes
+from completions_lp.records import InputError, describe_cause, read_bytes
+from completions_lp.records.sources import find_file
 
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """What numbers may be, by the format's own names, as numpy reads their bytes."""
@@ -43,7 +44,7 @@ def open_matrices(path: Path) -> tuple[dict[str, str], dict[str, Matrix]]:
     """
     place = find_file(path)
     try:
-        with safetensors.safe_open(place, "numpy") as opened:  # type: ignore[no-untyped-call]
+        with safetensors.safe_open(place, "numpy") as opened:
             metadata = dict(opened.metadata() or {})
         with place.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")

@@ -34,6 +34,7 @@ from completions_lp.cli.options import (
 from completions_lp.cli.planning import plan
 from completions_lp.cli.shares import share, submit
 from completions_lp.cli.status import status
+from completions_lp.cli.vectors import vectors
 from completions_lp.job.signals import end_on_signals
 
 if TYPE_CHECKING:
@@ -278,6 +279,7 @@ commands.add_command(labels)
 
 commands.add_command(plan)
 commands.add_command(doctor)
+commands.add_command(vectors)
 commands.add_command(share)
 commands.add_command(submit)
 

@@ -59,14 +59,30 @@ def open_examined(place: Path | None, overrides: Sequence[str]) -> Config:
     Raises:
         InputError: The configuration is wrong, or a file is missing.
     """
-    if place is not None and (place.is_dir() or place.name == "run.json"):
-        opened = load_config(None, overrides, base=read_stored(place).model_dump())
-    else:
-        opened = load_config(place or EMBEDDED, overrides)
+    opened = _open_any(place, overrides)
     for stage in ("vector", "sample"):
         check_files(opened, stage)
     check_input(opened, ("vector", "sample"))
     return opened
+
+
+def open_measured(place: Path | None, overrides: Sequence[str]) -> Config:
+    """The configuration whose model and prompts a vector is measured on: as ``open_examined`` finds it.
+
+    Raises:
+        InputError: The configuration is wrong, or a file is missing.
+    """
+    opened = _open_any(place, overrides)
+    check_files(opened, "sample")
+    check_input(opened, ("sample",))
+    return opened
+
+
+def _open_any(place: Path | None, overrides: Sequence[str]) -> Config:
+    """The configuration of a file, of a run by its folder, or that of the embedded model."""
+    if place is not None and (place.is_dir() or place.name == "run.json"):
+        return load_config(None, overrides, base=read_stored(place).model_dump())
+    return load_config(place or EMBEDDED, overrides)
 
 
 def read_stored(place: Path) -> Config:

@@ -8,8 +8,8 @@ from typing import Any
 from completions_lp.checkpoint import Checkpoint, name_base
 from completions_lp.job.config import Config
 from completions_lp.job.toml import is_local
-from completions_lp.job.vector_files import list_parts
 from completions_lp.records import InputError
+from completions_lp.steer.formats.registry import list_parts
 from completions_lp.store import hash_file
 
 WEIGHTS = (".safetensors", ".json", ".model", ".txt", ".jinja")

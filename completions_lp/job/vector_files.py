@@ -3,16 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from completions_lp import store
-from completions_lp.checkpoint import Sized
+from completions_lp.checkpoint import Sized, check_files, locate, read_shape
 from completions_lp.job.vector_keys import VectorFile
 from completions_lp.records import InputError, SteeringVector
-from completions_lp.steer.formats.registry import OWN, list_parts, name_format, read_foreign
+from completions_lp.steer.formats.registry import OWN, name_format, read_foreign
 from completions_lp.steer.formats.source import Asked, Source, choose
 from completions_lp.steer.formats.writers import FOLDERS, WHOLE, Told, write_bytes
-
-__all__ = ["Asked", "Told", "check_fit", "export_vector", "import_vector", "list_parts", "read_file", "read_vector"]
 
 
 def read_vector(section: VectorFile) -> SteeringVector:
@@ -114,8 +113,8 @@ def tell_export(vector: SteeringVector, name: str, told: Told) -> list[str]:
             notes.append("llama.cpp refuses direction.0, which stands for layer 0: leave it out for that with --layer")
     if name == "gguf" and told.convention == "llama.cpp":
         notes.append(
-            "llama.cpp adds direction.k to the output of block k: with this convention one block above where the vector "
-            "steers here, as with its generator's own files; convention repeng steers the same block"
+            "llama.cpp adds direction.k to the output of block k: with this convention one block above where the "
+            "vector steers here, as with its generator's own files; convention repeng steers the same block"
         )
     if name == "lm-eval" and len(layers) > 1:
         notes.append(
@@ -129,12 +128,44 @@ def tell_export(vector: SteeringVector, name: str, told: Told) -> list[str]:
     return notes
 
 
+def find_shape(model: str) -> Sized:
+    """How wide and deep a model is, from its configuration alone.
+
+    Raises:
+        InputError: There is no such model, or its configuration leaves it to transformers.
+    """
+    checkpoint = locate(model, None)
+    if checkpoint.local:
+        check_files(checkpoint)
+    shape = read_shape(checkpoint)
+    if shape is None:
+        raise InputError(f"{model}: its configuration does not say how deep and wide it is; leave --model out")
+    return shape
+
+
+def prepare_export(
+    path: Path, layers: Sequence[int], model: str | None, told: Mapping[str, Any]
+) -> tuple[SteeringVector, Told]:
+    """The vector to be written, with the layers that are asked for, and what its writer is told of the model.
+
+    Raises:
+        InputError: As ``read_file`` does, or the vector does not fit the model.
+    """
+    vector = read_file(path, Asked(layer=tuple(layers)))
+    known = {**told, "convention": told.get("convention") or ""}
+    if model is not None:
+        shape = find_shape(model)
+        check_fit(vector, shape)
+        if known.get("n_layers") not in (None, shape.n_layers):
+            raise InputError(
+                f"--n-layers is {known['n_layers']}, and {model} has {shape.n_layers} blocks: leave one out"
+            )
+        known["n_layers"] = shape.n_layers
+    name = model or str(vector.provenance.get("model", ""))
+    return vector, Told(**known, model=Path(name).name)
+
+
 def _check_free(paths: Sequence[Path], overwrite: bool) -> None:
     for path in paths:
         if path.exists() and not overwrite:
             raise InputError(f"{path}: is there already; name another file, or say --overwrite")
-
-
-def describe(vector: SteeringVector) -> Mapping[str, str]:
-    """What is to be known of a vector, by name, as texts."""
-    return {str(key): str(value) for key, value in vector.provenance.items()}

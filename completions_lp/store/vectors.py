@@ -12,11 +12,11 @@ from typing import cast, get_args
 import numpy as np
 import safetensors.numpy
 
+from completions_lp.checkpoint.tensors import read_tensors
 from completions_lp.records import InputError, SteeringVector, VectorQuality
 from completions_lp.records.base import Kind
 from completions_lp.store.directory import list_files
 from completions_lp.store.files import make_folder, replace_file, to_plain
-from completions_lp.checkpoint.tensors import read_tensors
 
 LAYER = re.compile(r"layer\.(0|[1-9][0-9]{0,3})")
 """Names of the tensors of a vector file."""

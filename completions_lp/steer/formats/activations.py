@@ -16,7 +16,7 @@ def claims(source: Source) -> bool:
 
 
 def read(source: Source, _: Asked) -> Found:
-    """Its activations, which are the outputs of blocks; a plain dictionary of tensors by layer where it is asked for."""
+    """Its activations, the outputs of blocks; a plain dictionary of tensors by layer where it is asked for."""
     fields = _find_fields(source.pickled)
     layers = fields.get("layer_activations", fields)
     kind = fields.get("layer_type", TYPE)

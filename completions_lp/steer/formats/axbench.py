@@ -34,7 +34,7 @@ def read(source: Source, asked: Asked) -> Found:
     direction = as_direction(source.path, f"row {asked.feature}", rows[asked.feature])
     layers = source.say_layer(asked, None, what="a matrix that does not say of which layer it is")
     concept = concepts.get(asked.feature, "")
-    kept = {"feature": asked.feature, **({"concept": concept[:200]} if concept else {})}
+    kept: dict[str, str | int | float] = {"feature": asked.feature, "concept": concept[:200]}
     name = f"{source.path.name.removesuffix(ENDING)}-{asked.feature}"
     read_as = f"row {asked.feature}{f', {concept[:80]!r},' if concept else ''} at the output of {tell_layers(layers)}"
     return Found(dict.fromkeys(layers, direction), read_as, name, kept)

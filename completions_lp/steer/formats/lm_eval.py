@@ -25,7 +25,7 @@ NEEDED = ("steering_vector", "action")
 def claims(source: Source) -> bool:
     """Whether it has hook points with steering vectors, or the columns of such a CSV file."""
     if source.suffix == ".csv" and source.place.is_file():
-        return COLUMNS <= set(csv.DictReader(io.StringIO(read_text(source.path))).fieldnames or ())
+        return set(csv.DictReader(io.StringIO(read_text(source.path))).fieldnames or ()) >= COLUMNS
     if source.suffix not in PICKLED or not source.pickled:
         return False
     return all(isinstance(entry, dict) and "steering_vector" in entry for _, entry in _list_entries(source.pickled))
@@ -44,7 +44,8 @@ def read(source: Source, asked: Asked) -> Found:
     """The directions, times their coefficients where they are added: multiplier 1 is what lm-eval does."""
     if source.suffix == ".csv":
         return _read_table(source)
-    directions, kept = {}, {}
+    directions: dict[int, np.ndarray] = {}
+    kept: dict[str, str | int | float] = {}
     for hook, entry in _list_entries(source.pickled):
         if not isinstance(entry, dict) or any(name not in entry for name in NEEDED):
             raise source.error(f"has {describe(source.pickled)}; by hook point it needs {' and '.join(NEEDED)}")
@@ -67,10 +68,10 @@ _READ_AS = "hook point layers.L is the output of block L; what is added is multi
 def _read_table(source: Source) -> Found:
     """A feature of an autoencoder a row; those of a hub have to lie in a folder here, nothing is fetched."""
     rows = list(csv.DictReader(io.StringIO(read_text(source.path))))
-    if not rows or len(rows) > MOST_ROWS or not COLUMNS <= set(rows[0]):
+    if not rows or len(rows) > MOST_ROWS or not set(rows[0]) >= COLUMNS:
         raise source.error(f"needs 1 to {MOST_ROWS} rows with the columns {', '.join(sorted(COLUMNS))}")
     directions: dict[int, np.ndarray] = {}
-    kept = {}
+    kept: dict[str, str | int | float] = {}
     for number, row in enumerate(rows, start=2):
         if (row.get("head_index") or "").strip():
             raise source.error(f"line {number} steers one attention head; only the residual stream is steered here")
@@ -134,7 +135,7 @@ def _scale(source: Source, direction: np.ndarray, action: Any, coefficient: Any)
 
 
 def pack_hooks(vector: SteeringVector, hookpoint: str = "layers.{layer}") -> bytes:
-    """Such a dictionary, which adds the vector at every position; ``{layer}`` in the hook point is the block's number."""
+    """Such a dictionary, which adds the vector at every position; ``{layer}`` in a hook point is the block."""
     return pack(
         {
             hookpoint.replace("{layer}", str(layer)): {

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from completions_lp.records import InputError, describe_cause, find_file
-from completions_lp.records.sources import LARGEST
+from completions_lp.records import InputError, describe_cause
+from completions_lp.records.sources import LARGEST, find_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,8 +60,8 @@ def load_pickled(path: Path) -> Any:
             return torch.load(place, map_location="cpu", weights_only=True, mmap=True if whole else None)
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"{path}: reading it would run code of its own, so it is not read ({describe_cause(error)[:160]}). Where you "
-            "trust it, save its tensors alone, with the package that wrote it: torch.save({'layer_activations': {13: "
+            f"{path}: reading it would run code of its own, so it is not read ({describe_cause(error)[:160]}). Where "
+            "you trust it, save its tensors alone, by the package that wrote it: torch.save({'layer_activations': {13: "
             "tensor}, 'layer_type': 'decoder_block'}, 'plain.pt')"
         ) from None
     except BROKEN as error:

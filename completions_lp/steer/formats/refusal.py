@@ -52,8 +52,8 @@ def _read_all(source: Source, asked: Asked) -> Found:
     n = values.shape[0]
     if asked.position is None or not -n <= asked.position < 0:
         raise source.error(
-            f"has directions of {n} token positions, and position is {asked.position}: say which, from -1, the last, to "
-            f"{-n}: position = -1, or --position -1"
+            f"has directions of {n} token positions, and position is {asked.position}: say which, from -1, the last, "
+            f"to {-n}: position = -1, or --position -1"
         )
     rows = values[asked.position]
     directions = {
@@ -73,8 +73,8 @@ def pack_files(vector: SteeringVector, position: int) -> dict[str, bytes]:
     """
     if len(vector.directions) != 1:
         raise InputError(
-            f"vector {vector.name!r} has {tell_layers(list(vector.directions))}, and a refusal direction is of one: say "
-            "which with --layer"
+            f"vector {vector.name!r} has {tell_layers(list(vector.directions))}, and a refusal direction is of one: "
+            "say which with --layer"
         )
     ((layer, direction),) = vector.directions.items()
     told = json.dumps({"pos": position, "layer": layer + 1}, indent=4)

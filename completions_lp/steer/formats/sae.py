@@ -178,7 +178,7 @@ def read(source: Source, asked: Asked) -> Found:
     direction = as_direction(path, f"feature {feature}", _read_line(inner, suite, decoder, feature))
     hook = suite.find_hook(inner)
     layers = inner.say_layer(asked, None if hook is None else parse_hook(str(hook)), what=_tell_hook(hook))
-    kept = {"feature": feature, "hook": str(hook or "")[:200], "sae": names[0]}
+    kept: dict[str, str | int | float] = {"feature": feature, "hook": str(hook or "")[:200], "sae": names[0]}
     read_as = (
         f"feature {feature} of {n}, at the output of {tell_layers(layers)}{f' ({str(hook)[:80]})' if hook else ''}"
     )

@@ -1,4 +1,4 @@
-"""A file or folder that a vector is read from: what is in it, opened once and never run; and what its reader is told."""
+"""A file or folder that a vector is read from: what is in it, opened once and never run; and what a reader is told."""
 
 import json
 from collections.abc import Mapping, Sequence

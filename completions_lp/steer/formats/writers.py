@@ -53,7 +53,8 @@ def _write_bare(vector: SteeringVector, told: Told) -> dict[str, bytes]:
             f"vector {vector.name!r} has {tell_layers(list(vector.directions))}, and a file of CAA is of one: name a "
             "folder, or say which layer with --layer"
         )
-    return {WHOLE: data for data in files.values()}
+    (data,) = files.values()
+    return {WHOLE: data}
 
 
 def _write_persona(vector: SteeringVector, told: Told) -> dict[str, bytes]:
