@@ -118,8 +118,8 @@ def tell_export(vector: SteeringVector, name: str, told: Told) -> list[str]:
         )
     if name == "lm-eval" and len(layers) > 1:
         notes.append(
-            "lm-eval, as of its version 0.4, adds the last of several vectors at every hook point: for numbers of use "
-            "write one layer a file, with --layer"
+            "the steered model of lm-eval adds the last of several vectors at every hook point (its hooks share one "
+            "variable): write one layer a file, with --layer"
         )
     if name == "refusal_direction":
         notes.append(
@@ -161,7 +161,7 @@ def prepare_export(
                 f"--n-layers is {known['n_layers']}, and {model} has {shape.n_layers} blocks: leave one out"
             )
         known["n_layers"] = shape.n_layers
-    name = model or str(vector.provenance.get("model", ""))
+    name = model or str(vector.provenance.get("model") or vector.provenance.get("model_hint") or "")
     return vector, Told(**known, model=Path(name).name)
 
 

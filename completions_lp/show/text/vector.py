@@ -45,15 +45,16 @@ def format_vector(
     if vector.quality:
         halves = [vector.quality[layer].split_half_cosine if layer in vector.quality else np.nan for layer in layers]
         columns.append(Column("split-half", tuple(DASH if np.isnan(c) else f"{c:.3f}" for c in halves)))
+    many = f"{len(layers)} layers" if len(layers) > 1 else "1 layer"
     lines = [
-        f"{printable(vector.name, limit=80)}: {vector.kind}, {len(layers)} layers, d_model {vector.d_model}",
+        f"{printable(vector.name, limit=80)}: {vector.kind}, {many}, d_model {vector.d_model}",
         draw_table(columns, width=width),
     ]
     if norms is not None:
         lines.append(wrap_text(f"residual: {told}; relative: norm / residual, what multiplier 1 adds", width=width))
     lines += [
         wrap_text(f"{printable(str(key), limit=60)}: {printable(str(value), limit=LONGEST)}", width=width, rest="  ")
-        for key, value in vector.provenance.items()
+        for key, value in sorted(vector.provenance.items())
         if str(value)
     ]
     return "\n".join(lines)

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from completions_lp.records import SteeringVector
+from completions_lp.steer.formats import refusal
 from completions_lp.steer.formats.pickled import load_pickled, pack, shape_of, unpack
 from completions_lp.steer.formats.source import PICKLED, Asked, Found, Source, as_direction, tell_layers
 
@@ -16,7 +17,9 @@ def claims(source: Source) -> bool:
     """Whether it is a folder of such files, or a file with a single vector."""
     if source.is_folder:
         return any(FILE.fullmatch(path.name) for path in source.files)
-    return source.suffix in PICKLED and len(shape_of(source.pickled) or (0, 0)) == 1
+    if source.suffix not in PICKLED or refusal.claims(source):
+        return False
+    return len(shape_of(source.pickled) or (0, 0)) == 1
 
 
 def read(source: Source, asked: Asked) -> Found:
@@ -44,7 +47,6 @@ def read(source: Source, asked: Asked) -> Found:
     directions = {
         layer: as_direction(path, "its tensor", unpack(path, "what it has", load_pickled(path)))
         for layer, path in found.items()
-        if not asked.layer or layer in asked.layer
     }
     return Found(directions, "vec_layer_L or layer_L is the output of block L", source.path.resolve().name)
 

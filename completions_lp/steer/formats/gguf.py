@@ -60,9 +60,9 @@ def read(source: Source, asked: Asked) -> Found:
         directions[layer] = as_direction(source.path, name, values)
     if not directions:
         raise source.error("has no tensors direction.1, direction.2, …")
-    counting = "L" if not shift else "L + 1"
+    counting = "L" if not shift else "(L + 1)"
     kept = {"convention": convention, "model_hint": str(told.get(f"{architecture}.model_hint", ""))[:200]}
-    return Found(directions, f"convention {convention}: direction.({counting}) is the output of block L", "", kept)
+    return Found(directions, f"convention {convention}: direction.{counting} is the output of block L", "", kept)
 
 
 def _find_convention(source: Source, asked: Asked, told: Mapping[str, Any], architecture: str) -> str:

@@ -26,9 +26,10 @@ def claims(source: Source) -> bool:
     """Whether it has hook points with steering vectors, or the columns of such a CSV file."""
     if source.suffix == ".csv" and source.place.is_file():
         return set(csv.DictReader(io.StringIO(read_text(source.path))).fieldnames or ()) >= COLUMNS
-    if source.suffix not in PICKLED or not source.pickled:
+    if source.suffix not in PICKLED:
         return False
-    return all(isinstance(entry, dict) and "steering_vector" in entry for _, entry in _list_entries(source.pickled))
+    entries = _list_entries(source.pickled)
+    return bool(entries) and all(isinstance(entry, dict) and "steering_vector" in entry for _, entry in entries)
 
 
 def _list_entries(value: Any) -> list[tuple[Any, Any]]:

@@ -4,6 +4,8 @@ torch is imported here, when such a file is read, and nowhere else among the for
 """
 
 import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from io import BytesIO
@@ -18,6 +20,8 @@ from completions_lp.records.sources import LARGEST, find_file
 if TYPE_CHECKING:
     from torch import Tensor
 
+GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+"""Where torch says which function or class a file names."""
 DEEPEST = 6
 """How deep lists and dictionaries of such a file may be nested."""
 
@@ -56,13 +60,17 @@ def load_pickled(path: Path) -> Any:
     if not whole:
         find_file(path, largest=LARGEST)
     try:
-        with torch.serialization.safe_globals([ALLOWED]):
+        with torch.serialization.safe_globals([ALLOWED]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other protocols of pickle, at files that are refused right after
             return torch.load(place, map_location="cpu", weights_only=True, mmap=True if whole else None)
     except pickle.UnpicklingError as error:
+        named = GLOBAL.search(str(error))
+        if named is None:
+            raise InputError(f"{path}: not a whole file of torch, or one that takes more than tensors") from None
         raise InputError(
-            f"{path}: reading it would run code of its own, so it is not read ({describe_cause(error)[:160]}). Where "
-            "you trust it, save its tensors alone, by the package that wrote it: torch.save({'layer_activations': {13: "
-            "tensor}, 'layer_type': 'decoder_block'}, 'plain.pt')"
+            f"{path}: reading it would run code, that of {named[1][:80]}, so it is not read. Where you trust it, save "
+            "its tensors alone by the package that wrote it: torch.save({'layer_activations': {13: tensor}, "
+            "'layer_type': 'decoder_block'}, 'plain.pt')"
         ) from None
     except BROKEN as error:
         raise InputError(f"{path}: not a whole file of torch: {describe_cause(error)}") from None
