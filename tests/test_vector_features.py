@@ -54,7 +54,7 @@ def test_gemma_scope_2(tmp_path):
     check(folder, {12: W[1]}, feature=1)
     check(path, {12: W[1]}, feature=1)
     write(folder / "config.json", json.dumps({"hf_hook_point_in": "model.layers.12.mlp.output"}))
-    refuse(path, "trained at model.layers.12.mlp.output, which is not the residual stream between blocks", feature=1)
+    refuse(path, "trained at 'model.layers.12.mlp.output', which is not the residual stream between blocks", feature=1)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_sparsify_tells_the_layer_by_its_folder(tmp_path):
     put(tmp_path / "layers.3/sae.safetensors", made.safetensors({"W_dec": W, **WIDTH}))
     check(tmp_path / "layers.3", {3: W[0]}, feature=0)
     put(tmp_path / "layers.3.mlp/sae.safetensors", made.safetensors({"W_dec": W}))
-    refuse(tmp_path / "layers.3.mlp", "trained at layers.3.mlp, which is not the residual stream", feature=0)
+    refuse(tmp_path / "layers.3.mlp", "trained at 'layers.3.mlp', which is not the residual stream", feature=0)
 
 
 def test_bfloat16_rows_are_those_that_torch_reads(tmp_path):

@@ -283,7 +283,7 @@ def test_refusal_direction_counts_the_inputs_of_blocks(tmp_path):
     write(tmp_path / "direction_metadata.json", json.dumps({"pos": -2, "layer": 0}))
     refuse(tmp_path, "belongs before block 0, which is the output of no block")
     write(tmp_path / "direction_metadata.json", json.dumps({"pos": -2, "layer": "3"}))
-    refuse(tmp_path, "has layer 3; it is a number from 0 on")
+    refuse(tmp_path, "has layer '3'; it is a number from 0 on")
 
 
 def test_mean_differences_of_refusal_direction_are_of_every_position(tmp_path):
