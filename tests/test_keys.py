@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+import vector_bytes as made
 from runs import change, compare, do_stages, make_place, read_info, sum_work
 from test_prompts import write
 
@@ -18,6 +19,7 @@ from completions_lp.job.config import Config
 from completions_lp.job.toml import REPEATED
 from completions_lp.records import BASELINE, Condition, Sampling, SteeringVector
 from completions_lp.sample.functions import hash_function
+from completions_lp.store import read_vector
 from completions_lp.work import keys
 
 ALL, SOME = "all", "some"
@@ -59,6 +61,13 @@ CHANGES = {
     "vector.revision": ({"vector.revision": "x"}, {}, {VECTOR}),
     "vector.fields": ({"vector.fields": {"question": "question"}}, {}, {VECTOR}),
     "vector.path": ({"vector.path": "PLACE/other.safetensors"}, MORE, {VECTOR, SCORE}),
+    "vector.format": ({"vector.path": "PLACE/other.safetensors", "vector.format": "own"}, MORE, {VECTOR, SCORE}),
+    "vector.layer": ({"vector.path": "PLACE/other.safetensors", "vector.layer": 0}, MORE, {VECTOR, SCORE}),
+    "vector.convention": ({"vector.path": "PLACE/v.gguf", "vector.convention": "repeng"}, VECTORS, {VECTOR, SCORE}),
+    "vector.feature": (
+        {"vector.path": "PLACE/params.npz", "vector.layer": [0], "vector.feature": 1}, VECTORS, {VECTOR, SCORE}
+    ),
+    "vector.position": ({"vector.path": "PLACE/mean_diffs.pt", "vector.position": -1}, VECTORS, {VECTOR, SCORE}),
     "vector.read_token": ({"vector.read_token": "last"}, VECTORS, {VECTOR, SCORE}),
     "vector.layers": ({"vector.layers": [0]}, {}, {VECTOR, SCORE}),  # fewer vectors; those that are scored stay
     "sampling.n": ({"sampling.n": 12}, {"draws": SOME, "scores": SOME}, {SAMPLE, SCORE}),
@@ -140,6 +149,10 @@ def place(tmp_path_factory, tokenizer):
     do_stages(config, folder / "base")
     do_stages(change(config, PLAIN), folder / "plain")
     shutil.copy(folder / "base/vectors/pairs-random-0.safetensors", folder / "other.safetensors")
+    rows = made.make_rows(2, width=read_vector(folder / "other.safetensors").d_model)
+    (folder / "v.gguf").write_bytes(made.gguf({"direction.0": rows[0]}))
+    (folder / "params.npz").write_bytes(made.npz({"W_dec": rows}))
+    (folder / "mean_diffs.pt").write_bytes(made.torch_file(rows[None]))
     return folder, config
 
 

@@ -218,12 +218,12 @@ def test_a_vector_of_another_width_or_depth_is_refused(build_model, tmp_path):
     with pytest.raises(InputError, match=r"has size 4, but the residual stream of llama has"):
         check_fit(SteeringVector("v", "target", {0: ROWS[0]}), model)
     wide = np.ones(model.d_model)
-    with pytest.raises(InputError, match=rf"is of a model with a layer 9, and llama has {model.n_layers}, 0 to"):
+    with pytest.raises(InputError, match=rf"layer 9 is out of range: llama has layers 0 to {model.n_layers - 1}"):
         check_fit(SteeringVector("v", "target", {9: wide}), model)
     rows = np.ones((model.n_layers, model.d_model))  # one less than persona_vectors writes
     path = put(tmp_path / "v_prompt_avg_diff.pt", made.torch_file(rows))
     with pytest.raises(
-        InputError, match=rf"with {model.n_layers - 1} blocks, and llama has {model.n_layers}, .* row more"
+        InputError, match=rf"with {model.n_layers - 1} blocks, and llama has {model.n_layers}: .* row more"
     ):
         check_fit(read_file(path), model)
     check_fit(read_file(put(path, made.torch_file(np.ones((model.n_layers + 1, model.d_model))))), model)

@@ -348,6 +348,8 @@ def test_our_own_files_are_read_as_ever_and_their_layers_chosen(tmp_path):
     check(path, {4: ROWS[1]}, layer=(4,), format="own")
     refuse(path, "has no layer 3; it has layers 0, 4", layer=(3,))
     refuse(path, "format 'nothing' is not known; known are own, gguf", format="nothing")
+    refuse(path, "is of format own, and convention is of gguf alone: leave it out", convention="repeng")
+    refuse(path, "is of format own, and position is of refusal_direction alone", position=-1)
     refuse(tmp_path / "gone.gguf", "no such file")
     refuse(tmp_path, "is a folder of no known format")
     refuse(put(tmp_path / "v.xyz", b"x"), "is a file .xyz of no known format; known are own, gguf")

@@ -50,7 +50,7 @@ def open_matrices(path: Path) -> tuple[dict[str, str], dict[str, Matrix]]:
             size = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(size, HEADER)))
     except (safetensors.SafetensorError, OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not a whole safetensors file: {describe_cause(error)}") from None
+        raise InputError(f"{path}: not a safetensors file: {describe_cause(error)}") from None
     header.pop("__metadata__", None)
     found = {}
     for name, told in header.items():

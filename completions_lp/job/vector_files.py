@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from completions_lp import store
-from completions_lp.checkpoint import Sized, check_files, locate, read_shape
+from completions_lp.checkpoint import Sized, check_files, check_layers, locate, read_shape
 from completions_lp.job.vector_keys import VectorFile
 from completions_lp.records import InputError, SteeringVector
-from completions_lp.steer.formats.registry import OWN, name_format, read_foreign
+from completions_lp.steer.formats.registry import OWN, check_asked, name_format, read_foreign
 from completions_lp.steer.formats.source import Asked, Source, choose
 from completions_lp.steer.formats.writers import FOLDERS, WHOLE, Told, write_bytes
 
@@ -33,6 +33,7 @@ def read_file(path: Path, asked: Asked | None = None) -> SteeringVector:
     """
     asked, source = asked or Asked(), Source(path)
     name = name_format(source, asked)
+    check_asked(source, asked, name)
     if name != OWN:
         return read_foreign(source, asked, name)
     vector = store.read_vector(path)
@@ -54,14 +55,14 @@ def check_fit(vector: SteeringVector, model: Sized) -> None:
             f"vector {vector.name!r} has size {vector.d_model}, but the residual stream of {model.name} has "
             f"{model.d_model}; use a vector that was made with this model"
         )
-    told, highest = str(vector.provenance.get("n_layers", model.n_layers)), max(vector.directions)
-    if told != str(model.n_layers) or highest >= model.n_layers:
-        has = f"{told} blocks" if told != str(model.n_layers) else f"a layer {highest}"
+    told = str(vector.provenance.get("n_layers", model.n_layers))
+    if told != str(model.n_layers):
         raise InputError(
-            f"vector {vector.name!r} is of a model with {has}, and {model.name} has {model.n_layers}, 0 to "
-            f"{model.n_layers - 1}: it is of another model, or its file counts layers in another way (persona_vectors "
-            "has a row more than the model has blocks)"
+            f"vector {vector.name!r} is of a model with {told} blocks, and {model.name} has {model.n_layers}: it is of "
+            "another model, or its file counts layers in another way (persona_vectors has a row more than the model has "
+            "blocks)"
         )
+    check_layers(model, list(vector.directions))
 
 
 def import_vector(

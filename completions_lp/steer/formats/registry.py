@@ -41,6 +41,8 @@ READERS: Mapping[str, Reader] = {
     **{name: Reader(partial(sae.claim, name=name), sae.read) for name in sae.SUITES},
 }
 """By the names that ``format`` knows."""
+USES = {"convention": (gguf.NAME,), "feature": (axbench.NAME, *sae.SUITES), "position": (refusal.NAME,)}
+"""What a person may have to say of a file, by the formats that need it."""
 BESIDE = (
     refusal.METADATA,
     "config.json",
@@ -76,6 +78,13 @@ def name_format(source: Source, asked: Asked) -> str:
         )
     what = "a folder" if source.is_folder else f"a file {source.suffix or 'without an ending'}"
     raise source.error(f"is {what} of no known format; known are {', '.join((OWN, *READERS))}")
+
+
+def check_asked(source: Source, asked: Asked, name: str) -> None:
+    """Raise InputError for what is said of a file that its format has no use for."""
+    for what, formats in USES.items():
+        if getattr(asked, what) not in ("", None) and name not in formats:
+            raise source.error(f"is of format {name}, and {what} is of {', '.join(formats)} alone: leave it out")
 
 
 def read_foreign(source: Source, asked: Asked, name: str) -> SteeringVector:
