@@ -59,8 +59,8 @@ def check_fit(vector: SteeringVector, model: Sized) -> None:
     if told != str(model.n_layers):
         raise InputError(
             f"vector {vector.name!r} is of a model with {told} blocks, and {model.name} has {model.n_layers}: it is of "
-            "another model, or its file counts layers in another way (persona_vectors has a row more than the model has "
-            "blocks)"
+            "another model, or its file counts layers in another way (persona_vectors has a row more than the model "
+            "has blocks)"
         )
     check_layers(model, list(vector.directions))
 
