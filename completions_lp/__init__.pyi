@@ -3,6 +3,7 @@ from .job.config import Config, load_config
 from .job.results import load
 from .job.stages import run
 from .job.validation import validate_cells
+from .job.vector_files import load_vector
 from .model import load_model, wrap_model
 from .plan.forecast import plan_run
 from .prompts import load_pairs, load_prompts
@@ -86,6 +87,7 @@ __all__ = [
     "load_model",
     "load_pairs",
     "load_prompts",
+    "load_vector",
     "make_conditions",
     "plan_run",
     "read_choices",

@@ -24,6 +24,34 @@ def read_vector(section: VectorFile) -> SteeringVector:
     return read_file(Path(str(section.path)), asked)
 
 
+def load_vector(
+    path: str | Path,
+    *,
+    format: str = "auto",
+    convention: str = "",
+    layer: int | Sequence[int] = (),
+    feature: int | None = None,
+    position: int | None = None,
+) -> SteeringVector:
+    """The vector of a file or folder, of this package or another tool (docs/guide/vectors.md has the formats).
+
+    Args:
+        path: The file, or a folder of files.
+        format: Whose it is; ``auto`` where the file shows it.
+        convention: How a GGUF file counts that does not say it: ``repeng`` or ``llama.cpp``.
+        layer: Of a file of one direction, at the output of which 0-based block or blocks it is added; of several
+            directions, which to take, by default all.
+        feature: Which feature of a sparse autoencoder, or concept of AxBench.
+        position: Which token position of refusal_direction's ``mean_diffs.pt``, from -1 backwards.
+
+    Raises:
+        InputError: As ``[vector] path`` of a run would: the file is missing, damaged or unknown, reading it would run
+            code, it lacks a layer that is asked for, or it leaves open what is not said here.
+    """
+    layers = (layer,) if isinstance(layer, int) else tuple(layer)
+    return read_file(Path(path), Asked(format, convention, layers, feature, position))
+
+
 def read_file(path: Path, asked: Asked | None = None) -> SteeringVector:
     """The vector of a file or folder, of this package or another tool, as far as it is asked for.
 
