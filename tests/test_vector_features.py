@@ -26,8 +26,11 @@ def test_gemma_scope(tmp_path):
     assert vector.name == "gemma-scope-3"
     assert vector.provenance["read_as"] == "feature 3 of 6, at the output of layer 20 (blocks.20.hook_resid_post)"
     check(path, {7: W[3]}, feature=3, layer=(7,))
-    refuse(path, "has 6 features, and feature is None: say which, from 0 to 5")
+    refuse(path, "has 6 features, and no feature is given: say which, from 0 to 5")
     refuse(path, "feature is 6", feature=6)
+    cached = tmp_path / "models--google--gemma-scope-9b-it-res/snapshots/abc/layer_31/width_16k/average_l0_76"
+    put(cached / "params.npz", made.npz({"W_dec": W}))
+    check(cached, {31: W[0]}, feature=0)
     for site in ("gemma-scope-2b-pt-mlp", "gemma-scope-2b-pt-att", "scope"):
         path = put(tmp_path / site / "layer_20/width_16k/params.npz", made.npz({"W_dec": W}))
         refuse(path, "whose files do not say that it was trained on the residual stream between blocks; say", feature=3)
@@ -92,6 +95,10 @@ def test_matrices_the_other_way_round(tmp_path):
     put(learning / "ae.pt", made.torch_file({"decoder.weight": W.T, "bias": np.zeros(4)}))
     write(learning / "config.json", json.dumps({"trainer": {"layer": 3, "submodule_name": "resid_post_layer_3"}}))
     check(learning, {3: W[4]}, feature=4)
+    jump = tmp_path / "jump"  # whose decoder is not transposed
+    put(jump / "ae.pt", made.torch_file({"W_dec": W, "b_dec": np.zeros(4)}))
+    write(jump / "config.json", json.dumps({"trainer": {"submodule_name": "resid_post_layer_6"}}))
+    check(jump, {6: W[4]}, feature=4)
     goodfire = {"decoder_linear.weight": W.T, "decoder_linear.bias": np.zeros(4)}
     check(put(tmp_path / "Llama-3.1-8B-Instruct-SAE-l19.pth", made.torch_file(goodfire)), {19: W[4]}, feature=4)
     torch.save({"W_dec": torch.tensor(W.T).bfloat16()}, tmp_path / "layer1.sae.pt")

@@ -289,7 +289,7 @@ def test_refusal_direction_counts_the_inputs_of_blocks(tmp_path):
 def test_mean_differences_of_refusal_direction_are_of_every_position(tmp_path):
     values = np.stack([ROWS[:3], ROWS[3:]])
     path = put(tmp_path / "mean_diffs.pt", made.torch_file(values))
-    refuse(path, "has directions of 2 token positions, and position is None: say which, from -1, the last, to -2")
+    refuse(path, "has directions of 2 token positions, and no position is given: say which, from -1, the last, to -2")
     check(path, {0: ROWS[4], 1: ROWS[5]}, position=-1)
     check(path, {0: ROWS[1], 1: ROWS[2]}, position=-2)
     refuse(path, "position is -3", position=-3)

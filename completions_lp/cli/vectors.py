@@ -46,7 +46,7 @@ def _add_reading(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-@click.group(cls=Ordered)
+@click.group(cls=Ordered, no_args_is_help=False)
 def vectors() -> None:
     """Vector files of other tools: import, export, show.
 

@@ -180,7 +180,12 @@ def prepare_export(
     Raises:
         InputError: As ``read_file`` does, or the vector does not fit the model.
     """
-    vector = read_file(path, Asked(layer=tuple(layers)))
+    try:
+        vector = read_file(path, Asked(layer=tuple(layers)))
+    except InputError as error:
+        raise InputError(
+            f"{error} (of a file that leaves something open: completions-lp vectors import first)"
+        ) from None
     known = {**told, "convention": told.get("convention") or ""}
     if model is not None:
         shape = find_shape(model)

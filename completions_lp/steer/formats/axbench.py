@@ -27,8 +27,9 @@ def read(source: Source, asked: Asked) -> Found:
     concepts = _read_concepts(source)
     if asked.feature is None or not 0 <= asked.feature < len(rows):
         some = "; ".join(f"{row} is {concept[:40]!r}" for row, concept in list(concepts.items())[:3])
+        given = "no feature is given" if asked.feature is None else f"feature is {asked.feature}"
         raise source.error(
-            f"has directions of {len(rows)} concepts, and feature is {asked.feature}: say which, from 0 to "
+            f"has directions of {len(rows)} concepts, and {given}: say which, from 0 to "
             f"{len(rows) - 1}: feature = 0, or --feature 0{f' ({some}, …)' if some else ''}"
         )
     direction = as_direction(source.path, f"row {asked.feature}", rows[asked.feature])

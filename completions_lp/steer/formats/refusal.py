@@ -51,8 +51,9 @@ def _read_all(source: Source, asked: Asked) -> Found:
         raise source.error(f"has shape {list(values.shape)}; it is [n_positions, n_layers, d_model]")
     n = values.shape[0]
     if asked.position is None or not -n <= asked.position < 0:
+        given = "no position is given" if asked.position is None else f"position is {asked.position}"
         raise source.error(
-            f"has directions of {n} token positions, and position is {asked.position}: say which, from -1, the last, "
+            f"has directions of {n} token positions, and {given}: say which, from -1, the last, "
             f"to {-n}: position = -1, or --position -1"
         )
     rows = values[asked.position]

@@ -42,22 +42,21 @@ def parse_hook(hook: str) -> int | None:
 class Suite:
     """How a suite keeps its decoder, and how it tells the layer."""
 
-    key: str
-    axis: int
-    """The one that counts features."""
+    decoders: Mapping[str, int]
+    """What the decoder is called, and which of its axes counts features."""
     endings: tuple[str, ...]
     find_hook: Callable[[Source], Any]
     """A hook by name, or the layer itself; None where nothing says it."""
     files: tuple[str, ...] = ()
     """What the file in a folder of it is called."""
-    strict: bool = False
-    """Whether it is told from other suites by the name of its file alone."""
+    strict: str = ""
+    """What files of it are called where nothing else tells it from other suites, as a regular expression."""
 
 
 def _find_in_scope(source: Source) -> str | None:
     """Gemma Scope: the site is in the repository's name, the layer in the folder's."""
     parts = source.place.absolute().parts
-    sites = [match[1] for part in parts if (match := re.fullmatch(r"gemma-scope-.+-(res|mlp|att)", part))]
+    sites = [match[1] for part in parts if (match := re.fullmatch(r"(?:.*--)?gemma-scope-.+-(res|mlp|att)", part))]
     layers = [match[1] for part in parts if (match := re.fullmatch(r"layer_(\d{1,4})", part))]
     return f"blocks.{layers[-1]}.hook_resid_post" if sites == ["res"] and layers else None
 
@@ -88,36 +87,38 @@ def _find_in_folder(source: Source) -> str:
     return source.place.absolute().parent.name
 
 
+QWEN = r"layer_?(\d{1,4})\.sae\.pt"
 SUITES: Mapping[str, Suite] = {
-    "gemma-scope": Suite("W_dec", 0, (".npz",), _find_in_scope, ("params.npz",)),
+    "gemma-scope": Suite({"W_dec": 0}, (".npz",), _find_in_scope, ("params.npz",)),
     "gemma-scope-2": Suite(
-        "w_dec",
-        0,
+        {"w_dec": 0},
         (".safetensors",),
         _find_in_file("config.json", keys=("hf_hook_point_out", "hf_hook_point_in")),
         ("params.safetensors",),
     ),
     "sae-lens": Suite(
-        "W_dec",
-        0,
+        {"W_dec": 0},
         (".safetensors",),
         _find_in_file("cfg.json", keys=("hook_name_out", "hook_name")),
         ("sae_weights.safetensors",),
-        strict=True,
+        r"sae_weights\.safetensors",
     ),
-    "sparsify": Suite("W_dec", 0, (".safetensors",), _find_in_folder, ("sae.safetensors",), strict=True),
+    "sparsify": Suite({"W_dec": 0}, (".safetensors",), _find_in_folder, ("sae.safetensors",), r"sae\.safetensors"),
     "llama-scope": Suite(
-        "decoder.weight",
-        1,
+        {"decoder.weight": 1},
         (".safetensors",),
         _find_in_file("hyperparams.json", "config.json", keys=("hook_point_out", "hook_point_in")),
         ("final.safetensors", "sae_weights.safetensors"),
     ),
-    "qwen-scope": Suite("W_dec", 1, PICKLED, _find_in_name(r"layer_?(\d{1,4})\.sae\.pt")),
+    "qwen-scope": Suite({"W_dec": 1}, PICKLED, _find_in_name(QWEN), strict=QWEN),
     "dictionary-learning": Suite(
-        "decoder.weight", 1, PICKLED, _find_in_file("config.json", keys=("submodule_name",)), ("ae.pt",)
+        {"decoder.weight": 1, "W_dec": 0},
+        PICKLED,
+        _find_in_file("config.json", keys=("submodule_name",)),
+        ("ae.pt",),
+        r"ae\.pt",
     ),
-    "goodfire": Suite("decoder_linear.weight", 1, PICKLED, _find_in_name(r".*[-_]l(\d{1,4})\.(?:pt|pth)")),
+    "goodfire": Suite({"decoder_linear.weight": 1}, PICKLED, _find_in_name(r".*[-_]l(\d{1,4})\.(?:pt|pth)")),
 }
 """By the name of their format."""
 FILES = frozenset(file for suite in SUITES.values() for file in suite.files)
@@ -135,9 +136,10 @@ def claim(source: Source, name: str) -> bool:
     path = find_file(source, suite)
     if path is None or path.suffix.lower() not in suite.endings or not path.expanduser().is_file():
         return False
-    if suite.strict and path.name not in suite.files:
+    if suite.strict and not re.fullmatch(suite.strict, path.name):
         return False
-    return len((_open(Source(path)).get(suite.key) or (None, ()))[1]) == 2
+    found = _open(Source(path))
+    return any(len(found[key][1]) == 2 for key in suite.decoders if key in found)
 
 
 def _open(source: Source) -> dict[str, tuple[Any, tuple[int, ...]]]:
@@ -163,19 +165,23 @@ def read(source: Source, asked: Asked) -> Found:
         raise source.error(f"has none of {', '.join(suite.files) or 'the files of this suite: name the file itself'}")
     inner = Source(path)
     found = _open(inner)
-    if suite.key not in found:
+    key = next((key for key in suite.decoders if key in found), None)
+    if key is None:
         has = ", ".join(f"{name[:40]!r} {list(shape)}" for name, (_, shape) in list(found.items())[:5])
-        raise inner.error(f"has no {suite.key!r}, the decoder of {names[0]}; it has {has or 'no arrays'}")
-    decoder, shape = found[suite.key]
-    if len(shape) != 2:
-        raise inner.error(f"{suite.key} has shape {list(shape)}; a decoder has two axes")
-    _check_width(inner, suite, shape, {name: of for name, (_, of) in found.items()})
-    n, feature = shape[suite.axis], asked.feature
-    if feature is None or not 0 <= feature < n:
         raise inner.error(
-            f"has {n} features, and feature is {feature}: say which, from 0 to {n - 1}: feature = 12082, or --feature"
+            f"has no {' or '.join(map(repr, suite.decoders))}, the decoder of {names[0]}; it has {has or 'no arrays'}"
         )
-    direction = as_direction(path, f"feature {feature}", _read_line(inner, suite, decoder, feature))
+    decoder, shape = found[key]
+    if len(shape) != 2:
+        raise inner.error(f"{key} has shape {list(shape)}; a decoder has two axes")
+    axis = suite.decoders[key]
+    _check_width(inner, key, shape, axis, {name: of for name, (_, of) in found.items()})
+    n, feature = shape[axis], asked.feature
+    if feature is None or not 0 <= feature < n:
+        given = "no feature is given" if feature is None else f"feature is {feature}"
+        raise inner.error(f"has {n} features, and {given}: say which, from 0 to {n - 1}: feature = 7, or --feature 7")
+    line = decoder.read(axis, feature) if isinstance(decoder, Matrix) else _read_pickled(path, decoder, axis, feature)
+    direction = as_direction(path, f"feature {feature}", line)
     hook = suite.find_hook(inner)
     layers = inner.say_layer(asked, None if hook is None else parse_hook(str(hook)), what=_tell_hook(hook))
     kept: dict[str, str | int | float] = {"feature": feature, "hook": str(hook or "")[:200], "sae": names[0]}
@@ -191,19 +197,19 @@ def _tell_hook(hook: Any) -> str:
     return f"an autoencoder that was trained at {str(hook)[:80]!r}, which is not the residual stream between blocks"
 
 
-def _check_width(source: Source, suite: Suite, shape: tuple[int, ...], shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _check_width(
+    source: Source, key: str, shape: tuple[int, ...], axis: int, shapes: Mapping[str, tuple[int, ...]]
+) -> None:
     """Raise InputError where a bias of the residual stream is as long as the axis that should count features."""
-    width = shape[1 - suite.axis]
+    width = shape[1 - axis]
     for name in BIASES:
         of = shapes.get(name)
         if of is not None and len(of) == 1 and of[0] != width:
             raise source.error(
-                f"{suite.key} has shape {list(shape)}, of which {width} would be the width of the residual stream, and "
+                f"{key} has shape {list(shape)}, of which {width} would be the width of the residual stream, and "
                 f"{name} has {of[0]}: it is laid out the other way round, so of another format"
             )
 
 
-def _read_line(source: Source, suite: Suite, decoder: Any, feature: int) -> Float[np.ndarray, " d"]:
-    if isinstance(decoder, Matrix):
-        return decoder.read(suite.axis, feature)
-    return unpack(source.path, suite.key, decoder[feature] if suite.axis == 0 else decoder[:, feature])
+def _read_pickled(path: Path, decoder: Any, axis: int, feature: int) -> Float[np.ndarray, " d"]:
+    return unpack(path, "its decoder", decoder[feature] if axis == 0 else decoder[:, feature])
