@@ -15,6 +15,7 @@ from completions_lp import store
 from completions_lp.cli import main
 from completions_lp.job.config import load_config, make_config
 from completions_lp.job.sources import hash_sources
+from completions_lp.job.vector_files import read_vector
 from completions_lp.records import InputError
 
 
@@ -133,6 +134,7 @@ def test_import_says_what_it_took(place, tmp_path, capsys):
     assert vector.name == "evil"
     np.testing.assert_array_equal(vector.directions[1], rows[2])
     assert vector.provenance["source_format"] == "persona_vectors"
+    assert vector.provenance["source_sha256"] == store.hash_file(folder / "evil_prompt_avg_diff.pt")
     code, said = call(capsys, "vectors", "import", folder / "v.gguf", "--convention", "repeng", "--out", out)
     assert (code, f"{out}: is there already; name another file, or say --overwrite" in said) == (2, True)
     model = ["--model", folder / "model", "--overwrite"]
@@ -192,6 +194,17 @@ def test_what_is_shown_of_a_file_is_escaped(tmp_path, capsys):
     assert code == 0
     assert "\x1b" not in said
     assert len(said) < 2000
+
+
+def test_a_link_keeps_its_name_in_a_configuration(place, tmp_path):
+    """A hub's cache has links whose names tell the layer, to files whose names are hashes."""
+    folder, _, rows = place
+    put(tmp_path / "blobs/0abc", (folder / "v.pt").read_bytes())
+    (tmp_path / "vec_layer_1_m.pt").symlink_to(tmp_path / "blobs/0abc")
+    write(tmp_path / "run.toml", '[vector]\npath = "vec_layer_1_m.pt"\n')
+    opened = load_config(tmp_path / "run.toml")
+    assert opened.vector.path == str(tmp_path / "vec_layer_1_m.pt")
+    np.testing.assert_array_equal(read_vector(opened.vector).directions[1], rows[0])
 
 
 def test_files_beside_a_vectors_are_watched(place):

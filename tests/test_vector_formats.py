@@ -342,6 +342,45 @@ def test_axbench_has_a_row_for_each_concept(tmp_path):
     refuse(path, "feature is 6", feature=6, layer=(10,))
 
 
+DAMAGED = {
+    "v.gguf": (made.gguf({"direction.1": ROWS[0], "direction.2": ROWS[1]}), {"convention": "repeng"}),
+    "v.pt": (made.torch_file(ROWS[0]), {"layer": (0,)}),
+    "w.pt": (made.torch_file({"layers.3": {"steering_vector": ROWS[0], "action": "add", "bias": None}}), {}),
+    "s.pt": (
+        made.torch_file(
+            made.Instance("steering_vectors.steering_vector", "SteeringVector", layer_activations={1: ROWS[0]})
+        ),
+        {},
+    ),
+    "p_response_avg_diff.pt": (made.torch_file(ROWS), {}),
+    "params.npz": (made.npz({"W_dec": ROWS, "b_dec": ROWS[0]}), {"layer": (0,), "feature": 1}),
+    "sae_weights.safetensors": (made.safetensors({"W_dec": ROWS}), {"layer": (0,), "feature": 1}),
+    "v.safetensors": (made.safetensors({"layer3.v": ROWS[0]}, {"cfg": '{"method": "pca"}'}), {}),
+    "v.svec": (json.dumps({"directions": {"3": ROWS[0].tolist()}}).encode(), {}),
+    "v.csv": (made.table({"sparse_model": "none", "feature_index": "1", "steering_coefficient": "1"}), {}),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_files_are_read_or_refused_in_one_line(tmp_path, name):
+    data, asked = DAMAGED[name]
+    rng = np.random.default_rng(0)
+    refused = []
+    for _ in range(150):
+        changed = bytearray(data)
+        for place in rng.integers(0, len(changed), size=rng.integers(1, 4)):
+            changed[place] = rng.integers(0, 256)
+        if rng.random() < 0.3:
+            del changed[rng.integers(0, len(changed)) :]
+        path = put(tmp_path / name, bytes(changed))
+        try:
+            read_file(path, Asked(**asked))
+        except InputError as error:
+            refused.append(str(error))
+    assert len(refused) > 20
+    assert all(map(str.isprintable, refused))
+
+
 def test_our_own_files_are_read_as_ever_and_their_layers_chosen(tmp_path):
     path = store.save_vector(tmp_path / "v.safetensors", SteeringVector("mine", "target", {0: ROWS[0], 4: ROWS[1]}))
     assert check(path, {0: ROWS[0], 4: ROWS[1]}).name == "mine"

@@ -1,8 +1,10 @@
 """Arrays in files of any size, of which one row or column is read: only its own pages ever come from the disk."""
 
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO
 
 import numpy as np
@@ -14,6 +16,7 @@ from completions_lp.records.sources import find_file
 
 LOCAL = 30
 """Bytes of a zip file's header before each entry, without the entry's name and what follows that."""
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 LONGEST = 10_000
 """Characters of an array's header, at most."""
 
@@ -90,8 +93,14 @@ def open_npz(path: Path) -> dict[str, Matrix]:
 
 def _open_npy(path: Path, name: str, raw: IO[bytes]) -> Matrix:
     version = npy.read_magic(raw)
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read(raw, max_header_size=LONGEST)
+    if version not in HEADERS:
+        raise InputError(f"{path}: {name[:80]!r} is of version {version} of numpy's format; 1.0 and 2.0 are read")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+            shape, fortran, dtype = HEADERS[version](raw, max_header_size=LONGEST)
+    except (SyntaxError, TokenError, RecursionError, MemoryError, TypeError) as error:  # of a header that is damaged
+        raise InputError(f"{path}: {name[:80]!r} has no header of numpy's: {describe_cause(error)}") from None
     if dtype.hasobject:
         raise InputError(f"{path}: {name[:80]!r} is an array of Python objects, which are never unpickled")
     floating = dtype.str if dtype.kind == "f" else ""

@@ -189,8 +189,8 @@ class ControlsSection(Section):
     negated: bool = False
     """The vector with the opposite sign."""
     orthogonal_to: tuple[str, ...] = ()
-    """Vector files, of any tool where it says all by itself; the target without its part along these, at its own norm,
-    is a control of kind orthogonal."""
+    """Vector files; the target without its part along these, at its own norm, is a control of kind orthogonal. Those of
+    other tools have to say all by themselves."""
 
 
 class RunSection(Section):

@@ -17,6 +17,8 @@ PATHS = (
 """Keys whose values may be paths."""
 MADE = ("offload_folder", "store")
 """Keys of paths that need not be there, and of no names; a store may have a URL."""
+NAMED = (("vector", "path"),)
+"""Keys of paths whose own names tell what they are: a hub's cache has links to files whose names are hashes."""
 REPEATED = ("rival", "off_target")
 """Sections that may stand several times, each under [[name]]."""
 LARGEST = 2**20
@@ -30,8 +32,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         given = values.get(section)
         for one in given if isinstance(given, list) else [given]:
             if isinstance(one, dict) and key in one:
-                certain = key in MADE and "://" not in str(one[key])
-                one[key] = _resolve(one[key], path.parent, certain=certain)
+                named = (section, key) in NAMED
+                certain = named or (key in MADE and "://" not in str(one[key]))
+                one[key] = _resolve(one[key], path.parent, certain=certain, follow=not named)
     _check_seeds(values.get("sampling"))
     return values
 
@@ -45,14 +48,16 @@ def _parse_toml(text: str, where: str) -> dict[str, Any]:
         raise InputError(f"{where}: not a TOML file: {describe_cause(error)}") from None
 
 
-def _resolve(given: Any, folder: Path, *, certain: bool = False) -> Any:
+def _resolve(given: Any, folder: Path, *, certain: bool = False, follow: bool = True) -> Any:
     """A path, or a list of them, relative to the configuration file; a hub name stays as it is, if it can be one."""
     if isinstance(given, list):
-        return [_resolve(item, folder, certain=certain) for item in given]
+        return [_resolve(item, folder, certain=certain, follow=follow) for item in given]
     if not isinstance(given, str) or "\0" in given:
         return given  # which is told when values are checked
     candidate = os.path.join(folder, os.path.expanduser(given))  # noqa: PTH111, PTH118  pathlib's raise for a strange name
-    return os.path.realpath(candidate) if certain or is_local(given) or os.path.exists(candidate) else given  # noqa: PTH110
+    if not (certain or is_local(given) or os.path.exists(candidate)):  # noqa: PTH110
+        return given
+    return os.path.realpath(candidate) if follow else os.path.abspath(candidate)  # noqa: PTH100
 
 
 def is_local(source: str) -> bool:

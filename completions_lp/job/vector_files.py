@@ -105,7 +105,8 @@ def import_vector(
     if model is not None:
         check_fit(vector, model)
     _check_free([out], overwrite)
-    vector = replace(vector, name=name or vector.name)
+    whole = {} if path.expanduser().is_dir() else {"source_sha256": store.hash_file(path.expanduser())}
+    vector = replace(vector, name=name or vector.name, provenance={**vector.provenance, **whole})
     store.save_vector(out, vector)
     return vector
 

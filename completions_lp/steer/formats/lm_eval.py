@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from completions_lp.records import SteeringVector, read_text
+from completions_lp.records import SteeringVector, describe_cause, read_text
 from completions_lp.steer.formats import sae
 from completions_lp.steer.formats.pickled import describe, pack, unpack
 from completions_lp.steer.formats.source import PICKLED, Asked, Found, Source, as_direction
@@ -25,7 +25,8 @@ NEEDED = ("steering_vector", "action")
 def claims(source: Source) -> bool:
     """Whether it has hook points with steering vectors, or the columns of such a CSV file."""
     if source.suffix == ".csv" and source.place.is_file():
-        return set(csv.DictReader(io.StringIO(read_text(source.path))).fieldnames or ()) >= COLUMNS
+        rows = _read_rows(source)
+        return bool(rows) and set(rows[0]) >= COLUMNS
     if source.suffix not in PICKLED:
         return False
     entries = _list_entries(source.pickled)
@@ -68,7 +69,7 @@ _READ_AS = "hook point layers.L is the output of block L; what is added is multi
 
 def _read_table(source: Source) -> Found:
     """A feature of an autoencoder a row; those of a hub have to lie in a folder here, nothing is fetched."""
-    rows = list(csv.DictReader(io.StringIO(read_text(source.path))))
+    rows = _read_rows(source)
     if not rows or len(rows) > MOST_ROWS or not set(rows[0]) >= COLUMNS:
         raise source.error(f"needs 1 to {MOST_ROWS} rows with the columns {', '.join(sorted(COLUMNS))}")
     directions: dict[int, np.ndarray] = {}
@@ -92,6 +93,13 @@ def _read_table(source: Source) -> Found:
         directions[at] = scaled
         kept[f"lm_eval.{at}"] = f"{told}, feature {feature} of {(row['sparse_model'] or '')[:80]}"
     return Found(directions, _READ_AS, "", kept)
+
+
+def _read_rows(source: Source) -> list[dict[str, Any]]:
+    try:
+        return list(csv.DictReader(io.StringIO(read_text(source.path), newline="")))
+    except csv.Error as error:
+        raise source.error(f"not a CSV file: {describe_cause(error)}") from None
 
 
 def _find_folder(source: Source, number: int, row: Mapping[str, str]) -> Path:

@@ -5,6 +5,7 @@ torch is imported here, when such a file is read, and nowhere else among the for
 
 import pickle
 import re
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -42,7 +43,7 @@ BROKEN = (
     AttributeError,
     TypeError,
     zipfile.BadZipFile,
-    UnicodeDecodeError,
+    struct.error,
 )
 """What torch raises at a file that is damaged, or is none of its own."""
 
