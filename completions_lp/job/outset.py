@@ -30,7 +30,7 @@ from completions_lp.job import rival
 from completions_lp.job.config import Config, make_config
 from completions_lp.job.off_target import OffTargetSection, make_values
 from completions_lp.job.rival import RivalSection
-from completions_lp.job.vector_files import check_fit, read_file, read_vector
+from completions_lp.job.vector_files import check_fit, read_complete, read_vector
 from completions_lp.prompts import check_asking, is_of_hub, load_pairs, load_prompts
 from completions_lp.records import (
     Condition,
@@ -123,7 +123,7 @@ def read_target(config: Config) -> SteeringVector:
 
 def read_confounds(config: Config) -> list[SteeringVector]:
     """The vectors of [controls] orthogonal_to."""
-    return [read_file(Path(path)) for path in config.controls.orthogonal_to]
+    return [read_complete(Path(path)) for path in config.controls.orthogonal_to]
 
 
 def make_grid(config: Config, vectors: Sequence[SteeringVector]) -> tuple[Condition, ...]:

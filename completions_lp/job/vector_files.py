@@ -73,6 +73,22 @@ def read_file(path: Path, asked: Asked | None = None) -> SteeringVector:
     return replace(vector, directions=kept, quality=quality, spans=spans)
 
 
+def read_complete(path: Path, layers: Sequence[int] = ()) -> SteeringVector:
+    """The vector of a file of which nothing but layers can be said, because there is no place to say it.
+
+    Raises:
+        InputError: As ``read_file`` does; of another tool's file, with what to do.
+    """
+    try:
+        return read_file(path, Asked(layer=tuple(layers)))
+    except InputError as error:
+        if path.suffix == ".safetensors" or not path.exists():
+            raise
+        raise InputError(
+            f"{error}. Where that cannot be said, bring it in first: `completions-lp vectors import`"
+        ) from None
+
+
 def check_fit(vector: SteeringVector, model: Sized) -> None:
     """Raise InputError where a vector is of another width than the model, or of another number of blocks.
 
@@ -181,12 +197,7 @@ def prepare_export(
     Raises:
         InputError: As ``read_file`` does, or the vector does not fit the model.
     """
-    try:
-        vector = read_file(path, Asked(layer=tuple(layers)))
-    except InputError as error:
-        raise InputError(
-            f"{error} (of a file that leaves something open: completions-lp vectors import first)"
-        ) from None
+    vector = read_complete(path, layers)
     known = {**told, "convention": told.get("convention") or ""}
     if model is not None:
         shape = find_shape(model)
