@@ -108,6 +108,21 @@ def test_what_a_file_leaves_open_is_refused_before_the_run(place, tmp_path, caps
         assert not (tmp_path / "out").exists()
 
 
+def test_a_run_says_what_it_took_a_file_for(place, tmp_path, capsys):
+    folder, config, _ = place
+    write(folder / "told.toml", "\n".join(f"[{s}]\n" + "\n".join(f"{k} = {json.dumps(v)}" for k, v in keys.items())
+                                          for s, keys in config.items()))  # fmt: skip
+    words = ["--config", folder / "told.toml", "--quiet", "--set", "vector.convention=repeng"]
+    code, said = call(capsys, "vector", tmp_path, *words, "--set", f"vector.path={json.dumps(str(folder / 'v.gguf'))}")
+    assert (code, "v.gguf is read as gguf: convention repeng: direction.L is the output of block L" in said) == (
+        0,
+        True,
+    )
+    own = f"vector.path={json.dumps(str(folder / 'own.safetensors'))}"
+    code, said = call(capsys, "vector", tmp_path / "own", "--config", folder / "told.toml", "--quiet", "--set", own)
+    assert (code, "is read as" in said) == (0, False)
+
+
 def test_no_torch_is_imported_for_files_that_are_not_torchs(place, tmp_path):
     folder, _, _ = place
     out = str(tmp_path / "v.safetensors")

@@ -20,6 +20,7 @@ from completions_lp.job.results import load, tell_found, write_report, write_sco
 from completions_lp.job.scoring import Scoring
 from completions_lp.job.toml import replace_keys
 from completions_lp.job.validation import validate_cells
+from completions_lp.job.vector_files import tell_origin
 from completions_lp.model import Model
 from completions_lp.plan.validation import Validation, choose_cells, pick_cells
 from completions_lp.records import (
@@ -135,6 +136,8 @@ class Run(Ledger):
             self.check_vector()
             with self._stage("vector", consumed), self._time("vector") as notes:
                 vectors = tuple(vector.round() for vector in self.make_vectors(progress=self.options.progress))
+                if origin := tell_origin(self.config.vector, vectors[0]):
+                    self.options.tell(origin)
                 if self.folder is not None:
                     self._claim(*(store.name_file(vector.name) for vector in vectors))
                     store.write_vectors(self.folder, vectors)

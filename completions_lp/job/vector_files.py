@@ -89,6 +89,14 @@ def read_complete(path: Path, layers: Sequence[int] = ()) -> SteeringVector:
         ) from None
 
 
+def tell_origin(section: VectorFile, vector: SteeringVector) -> str:
+    """What another tool's file was taken for, in words; empty for a file of this package, and without one."""
+    told = vector.provenance
+    if section.path is None or told.get("source") != Path(section.path).name:
+        return ""
+    return f"{told['source']} is read as {told['source_format']}: {told['read_as']}"
+
+
 def check_fit(vector: SteeringVector, model: Sized) -> None:
     """Raise InputError where a vector is of another width than the model, or of another number of blocks.
 
