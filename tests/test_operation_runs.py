@@ -1,7 +1,6 @@
 """Runs that ablate, or steer several layers at once: what they store, say and draw."""
 
 import dataclasses
-import re
 
 import numpy as np
 import pyarrow.parquet as pq
