@@ -29,7 +29,7 @@ FOLLOWED: Mapping[str, tuple[str, ...]] = {
 _ADDED: Mapping[str, Mapping[str, Any]] = {
     "scoring": {"through": "end", "readings": "auto", "cue": ""},
     "prompts": {"subset": None, "system": "", "few_shot": [], "prefix": "", "fields": {}, "answers": [], "swap": False},
-    "vector": {"subset": None, "split": "train", "revision": None, "fields": {}},
+    "vector": {"subset": None, "split": "train", "revision": None, "fields": {}, "method": "mean_difference"},
 }
 """By section, keys that runs of earlier versions do not name, and what these have followed."""
 _SINCE: Mapping[str, Mapping[str, Any]] = {

@@ -25,9 +25,7 @@ class Places:
     inside: Bool[Tensor, "place width"]
 
     @classmethod
-    def of(
-        cls, places: Sequence[Place], rows: Sequence[int] | None = None, *, device: torch.device
-    ) -> "Places":
+    def of(cls, places: Sequence[Place], rows: Sequence[int] | None = None, *, device: torch.device) -> "Places":
         """``rows`` says in which row each place is; by default one in each."""
         spans = [place if isinstance(place, tuple) else (place, place + 1) for place in places]
         width = max((stop - start for start, stop in spans), default=1)

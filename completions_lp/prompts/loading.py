@@ -6,7 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from completions_lp.prompts.answers import check_beginning, continue_text, count_shared, encode_text, find_part, form_answer
+from completions_lp.prompts.answers import (
+    check_beginning,
+    continue_text,
+    count_shared,
+    encode_text,
+    find_part,
+    form_answer,
+)
 from completions_lp.prompts.balance import tell_doubled, tell_unbalanced
 from completions_lp.prompts.chat import DEFAULT_TEMPLATE, Template
 from completions_lp.prompts.choices import find_letters

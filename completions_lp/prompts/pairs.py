@@ -19,7 +19,7 @@ def make_pair(positive: tuple[int, ...], negative: tuple[int, ...], read_token: 
             "starts; give 'positive' and 'negative' with 'prompt' and 'response' each, or read them at 'last'"
         )
     at = "last" if read_token == "letter" else read_token
-    return ContrastPair(positive, negative, *(_find_token(ids, at, where) for ids in (positive, negative)))
+    return ContrastPair(positive, negative, _find_token(positive, at, where), _find_token(negative, at, where))
 
 
 def join_pair(
@@ -55,7 +55,7 @@ def join_pair(
     if read_token == "letter" and told and part is not None:
         return ContrastPair(*texts, starts[0] + part, starts[1] + part, *starts, part)
     at = "last" if read_token == "letter" else read_token
-    return ContrastPair(*texts, *(_find_token(ids, at, where) for ids in texts), *starts, part)
+    return ContrastPair(*texts, _find_token(texts[0], at, where), _find_token(texts[1], at, where), *starts, part)
 
 
 def _find_token(ids: tuple[int, ...], read_token: str | int, where: str) -> int:

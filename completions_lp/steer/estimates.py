@@ -39,8 +39,8 @@ class Estimate:
 def estimate(
     positive: Float[np.ndarray, "pair d_model"],
     negative: Float[np.ndarray, "pair d_model"],
-    method: Method,
     *,
+    method: Method = "mean_difference",
     seed: int = 0,
 ) -> Estimate:
     """The direction that a method finds, as long as the mean difference, and its quality; in float64.

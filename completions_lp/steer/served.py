@@ -35,7 +35,7 @@ def contrast(network: Any, told: Mapping[str, Any], work: Mapping[str, Any]) -> 
     if not bool(finite.all()):
         return {"finite": finite}
     both = sides.numpy()
-    found: list[Estimate] = [estimate(*both[:, at], work["method"]) for at in range(len(work["layers"]))]
+    found: list[Estimate] = [estimate(*layer, method=work["method"]) for layer in np.swapaxes(both, 0, 1)]
     measures = np.array([[getattr(one, name) for name in MEASURES] for one in found], dtype=np.float64)
     return {
         "directions": torch.from_numpy(np.stack([one.direction for one in found])).to(torch.float64),

@@ -42,12 +42,13 @@ class PairDifferences:
     @property
     def values(self) -> Float[np.ndarray, "layer pair d_model"]:
         """The differences, positive less negative."""
-        return self.sides[0] - self.sides[1]
+        found: Float[np.ndarray, "layer pair d_model"] = self.sides[0] - self.sides[1]
+        return found
 
     @cached_property
     def estimates(self) -> Sequence[Estimate]:
         """What the pairs say, by layer."""
-        return [estimate(*self.sides[:, at], self.method) for at in range(len(self.layers))]
+        return [estimate(*layer, method=self.method) for layer in np.swapaxes(self.sides, 0, 1)]
 
     def average_sides(self) -> Float[np.ndarray, "side layer d_model"]:
         """The means of all positive and of all negative texts."""
@@ -158,10 +159,10 @@ def extract_vector(
         batch_size=batch_size,
         progress=progress,
     )
-    return make_vector(differences, name=name, provenance=describe_source(model, differences))
+    return form_vector(differences, name=name, provenance=describe_source(model, differences))
 
 
-def make_vector(
+def form_vector(
     differences: Differences, *, name: str = "vector", provenance: Mapping[str, str | int | float] | None = None
 ) -> SteeringVector:
     """The vector of all pairs by the method that was asked for, with its quality and its spans, per layer."""
