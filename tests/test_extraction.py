@@ -110,11 +110,11 @@ def test_lda_leaves_out_what_varies_within_a_class():
     rng = np.random.default_rng(1)
     scales = np.array([10.0, *[0.1] * 9])
     positive, negative = rng.normal(size=(2, 300, 10)) * scales
-    positive += np.array([1.0, 1.0, *[0.0] * 8])
+    positive += np.array([5.0, 1.0, *[0.0] * 8])
     mean, whitened = (estimate(positive, negative, method=method) for method in ("mean_difference", "lda"))
     assert abs(mean.direction[0]) > 0.5 * mean.norm
     assert abs(whitened.direction[0]) < 0.2 * whitened.norm
-    assert whitened.d_prime > 3 > mean.d_prime
+    assert whitened.d_prime > 3 > mean.d_prime > 0
     assert np.linalg.norm(whitened.direction) == pytest.approx(mean.norm)
 
 
@@ -135,12 +135,12 @@ def test_sides_that_do_not_vary_are_not_whitened():
 def test_d_prime_is_of_projections_on_vectors_of_other_pairs(method, n):
     positive, negative = draw_texts(n, 12, seed=3)
     assert n <= FOLDS
-    sides = []
+    sides, middle = [], np.concatenate([positive, negative]).mean(0)
     for i in range(n):
         rest = [k for k in range(n) if k != i]
         direction = direct_slowly(positive[rest], negative[rest], "mean_difference" if n == 2 else method)
         unit = direction / np.sqrt((direction**2).sum())
-        sides.append((positive[i] @ unit, negative[i] @ unit))
+        sides.append(((positive[i] - middle) @ unit, (negative[i] - middle) @ unit))
     above, below = np.array(sides).T
     want = (above.mean() - below.mean()) / np.sqrt((above.var(ddof=1) + below.var(ddof=1)) / 2)
     assert estimate(positive, negative, method=method).d_prime == pytest.approx(want, rel=1e-6)
@@ -161,10 +161,12 @@ def test_held_out_noise_separates_nothing():
 
 def test_many_pairs_are_held_out_in_parts():
     positive, negative = draw_texts(3 * FOLDS + 1, 10, shift=0.5)
-    one, other = (estimate(positive, negative, seed=seed).d_prime for seed in (0, 1))
-    assert one == estimate(positive, negative).d_prime
+    one, other = (estimate(positive, negative, method="lda", seed=seed).d_prime for seed in (0, 1))
+    assert one == estimate(positive, negative, method="lda").d_prime
     assert one != other
-    assert one == pytest.approx(other, rel=0.1)
+    assert one == pytest.approx(other, rel=0.2)
+    alone, again = (estimate(positive, negative, seed=seed).d_prime for seed in (0, 1))
+    assert alone == pytest.approx(again, rel=1e-12)  # whose pairs are held out one by one, however many
 
 
 def test_the_cosine_of_pairs_with_their_mean_is_that():
@@ -245,7 +247,8 @@ def test_the_lens_at_the_last_layer_is_the_model_itself(build_model, architectur
     model = build_model(architecture, dtype=torch.float64)
     text = [5, 9, 2, 30, 8]
     states = read_residuals(model, [text], [3], [model.n_layers - 1])[0]
-    logits = model.module(torch.tensor([text]), use_cache=False).logits[0, 3].double()
+    with torch.no_grad():
+        logits = model.module(torch.tensor([text]), use_cache=False).logits[0, 3].double()
     best = int(logits.argmax())
     other = (best + 1) % len(logits)
     found = read_lens(model, torch.cat([states, states]), [(best, other), (other, best)]).numpy()
@@ -284,9 +287,7 @@ def test_pairs_without_answers_have_no_lens(build_model):
 def test_batches_change_no_direction(build_model):
     model, pairs = build_model("llama", dtype=torch.float64), make_pairs(7, mean="response")
     for method in METHODS:
-        whole, parts = (
-            extract_vector(model, pairs, method=method, batch_size=size, progress=False) for size in (7, 2)
-        )
+        whole, parts = (extract_vector(model, pairs, method=method, batch_size=size, progress=False) for size in (7, 2))
         for layer in whole.directions:
             np.testing.assert_allclose(parts.directions[layer], whole.directions[layer], atol=1e-9)
 
@@ -309,8 +310,8 @@ def test_controls_lie_where_the_same_texts_do_and_move_as_far(build_model):
         assert vector.spans[1].centre == pytest.approx(texts @ unit)
         assert vector.spans[1].scale == target.spans[1].scale
     assert placed[0].spans == target.spans
-    assert placed[1].spans[1] == pytest.approx(negate_vector(target).spans[1]) if False else True
-    assert negate_vector(target).spans[1].centre == -target.spans[1].centre
+    alone = negate_vector(target).spans[1]
+    assert (alone.centre, alone.scale) == pytest.approx((placed[1].spans[1].centre, placed[1].spans[1].scale))
 
 
 def test_the_negated_vector_clamped_is_the_target_clamped_the_other_way(build_model):
@@ -365,9 +366,7 @@ def test_pairs_know_where_their_responses_start_and_part(pair_up, tokenizer):
 
 def test_means_are_over_the_whole_response_or_the_whole_prompt(pair_up, tokenizer):
     (pair,) = pair_up([SIDES], read_token="response_mean")
-    for ids, (start, stop), text in zip(
-        (pair.positive, pair.negative), pair.spans, ("Yes, gladly", "No"), strict=True
-    ):
+    for ids, (start, stop), text in zip((pair.positive, pair.negative), pair.spans, ("Yes, gladly", "No"), strict=True):
         assert tokenizer.decode(ids[start:stop]).strip() == text
         assert stop == len(ids)
     (pair,) = pair_up([SIDES], read_token="prompt_mean")
@@ -379,7 +378,11 @@ def test_means_are_over_the_whole_response_or_the_whole_prompt(pair_up, tokenize
 @pytest.mark.parametrize(
     ("row", "read_token", "message"),
     [
-        (ROW, "prompt_mean", r"line 1: read_token is 'prompt_mean', and both texts have one prompt, so their difference"),
+        (
+            ROW,
+            "prompt_mean",
+            r"line 1: read_token is 'prompt_mean', and both texts have one prompt, so their difference",
+        ),
         ({"positive": "a", "negative": "b"}, "response_mean", "line 1: read_token is 'response_mean', and plain texts"),
         (ROW, "mean", r"read_token is 'mean'; needs 'letter', 'last', 'response_mean', 'prompt_mean' or an index"),
     ],
@@ -452,7 +455,7 @@ def test_one_pair_is_too_few_for_lda_before_any_model_is_loaded(tmp_path):
     (tmp_path / "one.jsonl").write_text("\n".join(rows))
     config = make_config({"vector": {"pairs": str(tmp_path / "one.jsonl"), "method": "lda"}})
     with pytest.raises(InputError, match='method = "lda" whitens'):
-        check_input(config)
+        check_input(config, ["vector"])
 
 
 def test_the_embedded_models_vector_tells_its_pairs_apart():

@@ -21,7 +21,7 @@ METHODS: dict[str, str] = {
 SPLITS: dict[str, int] = {"mean_difference": 100, "pca": 20, "lda": 20}
 """Random halvings of the pairs behind the split-half cosine, by method."""
 FOLDS = 20
-"""Parts of the pairs that are held out one after the other for d'; up to so many pairs, each one alone."""
+"""Parts of the pairs that are held out for d' one after the other, for pca and lda; up to so many pairs, each alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,16 +148,24 @@ def _compare_halves(
 
 
 def _separate(gram: Float[np.ndarray, "text text"], method: Method, d_model: int, rng: np.random.Generator) -> float:
-    """d': difference of the classes' mean projections by their pooled standard deviation, each pair held out once."""
+    """d': difference of the classes' mean projections by their pooled standard deviation, each pair held out once.
+
+    A pair is projected from the middle of all texts on the direction, of length 1, that the pairs give without it; by
+    ``pca`` and ``lda`` of many pairs, without it and others.
+    """
     n = len(gram) // 2
     projections = np.empty((2, n))
-    for fold in np.array_split(rng.permutation(n), min(n, FOLDS)):
-        weights = _weigh_some(gram, np.setdiff1d(np.arange(n), fold), method, d_model)
-        with np.errstate(invalid="ignore"):
-            along = gram @ weights / np.sqrt(weights @ gram @ weights)
-        projections[:, fold] = along[fold], along[n + fold]
-    pooled = np.sqrt(projections.var(1, ddof=1).mean())
-    return float((projections[0] - projections[1]).mean() / pooled) if pooled > 0 else np.nan
+    parts = n if method == "mean_difference" else min(n, FOLDS)
+    folds = np.array_split(rng.permutation(n), parts)
+    kept = [np.setdiff1d(np.arange(n), fold) for fold in folds]
+    weights = np.stack([_weigh_some(gram, pairs, method, d_model) for pairs in kept], 1)
+    along = gram @ weights
+    with np.errstate(invalid="ignore"):
+        along /= np.sqrt((weights * along).sum(0))
+    for part, fold in enumerate(folds):
+        projections[:, fold] = along[fold, part], along[n + fold, part]
+    apart, pooled = (projections[0] - projections[1]).mean(), np.sqrt(projections.var(1, ddof=1).mean())
+    return float(apart / pooled) if pooled > 1e-9 * abs(apart) else np.nan
 
 
 def _weigh_some(
@@ -166,5 +174,8 @@ def _weigh_some(
     """Weights of all texts where only some pairs are known: 0 of the others."""
     at = np.concatenate([pairs, len(gram) // 2 + pairs])
     weights = np.zeros(len(gram))
-    weights[at] = weigh_texts(gram[np.ix_(at, at)], method, d_model)
+    if method == "mean_difference":  # for which no inner product is needed
+        weights[at] = np.repeat([1 / len(pairs), -1 / len(pairs)], len(pairs))
+    else:
+        weights[at] = weigh_texts(gram[np.ix_(at, at)], method, d_model)
     return weights
