@@ -17,7 +17,8 @@ from completions_lp.job.off_target import OffTargetSection, check_sets
 from completions_lp.job.rival import MOST, RivalSection, check_rivals
 from completions_lp.job.schema import explain, write_defaults
 from completions_lp.job.toml import apply_overrides, read_toml
-from completions_lp.records import InputError, Labelling, Positions, Sampling, Through
+from completions_lp.records import InputError, Labelling, Operation, Sampling, Through
+from completions_lp.records.base import POSITIONS
 from completions_lp.steer.estimates import Method
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -35,7 +36,10 @@ _SERVER_DECIDES = {
     **{"device_map": "", "offload_folder": None, "tp_size": 1},
 }
 
-Layers = Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0, lt=10_000)], ...], Field(min_length=1)]
+Layer = Annotated[int, Field(ge=0, lt=10_000)]
+Layers = Literal["all"] | Annotated[tuple[Layer, ...], Field(min_length=1)]
+Group = Layer | Annotated[tuple[Layer, ...], Field(min_length=1)] | Literal["all"]
+Groups = Literal["all"] | Annotated[tuple[Group, ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=0, le=10_000)]
 Fields = dict[str, str | tuple[str, ...]]
 Multiplier = Annotated[FiniteFloat, Field(ge=-1e6, le=1e6)]
@@ -144,12 +148,18 @@ class VectorSection(Section):
 class ScoringSection(Section):
     """Under which conditions the completions are scored: layers x multipliers."""
 
-    layers: Layers = "all"
-    """Layers whose output the vector is added to, 0-based blocks, or "all"."""
+    layers: Groups = "all"
+    """Layers at whose output the vector enters, 0-based blocks, each by itself, or "all", each of them by itself. A
+    list in the list is steered at once, by one condition: [[10, 11, 12], "all"] are two, three layers and all."""
     multipliers: Annotated[tuple[Multiplier, ...], Field(min_length=1, max_length=10_000)] = (-2.0, -1.0, 1.0, 2.0)
     """What the vector is multiplied with."""
-    positions: Positions = "completion"
-    """What is steered: "completion" is from the last prompt token on, "all" the prompt too."""
+    operation: Operation = "add"
+    """What is done along the vector: "add" it, "ablate" (the multiplier times the component along it is taken away: 1
+    removes it, 2 reflects it) or "clamp" (the component is set: 1 and -1 are where the positive and the negative texts
+    of the pairs are on average)."""
+    positions: Annotated[str, Field(pattern=rf"^(?:{POSITIONS})$")] = "completion"
+    """What is steered: "completion" is from the last prompt token on, "all" the prompt too, "prompt" the prompt alone,
+    "first:N" N tokens from the last of the prompt on, which bear on the first N that are said."""
     kl: bool = True
     """Read entropies and divergences, too; without them there is no KL and no sampler test."""
     through: Through = "end"
@@ -162,6 +172,17 @@ class ScoringSection(Section):
     cue: Annotated[str, Field(max_length=10_000)] = ""
     """Text that is put behind the reasoning before the answers are read there, such as "\nThe answer is (". Without
     one they are read where the completion has its answer, or has none and stops."""
+
+    @property
+    def groups(self) -> tuple[Group, ...] | None:
+        """The layers of each condition; None for every layer by itself."""
+        return None if self.layers == "all" else self.layers
+
+    @property
+    def named_layers(self) -> tuple[int, ...]:
+        """All layers that are named, upwards: none where all are meant."""
+        found = [group if isinstance(group, tuple) else (group,) for group in self.groups or ()]
+        return tuple(sorted({layer for group in found for layer in group if layer != "all"}))
 
 
 class ControlsSection(Section):
@@ -211,7 +232,7 @@ class Config(Section):
     def _check(self) -> "Config":
         _ = self.labelling
         check_rivals(self.rival, template=self.prompts.template)
-        check_sets(self.off_target, layers=self.scoring.layers, multipliers=self.scoring.multipliers)
+        check_sets(self.off_target, layers=self.scoring.groups, multipliers=self.scoring.multipliers)
         if self.model.tp_size > 1 and self.run.workers > 1:
             raise InputError(
                 f"[run] workers is {self.run.workers} and [model] tp_size {self.model.tp_size}: workers have a model "
@@ -228,8 +249,8 @@ class Config(Section):
             )
         if self.model.remote and (self.run.workers > 1 or self.run.address):
             raise InputError("[run] workers and address are of models that run here, and [model] remote is given")
-        made, wanted = self.vector.layers, self.scoring.layers
-        if self.vector.path is None and made != "all" and wanted != "all" and (missing := set(wanted) - set(made)):
+        made, wanted = self.vector.layers, self.scoring.named_layers
+        if self.vector.path is None and made != "all" and (missing := set(wanted) - set(made)):
             raise InputError(
                 f"[scoring] layers has layer {min(missing)}, for which no vector is made: "
                 f"[vector] layers is {list(made)}"

@@ -27,7 +27,7 @@ FOLLOWED: Mapping[str, tuple[str, ...]] = {
 }
 """By stage, in their order: the sections and keys of the configuration on which its numbers depend."""
 _ADDED: Mapping[str, Mapping[str, Any]] = {
-    "scoring": {"through": "end", "readings": "auto", "cue": ""},
+    "scoring": {"through": "end", "readings": "auto", "cue": "", "operation": "add"},
     "prompts": {"subset": None, "system": "", "few_shot": [], "prefix": "", "fields": {}, "answers": [], "swap": False},
     "vector": {"subset": None, "split": "train", "revision": None, "fields": {}, "method": "mean_difference"},
 }

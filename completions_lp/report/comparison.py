@@ -84,11 +84,11 @@ def _list_cells(report: Report) -> list[Condition]:
     return [cell for cell in cells if cell.kind in ("target", "rival") and not cell.is_neutral]
 
 
-def _name_cell(condition: Condition) -> tuple[str | int | float, ...]:
+def _name_cell(condition: Condition) -> tuple[object, ...]:
     """What cells of two runs are matched by: of a rival its name, since it is nowhere else."""
     if condition.kind == "rival":
         return condition.kind, condition.vector
-    return condition.kind, condition.layer, condition.multiplier, condition.positions
+    return condition.kind, condition.layers, condition.operation, condition.multiplier, condition.positions
 
 
 def _compare_cells(

@@ -115,8 +115,8 @@ def take_odd_parts(columns: Columns) -> tuple[list[int], dict[str, Float[np.ndar
     return plus, {f"{name}_odd": (columns.steered[name][plus] - columns.steered[name][minus]) / 2 for name in known}
 
 
-def _cell(condition: Condition) -> tuple[str, int, float, str]:
-    return condition.vector, condition.layer, condition.multiplier, condition.positions
+def _cell(condition: Condition) -> tuple[str, tuple[int, ...], float, tuple[str, str]]:
+    return condition.vector, condition.layers, condition.multiplier, (condition.positions, condition.operation)
 
 
 def _group(

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from completions_lp.model.places import Places
 from completions_lp.model.residual import replace_stream, residual_stream
-from completions_lp.model.served import Site, as_it_is, pack_rows
+from completions_lp.model.served import Site, as_it_is
+from completions_lp.model.transfer import pad_tokens
 from completions_lp.steer.estimates import Estimate, estimate
 
 PASS = 2**15
@@ -72,7 +73,7 @@ def _read(site: Site, work: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         some = order[start : start + size]
         looked = [row for row, i in enumerate(some) if i < n and asked[i]]
         places = [spans[i] for i in some] + [asked[some[row]][0] for row in looked]
-        ids, _, _ = pack_rows([texts[i] for i in some], [0] * len(some), whole=True)
+        ids, _ = pad_tokens([texts[i] for i in some], site.device)
         at = Places.of(places, [*range(len(some)), *looked], device=site.device)
         found = _pass(site, ids, at, work["layers"])
         for place, i in enumerate(some):

@@ -76,9 +76,9 @@ def list_columns(
     lookup, best = Lookup.of(report), report.best
     marks = Column("", tuple(MARK if best is not None and c == best.condition else "" for c in conditions))
     vectors = Column("vector", tuple(c.vector for c in conditions), foreign=True)
-    positions = Column("positions", tuple(c.positions for c in conditions))
+    how = [Column(name, tuple(getattr(c, name) for c in conditions)) for name in ("positions", "operation")]
     names = [marks] if any(marks.cells) else []
-    names += [column for column in (vectors, positions) if len(set(column.cells)) > 1]
+    names += [column for column in (vectors, *how) if len(set(column.cells)) > 1]
     names += place_columns(conditions)
     written = [Column(show.head, tuple(show.write(lookup, c) for c in conditions)) for show in shows]
     kept = [i for i, column in enumerate(written) if any(cell not in ("", DASH) for cell in column.cells)]
@@ -88,7 +88,7 @@ def list_columns(
 def place_columns(conditions: Sequence[Condition]) -> list[Column]:
     """Layer and multiplier, which a rival has not."""
     return [
-        Column("layer", tuple(str(c.layer) if c.steers else DASH for c in conditions)),
+        Column("layer", tuple(c.site if c.steers else DASH for c in conditions)),
         Column("mult", tuple(f"{c.multiplier:+g}" if c.steers else DASH for c in conditions)),
     ]
 
