@@ -70,6 +70,7 @@ class Quality(PartView):
                 f"Right: {self.part.say(self.quantity)} ({row.estimate.unit}) at multiplier "
                 f"{sign(row.condition.multiplier)} by the {LAYER}, {said}."
             )
+            parts.append(self.part.warn_red(one.condition for one in self.cells))
         return parts
 
     def _draw(self, panels: list[Axes], page: Page | None) -> None:
