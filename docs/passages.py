@@ -80,13 +80,13 @@ as JSON by layer
 
 | | |
 |---|---|
-| `quality` | `norm` of the mean difference; `norm_se`, its standard error; `split_half_cosine` between the vectors of two \
-halves of the pairs; `pair_cosine`, the mean cosine of the pairs' differences with their mean; `d_prime`, how far the \
-two sides lie apart along the vector, each pair held out, in pooled standard deviations; `lens_accuracy` (A_lin) and \
-`lens_odds` (nats), what final norm and head read of the answer in this layer's residual stream right before it. null is \
-undefined; the last four are missing in files of earlier versions |
-| `spans` | where the two sides lie along the vector, in units of the residual stream: `centre`, the middle between their \
-means, and `scale`, half of the way from the negative to the positive one. Controls have the scale of the target |"""
+| `quality` | `norm` of the mean difference; `norm_se`, its standard error; `split_half_cosine` between the vectors of \
+two halves of the pairs; `pair_cosine`, the mean cosine of the pairs' differences with their mean; `d_prime`, how far \
+the two sides lie apart along the vector, each pair held out, in pooled standard deviations; `lens_accuracy` (A_lin) \
+and `lens_odds` (nats), what final norm and head read of the answer in this layer's residual stream right before it. \
+null is undefined; the last four are missing in files of earlier versions |
+| `spans` | where the two sides lie along the vector, in units of the residual stream: `centre`, the middle between \
+their means, and `scale`, half of the way from the negative to the positive one. Controls have the target's scale |"""
 WORK = """## units/KIND/CONTEXT/NAME.parquet
 
 Finished work, each part in a file of its own, which a later start finds again. `KIND` is `draws`, `choices` or
