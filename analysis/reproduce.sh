@@ -20,7 +20,7 @@ run=${1:-runs/study}
 run=$(cd "$run" && pwd)
 cd analysis/figures
 for script in layer_sweep dose_response heatmap prompts damage token_profile reasoning distributions \
-    diagnostics probabilities steerability promotion agreement odds rivals own_page table; do
+    diagnostics probabilities steerability promotion agreement odds rivals quality own_page table; do
     "$PYTHON" "../$script.py" "$run"
 done
 "$PYTHON" ../convergence.py "$run" "$root/data/tiny-chooser" "$root/data/pairs/cautious.jsonl"

@@ -37,6 +37,7 @@ from .show.figures.probabilities import Probabilities
 from .show.figures.profile import TokenProfile
 from .show.figures.promotion import Promotion
 from .show.figures.prompts import PromptEffects
+from .show.figures.quality import Quality
 from .show.figures.reasoning import Reasoning
 from .show.figures.rivals import Rivals
 from .show.figures.steerability import Steerability
@@ -70,6 +71,7 @@ __all__ = [
     "Promotion",
     "Prompt",
     "PromptEffects",
+    "Quality",
     "Reasoning",
     "Report",
     "Rivals",

@@ -25,7 +25,7 @@ where weights are quantised, `base` where an adapter was merged into another mod
 times of its `files`, by which a later start knows that they are the same |
 | `rivals` | by name, the same of every rival's own model |
 | `off_target` | by name, `timings` and `token_counts` of the sets' own runs |
-| `vector` | pairs behind it; by layer its norm, the norm's standard error and the split-half cosine |
+| `vector` | pairs behind it; by layer the fields of the quality, see *vectors/NAME.safetensors* |
 | `versions`, `machine` | Python and packages; processor, cores, system |
 | `engines` | by step, whether it went by shared trees (`tree`) or plain rows (`rows`) |
 | `timings`, `token_counts` | by step, the seconds, and the tokens and passes of the network, that all in its tables \
@@ -75,8 +75,18 @@ token, as a share of its norm | 0 |
 ## vectors/NAME.safetensors
 
 One tensor of `d_model` numbers for each layer, under the key `layer.<L>`: the 0-based block to whose output it is
-added. The metadata say how it was made: name, kind, quality, model, revision, hash of the weights, method, number of
-pairs."""
+added. The metadata say how it was made: name, kind, model, revision, hash of the weights, method, number of pairs, and
+as JSON by layer
+
+| | |
+|---|---|
+| `quality` | `norm` of the mean difference; `norm_se`, its standard error; `split_half_cosine` between the vectors of \
+two halves of the pairs; `pair_cosine`, the mean cosine of the pairs' differences with their mean; `d_prime`, how far \
+the two sides lie apart along the vector, each pair held out, in pooled standard deviations; `lens_accuracy` (A_lin) \
+and `lens_odds` (nats), what final norm and head read of the answer in this layer's residual stream right before it. \
+null is undefined; the last four are missing in files of earlier versions |
+| `spans` | where the two sides lie along the vector, in units of the residual stream: `centre`, the middle between \
+their means, and `scale`, half of the way from the negative to the positive one. Controls have the target's scale |"""
 WORK = """## units/KIND/CONTEXT/NAME.parquet
 
 Finished work, each part in a file of its own, which a later start finds again. `KIND` is `draws`, `choices` or

@@ -28,6 +28,7 @@ from completions_lp.records import (
     RivalRow,
     Sampling,
     Slope,
+    VectorQuality,
     make_rival,
 )
 
@@ -251,7 +252,10 @@ def _slope(vector, layer, multipliers, n, least, quantity):
 
 
 def add_others(report):
-    """The report with a rival and an off-target set at every position: half the effect of the cells, and a third."""
+    """The report with a rival and an off-target set at every position: half the effect of the cells, and a third.
+
+    And with a quality of its vector.
+    """
     own = [row for row in report.rows if row.condition.kind == "target" and row.split == "all"]
     shown = [row for row in own if row.quantity == "delta_p_A" and row.weighting == "macro"]
     if not shown:
@@ -276,7 +280,9 @@ def add_others(report):
             ):
                 name = f"{row.condition.vector} set"
                 sets.append(OffTargetRow(name, row.condition, quantity, e, 0, "delta_p_A", row.estimate))
-    return replace(report, rows=(*report.rows, *rows), rivals=tuple(rivals), off_target=tuple(sets))
+    layers = sorted({row.condition.layer for row in own})
+    quality = {layer: VectorQuality(2.0, 0.5, 0.9, 0.4 + 0.01 * layer, 1.0 + layer, 0.5, 0.2) for layer in layers}
+    return replace(report, rows=(*report.rows, *rows), rivals=tuple(rivals), off_target=tuple(sets), quality=quality)
 
 
 def shrink(estimate, factor):

@@ -31,7 +31,7 @@ from completions_lp.show.figures import (
 )
 from completions_lp.show.figures.page import COLUMN, WIDE
 
-SPECIAL = ("rivals", "off_target")
+SPECIAL = ("rivals", "off_target", "quality")
 """Figures of what only some runs have, which the study is given for them."""
 
 
@@ -44,6 +44,7 @@ PANELS = {
     "rivals": 2,
     "off_target": 3,
     "odds": 2,
+    "quality": 3,
     "reasoning": 2,
     "token_profile": 2,
     "steerability": 2,

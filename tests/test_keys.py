@@ -69,6 +69,8 @@ CHANGES = {
     ),
     "vector.position": ({"vector.path": "PLACE/mean_diffs.pt", "vector.position": -1}, VECTORS, {VECTOR, SCORE}),
     "vector.read_token": ({"vector.read_token": "last"}, VECTORS, {VECTOR, SCORE}),
+    "vector.read_token: a mean": ({"vector.read_token": "response_mean"}, VECTORS, {VECTOR, SCORE}),
+    "vector.method": ({"vector.method": "lda"}, MORE, {VECTOR, SCORE}),  # of the same norm, so random ones stay
     "vector.layers": ({"vector.layers": [0]}, {}, {VECTOR, SCORE}),  # fewer vectors; those that are scored stay
     "sampling.n": ({"sampling.n": 12}, {"draws": SOME, "scores": SOME}, {SAMPLE, SCORE}),
     "sampling.max_new_tokens": ({"sampling.max_new_tokens": 4}, {"draws": ALL, **STREAM}, {SAMPLE, SCORE}),

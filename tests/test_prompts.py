@@ -224,7 +224,7 @@ def test_texts_are_read_at_the_token_that_is_asked_for(pair_up, rows):
 
 @pytest.mark.parametrize("read_token", ["middle", 1000, -1000])
 def test_a_token_that_is_not_there_is_an_error(pair_up, read_token):
-    with pytest.raises(InputError, match=rf"jsonl, line 1: read_token is {read_token!r}; needs 'letter', 'last' or an"):
+    with pytest.raises(InputError, match=rf"jsonl, line 1: read_token is {read_token!r}; needs 'letter', 'last', "):
         pair_up([ROW], read_token=read_token)
 
 

@@ -126,6 +126,25 @@ def test_a_vector_and_its_quality_are_those_of_here(chooser):
         )
 
 
+@pytest.mark.parametrize(
+    ("method", "read_token"), [("pca", "letter"), ("lda", "letter"), ("mean_difference", "response_mean")]
+)
+def test_other_methods_and_places_are_those_of_here_and_their_streams_stay_there(chooser, method, read_token):
+    there, here, *_ = chooser
+    pairs = clp.load_pairs(DATA / "pairs" / "cautious.jsonl", here.tokenizer, read_token=read_token)[:24]
+    before = there.server.usage.received
+    found = clp.extract_vector(there, pairs, method=method, progress=False)
+    came = there.server.usage.received - before
+    wanted = clp.extract_vector(here, pairs, method=method, progress=False)
+    assert came < 4 * here.n_layers * 3 * here.d_model * 8  # and not two streams for each pair
+    for layer, direction in wanted.directions.items():
+        np.testing.assert_allclose(found.directions[layer], direction, atol=1e-4 * np.abs(direction).max())
+        one, other = (v.spans[layer] for v in (found, wanted))
+        assert (one.centre, one.scale) == pytest.approx((other.centre, other.scale), abs=1e-3)
+        here_too = [*vars(wanted.quality[layer]).values()]
+        np.testing.assert_allclose([*vars(found.quality[layer]).values()], here_too, rtol=2e-3, atol=2e-3)
+
+
 def test_shuffled_pairs_and_the_rounding_direction_are_those_of_here(chooser):
     from completions_lp.model import draw_rounding_vector
     from completions_lp.steer.controls import shuffle_labels
@@ -571,7 +590,10 @@ def test_numbers_travel_as_exactly_as_they_are_said_to():
 
 @pytest.mark.parametrize(
     "function",
-    [f"completions_lp.{name}" for name in ("model.served:score", "sample.served:grow", "steer.served:average")],
+    [
+        f"completions_lp.{name}"
+        for name in ("model.served:score", "sample.served:grow", "steer.served:average", "steer.served:contrast")
+    ],
 )
 def test_what_is_sent_is_small_and_imports_what_is_there(function):
     sent = parcel.pack(function)

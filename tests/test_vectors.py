@@ -6,8 +6,8 @@ from conftest import ARCHITECTURES, make_vector
 
 from completions_lp.records import ContrastPair, InputError, SteeringVector
 from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
-from completions_lp.steer.quality import measure_quality
-from completions_lp.steer.vectors import average_differences, extract_vector, read_differences
+from completions_lp.steer.estimates import estimate
+from completions_lp.steer.vectors import extract_vector, form_vector, read_differences
 
 
 def make_pairs(n=7, *, longest=12, seed=0):
@@ -18,6 +18,11 @@ def make_pairs(n=7, *, longest=12, seed=0):
         texts = [tuple(rng.integers(2, 320, size=rng.integers(1, longest + 1)).tolist()) for _ in range(2)]
         pairs.append(ContrastPair(*texts, *(int(rng.integers(len(text))) for text in texts)))
     return pairs
+
+
+def measure(differences, **options):
+    """Of pairs with these differences."""
+    return estimate(differences, np.zeros_like(differences), **options)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -75,7 +80,7 @@ def test_a_vector_says_where_it_comes_from(build_model):
 def test_quality_equals_its_formulas():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(9, 5)) + 0.5
-    got = measure_quality(x, seed=4)
+    got = measure(x, seed=4)
     mean = x.mean(0)
     unit = mean / np.sqrt((mean**2).sum())
     projections = [float(row @ unit) for row in x]
@@ -90,27 +95,27 @@ def test_quality_equals_its_formulas():
         cosines.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
     assert len(halves) == 126
     assert abs(got.split_half_cosine - np.mean(cosines)) < 4 * np.std(cosines) / np.sqrt(100)
-    assert measure_quality(x, seed=4) == got
-    assert measure_quality(x, seed=5).split_half_cosine != got.split_half_cosine
+    assert measure(x, seed=4).split_half_cosine == got.split_half_cosine
+    assert measure(x, seed=5).split_half_cosine != got.split_half_cosine
 
 
 def test_the_norms_standard_error_is_its_spread_over_samples():
     rng = np.random.default_rng(1)
     mean = np.array([3.0, 0, 0, 0])
-    got = [measure_quality(mean + rng.normal(size=(60, 4))) for _ in range(300)]
+    got = [measure(mean + rng.normal(size=(60, 4))) for _ in range(300)]
     spread = np.std([quality.norm for quality in got])
     assert np.mean([quality.norm_se for quality in got]) == pytest.approx(spread, rel=0.15)
 
 
 def test_quality_of_pairs_that_agree_or_are_alone():
-    same = measure_quality(np.tile([1.0, 2.0], (6, 1)))
+    same = measure(np.tile([1.0, 2.0], (6, 1)))
     assert same.split_half_cosine == pytest.approx(1)
     assert same.norm_se == pytest.approx(0, abs=1e-12)
-    alone = measure_quality(np.array([[3.0, 4.0]]))
+    alone = measure(np.array([[3.0, 4.0]]))
     assert alone.norm == 5
     assert np.isnan(alone.norm_se)
     assert np.isnan(alone.split_half_cosine)
-    nothing = measure_quality(np.zeros((4, 3)))
+    nothing = measure(np.zeros((4, 3)))
     assert nothing.norm == 0
     assert np.isnan(nothing.split_half_cosine)
 
@@ -134,7 +139,7 @@ def test_random_vectors_have_the_vectors_own_norm_and_only_their_seed(build_mode
 
 def test_shuffled_vectors_are_the_pairs_with_signs_flipped(build_model):
     differences = read_differences(build_model("llama", dtype=torch.float64), make_pairs(5), progress=False)
-    vector = average_differences(differences)
+    vector = form_vector(differences)
     drawn = shuffle_labels(differences, vector, 6, seed=0)
     assert [v.kind for v in drawn] == ["shuffled"] * 6
     for v in drawn:

@@ -15,7 +15,8 @@ from completions_lp.job.outset import read_target
 from completions_lp.model import Model, check_conditions, load_model
 from completions_lp.records import Completions, Condition, ContrastPair, InputError, OutOfRoom, Prompt, SteeringVector
 from completions_lp.sample.draws import check_context
-from completions_lp.steer.vectors import average_differences, check_pairs, read_differences
+from completions_lp.steer.estimates import Method
+from completions_lp.steer.vectors import check_pairs, form_vector, read_differences
 from completions_lp.store import hash_value
 from completions_lp.work.hashes import hash_vectors
 from completions_lp.work.keys import describe_network
@@ -121,16 +122,16 @@ def _limit(config: Config) -> Inputs:
 
 
 def _make_vector(inputs: Inputs) -> SteeringVector:
-    """The finished vector that is named, or that of the first pairs: their mean, made as a run makes it."""
+    """The finished vector that is named, or that of the first pairs, made as a run makes it."""
     section = inputs.config.vector
     if section.path is not None:
         return read_target(inputs.config)
     pairs = inputs.pairs[:PAIRS]
-    check_pairs(inputs.model, pairs)
+    check_pairs(inputs.model, pairs, section.method)
     layers = None if section.layers == "all" else section.layers
-    differences = inputs.join(_read_differences, pairs, layers)
-    return average_differences(differences, name=Path(section.pairs).stem)
+    differences = inputs.join(_read_differences, pairs, layers, section.method)
+    return form_vector(differences, name=Path(section.pairs).stem)
 
 
-def _read_differences(model: Model, pairs: Sequence[ContrastPair], layers: Sequence[int] | None) -> Any:
-    return read_differences(model, pairs, layers=layers, progress=False)
+def _read_differences(model: Model, pairs: Sequence[ContrastPair], layers: Sequence[int] | None, method: Method) -> Any:
+    return read_differences(model, pairs, layers=layers, method=method, progress=False)

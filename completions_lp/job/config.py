@@ -21,6 +21,7 @@ from completions_lp.job.toml import apply_overrides, read_toml
 from completions_lp.job.vector_keys import VectorFile
 from completions_lp.records import InputError, Labelling, Operation, Sampling, Through
 from completions_lp.records.base import POSITIONS
+from completions_lp.steer.estimates import Method
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent / "data"
@@ -134,8 +135,12 @@ class VectorSection(VectorFile):
     """Revision of a hub dataset."""
     fields: Fields = {}  # noqa: RUF012  pydantic copies it
     """Columns of the pairs, as for the prompts."""
+    method: Method = "mean_difference"
+    """mean_difference (of positive less negative texts), pca (first principal component of the pairs' differences) or
+    lda (difference of means, whitened by the covariance within each side); all as long as the mean difference."""
     read_token: str | Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = "letter"
-    """Where a text is read: "letter" (the answer's token), "last", or an index such as -2."""
+    """Where a text is read: "letter" (the answer's token), "last", an index such as -2, or over several tokens, as
+    their mean: "response_mean" (the whole answer), "prompt_mean" (what is asked, where the two texts ask otherwise)."""
     layers: Layers = "all"
     """Layers that vectors are made for, 0-based blocks, or "all"."""
 
@@ -247,6 +252,11 @@ class Config(Section):
         if self.vector.path is not None and self.controls.shuffled_labels:
             raise InputError(
                 "[controls] shuffled_labels needs contrast pairs, and [vector] path gives a finished vector"
+            )
+        if self.vector.path is not None and self.vector.method != "mean_difference":
+            raise InputError(
+                f"[vector] method is {self.vector.method!r}, by which a vector is made of contrast pairs, and [vector] "
+                "path gives a finished vector; leave one of the two out"
             )
         if self.model.remote and (self.run.workers > 1 or self.run.address):
             raise InputError("[run] workers and address are of models that run here, and [model] remote is given")

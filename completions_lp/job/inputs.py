@@ -29,13 +29,9 @@ from completions_lp.records import (
 from completions_lp.sample.draws import check_context
 from completions_lp.sample.functions import load_function, refuse_name
 from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
-from completions_lp.steer.vectors import (
-    Differences,
-    average_differences,
-    check_pairs,
-    describe_source,
-    read_differences,
-)
+from completions_lp.steer.estimates import Method
+from completions_lp.steer.quality import place_vectors
+from completions_lp.steer.vectors import Differences, check_pairs, describe_source, form_vector, read_differences
 from completions_lp.work.hashes import hash_array, hash_vectors
 from completions_lp.work.keys import describe_prompt
 
@@ -112,13 +108,13 @@ class Inputs(Network):
         confounds = store.hash_value([hash_vectors([vector]) for vector in read_confounds(self.config)])
         if self.config.vector.path is not None:
             return {"vector": hash_vectors([read_target(self.config)]), "confounds": confounds}
-        return {"pairs": store.hash_value([asdict(pair) for pair in self.pairs]), "confounds": confounds}
+        return {"pairs": store.hash_value([pair.describe() for pair in self.pairs]), "confounds": confounds}
 
     def check_vector(self) -> None:
         """Raise InputError where the layers, the pairs or the vector files are wrong."""
         self.ask(_check_vector, self.config)
         if self.config.vector.path is None:
-            self.ask(check_pairs, self.pairs)
+            self.ask(check_pairs, self.pairs, self.config.vector.method)
         elif self.config.controls.orthogonal_to:
             for confound in read_confounds(self.config):
                 remove_direction(read_target(self.config), confound)  # of which nothing may be left
@@ -127,11 +123,12 @@ class Inputs(Network):
         """The target vector, its controls, and the direction that tells the rounding."""
         controls, section, seed = self.config.controls, self.config.vector, self.config.sampling.seed
         shuffled: tuple[SteeringVector, ...] = ()
+        differences: Differences | None = None
         if section.path is not None:
             target = read_target(self.config)
         else:
             layers, budget = None if section.layers == "all" else section.layers, self.config.run.memory_budget
-            differences, source = self.ask(_read_pairs, self.pairs, layers, budget, progress)
+            differences, source = self.ask(_read_pairs, self.pairs, layers, section.method, budget, progress)
             provenance = {
                 **source,
                 "pairs": Path(section.pairs).name,
@@ -139,12 +136,14 @@ class Inputs(Network):
                 "read_token": section.read_token,
                 **self._describe_asking(),
             }
-            target = average_differences(differences, name=Path(section.pairs).stem, provenance=provenance)
+            target = form_vector(differences, name=Path(section.pairs).stem, provenance=provenance)
             shuffled = shuffle_labels(differences, target, controls.shuffled_labels, seed=seed)
         negated = (negate_vector(target),) if controls.negated else ()
         orthogonal = tuple(remove_direction(target, vector) for vector in read_confounds(self.config))
         random = draw_random_vectors(target, controls.random_directions, seed=seed)
         made = (target, *negated, *orthogonal, *random, *shuffled)
+        if differences is not None:
+            made = place_vectors(made, differences.layers, differences.average_sides())
         return (*made, self.ask(draw_rounding_vector, [vector.name for vector in made]))
 
     def _describe_asking(self) -> dict[str, str]:
@@ -164,10 +163,15 @@ def _check_vector(model: Model, config: Config) -> None:
 
 
 def _read_pairs(
-    model: Model, pairs: Sequence[ContrastPair], layers: Sequence[int] | None, budget: float | None, progress: bool
+    model: Model,
+    pairs: Sequence[ContrastPair],
+    layers: Sequence[int] | None,
+    method: Method,
+    budget: float | None,
+    progress: bool,
 ) -> tuple[Differences, dict[str, str | int | float]]:
     """The differences of the pairs, and where they were read."""
-    found = read_differences(model, pairs, layers=layers, memory_budget=budget, progress=progress)
+    found = read_differences(model, pairs, layers=layers, method=method, memory_budget=budget, progress=progress)
     return found, describe_source(model, found)
 
 

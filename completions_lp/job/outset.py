@@ -43,6 +43,7 @@ from completions_lp.records import (
 )
 from completions_lp.records.base import Notice
 from completions_lp.steer.conditions import make_conditions, name_control, place_rounding, place_zero
+from completions_lp.steer.quality import check_number
 from completions_lp.work.machine import check_ray
 
 
@@ -206,4 +207,5 @@ def _list_vectors(config: Config) -> set[str]:
 
 def _check_pairs(config: Config, outline: Outline) -> None:
     where = config.vector.read_token if isinstance(config.vector.read_token, str) else "last"  # tokens are not known
-    load_pairs(config.vector.pairs, outline, **{**config.pairs_options, "read_token": where})
+    pairs = load_pairs(config.vector.pairs, outline, **{**config.pairs_options, "read_token": where})
+    check_number(len(pairs), config.vector.method)

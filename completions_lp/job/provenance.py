@@ -32,6 +32,7 @@ _ADDED: Mapping[str, Mapping[str, Any]] = {
     "vector": {
         **{"subset": None, "split": "train", "revision": None, "fields": {}},
         **{"format": "auto", "convention": "", "layer": None, "feature": None, "position": None},
+        "method": "mean_difference",
     },
 }
 """By section, keys that runs of earlier versions do not name, and what these have followed."""

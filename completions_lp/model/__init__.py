@@ -5,6 +5,7 @@ from completions_lp.model.decoding import CHUNK, Decoder, RowDecoder, TreeDecode
 from completions_lp.model.engine import Engine, compare_engines, find_comparison, pick_engine
 from completions_lp.model.footprint import prefill_bytes, row_bytes
 from completions_lp.model.identity import hash_tokenizer
+from completions_lp.model.lens import read_lens
 from completions_lp.model.loading import Model, load_tokenizer, wrap_model
 from completions_lp.model.memory import Room
 from completions_lp.model.network import Steering, read_residuals
@@ -47,6 +48,7 @@ __all__ = [
     "pick_device",
     "pick_engine",
     "prefill_bytes",
+    "read_lens",
     "read_residuals",
     "row_bytes",
     "score_remotely",

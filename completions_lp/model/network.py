@@ -20,6 +20,7 @@ from transformers import DynamicCache
 from completions_lp.model.edits import make_edits
 from completions_lp.model.loading import Model
 from completions_lp.model.output import head_envoy, widen_output
+from completions_lp.model.places import Place, Places
 from completions_lp.model.reading import Reader
 from completions_lp.model.residual import Edits, replace_stream, residual_stream
 from completions_lp.model.transfer import pad_tokens
@@ -234,20 +235,28 @@ def _run_whole(
 
 
 def read_residuals(
-    model: Model, sequences: Sequence[Sequence[int]], index: Sequence[int], layers: Sequence[int]
-) -> Float[Tensor, "layer row d_model"]:
-    """Residual stream of each row at one token after each layer (the last ends the pass), in float32 or better."""
+    model: Model,
+    sequences: Sequence[Sequence[int]],
+    places: Sequence[Place],
+    layers: Sequence[int],
+    *,
+    rows: Sequence[int] | None = None,
+) -> Float[Tensor, "layer place d_model"]:
+    """Residual stream at some places after each layer (the last ends the pass), in float32 or better.
+
+    A place is a token of a sequence, or a half-open range of tokens, of which the mean is taken within the pass.
+    ``rows`` says in which sequence each place is; by default there is one in each.
+    """
     ids, there = pad_tokens(sequences, model.device)
     mask = there.long()
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    rows, columns = torch.arange(len(ids), device=ids.device), torch.tensor(index, device=ids.device)
+    at = Places.of(places, rows, device=ids.device)
     network, blocks, exact = model.network, model.blocks, model.exact_dtype
     inputs = {"attention_mask": mask, "position_ids": positions, "use_cache": False}
     with torch.no_grad(), model.arithmetic(), network.trace(input_ids=ids, **inputs) as tracer:
         read = []
         for layer in sorted(layers):
-            stream = residual_stream(blocks[layer].output)
-            read.append(stream[rows.to(stream.device), columns.to(stream.device)].to(ids.device, exact))
+            read.append(at.take(residual_stream(blocks[layer].output), exact).to(ids.device))
         residuals: Tensor = nnsight.save(torch.stack(read).cpu())
         tracer.stop()
     model.usage.count(ids)

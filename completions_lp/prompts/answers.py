@@ -100,16 +100,20 @@ def first_difference(prompt: Prompt, letter: str, tokenizer: Tokenizer) -> tuple
     return ours[shared], theirs[shared], ours[:shared]
 
 
+def find_part(ours: tuple[int, ...], theirs: tuple[int, ...], tokenizer: Tokenizer) -> int | None:
+    """How many tokens two answers have in common before they part; None where they do not, or one token is unknown."""
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    part = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), None)
+    return None if part is None or unknown in (ours[part], theirs[part]) else part
+
+
 def count_shared(
     ours: tuple[int, ...], theirs: tuple[int, ...], answers: tuple[str, str], tokenizer: Tokenizer, where: str
 ) -> int:
     """How many tokens two answers have in common before they part; raises InputError where they do not part."""
-    unknown = getattr(tokenizer, "unk_token_id", None)
-    for i, (a, b) in enumerate(zip(ours, theirs, strict=False)):
-        if a != b:
-            if unknown in (a, b):
-                break
-            return i
+    part = find_part(ours, theirs, tokenizer)
+    if part is not None:
+        return part
     raise InputError(
         f"{where}: the tokenizer cannot express the answer {answers[0]!r} against {answers[1]!r}: their token ids are "
         f"{list(ours)} and {list(theirs)}; choose answers that it can tell apart, none of which begins the other"

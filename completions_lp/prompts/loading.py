@@ -6,12 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from completions_lp.prompts.answers import check_beginning, continue_text, count_shared, encode_text, form_answer
+from completions_lp.prompts.answers import (
+    check_beginning,
+    continue_text,
+    count_shared,
+    encode_text,
+    find_part,
+    form_answer,
+)
 from completions_lp.prompts.balance import tell_doubled, tell_unbalanced
 from completions_lp.prompts.chat import DEFAULT_TEMPLATE, Template
 from completions_lp.prompts.choices import find_letters
 from completions_lp.prompts.files import Row, read_rows
 from completions_lp.prompts.formats import Format
+from completions_lp.prompts.pairs import join_pair, make_pair
 from completions_lp.prompts.questions import Question, ask_side, cut
 from completions_lp.records import ContrastPair, InputError, Prompt, Tokenizer
 
@@ -113,7 +121,8 @@ def load_pairs(
     Arguments and errors are those of ``load_prompts``. Rows may also be two plain texts, ``positive`` and ``negative``,
     which are taken as they are, without the template, or two questions with an answer each. ``read_token`` says where a
     text is read: ``"letter"`` (the first token in which the two answers differ; the last token of plain texts, and of
-    two questions with one answer), ``"last"``, or an index such as -2.
+    two questions with one answer), ``"last"``, an index such as -2, ``"response_mean"`` (the mean over all tokens of
+    the answer) or ``"prompt_mean"`` (over all of what is asked, its beginning and an answer's ``prefix`` included).
     """
     form = Format(fields or {}, section="vector")
     asking = Template(template, system, tuple(few_shot), prefix)
@@ -125,7 +134,7 @@ def load_pairs(
         texts = form.find_texts(row)
         if texts is not None:
             ids = [encode_text(tokenizer, text) for text in texts]
-            pairs.append(_make_pair(ids[0], ids[1], None, read_token, row.where))
+            pairs.append(make_pair(ids[0], ids[1], read_token, row.where))
             continue
         pair, letters = _make_answered(row, form, asking, tokenizer, read_token)
         pairs.append(pair)
@@ -264,35 +273,12 @@ def _make_answered(
         answer = form_answer(text, seam, before, after).replace("{letter}", letter)
         texts.append(token_ids)
         said.append(continue_text(text, token_ids, answer, tokenizer))
-    index = None
+    part = find_part(said[0], said[1], tokenizer)
     if read_token == "letter" and len(letters) > 1:
         names = first.split(0)[1], second.split(0)[1]
-        shared = count_shared(said[0], said[1], names, tokenizer, row.where)
-        index = len(texts[0]) + shared, len(texts[1]) + shared
-    pair = _make_pair(texts[0] + said[0], texts[1] + said[1], index, read_token, row.where)
+        part = count_shared(said[0], said[1], names, tokenizer, row.where)
+    pair = join_pair((texts[0], texts[1]), (said[0], said[1]), part, read_token, row.where, told=len(letters) > 1)
     return pair, (first.split(0)[1], letters)
-
-
-def _make_pair(
-    positive: tuple[int, ...],
-    negative: tuple[int, ...],
-    letter: tuple[int, int] | None,
-    read_token: str | int,
-    where: str,
-) -> ContrastPair:
-    index = []
-    for side, ids in enumerate((positive, negative)):
-        if read_token == "letter" and letter is not None:
-            index.append(letter[side])
-        elif read_token in ("letter", "last"):
-            index.append(len(ids) - 1)
-        elif isinstance(read_token, int) and -len(ids) <= read_token < len(ids):
-            index.append(read_token % len(ids))
-        else:
-            raise InputError(
-                f"{where}: read_token is {read_token!r}; needs 'letter', 'last' or an index into the {len(ids)} tokens"
-            )
-    return ContrastPair(positive, negative, index[0], index[1])
 
 
 def _name(source: Source) -> str:

@@ -40,7 +40,7 @@ def find_edit(vector: SteeringVector, condition: Condition, layer: int) -> Edit:
     require(
         layer in vector.spans,
         f"vector {vector.name!r} has no span at layer {layer}, which clamp needs: where the two texts of contrast "
-        "pairs lie along it; make the vector of pairs, or give [vector] pairs beside its path",
+        "pairs lie along it; make the vector of pairs, or take a file that has spans",
     )
     span = vector.spans[layer]
     return Edit((span.centre + condition.multiplier * span.scale) * unit, unit, 1.0)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from completions_lp.records.base import InputError, require
 from completions_lp.records.labelling import Labelling
@@ -113,9 +114,41 @@ def name_outcomes(prompts: Sequence[Prompt], labelling: Labelling) -> Sequence[P
 
 @dataclass(frozen=True)
 class ContrastPair:
-    """Two texts that differ in the behaviour, each with the index of the token at which it is read."""
+    """Two texts that differ in the behaviour, and where each is read: at one token, or over several, as their mean."""
 
     positive: tuple[int, ...]
     negative: tuple[int, ...]
     positive_index: int
+    """The token at which it is read; of a mean, the last token that is in it."""
     negative_index: int
+    positive_start: int | None = None
+    """Where its response starts, after all that is asked; None of a plain text, which has no response."""
+    negative_start: int | None = None
+    part: int | None = None
+    """How many tokens both responses begin with alike: behind them stand the two answers. None where they do not part,
+    or there is no response."""
+    mean: Literal["", "response", "prompt"] = ""
+    """What is averaged: all tokens of the response, or all of the prompt; empty where one token is read."""
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The tokens that are read of the positive and of the negative text, as half-open ranges of places."""
+        found = []
+        for index, start in ((self.positive_index, self.positive_start), (self.negative_index, self.negative_start)):
+            first = {"": index, "response": start or 0, "prompt": 0}[self.mean]
+            found.append((first, index + 1))
+        return found[0], found[1]
+
+    @property
+    def answers(self) -> tuple[int, int, int] | None:
+        """The place in the positive text behind which the answer stands, its token there, and the negative text's."""
+        if self.part is None or self.positive_start is None or self.negative_start is None:
+            return None
+        ours, theirs = self.positive_start + self.part, self.negative_start + self.part
+        return ours - 1, self.positive[ours], self.negative[theirs]
+
+    def describe(self) -> dict[str, Any]:
+        """What is read of which texts: all that a vector depends on."""
+        names = ("positive", "negative", "positive_index", "negative_index")
+        told = {name: getattr(self, name) for name in names}
+        return {**told, "spans": self.spans} if self.mean else told

@@ -1,5 +1,6 @@
 """What is done to the model: a direction per layer, and where and how strongly it is added."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,13 +15,27 @@ from completions_lp.records.base import POSITIONS, Kind, Operation, Positions, r
 
 @dataclass(frozen=True)
 class VectorQuality:
-    """How well a mean over n pairs is known, at one layer."""
+    """How well a vector of n pairs is known at one layer, and how well it tells their texts apart.
+
+    ``steer.estimates`` has the formulas. NaN is undefined: of a single pair, or of a file that does not say.
+    """
 
     norm: float
+    """Of the mean difference, which vectors of every method are as long as."""
     norm_se: float
     """Standard error of the norm (delta method); NaN for a single pair."""
     split_half_cosine: float
-    """Mean cosine between the means of two random halves of the pairs; NaN for a single pair."""
+    """Mean cosine between the vectors of two random halves of the pairs; NaN for a single pair."""
+    pair_cosine: float = math.nan
+    """Mean cosine of the pairs' differences with their mean (Braun et al. 2025, arXiv 2505.22637)."""
+    d_prime: float = math.nan
+    """How far the positive texts lie from the negative ones along the vector, in pooled standard deviations (same
+    source): held out, so each pair is projected on the vector of others."""
+    lens_accuracy: float = math.nan
+    """Share of the pairs at which the likeliest next token is the positive text's answer, where final norm and head
+    read the residual stream of this layer right before it: A_lin (Billa 2026, arXiv 2604.15557)."""
+    lens_odds: float = math.nan
+    """Mean log odds of the positive against the negative text's answer in the same reading, nats."""
 
 
 @dataclass(frozen=True)

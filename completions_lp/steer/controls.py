@@ -3,15 +3,17 @@
 import numpy as np
 from jaxtyping import Float
 
-from completions_lp.records import InputError, SteeringVector
+from completions_lp.records import InputError, Span, SteeringVector
 from completions_lp.steer.conditions import name_control
 from completions_lp.steer.vectors import Differences
 
 
 def negate_vector(vector: SteeringVector) -> SteeringVector:
-    """The opposite sign: what a real effect must turn around under."""
+    """The opposite sign: what a real effect must turn around under, clamped to a value as the target to minus it."""
     directions = {layer: -direction for layer, direction in vector.directions.items()}
-    return SteeringVector(name_control(vector.name, "negated"), "negated", directions, provenance=vector.provenance)
+    spans = {layer: Span(-span.centre, span.scale) for layer, span in vector.spans.items()}
+    name = name_control(vector.name, "negated")
+    return SteeringVector(name, "negated", directions, provenance=vector.provenance, spans=spans)
 
 
 def draw_random_vectors(vector: SteeringVector, n: int, *, seed: int) -> tuple[SteeringVector, ...]:

@@ -1,33 +1,65 @@
-"""Differences of pairs -> how well their mean, the vector, is known."""
+"""What pairs say at each layer -> how well the vector is known, and where their texts lie along it and its controls."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
 
-from completions_lp.records import VectorQuality
-
-SPLITS = 100
-"""Random halvings of the pairs behind the split-half cosine."""
+from completions_lp.records import InputError, Span, SteeringVector, VectorQuality
+from completions_lp.steer.estimates import Estimate, Method
 
 
-def measure_quality(differences: Float[np.ndarray, "pair d_model"], *, seed: int = 0) -> VectorQuality:
-    """How well the mean of these differences is known.
+def check_number(n_pairs: int, method: Method) -> None:
+    """Raise InputError unless there are pairs, and as many as a method needs."""
+    if not n_pairs:
+        raise InputError("no contrast pairs; a vector needs at least one, and 50 or more to be known well")
+    if method == "lda" and n_pairs < 2:
+        raise InputError(
+            '[vector] method = "lda" whitens by what texts of a class differ in, and there is one contrast pair; give '
+            'two or more, 50 to know it well, or take method = "mean_difference"'
+        )
 
-    The norm's standard error is that of the mean projection on the mean's own direction (delta method). The split-half
-    cosine is the mean, over 100 random halvings, of the cosine between the two halves' means. NaN for a single pair.
+
+def list_quality(
+    layers: Sequence[int], estimates: Sequence[Estimate], lens: Float[np.ndarray, "layer 2"]
+) -> dict[int, VectorQuality]:
+    """How well the vector is known, by layer; ``lens`` has A_lin and the mean log odds of the answers."""
+    return {
+        layer: VectorQuality(
+            *(one.norm, one.norm_se, one.split_half_cosine, one.pair_cosine, one.d_prime), *map(float, read)
+        )
+        for layer, one, read in zip(layers, estimates, lens, strict=True)
+    }
+
+
+def place_vectors(
+    vectors: Sequence[SteeringVector], layers: Sequence[int], sides: Float[np.ndarray, "2 layer d_model"]
+) -> tuple[SteeringVector, ...]:
+    """Vectors, the target first, with the spans that ``clamp`` measures in, at the layers that were read.
+
+    ``sides`` are the means of all positive and of all negative texts, see ``Differences.average_sides``.
+
+    Along the target, the positive and the negative texts lie at centre plus and minus scale, on average. A control has
+    the centre of the same texts along its own direction, and the target's scale: clamping moves it as far. So the
+    negated vector clamped to m is the target clamped to -m.
     """
-    n = len(differences)
-    mean = differences.mean(0)
-    norm = float(np.linalg.norm(mean))
-    if n < 2:
-        return VectorQuality(norm, float("nan"), float("nan"))
-    with np.errstate(invalid="ignore"):
-        projections = differences @ (mean / norm)
-    norm_se = float(projections.std(ddof=1) / np.sqrt(n))
-    rng = np.random.default_rng(seed)
-    cosines = []
-    for _ in range(SPLITS):
-        order = rng.permutation(n)
-        first, second = differences[order[: n // 2]].mean(0), differences[order[n // 2 :]].mean(0)
-        with np.errstate(invalid="ignore"):
-            cosines.append(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
-    return VectorQuality(norm, norm_se, float(np.mean(cosines)))
+    by_layer = dict(zip(layers, np.swapaxes(sides, 0, 1), strict=True))
+    target, *controls = (_locate(vector, by_layer) for vector in vectors)
+    scales = {layer: span.scale for layer, span in target.spans.items()}
+    placed = [
+        replace(one, spans={at: Span(span.centre, scales[at]) for at, span in one.spans.items() if at in scales})
+        for one in controls
+    ]
+    return target, *placed
+
+
+def _locate(vector: SteeringVector, sides: Mapping[int, Float[np.ndarray, "2 d_model"]]) -> SteeringVector:
+    """The vector with the spans of the texts along it; at a layer where it is zero, it has none."""
+    spans = {}
+    for layer, direction in vector.directions.items():
+        length = np.linalg.norm(direction)
+        if layer in sides and length > 0:
+            above, below = sides[layer] @ (direction / length)
+            spans[layer] = Span(float(above + below) / 2, float(above - below) / 2)
+    return replace(vector, spans=spans)

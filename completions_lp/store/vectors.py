@@ -5,19 +5,20 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
-from typing import cast, get_args
+from typing import TypeVar, cast, get_args
 
 import numpy as np
 import safetensors.numpy
 
 from completions_lp.checkpoint.tensors import read_tensors
-from completions_lp.records import InputError, SteeringVector, VectorQuality
+from completions_lp.records import InputError, Span, SteeringVector, VectorQuality
 from completions_lp.records.base import Kind
 from completions_lp.store.directory import list_files
 from completions_lp.store.files import make_folder, replace_file, to_plain
 
+Record = TypeVar("Record", VectorQuality, Span)
 LAYER = re.compile(r"layer\.(0|[1-9][0-9]{0,3})")
 """Names of the tensors of a vector file."""
 
@@ -49,6 +50,7 @@ def save_vector(path: Path, vector: SteeringVector) -> Path:
         "name": vector.name,
         "kind": vector.kind,
         "quality": json.dumps(quality),
+        **({"spans": json.dumps({str(at): asdict(span) for at, span in vector.spans.items()})} if vector.spans else {}),
         **{key: str(value) for key, value in vector.provenance.items()},
     }
     tensors = {f"layer.{layer}": np.ascontiguousarray(d, dtype=np.float32) for layer, d in vector.directions.items()}
@@ -91,35 +93,36 @@ def _read_vector(path: Path) -> SteeringVector:
         if not (np.abs(tensor) <= np.finfo(np.float32).max).all():
             raise InputError(f"{path}: {key} has values that are not finite, or too large for float32")
     kind, quality = metadata.pop("kind", "target"), metadata.pop("quality", "{}")
+    spans = _parse_layers(path, "spans that are", metadata.pop("spans", "{}"), Span)
     known = [name for name in get_args(Kind) if name not in ("baseline", "rival")]
     if kind not in known:
         raise InputError(f"{path}: its metadata have kind {kind[:80]!r}; known are {', '.join(known)}")
     directions = {int(key[6:]): tensor for key, tensor in tensors.items()}
     name = metadata.pop("name", path.stem)
-    return SteeringVector(name, cast(Kind, kind), directions, _parse_quality(path, quality), metadata)
+    known_well = _parse_layers(path, "a quality that is", quality, VectorQuality)
+    return SteeringVector(name, cast(Kind, kind), directions, known_well, metadata, spans)
 
 
-def _parse_quality(path: Path, text: str) -> dict[int, VectorQuality]:
-    """How well the vector is known, from its metadata: by layer, the fields of VectorQuality."""
-    names = {item.name for item in fields(VectorQuality)}
+def _parse_layers(path: Path, what: str, text: str, kind: type[Record]) -> dict[int, Record]:
+    """What the metadata say of each layer, as records of numbers; those that have a default may be missing."""
+    names = {item.name for item in fields(kind)}
+    needed = {item.name for item in fields(kind) if item.default is MISSING}
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
         values = None
     whole = isinstance(values, dict) and all(
         isinstance(row, dict)
-        and row.keys() == names
+        and needed <= row.keys() <= names
         and LAYER.fullmatch(f"layer.{layer}")
-        and all(v is None or type(v) in (int, float) for v in row.values())
+        and all(type(v) in (int, float) or (v is None and kind is VectorQuality) for v in row.values())
         for layer, row in values.items()
     )
     if not whole:
         raise InputError(
-            f"{path}: its metadata have a quality that is not JSON of {', '.join(sorted(names))} by layer; leave it out"
+            f"{path}: its metadata have {what} not JSON of {', '.join(sorted(needed))} by layer; leave it out"
         )
-    return {
-        int(k): VectorQuality(**{n: math.nan if v is None else v for n, v in row.items()}) for k, row in values.items()
-    }
+    return {int(k): kind(**{n: math.nan if v is None else v for n, v in row.items()}) for k, row in values.items()}
 
 
 def read_vectors(folder: Path) -> tuple[SteeringVector, ...]:

@@ -19,6 +19,7 @@ from completions_lp.show.figures.probabilities import Probabilities
 from completions_lp.show.figures.profile import TokenProfile
 from completions_lp.show.figures.promotion import Promotion
 from completions_lp.show.figures.prompts import PromptEffects
+from completions_lp.show.figures.quality import Quality
 from completions_lp.show.figures.reasoning import Reasoning
 from completions_lp.show.figures.rivals import Rivals
 from completions_lp.show.figures.steerability import Steerability
@@ -38,6 +39,7 @@ GALLERY: Mapping[str, Callable[..., View]] = MappingProxyType(
         "probabilities": Probabilities.of,
         "steerability": Steerability.of,
         "promotion": Promotion.of,
+        "quality": Quality.of,
         "agreement": Agreement.of,
         "odds": Odds.of,
         "reasoning": Reasoning.of,
@@ -57,6 +59,8 @@ def say_skipped(name: str, report: Report) -> str:
     for asked, found, section in (("rivals", report.rivals, "rival"), ("off_target", report.off_target, "off_target")):
         if name == asked and not found:
             return f"figure {name}: left out, since the run has none ([[{section}]])"
+    if name == "quality" and not report.quality:
+        return "figure quality: left out, since the file of the run's vector does not say how well it is known"
     needed = OVER_WHOLE.get(name)
     if needed not in list_missing(report.through):
         return ""

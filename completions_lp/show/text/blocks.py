@@ -76,6 +76,25 @@ SWAPS_WORDS = (
     "Means over *pairs*, those on which both answers' effects are defined in both orders; intervals are over clusters."
 )
 
+QUALITY = {
+    "norm": "norm",
+    "± s.e.": "norm_se",
+    "split-half cosine": "split_half_cosine",
+    "pair cosine": "pair_cosine",
+    "d′": "d_prime",
+    "lens accuracy": "lens_accuracy",
+    "lens log odds": "lens_odds",
+}
+"""Columns of the table of a vector's quality, and the fields behind them."""
+_ALWAYS = ("norm", "± s.e.", "split-half cosine")
+_QUALITY = (
+    "How well a vector of so many pairs is known, and what is said to predict where it steers. *Pair cosine*: of the "
+    "pairs' differences with their mean; *d′*: how far the two sides lie apart along the vector, in standard "
+    "deviations, each pair held out (Braun et al. 2025). *Lens accuracy* (A_lin, Billa 2026): share of pairs at which "
+    "this layer's stream, read by final norm and head right before the answer, has the positive answer as the "
+    "likeliest token; *lens log odds*, nats: of the positive against the negative answer there, on average."
+)
+
 
 def list_blocks(report: Report, quality: Mapping[int, VectorQuality]) -> list[Block]:
     """Every block that has something to show."""
@@ -97,7 +116,7 @@ def list_blocks(report: Report, quality: Mapping[int, VectorQuality]) -> list[Bl
         Block(RIVALS, " ".join(filter(None, [RIVALS_WORDS, say_cell(report)])), list_rivals(report)),
         Block(OFF_TARGET, OFF_TARGET_WORDS, list_off_target(report)),
         Block(SWAPS, SWAPS_WORDS, list_swaps(report)),
-        Block("The vector", "How well a mean over so many pairs is known.", list_quality(quality)),
+        Block("The vector", _QUALITY, list_quality(quality)),
     ]
     return [block for block in found if block.columns]
 
@@ -117,22 +136,29 @@ def list_first(report: Report) -> list[Show]:
 
 
 def list_quality(quality: Mapping[int, VectorQuality]) -> list[Column]:
-    """How well the vector is known, layer by layer."""
+    """How well the vector is known, layer by layer; what no layer has is left out."""
     if not quality:
         return []
-    layers, heads = sorted(quality), {"norm": "norm", "± s.e.": "norm_se", "split-half cosine": "split_half_cosine"}
-    columns = [Column(h, tuple(f"{getattr(quality[i], name):.3f}" for i in layers)) for h, name in heads.items()]
-    return [Column("layer", tuple(map(str, layers))), *columns]
+    layers = sorted(quality)
+    columns = {head: [getattr(quality[i], name) for i in layers] for head, name in QUALITY.items()}
+    known = {h: found for h, found in columns.items() if h in _ALWAYS or not np.isnan(found).all()}
+    cells = [Column(h, tuple(DASH if np.isnan(x) else f"{x:.3f}" for x in found)) for h, found in known.items()]
+    return [Column("layer", tuple(map(str, layers))), *cells]
 
 
 def format_quality_line(quality: Mapping[int, VectorQuality]) -> str:
-    """The same in one line: the weakest layer speaks for all."""
+    """The same in one line: the weakest layer speaks for all, but for what predicts where steering works."""
     if not quality:
         return "Vector: read from a file that does not say how well it is known."
     cosine, layer = min((q.split_half_cosine, layer) for layer, q in quality.items())
     worst, at = max((q.norm_se / q.norm if q.norm else np.nan, layer) for layer, q in quality.items())
     error = f"standard error of its norm at most {worst:.1%} (layer {at})"
-    return f"Vector: split-half cosine at least {cosine:.3f} (layer {layer}); {error}."
+    told = ""
+    apart = {layer: q.d_prime for layer, q in quality.items() if not np.isnan(q.d_prime)}
+    if apart:
+        low, high = min(apart, key=apart.__getitem__), max(apart, key=apart.__getitem__)
+        told = f"; held-out d′ from {apart[low]:.2f} (layer {low}) to {apart[high]:.2f} (layer {high})"
+    return f"Vector: split-half cosine at least {cosine:.3f} (layer {layer}); {error}{told}."
 
 
 _ROUNDING = tell("noise", HEADLINE, lambda row: _tell_rounding(row))
