@@ -21,8 +21,8 @@ COMMON = {
     "vector": Column(TEXT, "Name of the vector, or of a rival; empty for the unsteered model."),
     "kind": Column(
         TEXT,
-        "`target`, `negated`, `random`, `shuffled`, `orthogonal`, `rounding` (tells what rounding does), `rival` "
-        "(another prompt or another model), or `baseline` (unsteered).",
+        "`target`, `further` (a further vector, compared with it), `negated`, `random`, `shuffled`, `orthogonal`, "
+        "`rounding` (tells what rounding does), `rival` (another prompt or another model), or `baseline` (unsteered).",
     ),
     "layer": Column(WHOLE, "0-based block to whose output the vector is added; −1 for the unsteered model and rivals."),
     "multiplier": Column(NUMBER, "The vector is added this many times; 1 for a rival, which is there as a whole."),
@@ -107,6 +107,27 @@ ESTIMATE = {
         for name, what in (("steered", "The quantity under the vector"), ("rival", "The same under the rival"))
         for end, words in (("value", "."), ("low", ": lower limit."), ("high", ": upper limit."))
     },
+    **{
+        f"against_{name}": Column(kind, f"Of the other vector's best cell; missing where a vector stands alone{more}.")
+        for name, kind, more in (
+            ("vector", TEXT, ""),
+            ("layer", WHOLE, ""),
+            ("multiplier", NUMBER, ""),
+            ("operation", TEXT, ""),
+            ("layers", TEXT, ": all layers of the cell"),
+            ("dose", NUMBER, ""),
+        )
+    },
+    **{
+        f"{name}_{end}": Column(NUMBER, f"{what}{words}")
+        for name, what in (
+            ("reference", "The same quantity under the other vector, in its best cell"),
+            ("difference", "This vector less the other, prompt by prompt"),
+        )
+        for end, words in (("value", "."), ("low", ": lower limit."), ("high", ": upper limit."))
+    },
+    "difference_se": Column(NUMBER, "Standard error of the difference over clusters, in the same unit."),
+    "difference_df": Column(NUMBER, "Degrees of freedom of the difference's interval."),
     "part": Column(
         TEXT,
         "`behaviour`: with the matching answer, whatever its letter; `letter`: with the first of the two letters, "

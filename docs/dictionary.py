@@ -29,7 +29,7 @@ from passages import JSON, OPENING, WORDS, WORK
 
 from completions_lp.quantities import BROKEN, GROUPS, ODD, POOLED, QUANTITIES, TRUST, UNITS, find_quantity
 from completions_lp.records import Increases, Measures, Prompt
-from completions_lp.store import OFF_TARGET, PROFILE, RIVALS, SEEDS, SLOPES, STAGES, SUMMARY, SWAPS
+from completions_lp.store import OFF_TARGET, PROFILE, RIVALS, SEEDS, SLOPES, STAGES, SUMMARY, SWAPS, VECTORS
 from completions_lp.store.validation import ESTIMATED
 
 PAGE = Path(__file__).parent / "dictionary.md"
@@ -267,6 +267,14 @@ def _describe_report() -> tuple[Table, ...]:
             "Only with `[[rival]]`: the vector less each rival, prompt by prompt. Also as `rivals.csv`. `value`, its "
             "limits, `se` and `df` are of the difference; all three means are over prompts on which both have a value.",
             _schema(RIVALS.names),
+        ),
+        Table(
+            "vectors.parquet",
+            "vector × vector it is compared with × quantity",
+            "Only with several vectors: each in its own best cell, and every later one less every earlier one, prompt "
+            "by prompt. Also as `vectors.csv`. `value` and its limits are of the vector itself, over the prompts on "
+            "which both have a value; `split` is `report` where half of the clusters chose all best cells.",
+            _schema(VECTORS.names),
         ),
         Table(
             "off_target.parquet",

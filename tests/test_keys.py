@@ -54,6 +54,7 @@ CHANGES = {
     "prompts.limit": ({"prompts.limit": 5}, {"draws": SOME, **MORE}, {SAMPLE, SCORE}),
     "vector.pairs": ({"vector.pairs": "PLACE/elsewhere/pairs.jsonl"}, {}, {VECTOR}),
     "vector.pairs: its name": ({"vector.pairs": "PLACE/named.jsonl"}, STREAM, {VECTOR, SCORE}),
+    "vector.name": ({"vector.name": "other"}, STREAM, {VECTOR, SCORE}),
     "vector.subset": ({"vector.subset": "all"}, {}, {VECTOR}),
     "vector.split": ({"vector.split": "test"}, {}, {VECTOR}),
     "vector.revision": ({"vector.revision": "x"}, {}, {VECTOR}),

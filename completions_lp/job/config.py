@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, FiniteFloat, ValidationError, model_validator
 from pydantic_core import from_json, to_json
 
+from completions_lp.job.further import split_vectors
 from completions_lp.job.label import LabelSection, Section
 from completions_lp.job.off_target import OffTargetSection, check_sets
 from completions_lp.job.rival import MOST, RivalSection, check_rivals
@@ -116,8 +117,14 @@ class PromptsSection(Section):
 
 
 class VectorSection(Section):
-    """The steering vector: made from contrast pairs, or read from a file."""
+    """The steering vector: made from contrast pairs, or read from a file.
 
+    Several are compared on the same completions: a [[vector]] table for each, or a list of files as path. The first is
+    the one that the run is about, and that controls are made of.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """What it is called in tables; by default as its file says, or after the file of its pairs."""
     pairs: str = str(DATA / "pairs" / "cautious.jsonl")
     """Contrast pairs, in a file or dataset as for the prompts."""
     subset: str | None = None
@@ -129,7 +136,7 @@ class VectorSection(Section):
     fields: Fields = {}  # noqa: RUF012  pydantic copies it
     """Columns of the pairs, as for the prompts."""
     path: str | None = None
-    """A finished vector, a .safetensors file of this package; then no pairs are read."""
+    """A finished vector, a .safetensors file of this package, or a list of such; then no pairs are read."""
     read_token: str | Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = "letter"
     """Where a text is read: "letter" (the answer's token), "last", or an index such as -2."""
     layers: Layers = "all"
@@ -201,6 +208,7 @@ class Config(Section):
     run: RunSection = RunSection()
     rival: Annotated[tuple[RivalSection, ...], Field(max_length=MOST)] = ()
     off_target: Annotated[tuple[OffTargetSection, ...], Field(max_length=MOST)] = ()
+    further: Annotated[tuple[VectorSection, ...], Field(max_length=MOST)] = ()
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
@@ -218,12 +226,8 @@ class Config(Section):
             )
         if self.model.remote and (self.run.workers > 1 or self.run.address):
             raise InputError("[run] workers and address are of models that run here, and [model] remote is given")
-        made, wanted = self.vector.layers, self.scoring.layers
-        if self.vector.path is None and made != "all" and wanted != "all" and (missing := set(wanted) - set(made)):
-            raise InputError(
-                f"[scoring] layers has layer {min(missing)}, for which no vector is made: "
-                f"[vector] layers is {list(made)}"
-            )
+        for vector in self.vectors:
+            _check_layers(vector, self.scoring.layers)
         if self.labelling.names and (self.scoring.cue or self.scoring.readings is True):
             raise InputError(
                 "[scoring] readings and cue ask for answers to be read out, and the outcomes of [label] "
@@ -247,16 +251,27 @@ class Config(Section):
         return self.prompts.options | ({} if own else {"answers": UNREAD})
 
     @property
-    def pairs_options(self) -> dict[str, Any]:
-        """What ``load_pairs`` is told."""
-        return self.prompts.asking | self.vector.model_dump(
-            include={"fields", "subset", "split", "revision", "read_token"}
-        )
+    def vectors(self) -> tuple[VectorSection, ...]:
+        """All that are asked for, the run's own first."""
+        return (self.vector, *self.further)
+
+    def pairs_options(self, section: VectorSection) -> dict[str, Any]:
+        """What ``load_pairs`` is told of a vector's pairs."""
+        return self.prompts.asking | section.model_dump(include={"fields", "subset", "split", "revision", "read_token"})
 
     @property
     def labelling(self) -> Labelling:
         """The label rule as a record; a function of the user's own is in it by its name alone."""
         return self.label.labelling
+
+
+def _check_layers(vector: VectorSection, wanted: Any) -> None:
+    """Raise InputError for a layer that is to be scored and that a vector of pairs is not made for."""
+    made = vector.layers
+    if vector.path is None and made != "all" and wanted != "all" and (missing := set(wanted) - set(made)):
+        raise InputError(
+            f"[scoring] layers has layer {min(missing)}, for which no vector is made: [vector] layers is {list(made)}"
+        )
 
 
 def load_config(
@@ -292,7 +307,7 @@ def make_config(values: Mapping[str, Any]) -> Config:
         InputError: A key is unknown (the nearest one is named), has a wrong type, or does not go with another.
     """
     _check_values(values)
-    text = to_json(values, inf_nan_mode="constants", fallback=str)
+    text = to_json(split_vectors(values), inf_nan_mode="constants", fallback=str)
     try:  # strict: no text is taken for a number; in JSON, lists are right for tuples all the same
         return Config.model_validate_json(text, strict=True)
     except ValidationError as error:

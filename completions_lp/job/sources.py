@@ -60,7 +60,7 @@ def _stamp(files: Sequence[Path]) -> dict[str, list[int]]:
 
 def hash_sources(config: Config) -> dict[str, dict[str, str]]:
     """By stage, sha256 of the local files that it reads, by path; what is on a hub has none."""
-    vector = [config.vector.path or config.vector.pairs, *config.controls.orthogonal_to]
+    vector = [*(one.path or one.pairs for one in config.vectors), *config.controls.orthogonal_to]
     named = {"vector": vector, "sample": [config.prompts.path]}
     if any(rival.asks for rival in config.rival):
         named["score"] = [config.prompts.path]

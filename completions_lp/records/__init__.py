@@ -37,6 +37,7 @@ from completions_lp.records.report import (
     SeedValue,
     Slope,
     Swap,
+    VectorRow,
 )
 from completions_lp.records.scores import Increases, Scores, TokenIncreases, TokenScores
 from completions_lp.records.sources import describe_cause, is_failing, read_bytes, read_text
@@ -48,6 +49,7 @@ __all__ = [
     "NotFinite", "OffTargetRow", "Operation", "OutOfRoom", "Positions", "Profile", "ProfileRow", "Prompt",
     "Readings", "Report", "ReportRow", "RivalRow", "Rule", "Sampling", "Scores", "SeedValue", "Slope", "Span",
     "SteeringVector", "Swap", "Through", "TokenIncreases", "TokenScores", "Tokenizer", "VectorQuality",
+    "VectorRow",
     "compile_pattern", "describe_cause", "find_edit", "is_failing", "is_plain", "make_rival", "name_function",
     "name_outcomes", "pair_twins", "pick_letters", "read_bytes", "read_text", "show_sign",
 ]  # fmt: skip

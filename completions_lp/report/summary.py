@@ -39,6 +39,7 @@ from completions_lp.report.seeds import mark_seeds, measure_seeds
 from completions_lp.report.slopes import fit_slopes
 from completions_lp.report.swaps import split_effects
 from completions_lp.report.sweep import Sweep, study_sweep
+from completions_lp.report.vectors import compare_vectors
 from completions_lp.score.profile import summarize_profile
 
 
@@ -125,6 +126,7 @@ def summarize(
         swaps=split_effects(columns, increases, target=target, level=level),
         seeds=tuple(one for one in seeds if one.quantity not in missing),
         rivals=compare_rivals(columns, sweep, best, missing=missing, level=level),
+        vectors=compare_vectors(columns, sweep, best, missing=missing, level=level, seed=seed),
         best=best,
         increases=increases,
         measures=measures,

@@ -33,6 +33,7 @@ from completions_lp.store.reports import (
     SLOPES,
     SUMMARY,
     SWAPS,
+    VECTORS,
     read_profile,
     write_profile,
     write_report,
@@ -71,6 +72,7 @@ from completions_lp.store.vectors import (
 )
 
 __all__ = ["CONDITION", "OFF_TARGET", "PROFILE", "RIVALS", "SEEDS", "SLOPES", "STAGES", "SUMMARY", "SWAPS"]
+__all__ += ["VECTORS"]
 __all__ += ["completion_ids", "read_completions", "write_completions", "write_steered"]
 __all__ += [
     "check_owned",

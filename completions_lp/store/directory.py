@@ -24,6 +24,7 @@ STAGES: Mapping[str, tuple[str, ...]] = {
     "report": (
         *("prompts.parquet", "summary.parquet", "summary.csv", "slopes.parquet", "slopes.csv"),
         *("swaps.parquet", "swaps.csv", "seeds.parquet", "seeds.csv", "rivals.parquet", "rivals.csv"),
+        *("vectors.parquet", "vectors.csv"),
         *("off_target.parquet", "off_target.csv", "report.md", "report.html"),
     ),
 }

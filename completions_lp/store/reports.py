@@ -8,7 +8,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from completions_lp.records import Estimate, Inference, InputError, OffTargetRow, ProfileRow, Report, RivalRow
+from completions_lp.records import (
+    Estimate,
+    Inference,
+    InputError,
+    OffTargetRow,
+    ProfileRow,
+    Report,
+    RivalRow,
+    VectorRow,
+)
 from completions_lp.store.files import read_table, write_rows, write_table, write_text
 from completions_lp.store.keys import make_condition
 
@@ -51,6 +60,16 @@ RIVALS = pa.schema(
         **{"n_prompts": _WHOLE, "n_dropped": _WHOLE, **_BEHIND},
     }
 )
+_AGAINST = {"vector": _TEXT, "layer": _WHOLE, "multiplier": _REAL, "operation": _TEXT, "layers": _TEXT, "dose": _REAL}
+VECTORS = pa.schema(
+    {
+        **{**_CONDITION, "quantity": _TEXT, "split": _TEXT},
+        **_VALUE,
+        **{f"against_{name}": kind for name, kind in _AGAINST.items()},
+        **{f"{name}_{end}": _REAL for name in ("reference", "difference") for end in ("value", "low", "high")},
+        **{"n_prompts": _WHOLE, "n_dropped": _WHOLE, **_BEHIND, "difference_se": _REAL, "difference_df": _REAL},
+    }
+)
 OFF_TARGET = pa.schema(
     {
         **{"set": _TEXT, **_CONDITION, "quantity": _TEXT},
@@ -75,7 +94,7 @@ SEEDS = pa.schema(
 
 
 def write_report(folder: Path, report: Report, text: str, *, escape: Callable[[Rows], Rows]) -> None:
-    """Write ``prompts.parquet``, summary, slopes and, where there are any, swaps, rivals, seeds, and ``report.md``.
+    """Write ``prompts.parquet``, summary, slopes and, where there are any, swaps, rivals, vectors, seeds, and the text.
 
     ``escape`` makes rows safe for a CSV file.
     """
@@ -97,6 +116,9 @@ def write_report(folder: Path, report: Report, text: str, *, escape: Callable[[R
         _write_both(folder, "seeds", pa.Table.from_pylist(seeds, schema=SEEDS), escape)
     if report.rivals:
         _write_both(folder, "rivals", pa.Table.from_pylist(list(map(_flatten_rival, report.rivals)), RIVALS), escape)
+    if report.vectors:
+        table = pa.Table.from_pylist(list(map(_flatten_vector, report.vectors)), VECTORS)
+        _write_both(folder, "vectors", table, escape)
     if report.off_target:
         table = pa.Table.from_pylist(list(map(_flatten_set, report.off_target)), OFF_TARGET)
         _write_both(folder, "off_target", table, escape)
@@ -139,6 +161,17 @@ def _flatten_rival(row: RivalRow) -> dict[str, Any]:
     }
     named = {"rival": row.rival.vector, "quantity": row.quantity, "split": row.split, "n_dropped": row.n_dropped}
     return {**named, **row.condition.columns, **_flatten(row.difference), **means}
+
+
+def _flatten_vector(row: VectorRow) -> dict[str, Any]:
+    named = {"quantity": row.quantity, "split": row.split, "n_dropped": row.n_dropped}
+    flat = {**named, **row.condition.columns, **_flatten(row.value)}
+    if row.against is not None:
+        flat |= {f"against_{name}": row.against.columns[name] for name in _AGAINST}
+    for name, estimate in (("reference", row.reference), ("difference", row.difference)):
+        if estimate is not None:
+            flat |= {f"{name}_{end}": value for end, value in _drop_nan(asdict(estimate)).items()}
+    return flat
 
 
 def _flatten_set(row: OffTargetRow) -> dict[str, Any]:
