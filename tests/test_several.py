@@ -141,15 +141,15 @@ def test_differences_are_paired_by_prompt():
 
 def test_tables_text_and_page_have_them(several):
     folder, report = several
-    rows = list(csv.DictReader((folder / "vectors.csv").open()))
+    rows = list(csv.DictReader((folder / "vectors.csv").read_text().splitlines()))
     assert {row["vector"] for row in rows} == {"pairs", "last", "other"}
     assert {row["against_vector"] for row in rows} == {"", "pairs", "last"}
     kept = clp.load(folder)
     assert kept.vectors == report.vectors
-    for text in (format_report(kept, title="x"), format_overview(kept, title="x")):
+    for text in (format_report(kept, title="x", quality={}), format_overview(kept, title="x")):
         assert "Vector last: " in text
         assert "; less pairs (layer" in text
-    assert "Vectors side by side" in format_report(kept, title="x")
+    assert "Vectors side by side" in format_report(kept, title="x", quality={})
     assert "Vectors side by side" in make_page(kept, kept.info)
     assert not begin(read_info(folder)["config"], folder).all().errors
     assert find_reasons("vector", read_info(folder)["config"], read_info(folder)["stages"], folder) == []
