@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from completions_lp.checkpoint.adapter import read_adapter
 from completions_lp.checkpoint.files import Checkpoint, read_settings
 from completions_lp.checkpoint.gguf import read_header
-from completions_lp.records import Condition, InputError, Prompt, SteeringVector
+from completions_lp.records import Condition, InputError, Prompt, SteeringVector, find_edit
 
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 WIDTHS = ("hidden_size", "n_embd", "d_model")
@@ -110,15 +110,18 @@ def check_conditions(model: Sized, vectors: Sequence[SteeringVector], conditions
                 f"vector {vector.name!r} has size {vector.d_model}, but the residual stream of {model.name} has "
                 f"{model.d_model}; use a vector that was made with this model"
             )
-    check_layers(model, [condition.layer for condition in conditions])
+    check_layers(model, [layer for condition in conditions for layer in condition.layers])
     for condition in conditions:
         if condition.vector not in by_name:
             raise InputError(f"a condition names vector {condition.vector!r}; there are {', '.join(by_name) or 'none'}")
-        if condition.layer not in by_name[condition.vector].directions:
-            layers = ", ".join(map(str, by_name[condition.vector].directions))
-            raise InputError(f"vector {condition.vector!r} has no layer {condition.layer}; it has layers {layers}")
-        if not condition.is_neutral and not by_name[condition.vector].directions[condition.layer].any():
-            raise InputError(
-                f"vector {condition.vector!r} is zero at layer {condition.layer}, so it steers nothing there; leave "
-                "the layer out of [scoring] layers"
-            )
+        vector = by_name[condition.vector]
+        for layer in condition.layers:
+            if layer not in vector.directions:
+                layers = ", ".join(map(str, vector.directions))
+                raise InputError(f"vector {condition.vector!r} has no layer {layer}; it has layers {layers}")
+            if not condition.is_neutral and not vector.directions[layer].any():
+                raise InputError(
+                    f"vector {condition.vector!r} is zero at layer {layer}, so it steers nothing there; leave the "
+                    "layer out of [scoring] layers"
+                )
+            find_edit(vector, condition, layer)

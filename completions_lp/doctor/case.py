@@ -12,7 +12,7 @@ import numpy as np
 from completions_lp.model import Model, copy_wide, read_residuals
 from completions_lp.model.arithmetic import HALF
 from completions_lp.model.specimen import ENDS
-from completions_lp.records import Completions, Condition, Positions, Prompt, Sampling, SteeringVector
+from completions_lp.records import Completions, Condition, Operation, Positions, Prompt, Sampling, SteeringVector
 from completions_lp.sample.draws import sample_completions
 from completions_lp.steer.conditions import make_conditions
 
@@ -67,6 +67,7 @@ def draw_case(
     layers: Sequence[int] = (),
     multiplier: float = 1.0,
     positions: Positions = "completion",
+    operation: Operation = "add",
     n_prompts: int = 3,
     seed: int = 0,
 ) -> Case:
@@ -85,17 +86,21 @@ def draw_case(
         if old in vector.directions and np.any(vector.directions[old])
     }
     mine = vectors[:1] if known else ()
-    own = [replace(vector, directions=known, quality={}, name=_name_apart(vector.name)) for vector in mine]
+    spans = {new: mine[0].spans[old] for new, old in enumerate(blocks) if mine and old in mine[0].spans}
+    own = [replace(vector, directions=known, quality={}, spans=spans, name=_name_apart(vector.name)) for vector in mine]
     wanted = [new for new, old in enumerate(blocks) if old in layers] or list(range(model.n_layers))
     swept = sorted({wanted[0], wanted[len(wanted) // 2], wanted[-1]})
     cells = make_conditions([probe], layers=swept[:1], multipliers=(0.0,), positions=positions)
     cells += make_conditions([probe], layers=swept, multipliers=(1.0,), positions=positions)
-    away: Positions = "completion" if positions == "all" else "all"
+    cells += make_conditions([probe], layers=[swept], multipliers=(1.0,), positions=positions, operation="ablate")
+    away: Positions = "completion" if positions in ("all", "prompt") else "all"
     others = make_conditions([probe], layers=swept[len(swept) // 2 :][:1], multipliers=(-1.0,), positions=away)
     if own:
         there = [layer for layer in swept if layer in known] or sorted(known)
         middle = there[len(there) // 2 :][:1]
-        cells += make_conditions(own, layers=middle, multipliers=(multiplier,), positions=positions)
+        cells += make_conditions(
+            own, layers=middle, multipliers=(multiplier,), positions=positions, operation=operation
+        )
         others += make_conditions(own, layers=there[:1], multipliers=(-multiplier,), positions=positions)
     return Case(model, completions, {vector.name: vector for vector in [*own, probe]}, cells, others)
 

@@ -10,7 +10,7 @@ from completions_lp.doctor.scores import check_scores, check_vocabulary
 from completions_lp.doctor.stream import check_site, check_touch, name_cells, read_touch
 from completions_lp.doctor.tokens import check_answers, check_beginnings, check_end
 from completions_lp.model import Model, pick_engine
-from completions_lp.records import Completions, Condition, Positions, Prompt, SteeringVector
+from completions_lp.records import Completions, Condition, Operation, Positions, Prompt, SteeringVector
 
 
 def examine_model(
@@ -22,6 +22,7 @@ def examine_model(
     layers: Sequence[int] = (),
     multiplier: float = 1.0,
     positions: Positions = "completion",
+    operation: Operation = "add",
     target: str = "matching",
     n_prompts: int = 3,
     seed: int = 0,
@@ -37,6 +38,7 @@ def examine_model(
         layers: Those that are steered; by default all.
         multiplier: Of the vector.
         positions: What is steered; the other way is tried, too.
+        operation: What is done along the vector; adding and ablating are tried in any case.
         target: The answer that is compared with the other one.
         n_prompts: Prompts that go through the network.
         seed: Of the draws and the random vector.
@@ -55,6 +57,7 @@ def examine_model(
         layers=layers,
         multiplier=multiplier,
         positions=positions,
+        operation=operation,
         n_prompts=n_prompts,
         seed=seed,
     )
@@ -89,7 +92,7 @@ def check_quickly(
     Raises:
         OutOfRoom: That one completion does not fit in memory.
     """
-    acting = [c for c in conditions if c.kind == "target" and c.multiplier]
+    acting = [c for c in conditions if c.kind == "target" and not c.is_neutral]
     middle = sorted(acting, key=lambda c: c.layer)[len(acting) // 2 :][:1]
     findings = [check_beginnings(model.tokenizer, completions.prompts)]
     if not middle or model.is_remote:
@@ -111,7 +114,7 @@ def check_quickly(
 def _describe(model: Model, case: Case, n_prompts: int) -> list[str]:
     """What is examined, a line each."""
     copied = "" if case.model is model else f"; checked as a copy in float32 of {case.model.n_layers} of its blocks"
-    steered = name_cells([c for c in (*case.cells, *case.others) if c.multiplier])
+    steered = name_cells([c for c in (*case.cells, *case.others) if not c.is_neutral])
     return [
         f"{model.name}: {type(model.module).__name__}, {model.n_layers} layers, d_model {model.d_model}, vocabulary "
         f"{model.vocab_size}, {str(model.dtype).removeprefix('torch.')} on {model.device}{copied}",

@@ -120,7 +120,7 @@ def _join(findings: Sequence[Finding]) -> Finding:
 
 def _check_steered_draws(case: Case) -> Finding:
     """Draws of the steered model have the log probs that scoring gives them: under the probe, which matters."""
-    condition = next(c for c in case.cells if c.vector == PROBE and c.multiplier)
+    condition = next(c for c in case.cells if c.vector == PROBE and not c.is_neutral)
     vectors, sampling = [case.vectors[condition.vector]], Sampling(n=2, max_new_tokens=4, seed=1)
     drawn = sample_completions(
         case.model, case.prompts[:2], sampling=sampling, vectors=vectors, condition=condition, progress=False

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from completions_lp.doctor.case import Case
 from completions_lp.doctor.findings import Finding
-from completions_lp.doctor.truth import Plain, find_start
+from completions_lp.doctor.truth import Plain
 from completions_lp.model import Model, read_residuals
 from completions_lp.model.streams import Seen, watch_streams
-from completions_lp.records import Condition, InputError, SteeringVector
+from completions_lp.records import Condition, InputError, SteeringVector, find_edit
 from completions_lp.score.grid import score_tokens
 
 UNTOUCHED = 1e-4
@@ -85,13 +85,18 @@ def check_touch(
     model: Model, touch: Touch, condition: Condition, vector: SteeringVector, n_prompt: int
 ) -> list[Finding]:
     """Whether a touch is what its condition says, and nowhere else."""
-    start, layer = find_start(condition, n_prompt), condition.layer
+    (start, stop), layer = condition.find_acting(n_prompt), condition.layer
     change, sizes = touch.change.double(), touch.unsteered.double().norm(dim=-1).clamp(min=1e-12)
     moved = change.norm(dim=-1) / sizes
-    wanted = condition.multiplier * torch.tensor(vector.directions[layer], dtype=torch.float64)
+    edit, before = find_edit(vector, condition, layer), touch.unsteered[layer, start:].double()
+    unit = torch.tensor(edit.unit)
+    wanted = torch.tensor(edit.added) - edit.share * (before @ unit)[:, None] * unit
+    size = wanted[: None if stop is None else stop - start].norm(dim=-1).max()
+    if stop is not None:
+        wanted[stop - start :] = 0.0  # nothing after it is touched at this layer
     rounding = ULPS * torch.finfo(model.residual_dtype).eps * sizes[layer, start:]
     still = max(UNTOUCHED, ULPS * torch.finfo(model.dtype).eps)
-    off = ((change[layer, start:] - wanted).norm(dim=-1) - rounding).clamp(min=0) / wanted.norm()
+    off = ((change[layer, start:] - wanted).norm(dim=-1) - rounding).clamp(min=0) / size
     n, found = change.shape[1], (moved > still).nonzero()
     lowest, first = (int(found[:, axis].min()) if len(found) else -1 for axis in (0, 1))
     place = f"layers {lowest} to {len(moved) - 1}, tokens {first} to {n - 1} of {n}" if len(found) else "nothing"
@@ -140,7 +145,11 @@ def check_site(case: Case) -> Finding:
 
 def name_cells(conditions: Sequence[Condition]) -> str:
     """Conditions in words."""
-    return "; ".join(f"{c.vector} x {c.multiplier:g} at layer {c.layer} ({c.positions})" for c in conditions)
+    how = [[c.positions, *([] if c.operation == "add" else [c.operation])] for c in conditions]
+    return "; ".join(
+        f"{c.vector} x {c.multiplier:g} at layer{'s' if c.beyond else ''} {c.site} ({', '.join(words)})"
+        for c, words in zip(conditions, how, strict=True)
+    )
 
 
 def _largest(values: Tensor) -> float:

@@ -5,6 +5,7 @@ Nothing here is shared with what it checks, but for where the blocks are and in 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,7 @@ def pass_plainly(
     condition: Condition | None = None,
     vector: SteeringVector | None = None,
 ) -> Plain:
-    """One pass over a whole text; under a condition, with ``multiplier * direction`` added to its block's output.
-
-    It is added at the last token of the prompt and at all after it, or where the condition acts at ``all`` positions,
-    at every token.
-    """
+    """One pass over a whole text; under a condition, with what it does to the outputs of its blocks, where it acts."""
     logits, streams = _run(model, [*prompt, *said], len(prompt), condition, vector)
     logprob = logits[:-1].log_softmax(-1)
     found = logprob.gather(-1, torch.tensor(list(said))[:, None])[:, 0].numpy()
@@ -61,18 +58,12 @@ def _run(
 ) -> tuple[Tensor, list[Tensor]]:
     """Logits ``[token, vocab]`` from the prompt's last token on, and what each block puts out, ``[token, d_model]``."""
     streams: list[Tensor] = []
-    start = find_start(condition, n_prompt)
     handles = []
     if condition is not None and vector is not None:
-        added = torch.from_numpy(condition.multiplier * np.asarray(vector.directions[condition.layer], np.float64))
-
-        def add(_: Any, __: Any, output: Any) -> Any:
-            whole = isinstance(output, tuple | list)
-            hidden = (output[0] if whole else output).clone()
-            hidden[:, start:] += added.to(hidden)
-            return type(output)((hidden, *output[1:])) if whole else hidden
-
-        handles.append(model.blocks[condition.layer]._module.register_forward_hook(add))
+        start, stop = condition.find_acting(n_prompt)
+        for layer in condition.layers:
+            hook = partial(_edit, condition, vector, layer, slice(start, stop))
+            handles.append(model.blocks[layer]._module.register_forward_hook(hook))
 
     def note(_: Any, __: Any, output: Any) -> None:
         stream = output[0] if isinstance(output, tuple | list) else output
@@ -88,6 +79,20 @@ def _run(
     return logits[n_prompt - 1 :].double().cpu(), streams
 
 
-def find_start(condition: Condition | None, n_prompt: int) -> int:
-    """The first token at which a condition acts, in a text whose prompt has so many."""
-    return 0 if condition is not None and condition.positions == "all" else n_prompt - 1
+def _edit(condition: Condition, vector: SteeringVector, layer: int, where: slice, _: Any, __: Any, output: Any) -> Any:
+    """What a block puts out, with what a condition does there, token by token as its definition says."""
+    whole = isinstance(output, tuple | list)
+    hidden = (output[0] if whole else output).clone()
+    direction = torch.from_numpy(np.asarray(vector.directions[layer], np.float64)).to(hidden)
+    at = hidden[:, where]
+    if condition.operation == "add":
+        hidden[:, where] = at + condition.multiplier * direction
+    else:
+        unit = direction / direction.norm()
+        along = (at @ unit)[..., None]
+        taken = condition.multiplier * along
+        if condition.operation == "clamp":
+            span = vector.spans[layer]
+            taken = along - (span.centre + condition.multiplier * span.scale)
+        hidden[:, where] = at - taken * unit
+    return type(output)((hidden, *output[1:])) if whole else hidden

@@ -54,9 +54,10 @@ def examine(config: Config, *, compare: bool = False, tell: Callable[[str], None
     check_context(model, prompts, TOKENS)
     section = config.scoring
     options = {
-        "layers": () if section.layers == "all" else section.layers,
+        "layers": section.named_layers,
         "multiplier": max(section.multipliers, key=abs) or 1.0,
         "positions": section.positions,
+        "operation": section.operation,
         "target": config.label.target,
         "seed": config.sampling.seed,
         "compare": compare,

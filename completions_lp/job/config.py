@@ -15,14 +15,13 @@ from pydantic_core import from_json, to_json
 from completions_lp.job.further import split_vectors
 from completions_lp.job.label import LabelSection, Section
 from completions_lp.job.off_target import OffTargetSection, check_sets
+from completions_lp.job.resources import DATA, ModelSection, RunSection
 from completions_lp.job.rival import MOST, RivalSection, check_rivals
 from completions_lp.job.schema import explain, write_defaults
 from completions_lp.job.toml import apply_overrides, read_toml
-from completions_lp.records import InputError, Labelling, Positions, Sampling, Through
+from completions_lp.records import InputError, Labelling, Operation, Sampling, Through
+from completions_lp.records.base import POSITIONS
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent / "data"
-"""The embedded model, prompts and pairs: inside an installed package, or beside it in a checkout."""
 EMBEDDED = DATA / "run.toml"
 """The configuration of the embedded run."""
 UNREAD = ("an outcome", "another one")
@@ -30,47 +29,13 @@ UNREAD = ("an outcome", "another one")
 DEPTH = 8
 """How deep a configuration may be nested; it has sections, keys and lists."""
 
-_SERVER_DECIDES = {
-    **{"dtype": "auto", "device": "auto", "residual": "float32"},
-    **{"device_map": "", "offload_folder": None, "tp_size": 1},
-}
-
-Layers = Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0, lt=10_000)], ...], Field(min_length=1)]
+Layer = Annotated[int, Field(ge=0, lt=10_000)]
+Layers = Literal["all"] | Annotated[tuple[Layer, ...], Field(min_length=1)]
+Group = Layer | Annotated[tuple[Layer, ...], Field(min_length=1)] | Literal["all"]
+Groups = Literal["all"] | Annotated[tuple[Group, ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=0, le=10_000)]
 Fields = dict[str, str | tuple[str, ...]]
 Multiplier = Annotated[FiniteFloat, Field(ge=-1e6, le=1e6)]
-
-
-class ModelSection(Section):
-    """Which model, and where it runs."""
-
-    name: str = str(DATA / "tiny-chooser")
-    """A hub name, a local folder (of a LoRA adapter, too) or a .gguf file."""
-    revision: str | None = None
-    """A branch, tag or commit of the hub."""
-    dtype: str = "auto"
-    """auto (what is measured to be fast and to round little), float32, bfloat16, float16 or float64."""
-    residual: Literal["float32", "weights"] = "float32"
-    """float32: with half-precision weights, only products are in half precision; weights: everything is, and noisy."""
-    device: str = "auto"
-    """auto (a GPU where there is one), cpu, cuda, cuda:N or mps."""
-    device_map: str | dict[str, str | int] = ""
-    """Where a model goes that is larger than one device: auto, balanced or sequential over all GPUs, then memory, then
-    disk; or a table of parts and devices, {"model.layers" = 0, "lm_head" = "cpu"}. Empty: all of it on device."""
-    offload_folder: str | None = None
-    """Where weights are written that lie on disk and cannot be read from the model's own files."""
-    tp_size: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Processes that share every block of the model (tensor parallelism), all started by torchrun."""
-    remote: bool | Annotated[str, Field(pattern=r"^https?://")] = False
-    """true: the model runs on NDIF, or on the server that NDIF_HOST names; or the address of one,
-    "http://localhost:5001". Its weights never come here; precision and device are the server's."""
-
-    @model_validator(mode="after")
-    def _check_remote(self) -> "ModelSection":
-        given = [name for name, value in _SERVER_DECIDES.items() if getattr(self, name) != value]
-        if self.remote and given:
-            raise InputError(f"[model] {given[0]} is the server's to decide where remote is given; leave it out")
-        return self
 
 
 class PromptsSection(Section):
@@ -146,12 +111,18 @@ class VectorSection(Section):
 class ScoringSection(Section):
     """Under which conditions the completions are scored: layers x multipliers."""
 
-    layers: Layers = "all"
-    """Layers whose output the vector is added to, 0-based blocks, or "all"."""
+    layers: Groups = "all"
+    """Layers at whose output the vector enters, 0-based blocks, each by itself, or "all", each of them by itself. A
+    list in the list is steered at once, by one condition: [[10, 11, 12], "all"] are two, three layers and all."""
     multipliers: Annotated[tuple[Multiplier, ...], Field(min_length=1, max_length=10_000)] = (-2.0, -1.0, 1.0, 2.0)
     """What the vector is multiplied with."""
-    positions: Positions = "completion"
-    """What is steered: "completion" is from the last prompt token on, "all" the prompt too."""
+    operation: Operation = "add"
+    """What is done along the vector: "add" it, "ablate" (the multiplier times the component along it is taken away: 1
+    removes it, 2 reflects it) or "clamp" (the component is set: 1 and -1 are where the positive and the negative texts
+    of the pairs are on average)."""
+    positions: Annotated[str, Field(pattern=rf"^(?:{POSITIONS})$")] = "completion"
+    """What is steered: "completion" is from the last prompt token on, "all" the prompt too, "prompt" the prompt alone,
+    "first:N" N tokens from the last of the prompt on, which bear on the first N that are said."""
     kl: bool = True
     """Read entropies and divergences, too; without them there is no KL and no sampler test."""
     through: Through = "end"
@@ -165,6 +136,17 @@ class ScoringSection(Section):
     """Text that is put behind the reasoning before the answers are read there, such as "\nThe answer is (". Without
     one they are read where the completion has its answer, or has none and stops."""
 
+    @property
+    def groups(self) -> tuple[Group, ...] | None:
+        """The layers of each condition; None for every layer by itself."""
+        return None if self.layers == "all" else self.layers
+
+    @property
+    def named_layers(self) -> tuple[int, ...]:
+        """All layers that are named, upwards: none where all are meant."""
+        found = [group if isinstance(group, tuple) else (group,) for group in self.groups or ()]
+        return tuple(sorted({layer for group in found for layer in group if layer != "all"}))
+
 
 class ControlsSection(Section):
     """Vectors that the target vector is compared with."""
@@ -177,22 +159,6 @@ class ControlsSection(Section):
     """The vector with the opposite sign."""
     orthogonal_to: tuple[str, ...] = ()
     """Vector files; the target without its part along these, at its own norm, is a control of kind orthogonal."""
-
-
-class RunSection(Section):
-    """What a run may use."""
-
-    memory_budget: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """GiB that a pass may take; a quarter of all memory by default."""
-    store: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
-    """Where finished units go that runs and machines share: a folder, or s3://BUCKET/PLACE, gs://BUCKET/PLACE, any URL
-    that fsspec knows; by default the run's own directory. Nothing is ever removed from there."""
-    workers: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """Processes that do the work, each with a model of its own, by Ray; with 1 this process does it all."""
-    address: str = ""
-    """A Ray cluster to join: "auto", or HOST:PORT; "" makes one on this machine for as long as the run takes."""
-    gpus_per_worker: Annotated[int, Field(ge=1, le=1_000)] = 1
-    """GPUs of each worker, where there are any; cores are shared among the workers of a machine."""
 
 
 class Config(Section):
@@ -214,7 +180,7 @@ class Config(Section):
     def _check(self) -> "Config":
         _ = self.labelling
         check_rivals(self.rival, template=self.prompts.template)
-        check_sets(self.off_target, layers=self.scoring.layers, multipliers=self.scoring.multipliers)
+        check_sets(self.off_target, layers=self.scoring.groups, multipliers=self.scoring.multipliers)
         if self.model.tp_size > 1 and self.run.workers > 1:
             raise InputError(
                 f"[run] workers is {self.run.workers} and [model] tp_size {self.model.tp_size}: workers have a model "
@@ -227,7 +193,7 @@ class Config(Section):
         if self.model.remote and (self.run.workers > 1 or self.run.address):
             raise InputError("[run] workers and address are of models that run here, and [model] remote is given")
         for vector in self.vectors:
-            _check_layers(vector, self.scoring.layers)
+            _check_layers(vector, self.scoring.named_layers)
         if self.labelling.names and (self.scoring.cue or self.scoring.readings is True):
             raise InputError(
                 "[scoring] readings and cue ask for answers to be read out, and the outcomes of [label] "
@@ -265,10 +231,10 @@ class Config(Section):
         return self.label.labelling
 
 
-def _check_layers(vector: VectorSection, wanted: Any) -> None:
+def _check_layers(vector: VectorSection, wanted: Sequence[int]) -> None:
     """Raise InputError for a layer that is to be scored and that a vector of pairs is not made for."""
     made = vector.layers
-    if vector.path is None and made != "all" and wanted != "all" and (missing := set(wanted) - set(made)):
+    if vector.path is None and made != "all" and (missing := set(wanted) - set(made)):
         raise InputError(
             f"[scoring] layers has layer {min(missing)}, for which no vector is made: [vector] layers is {list(made)}"
         )

@@ -61,7 +61,7 @@ def estimate_seconds(run: Any) -> float | None:
 
 def _count_conditions(config: Config, n_layers: int) -> int:
     """Conditions of a run: its grid under the vector and its controls."""
-    controls, layers = config.controls, config.scoring.layers
+    controls, groups = config.controls, config.scoring.groups
     vectors = 1 + controls.random_directions + controls.shuffled_labels + controls.negated + len(controls.orthogonal_to)
-    cells = (n_layers if layers == "all" else len(layers)) * len(config.scoring.multipliers)
+    cells = (n_layers if groups is None else len(groups)) * len(config.scoring.multipliers)
     return vectors * cells + len(config.rival)

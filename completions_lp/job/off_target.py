@@ -5,7 +5,7 @@ run, at a few cells: what is made and missing of it, what is stale and why, foll
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -69,7 +69,9 @@ class OffTargetSection(Section):
     """Multipliers of its cells, among those of [scoring]; the best cell's by default."""
 
 
-def check_sets(sets: Sequence[OffTargetSection], *, layers: Sequence[int] | str, multipliers: Sequence[float]) -> None:
+def check_sets(
+    sets: Sequence[OffTargetSection], *, layers: Collection[Any] | None, multipliers: Sequence[float]
+) -> None:
     """Raise InputError for sets without a name or a path of their own, or in cells that the run does not score."""
     for number, one in enumerate(sets, start=1):
         if not NAME.fullmatch(one.name):
@@ -82,9 +84,9 @@ def check_sets(sets: Sequence[OffTargetSection], *, layers: Sequence[int] | str,
             raise InputError(f"{where} stands twice: names tell sets apart; rename one")
         if not one.path:
             raise InputError(f"{where} has no path: which prompts are asked?")
-        strange = [] if isinstance(layers, str) else sorted({*one.layers} - {*layers})
+        strange = [] if layers is None else sorted({*one.layers} - {*layers})
         if strange:
-            raise InputError(f"{where} has layer {strange[0]}, which [scoring] layers has not: {list(layers)}")
+            raise InputError(f"{where} has layer {strange[0]}, which [scoring] layers has not: {list(layers or ())}")
         other = sorted({*one.multipliers} - {*multipliers})
         if other:
             raise InputError(
@@ -104,9 +106,12 @@ def make_values(
     prompts = {name: given[name] for name in _READ}
     prompts |= {name: values["prompts"][name] if given[name] is None else given[name] for name in _ASKED}
     scoring = dict(values["scoring"])
-    for key, name in (("layers", "layer"), ("multipliers", "multiplier")):
-        asked = given[key] or (() if cell is None else (cell[name],))
-        scoring[key] = asked or scoring[key]
+    best: dict[str, Any] = {}
+    if cell is not None:
+        group = (cell["layer"], *cell["beyond"])
+        best = {"layers": (group if cell["beyond"] else cell["layer"],), "multipliers": (cell["multiplier"],)}
+    for key in ("layers", "multipliers"):
+        scoring[key] = given[key] or best.get(key) or scoring[key]
     return {
         "model": values["model"],
         "prompts": prompts,

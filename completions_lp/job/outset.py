@@ -43,7 +43,7 @@ from completions_lp.records import (
     pick_letters,
 )
 from completions_lp.records.base import Notice
-from completions_lp.steer.conditions import make_conditions, name_control, place_rounding
+from completions_lp.steer.conditions import make_conditions, name_control, place_rounding, place_zero
 from completions_lp.work.machine import check_ray
 
 
@@ -103,9 +103,10 @@ def naming(one: OffTargetSection) -> Iterator[None]:
 
 def check_scope(config: Config, model: Sized) -> None:
     """Raise InputError for a layer that the model does not have."""
-    for layers in (*(vector.layers for vector in config.vectors), config.scoring.layers):
-        if layers != "all":
-            check_layers(model, layers)
+    check_layers(model, config.scoring.named_layers)
+    for vector in config.vectors:
+        if vector.layers != "all":
+            check_layers(model, vector.layers)
 
 
 def check_vector(config: Config, model: Sized | None) -> None:
@@ -142,11 +143,16 @@ def read_confounds(config: Config) -> list[SteeringVector]:
 def make_grid(config: Config, vectors: Sequence[SteeringVector]) -> tuple[Condition, ...]:
     """All conditions; the target vector with multiplier 0 at its lowest layer; the direction that tells rounding."""
     section = config.scoring
-    layers = None if section.layers == "all" else section.layers
     steering = [vector for vector in vectors if vector.kind != "rounding"]
-    grid = make_conditions(steering, layers=layers, multipliers=section.multipliers, positions=section.positions)
+    grid = make_conditions(
+        steering,
+        layers=section.groups,
+        multipliers=section.multipliers,
+        positions=section.positions,
+        operation=section.operation,
+    )
     if not any(c.is_neutral for c in grid):
-        grid = (replace(grid[0], vector=steering[0].name, kind=steering[0].kind, multiplier=0.0), *grid)
+        grid = (place_zero(grid[0], steering[0]), *grid)
     swept = [condition.layer for condition in grid]
     grid += rival.make_conditions(config.rival, grid)
     return grid + tuple(

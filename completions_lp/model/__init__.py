@@ -13,7 +13,7 @@ from completions_lp.model.precision import load_model
 from completions_lp.model.reading import Watch
 from completions_lp.model.rounding import draw_rounding_vector
 from completions_lp.model.rows import score_rows
-from completions_lp.model.sending import score_remotely
+from completions_lp.model.sending import pack_edits, score_remotely
 from completions_lp.model.specimen import copy_model, copy_wide, is_small
 from completions_lp.model.spread import pick_device
 from completions_lp.model.task import Reduced, Task
@@ -43,6 +43,7 @@ __all__ = [
     "is_small",
     "load_model",
     "load_tokenizer",
+    "pack_edits",
     "pick_device",
     "pick_engine",
     "prefill_bytes",

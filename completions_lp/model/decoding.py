@@ -4,8 +4,8 @@ Both decoders take the new nodes of each step as (parent in the last step, token
 rows decoder is the plain way: each node is a row with its own copy of the keys and values. The tree decoder packs all
 nodes into one row; in attention, those of a prompt read its keys and values once, through an ancestor mask.
 
-Both grow the completions of the steered model where they are given a ``Steering`` of one direction: it is added at
-every new node, the prompt's last token being the first, and to the tokens before it where it acts at all positions.
+Both grow the completions of the steered model where they are given a ``Steering`` of one condition: it acts on every
+new node, the prompt's last token being the first, or on so many steps, and before on the prompt where it does.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from completions_lp.model.caches import GrowingCache
 from completions_lp.model.head import Head
 from completions_lp.model.loading import Model
 from completions_lp.model.masks import make_masks
-from completions_lp.model.network import Steering, prefill, read_next
+from completions_lp.model.network import Steering, prefill, read_next, steer_blocks
 from completions_lp.model.output import find_head, head_envoy, widen_output
 from completions_lp.model.transfer import upload_all
 
@@ -150,12 +150,13 @@ class TreeDecoder:
     def _run(self, ids: Tensor, positions: Tensor, mask: Any) -> Tensor:
         """Hidden states before the head, or logits where the head has no known form."""
         network, output, exact = self.model.network, head_envoy(self.model), self.model.exact_dtype
-        blocks, steering = self.model.blocks, self.steering
+        blocks, steering, step = self.model.blocks, self.steering, int(self.depth[0]) - self.begin
+        if steering is not None and steering.until is not None and step >= steering.until:
+            steering = None
         inputs = {"position_ids": positions, "attention_mask": mask, self.model.cache_name: self.cache}
         states: Tensor
         with torch.no_grad(), self.model.arithmetic(), network.trace(input_ids=ids, use_cache=True, **inputs):
-            if steering is not None:
-                blocks[steering.layer].output = steering.add_to(blocks[steering.layer].output)
+            steer_blocks(blocks, steering)
             if self.head is None:
                 widen_output(self.model, output)
                 states = nnsight.save(network.output.logits.to(exact))

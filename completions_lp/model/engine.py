@@ -189,7 +189,7 @@ def _try_tree(model: Model, seed: int) -> _Found:
     trial = _Trial.draw(model, seed)
     scores = []
     for conditions in trial.conditions:
-        front = Wavefront(model, trial.prompts, trial.said, whole=conditions[0].positions == "all")
+        front = Wavefront(model, trial.prompts, trial.said, whole=conditions[0].acts_on_prompt)
         found = front.score({trial.vector.name: trial.vector}, conditions)
         for completions, reduced in zip(trial.said, found, strict=True):
             there = pad_tokens(completions, torch.device("cpu"))[1].numpy()

@@ -7,7 +7,7 @@ explicitly. Only the numbers that a caller asked for leave a trace; logits never
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import nnsight
@@ -17,34 +17,48 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
 
+from completions_lp.model.edits import make_edits
 from completions_lp.model.loading import Model
 from completions_lp.model.output import head_envoy, widen_output
 from completions_lp.model.reading import Reader
-from completions_lp.model.residual import add_rows, replace_stream, residual_stream
-from completions_lp.model.transfer import pad_tokens, upload
-from completions_lp.records import Condition, Positions, SteeringVector
+from completions_lp.model.residual import Edits, replace_stream, residual_stream
+from completions_lp.model.transfer import pad_tokens
+from completions_lp.records import Condition, SteeringVector
 
 
 @dataclass(frozen=True)
 class Steering:
-    """What is added to the residual stream at the output of one block."""
+    """What is done to the residual stream of a batch at the output of some blocks."""
 
-    layer: int
-    added: Float[Tensor, "row d_model"]
-    """One direction per row of the batch (zero for none), or a single one for all of them."""
-    positions: Positions = "completion"
-    """``completion``: whatever follows a prefix is steered; ``all``: the prefix too."""
+    edits: Mapping[int, Edits]
+    """By block, an edit per row of the batch, or a single one for all of them."""
+    on_prompt: bool = False
+    """Whether it acts on what a prefix was before its completion, too."""
+    until: int | None = None
+    """How many tokens it acts on from the prompt's last one on; None for all."""
 
     @classmethod
     def under(cls, model: Model, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]) -> "Steering":
-        """What conditions of the same layer and positions add: one row for each, the direction times the multiplier."""
-        added = [c.multiplier * vectors[c.vector].directions[c.layer].astype(np.float64) for c in conditions]
-        rows = upload(np.stack(added), model.device).to(model.exact_dtype)
-        return cls(conditions[0].layer, rows, conditions[0].positions)
+        """What conditions of the same layers and positions do: one row for each."""
+        first = conditions[0]
+        edits = make_edits(vectors, conditions, device=model.device, dtype=model.exact_dtype)
+        return cls(edits, first.acts_on_prompt, first.until)
 
-    def add_to(self, output: Any, acts: Bool[Tensor, "row token"] | None = None) -> Any:
-        """What its block puts out with it added: everywhere, or where it ``acts``."""
-        return replace_stream(output, add_rows(residual_stream(output), self.added, acts))
+    def repeat(self, times: int) -> "Steering":
+        """For a batch of the unsteered rows, then those of each condition, so many of each."""
+        return replace(self, edits={layer: edits.repeat(times) for layer, edits in self.edits.items()})
+
+    def edit_block(self, layer: int, output: Any, acts: Bool[Tensor, "#row token"] | None = None) -> Any:
+        """What a block puts out, edited: everywhere, or where steering ``acts``; as it is, where nothing is done."""
+        if layer not in self.edits:
+            return output
+        return replace_stream(output, self.edits[layer].apply(residual_stream(output), acts))
+
+    def find_acting(self, said: int, n: int, device: torch.device) -> Bool[Tensor, "1 token"] | None:
+        """On which of ``n`` tokens it acts that have ``said`` of the completion before them; None for all."""
+        if self.until is None or said + n <= self.until:
+            return None
+        return torch.arange(said, said + n, device=device)[None] < self.until
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,8 @@ class Prefix:
     """The tokens themselves, of a model whose memory cannot be continued: they go through again with what follows."""
     begin: Int[Tensor, " row"] | None = None
     """And how many of them are the prompt's, less its last: those after are steered each time they go through."""
+    said: int = 0
+    """How many tokens have followed the prompts since, their last ones among them."""
 
     def select(self, rows: Int[Tensor, " kept"]) -> "Prefix":
         """Some rows, in their order and as often as they are named."""
@@ -66,7 +82,7 @@ class Prefix:
             kept = getattr(layer, "keys", None)
             layer.batch_select_indices(rows if kept is None else rows.to(kept.device))
         tokens, begin = (None if part is None else part[rows] for part in (self.tokens, self.begin))
-        return Prefix(cache, self.mask[rows], tokens, begin)
+        return Prefix(cache, self.mask[rows], tokens, begin, self.said)
 
     def copy_cache(self) -> Any:
         """The cache for one pass, which grows it; no tensor is copied, as layers rebind theirs and never write in."""
@@ -82,13 +98,13 @@ def prefill(
 ) -> Prefix:
     """Run sequences through the network once and keep their keys and values.
 
-    They are steered only where ``steering`` acts at all positions. Layers with a sliding window keep what their window
+    They are steered only where ``steering`` acts on prompts. Layers with a sliding window keep what their window
     needs, or, with ``keep_all``, every token.
 
     Raises:
         NotImplementedError: With ``keep_all``, of a model that has no keys and values to keep.
     """
-    whole = steering if steering is not None and steering.positions == "all" else None
+    whole = steering if steering is not None and steering.on_prompt else None
     ids, there = pad_tokens(sequences, model.device, left=True)
     mask = there.long()
     if model.usage.recall == "tokens":
@@ -107,8 +123,8 @@ def prefill(
     padding = None if len(set(map(len, sequences))) == 1 else ~there[..., None]
     with torch.no_grad(), model.arithmetic(), network.trace(input_ids=ids, use_cache=True, logits_to_keep=1, **inputs):
         for layer, block in enumerate(blocks):
-            if whole is not None and layer == whole.layer:
-                block.output = whole.add_to(block.output)
+            if whole is not None and layer in whole.edits:
+                block.output = whole.edit_block(layer, block.output)
             if padding is not None:
                 output = block.output
                 stream = residual_stream(output)
@@ -136,9 +152,9 @@ def score_next(
         return _run_whole(model, prefix, prefix.tokens, tokens, reader.read_logits, steering)
     inputs = _continue(model, prefix, tokens)
     network, blocks, exact, output = model.network, model.blocks, model.exact_dtype, head_envoy(model)
+    acts = None if steering is None else steering.find_acting(prefix.said, tokens.shape[1], tokens.device)
     with torch.no_grad(), model.arithmetic(), network.trace(input_ids=tokens, use_cache=True, **inputs):
-        if steering is not None:
-            blocks[steering.layer].output = steering.add_to(blocks[steering.layer].output)
+        steer_blocks(blocks, steering, acts)
         widen_output(model, output)
         found = nnsight.save(reader.read_logits(network.output.logits.to(exact)))
     model.usage.count(tokens)
@@ -152,22 +168,33 @@ def read_next(
     if prefix.tokens is not None:
         found = _run_whole(model, prefix, prefix.tokens, tokens, lambda whole: {"logits": whole[:, -1]}, steering)
         mask = torch.cat([prefix.mask, torch.ones_like(tokens)], 1)
-        return found["logits"], Prefix(None, mask, torch.cat([prefix.tokens, tokens], 1), prefix.begin)
+        grown = torch.cat([prefix.tokens, tokens], 1)
+        return found["logits"], Prefix(None, mask, grown, prefix.begin, prefix.said + tokens.shape[1])
     inputs = _continue(model, prefix, tokens)
     network, blocks, exact, kept = model.network, model.blocks, model.exact_dtype, model.cache_name
     output = head_envoy(model)
+    acts = None if steering is None else steering.find_acting(prefix.said, tokens.shape[1], tokens.device)
     with (
         torch.no_grad(),
         model.arithmetic(),
         network.trace(input_ids=tokens, use_cache=True, logits_to_keep=1, **inputs),
     ):
-        if steering is not None:
-            blocks[steering.layer].output = steering.add_to(blocks[steering.layer].output)
+        steer_blocks(blocks, steering, acts)
         widen_output(model, output)
         cache = nnsight.save(getattr(network.output, kept))
         logits = nnsight.save(network.output.logits[:, 0].to(exact))
     model.usage.count(tokens)
-    return logits, Prefix(cache, inputs["attention_mask"])
+    return logits, Prefix(cache, inputs["attention_mask"], said=prefix.said + tokens.shape[1])
+
+
+def steer_blocks(
+    blocks: Sequence[Any], steering: Steering | None, acts: Bool[Tensor, "#row token"] | None = None
+) -> None:
+    """Inside a trace, edit what blocks put out, from the lowest one up."""
+    if steering is None:
+        return
+    for layer in steering.edits:
+        blocks[layer].output = steering.edit_block(layer, blocks[layer].output, acts)
 
 
 def _run_whole(
@@ -191,12 +218,13 @@ def _run_whole(
     rows = torch.arange(len(ids), device=ids.device)[:, None]
     at = start + torch.arange(tokens.shape[1], device=ids.device)
     acts = torch.ones_like(ids, dtype=torch.bool)
-    if steering is not None and steering.positions == "completion":
-        acts = columns[: ids.shape[1]] >= (start if prefix.begin is None else prefix.begin[:, None])
+    if steering is not None:
+        begin, places = start if prefix.begin is None else prefix.begin[:, None], columns[: ids.shape[1]]
+        acts &= (places >= begin) | steering.on_prompt
+        acts &= places < (ids.shape[1] if steering.until is None else begin + steering.until)
     network, blocks, exact, output = model.network, model.blocks, model.exact_dtype, head_envoy(model)
     with torch.no_grad(), model.arithmetic(), network.trace(input_ids=ids, use_cache=False):
-        if steering is not None:
-            blocks[steering.layer].output = steering.add_to(blocks[steering.layer].output, acts)
+        steer_blocks(blocks, steering, acts)
         states = output.input
         output.input = states[rows.to(states.device), at.to(states.device)]
         widen_output(model, output)

@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from completions_lp.model.reading import Watch, stack_answers
 from completions_lp.model.squeeze import expand
@@ -20,7 +18,8 @@ HERE = torch.device("cpu")
 class Piece:
     """One prompt and what is said after it; whole texts go through the network, see ``served``.
 
-    ``steers_prompt``: steering acts at all positions. ``rows``: every text by itself, where trees are not exact.
+    ``reach``: whether steering acts on the prompt, and for how many tokens after. ``rows``: every text by itself, where
+    trees are not exact.
     """
 
     def __init__(
@@ -28,7 +27,7 @@ class Piece:
         prompt: Sequence[int],
         said: Sequence[Sequence[int]],
         *,
-        steers_prompt: bool,
+        reach: tuple[bool, int | None],
         rows: bool,
         watch: Watch | None = None,
         divergences: bool = False,
@@ -36,7 +35,7 @@ class Piece:
     ) -> None:
         self.mask = pad_tokens(said, HERE)[1].numpy()
         begin = len(prompt) - 1
-        self._asked: dict[str, Any] = {"whole": steers_prompt, "divergences": divergences, "exact": exact}
+        self._asked: dict[str, Any] = {"reach": reach, "divergences": divergences, "exact": exact}
         if rows:
             texts = [[*prompt, *ids[:-1]] for ids in said]
             self._asked |= {"texts": texts, "begin": [begin] * len(said)}
@@ -61,8 +60,8 @@ class Piece:
             answers = list(stack_answers([watch] * len(prefixes), prefixes, nodes.shape[1], HERE))
         self._asked |= {"nodes": nodes, "edge_node": edges[0], "edge_token": edges[1], "answers": answers}
 
-    def ask(self, passes: Sequence[Mapping[int, Float[Tensor, "condition d_model"]]]) -> dict[str, Any]:
-        """What goes to the server; of each pass, what is added by layer."""
+    def ask(self, passes: Sequence[Mapping[int, Mapping[str, Any]]]) -> dict[str, Any]:
+        """What goes to the server; of each pass, what is done by layer."""
         return {**self._asked, "passes": list(passes)}
 
     def read(self, found: Mapping[str, Any]) -> Reduced:

@@ -21,11 +21,10 @@ CPU_NODES = 320
 
 
 def score_trees(task: Task) -> Iterator[Pass]:
-    """Score all sequences under all conditions, those of each kind of positions by wavefronts of their own."""
+    """Score all sequences under all conditions, those that act on prompts by wavefronts of their own."""
     conditions = task.conditions
-    for positions in dict.fromkeys(c.positions for c in conditions) or ("completion",):
-        whole = positions == "all"
-        chosen = [i for i, c in enumerate(conditions) if c.positions == positions]
+    for whole in dict.fromkeys(c.acts_on_prompt for c in conditions) or (False,):
+        chosen = [i for i, c in enumerate(conditions) if c.acts_on_prompt == whole]
         for batch, size in plan_wavefronts(task, len(chosen), whole=whole):
             yield from _score_batch(task, batch, size, chosen, whole=whole)
 

@@ -20,9 +20,9 @@ from completions_lp.model.loading import TOLERANCES, Model
 from completions_lp.model.output import list_forms
 from completions_lp.model.parts import find_blocks, find_context, find_envoy, find_eos
 from completions_lp.model.pieces import Piece
-from completions_lp.model.sending import SERVED
+from completions_lp.model.sending import SERVED, pack_edits
 from completions_lp.model.server import Server, find_host
-from completions_lp.records import InputError
+from completions_lp.records import Condition, InputError, SteeringVector
 from completions_lp.records.base import Notice
 
 
@@ -132,10 +132,12 @@ def _examine(model: RemoteModel) -> RemoteModel:
     said = [stem, [*stem[:3], stem[0]], stem[:1], stem[::-1]]
     scale = 1 / np.sqrt(model.d_model)
     layers = sorted({0, model.n_layers // 2, model.n_layers - 1})
-    added = {layer: torch.from_numpy(scale * rng.standard_normal((1, model.d_model))).float() for layer in layers}
-    pieces = [Piece(prompt, said, steers_prompt=False, rows=rows) for rows in (False, True)]
+    vector = SteeringVector("check", "random", {n: scale * rng.standard_normal(model.d_model) for n in layers})
+    conditions = [Condition("check", "random", layer, 1.0) for layer in layers]
+    done = pack_edits({"check": vector}, conditions)
+    pieces = [Piece(prompt, said, reach=(False, None), rows=rows) for rows in (False, True)]
     forms = [list(form) for form in list_forms(model.module.config.get_text_config())]
-    trials = [piece.ask([added]) for piece in pieces]
+    trials = [piece.ask([done]) for piece in pieces]
     checked = server.call(f"{SERVED}:examine", {"forms": forms, "ids": torch.tensor([prompt]), "trials": trials})
     if checked["form"] is None:
         raise InputError(f"model {model.name!r}: its output head on {server.host} is of a form that is not known here")

@@ -5,19 +5,20 @@ probs of tokens and other numbers per token. See ``served`` for what runs there.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
+from completions_lp.model.edits import make_edits
 from completions_lp.model.footprint import node_bytes
 from completions_lp.model.head import Head
 from completions_lp.model.loading import Model
 from completions_lp.model.pieces import Piece
 from completions_lp.model.task import Pass, Task
 from completions_lp.model.transfer import pad_tokens
+from completions_lp.records import Condition, SteeringVector
 
 SESSION = 2**22
 """Tokens times variants of one request, at most about."""
@@ -44,13 +45,14 @@ def read_norms_remotely(
 
 def score_remotely(task: Task) -> Iterator[Pass]:
     """Score all sequences of a task, those of several prompts in one request."""
-    for positions in dict.fromkeys(c.positions for c in task.conditions) or ("completion",):
-        chosen = [i for i, c in enumerate(task.conditions) if c.positions == positions]
+    reaches = [(c.acts_on_prompt, c.until) for c in task.conditions]
+    for reach in dict.fromkeys(reaches) or [(False, None)]:
+        chosen = [i for i, one in enumerate(reaches) if one == reach]
         chosen.sort(key=lambda i: task.conditions[i].layer)
-        yield from _score(task, chosen, whole=positions == "all")
+        yield from _score(task, chosen, reach)
 
 
-def _score(task: Task, conditions: Sequence[int], *, whole: bool) -> Iterator[Pass]:
+def _score(task: Task, conditions: Sequence[int], reach: tuple[bool, int | None]) -> Iterator[Pass]:
     model = task.model
     rows: list[list[int]] = [[] for _ in task.prompts]
     for row, prompt in enumerate(task.of_prompt.tolist()):
@@ -59,7 +61,7 @@ def _score(task: Task, conditions: Sequence[int], *, whole: bool) -> Iterator[Pa
         i: Piece(
             task.prompts[i].token_ids,
             [task.said[row] for row in some],
-            steers_prompt=whole,
+            reach=reach,
             rows=model.server.told["rows"],
             watch=None if task.watch is None else task.watch[i],
             divergences=task.divergences,
@@ -72,9 +74,13 @@ def _score(task: Task, conditions: Sequence[int], *, whole: bool) -> Iterator[Pa
     def send(some: Sequence[int]) -> list[Pass]:
         groups = [_split(task, pieces[i], conditions) for i in some]
         # The same object for all prompts, which goes once.
-        added = {tuple(group): _add_directions(task, group) for several in groups for group in several}
+        done = {
+            tuple(group): pack_edits(task.vectors, [task.conditions[c] for c in group])
+            for several in groups
+            for group in several
+        }
         asked = [
-            pieces[i].ask([added[tuple(group)] for group in several]) for i, several in zip(some, groups, strict=True)
+            pieces[i].ask([done[tuple(group)] for group in several]) for i, several in zip(some, groups, strict=True)
         ]
         found = model.server.call(f"{SERVED}:score", asked)
         made: list[Pass] = []
@@ -101,13 +107,10 @@ def _split(task: Task, piece: Piece, conditions: Sequence[int]) -> list[Sequence
     return [conditions[k : k + most] for k in range(0, len(conditions), most)] or [()]
 
 
-def _add_directions(task: Task, conditions: Sequence[int]) -> dict[int, Float[Tensor, "condition d_model"]]:
-    """By layer, what conditions add there, which are in the order of their layers: direction times multiplier."""
-    added = {}
-    for layer, some in groupby((task.conditions[c] for c in conditions), key=lambda c: c.layer):
-        rows = [c.multiplier * task.vectors[c.vector].directions[layer].astype(np.float64) for c in some]
-        added[layer] = torch.from_numpy(np.stack(rows)).float()
-    return added
+def pack_edits(vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]) -> dict[int, dict[str, Any]]:
+    """What conditions, in the order of their layers, do by block: as ``residual.Edits``, for the way to a server."""
+    edits = make_edits(vectors, conditions, device=torch.device("cpu"), dtype=torch.float32)
+    return {layer: dict(vars(edit)) for layer, edit in edits.items()}
 
 
 def _split_requests(sizes: Mapping[int, int]) -> Iterator[list[int]]:

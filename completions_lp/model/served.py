@@ -22,13 +22,15 @@ from torch import Tensor
 from completions_lp.model.head import Head
 from completions_lp.model.masks import make_masks
 from completions_lp.model.reading import Reader
-from completions_lp.model.residual import add_rows, branch_rows, replace_stream, residual_stream
+from completions_lp.model.residual import Edits, branch_rows, replace_stream, residual_stream
 from completions_lp.model.squeeze import squeeze
 from completions_lp.model.transfer import pad_tokens
 from completions_lp.model.tree import find_ancestors
 
-Added = Mapping[int, Float[Tensor, "condition d_model"]]
-"""By layer, what is added there under each of its conditions."""
+Done = Mapping[int, Mapping[str, Any]]
+"""By block, what conditions do there: the fields of ``residual.Edits``."""
+Reach = tuple[bool, int | None]
+"""Whether steering acts on prompts, and on how many tokens from their last one on (None: all)."""
 
 
 def as_it_is(states: Tensor) -> AbstractContextManager[Any]:
@@ -58,14 +60,15 @@ class Site:
         ids: Int[Tensor, "row token"],
         positions: Int[Tensor, "row token"],
         masks: Any,
-        added: Added,
+        done: Done,
         acts: Bool[Tensor, "row token"],
         *,
         branch: bool = False,
     ) -> Float[Tensor, "grown token d_model"]:
-        """Hidden states before the head. A vector is added to all rows, or with ``branch`` to copies of them."""
+        """Hidden states before the head. All rows are edited alike, or with ``branch`` copies of them by condition."""
         network, blocks, output, n = self.network, self.blocks, self.output, len(ids)
-        layers, decoder, several = sorted(added), self.decoder, isinstance(masks, dict)
+        layers, decoder, several = sorted(done), self.decoder, isinstance(masks, dict)
+        edits = {layer: Edits(**done[layer]) for layer in layers}
         inputs = {"input_ids": ids, "position_ids": positions, "attention_mask": None if several else masks}
         with torch.no_grad(), network.trace(**inputs, use_cache=False):
             if several:  # one for each kind of layer, which nnsight takes for no mask at all
@@ -73,8 +76,8 @@ class Site:
                 decoder.inputs = given, {**named, "attention_mask": masks}
             for layer in layers:
                 whole = blocks[layer].output
-                stream, rows = residual_stream(whole), added[layer]
-                grown = branch_rows(stream, n, rows, acts) if branch else add_rows(stream, rows, acts)
+                stream, edit = residual_stream(whole), edits[layer]
+                grown = branch_rows(stream, n, edit, acts[None]) if branch else edit.apply(stream, acts)
                 blocks[layer].output = replace_stream(whole, grown)
             hidden = output.input
             output.skip(hidden[:, :1, :1])
@@ -146,13 +149,11 @@ class Growing:
         site: Site,
         prompts: Sequence[Sequence[int]],
         *,
-        layer: int | None,
-        added: Tensor | None,
-        whole: bool,
+        done: Done,
+        reach: Reach,
         held: int,
     ) -> None:
-        self.site, self.whole, self.held = site, whole, held
-        self.added: Added = {} if layer is None or added is None else {layer: added}
+        self.site, self.done, self.reach, self.held = site, done, reach, held
         self.begin = [len(prompt) - 1 for prompt in prompts]
         # Of every prompt its nodes: the prompt's tokens but the last, a chain, then what grows.
         self.tokens = [list(prompt[:-1]) for prompt in prompts]
@@ -176,8 +177,8 @@ class Growing:
             yield piece, logits
 
     def _run_trees(self, prompt: Sequence[int]) -> Float[Tensor, "node d_model"]:
-        ids, positions, masks, acts = pack_trees(self.site, self.tokens, self.parents, self.begin, whole=self.whole)
-        hidden = self.site.run(ids, positions, masks, self.added, acts)
+        ids, positions, masks, acts = pack_trees(self.site, self.tokens, self.parents, self.begin, self.reach)
+        hidden = self.site.run(ids, positions, masks, self.done, acts)
         return hidden[torch.tensor(list(prompt)), torch.tensor(self.last)]
 
     def _run_rows(self, prompt: Sequence[int]) -> Float[Tensor, "node d_model"]:
@@ -189,13 +190,13 @@ class Growing:
                 at = self.parents[i][at]
             texts.append(said[::-1])
         begin = [self.begin[i] for i in prompt]
-        ids, positions, acts = pack_rows(texts, begin, whole=self.whole)
-        hidden = self.site.run(ids, positions, None, self.added, acts)
+        ids, positions, acts = pack_rows(texts, begin, self.reach)
+        hidden = self.site.run(ids, positions, None, self.done, acts)
         return hidden[torch.arange(len(texts)), torch.tensor([len(text) - 1 for text in texts])]
 
 
 def pack_trees(
-    site: Site, tokens: Sequence[Sequence[int]], parents: Sequence[Sequence[int]], begin: Sequence[int], *, whole: bool
+    site: Site, tokens: Sequence[Sequence[int]], parents: Sequence[Sequence[int]], begin: Sequence[int], reach: Reach
 ) -> tuple[Tensor, Tensor, Any, Tensor]:
     """Ids, positions, masks and where steering acts, of trees that hold their prompts: a row each, padded on the right.
 
@@ -211,38 +212,38 @@ def pack_trees(
         padding = np.arange(len(said), width)
         visible[i, padding, padding] = True
     masks = make_masks(site, visible, depths, depths)
-    acts = _find_steered(torch.arange(width)[None], begin, whole=whole)
+    acts = _find_steered(torch.from_numpy(depths), begin, reach)
     return torch.from_numpy(ids), torch.from_numpy(depths), masks, acts
 
 
-def pack_rows(texts: Sequence[Sequence[int]], begin: Sequence[int], *, whole: bool) -> tuple[Tensor, Tensor, Tensor]:
+def pack_rows(texts: Sequence[Sequence[int]], begin: Sequence[int], reach: Reach) -> tuple[Tensor, Tensor, Tensor]:
     """Ids, positions and where steering acts, of whole texts: padding is on the right, after all that is read."""
     ids, _ = pad_tokens(texts, torch.device("cpu"))
     places = torch.arange(ids.shape[1])[None].expand(len(texts), -1)
-    return ids, places, _find_steered(places, begin, whole=whole)
+    return ids, places, _find_steered(places, begin, reach)
 
 
-def _find_steered(places: Int[Tensor, "row token"], begin: Sequence[int], *, whole: bool) -> Bool[Tensor, "row token"]:
-    """Where steering acts: from each prompt's last token on, or everywhere."""
-    acts = places >= torch.tensor(list(begin))[:, None]
-    return torch.ones_like(acts) if whole else acts
+def _find_steered(places: Int[Tensor, "row token"], begin: Sequence[int], reach: Reach) -> Bool[Tensor, "row token"]:
+    """Where steering acts, by places in the text: from each prompt's last token or the first on, as far as it does."""
+    (on_prompt, until), start = reach, torch.tensor(list(begin))[:, None]
+    acts = (places >= start) | on_prompt
+    return acts if until is None else acts & (places < start + until)
 
 
 def score(network: Any, told: Mapping[str, Any], work: Sequence[Mapping[str, Any]]) -> list[list[dict[str, Any]]]:
     """Of every piece of work (``pieces.Piece``), by pass, what ``Reader`` reads, squeezed: unsteered rows first."""
     site = Site(network, told)
-    return [[_score_pass(site, piece, added) for added in piece["passes"]] for piece in work]
+    return [[_score_pass(site, piece, done) for done in piece["passes"]] for piece in work]
 
 
-def _score_pass(site: Site, piece: Mapping[str, Any], added: Added) -> dict[str, Any]:
-    begin, whole, n = piece["begin"], piece["whole"], len(piece["edge_node"])
+def _score_pass(site: Site, piece: Mapping[str, Any], done: Done) -> dict[str, Any]:
+    begin, reach, n = piece["begin"], piece["reach"], len(piece["edge_node"])
     if site.rows:
-        ids, positions, acts = pack_rows(piece["texts"], begin, whole=whole)
-        steered = [{layer: row[None]} for layer in sorted(added) for row in added[layer]]
-        hidden = torch.cat([site.run(ids, positions, None, one, acts) for one in ({}, *steered)])
+        ids, positions, acts = pack_rows(piece["texts"], begin, reach)
+        hidden = torch.cat([site.run(ids, positions, None, one, acts) for one in ({}, *_part(done))])
     else:
-        ids, positions, masks, acts = pack_trees(site, [piece["tokens"]], [piece["parents"]], begin, whole=whole)
-        hidden = site.run(ids, positions, masks, added, acts, branch=True)
+        ids, positions, masks, acts = pack_trees(site, [piece["tokens"]], [piece["parents"]], begin, reach)
+        hidden = site.run(ids, positions, masks, done, acts, branch=True)
     repeats, there = len(hidden) // n, hidden.device
     # Only nodes where a token follows are read: of a prompt, its last.
     nodes = piece["nodes"].repeat(repeats, 1).to(there)
@@ -254,6 +255,16 @@ def _score_pass(site: Site, piece: Mapping[str, Any], added: Added) -> dict[str,
     with torch.no_grad(), as_it_is(hidden):
         found = Reader(n, *edges, answers, piece["divergences"]).read_hidden(site.head, hidden)
     return squeeze(found, whole=piece["exact"])
+
+
+def _part(done: Done) -> list[Done]:
+    """What each condition does by itself, in their order."""
+    found: dict[int, dict[int, Mapping[str, Any]]] = {}
+    for layer in sorted(done):
+        edits = Edits(**done[layer])
+        for row, condition in enumerate(edits.which):
+            found.setdefault(condition, {})[layer] = vars(edits.take([row]))
+    return [found[condition] for condition in sorted(found)]
 
 
 def read_norms(network: Any, told: Mapping[str, Any], work: Mapping[str, Any]) -> Float[Tensor, "layer row"]:

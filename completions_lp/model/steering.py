@@ -1,7 +1,6 @@
 """Conditions -> what is added to which rows: by variant, the whole batch unsteered, then under each condition."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
 
 import torch
@@ -14,10 +13,10 @@ from completions_lp.records import Condition, SteeringVector
 
 
 def group_conditions(conditions: Sequence[Condition]) -> list[list[int]]:
-    """Indices of the conditions that share a pass (same layer, same positions), layer by layer."""
+    """Indices of the conditions that share a pass (same layers, same positions), layer by layer."""
 
-    def key(i: int) -> tuple[int, str]:
-        return conditions[i].layer, conditions[i].positions
+    def key(i: int) -> tuple[tuple[int, ...], str]:
+        return conditions[i].layers, conditions[i].positions
 
     return [list(group) for _, group in groupby(sorted(range(len(conditions)), key=key), key=key)]
 
@@ -34,17 +33,14 @@ class Variants:
     def steer(
         self, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]
     ) -> tuple[Prefix, Steering | None]:
-        """Prefix and steering of ``(1 + conditions) * rows`` rows; ``"all"`` runs prompts under each condition."""
+        """Prefix and steering of ``(1 + conditions) * rows`` rows; what acts on prompts runs them under each."""
         if not conditions:
             return self.unsteered.select(self.of_prompt), None
-        each = Steering.under(self.model, vectors, conditions)
-        variants = torch.cat([torch.zeros_like(each.added[:1]), each.added])
-        steering = replace(each, added=variants.repeat_interleave(len(self.of_prompt), 0))
-        if each.positions == "completion":
-            return self.unsteered.select(self.of_prompt.repeat(len(variants))), steering
+        each, variants = Steering.under(self.model, vectors, conditions), 1 + len(conditions)
+        steering = each.repeat(len(self.of_prompt))
+        if not each.on_prompt:
+            return self.unsteered.select(self.of_prompt.repeat(variants)), steering
         n = len(self.past)
-        steered = prefill(
-            self.model, self.past * len(variants), steering=replace(each, added=variants.repeat_interleave(n, 0))
-        )
-        offsets = torch.arange(len(variants), device=self.model.device)[:, None] * n
+        steered = prefill(self.model, self.past * variants, steering=each.repeat(n))
+        offsets = torch.arange(variants, device=self.model.device)[:, None] * n
         return steered.select((self.of_prompt[None] + offsets).reshape(-1)), steering

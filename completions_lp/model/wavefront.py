@@ -1,33 +1,33 @@
 """The whole grid of conditions in one forward pass.
 
-Each prompt's packed prefix tree enters as one row. As the pass leaves layer l, the rows ``unsteered + m * v_l`` of that
-layer's conditions are appended to the batch. So lower layers never run again, the first rows are the unsteered model,
-and the cost of a condition is that of the layers above it. The prompt's keys and values are read, never written. Where
+Each prompt's packed prefix tree enters as one row. As the pass leaves layer l, the unsteered rows are appended to the
+batch once more for each condition whose lowest layer this is, edited by it (``+ m v_l``); those that act on several
+layers are edited again further up. So lower layers never run again, the first rows are the unsteered model, and the
+cost of a condition is that of the layers above its lowest. The prompt's keys and values are read, never written. Where
 steering acts on the prompt too, the prompt is the first chain of the tree.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 import nnsight
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from completions_lp.model.attention import PART, Layout, attend_by_prompt, can_attend
 from completions_lp.model.caches import LastPrompts
+from completions_lp.model.edits import make_edits
 from completions_lp.model.loading import Model
 from completions_lp.model.masks import make_masks
-from completions_lp.model.network import Steering
 from completions_lp.model.output import find_head, head_envoy, widen_output
 from completions_lp.model.placement import list_copies
 from completions_lp.model.reading import Reader, Watch, stack_answers
 from completions_lp.model.residual import branch_rows, replace_stream, residual_stream
 from completions_lp.model.task import Reduced
-from completions_lp.model.transfer import upload
+from completions_lp.model.transfer import upload, upload_all
 from completions_lp.model.tree import build_tree
 from completions_lp.records import Condition, SteeringVector
 
@@ -57,7 +57,8 @@ class Wavefront:
             for prompt, said in zip(prompts, completions, strict=True)
         ]
         past = [() if whole else prompt[:-1] for prompt in prompts]
-        self.past = max(map(len, past))
+        self.lengths = [len(prompt) for prompt in prompts]
+        self.whole, self.past = whole, max(map(len, past))
         sizes = [len(tree.tokens) for tree in self.trees] if model.device.type == "cpu" else []
         part = max(PART, 4 * math.isqrt(self.past))  # a long prompt's keys are picked for more nodes at once
         self.layout = Layout(len(prompts), sizes=sizes, part=part) if can_attend(model) else None
@@ -76,7 +77,11 @@ class Wavefront:
             self.answers = stack_answers(watch, said, self.width, model.device)
 
     def score(self, vectors: Mapping[str, SteeringVector], conditions: Sequence[Condition]) -> list[Reduced]:
-        """By prompt, unsteered, then each condition: any layers in any order, all at the wavefront's own positions."""
+        """By prompt, unsteered, then each condition: any layers, operations and positions, in any order.
+
+        Raises:
+            ValueError: A condition acts on prompts, and they are not in the wavefront's trees (``whole``).
+        """
         order = sorted(range(len(conditions)), key=lambda i: conditions[i].layer)
         found = self._run(vectors, [conditions[i] for i in order])
         place = [0, *(1 + np.argsort(order))]
@@ -96,8 +101,10 @@ class Wavefront:
         model, head, n = self.model, self.head, len(self.trees)
         network, blocks, output = model.network, model.blocks, head_envoy(model)
         reader = Reader(n, self.edge_node, self.edge_token, self.answers, self.divergences)
-        by_layer = groupby(conditions, key=lambda condition: condition.layer)
-        added = {layer: Steering.under(model, vectors, list(some)).added for layer, some in by_layer}
+        edits, acts = (
+            make_edits(vectors, conditions, device=model.device, dtype=model.exact_dtype),
+            self._act(conditions),
+        )
         inputs = {"position_ids": self.positions, "attention_mask": self.masks, "use_cache": self.prefix is not None}
         if self.prefix is not None:
             inputs[model.cache_name] = self.prefix
@@ -109,10 +116,10 @@ class Wavefront:
             for layer, block in enumerate(blocks):
                 if variants > 1 and n > 1:
                     block.inputs = _repeat_inputs(block.inputs, variants, n, shared)
-                if layer in added:
+                if layer in edits:
                     whole = block.output
-                    block.output = replace_stream(whole, branch_rows(residual_stream(whole), n, added[layer]))
-                    variants += len(added[layer])
+                    block.output = replace_stream(whole, branch_rows(residual_stream(whole), n, edits[layer], acts))
+                    variants = max(variants, 2 + max(edits[layer].which))
             if head is None:
                 widen_output(model, output)
                 found = nnsight.save(reader.read_logits(network.output.logits.to(model.exact_dtype)))
@@ -122,6 +129,18 @@ class Wavefront:
                 found = nnsight.save(reader.read_hidden(head, hidden))
         model.usage.count(self.ids, 1 + len(conditions))
         return dict(found)
+
+    def _act(self, conditions: Sequence[Condition]) -> Bool[Tensor, "condition prompt node"] | None:
+        """Where conditions act; None for everywhere in the trees."""
+        if not self.whole and any(condition.acts_on_prompt for condition in conditions):
+            raise ValueError("conditions that act on prompts need a wavefront of whole texts")
+        if all(c.until is None and c.acts_on_prompt == self.whole for c in conditions):
+            return None
+        end = np.iinfo(np.int64).max
+        ranges = [[condition.find_acting(n) for n in self.lengths] for condition in conditions]
+        limits = np.array([[(a, end if b is None else b) for a, b in row] for row in ranges], dtype=np.int64)
+        starts, stops = upload_all([limits[..., :1], limits[..., 1:]], self.model.device)
+        return (self.positions >= starts) & (self.positions < stops)
 
     def _pack(self, name: str, width: int) -> Int[Tensor, "prompt {width}"]:
         """One array of every tree, padded with 0 on the right."""

@@ -73,7 +73,7 @@ class Workload:
             samples=completions.sampling.draws,
             conditions=sum(condition.kind != "rival" for condition in conditions),
             rivals=sum(condition.kind == "rival" for condition in conditions),
-            whole=any(condition.positions == "all" for condition in conditions),
+            whole=any(condition.acts_on_prompt for condition in conditions),
             prompt_tokens=float(np.mean([len(prompt.token_ids) for prompt in completions.prompts])),
             width=completions.token_ids.shape[1],
             prefixes=scored["end"],

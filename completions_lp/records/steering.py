@@ -137,20 +137,27 @@ class Condition:
         """Whether nothing at all is done: multiplier 0 of what is added or taken away, not of a clamp."""
         return self.multiplier == 0 and self.operation != "clamp"
 
-    def find_acting(self, n_prompt: int) -> tuple[int, int | None]:
-        """Which tokens of a text are steered, as a half-open range of places; None for no end."""
-        start, stop = (n_prompt - 1, None) if self.positions == "completion" else (0, None)
-        if self.positions == "prompt":
-            stop = n_prompt
-        elif self.positions.startswith("first:"):
-            start = n_prompt - 1
-            stop = start + int(self.positions.partition(":")[2])
-        return start, stop
+    @property
+    def is_plain(self) -> bool:
+        """Whether a vector is added at one layer, and nothing else is done."""
+        return self.operation == "add" and not self.beyond
 
     @property
     def acts_on_prompt(self) -> bool:
-        """Whether more of a prompt is steered than its last token."""
+        """Whether all of a prompt is steered, and not its last token alone."""
         return self.positions in ("all", "prompt")
+
+    @property
+    def until(self) -> int | None:
+        """How many tokens are steered from the prompt's last one on; None for all there are."""
+        if self.positions == "prompt":
+            return 1
+        return int(self.positions.partition(":")[2]) if self.positions.startswith("first:") else None
+
+    def find_acting(self, n_prompt: int) -> tuple[int, int | None]:
+        """Which tokens of a text are steered, as a half-open range of places; None for no end."""
+        start, until = n_prompt - 1, self.until
+        return 0 if self.acts_on_prompt else start, None if until is None else start + until
 
     @property
     def columns(self) -> dict[str, str | float]:

@@ -4,7 +4,7 @@ The draws of a prompt share their beginnings, so only distinct prefixes go throu
 said the same so far are one row. Which token a sample draws is settled by a random number of its own, see ``streams``.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
 from typing import Any
@@ -24,6 +24,7 @@ from completions_lp.model import (
     Steering,
     TreeDecoder,
     check_conditions,
+    pack_edits,
     pick_engine,
     prefill_bytes,
     row_bytes,
@@ -130,7 +131,7 @@ def draw_samples(
     check_conditions(model, vectors, conditions)
     by_name = {vector.name: vector for vector in vectors}
     steering = Steering.under(model, by_name, conditions) if conditions else None
-    layer = None if steering is None else steering.layer
+    layer = condition.layer if conditions else None
     tree, fresh = pick_engine(model, engine) != "rows", range(first, sampling.draws)
     room = Room.find(model, memory_budget)
 
@@ -141,7 +142,7 @@ def draw_samples(
         asked = [prompt.token_ids for prompt in chosen]
         numbers = [some for _, some in runs]
         if model.is_remote:
-            found = grow_remotely(model, chosen, sampling, numbers, condition, steering)
+            found = grow_remotely(model, chosen, sampling, numbers, condition, by_name)
             return [(i, draws) for (i, _), draws in zip(runs, found, strict=True)]
         if tree:
             held = _share_logits(model, sampling, room.bytes)
@@ -173,7 +174,7 @@ def grow_remotely(
     sampling: Sampling,
     samples: Sequence[Sequence[int]],
     condition: Condition,
-    steering: Steering | None,
+    vectors: Mapping[str, SteeringVector],
 ) -> list[list[Draw]]:
     """As ``grow_draws``, where the model is served; the random numbers are drawn there, too, by the same names."""
     longest = max(len(prompt.token_ids) for prompt in prompts) + max(map(len, samples)) * sampling.max_new_tokens
@@ -183,8 +184,7 @@ def grow_remotely(
         "samples": [list(numbers) for numbers in samples],
         "sampling": asdict(sampling),
         "condition": asdict(condition),
-        "layer": None if steering is None else steering.layer,
-        "added": None if steering is None else steering.added.float(),
+        "done": pack_edits(vectors, [condition]) if condition.steers else {},
         "eos_ids": sorted(model.eos_ids),
         "most": max(1, PASS // longest),
         "held": CHUNK,

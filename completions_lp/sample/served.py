@@ -20,7 +20,7 @@ def grow(network: Any, told: Mapping[str, Any], work: Mapping[str, Any]) -> dict
     """The draws of some prompts, by prompt, as ``pack_draws`` packs them; or ``broken``: a prompt, and what is wrong.
 
     ``work`` has ``ids``, ``names`` and ``samples`` by prompt, ``sampling`` and ``condition`` as keywords, what is
-    ``added`` at its ``layer``, ``eos_ids``, the prompts of a pass (``most``) and how many logits are held at once.
+    ``done`` by layer, ``eos_ids``, the prompts of a pass (``most``) and how many logits are held at once.
     """
     site, sampling, condition = Site(network, told), Sampling(**work["sampling"]), Condition(**work["condition"])
     prompts = [
@@ -28,22 +28,26 @@ def grow(network: Any, told: Mapping[str, Any], work: Mapping[str, Any]) -> dict
         for name, ids in zip(work["names"], work["ids"], strict=True)
     ]
     found: list[dict[str, Any]] = []
-    whole = condition.positions == "all"
     for start in range(0, len(prompts), work["most"]):
         some = prompts[start : start + work["most"]]
         grower = Growing(
             site,
             [prompt.token_ids for prompt in some],
-            layer=work["layer"],
-            added=work["added"],
-            whole=whole,
+            done=work["done"],
+            reach=(condition.acts_on_prompt, condition.until),
             held=work["held"],
         )
         uniforms = np.stack([draw_uniforms(prompt.id, sampling, condition) for prompt in some])
         samples = work["samples"][start : start + work["most"]]
         try:
             drawn = grow_draws(
-                grower, some, sampling, samples, uniforms, frozenset(work["eos_ids"]), layer=work["layer"]
+                grower,
+                some,
+                sampling,
+                samples,
+                uniforms,
+                frozenset(work["eos_ids"]),
+                layer=condition.layer if work["done"] else None,
             )
         except NotFinite as error:
             return {"broken": (error.prompt_id, str(error))}

@@ -24,13 +24,15 @@ def draw_uniforms(
 ) -> Float[np.ndarray, "sample step"]:
     """The uniform random numbers, in [0, 1), of one prompt: a stream of its own.
 
-    It is named by the seed and the prompt's id and, under a condition, by the vector's name, the layer, the multiplier
-    and the positions; numbers of different names are independent. Fewer draws are the first of more.
+    It is named by the seed and the prompt's id and, under a condition, by the vector's name, the layer, the multiplier,
+    the positions, and what else is done than adding at one layer; numbers of different names are independent. Fewer
+    draws are the first of more.
     """
     names = [prompt_id]
     if condition != BASELINE:
         multiplier = float(condition.multiplier) + 0.0  # -0.0 is the same condition as 0.0
-        names.append(json.dumps([condition.vector, int(condition.layer), multiplier, condition.positions]))
+        further = [] if condition.is_plain else [condition.operation, *map(int, condition.beyond)]
+        names.append(json.dumps([condition.vector, int(condition.layer), multiplier, condition.positions, *further]))
     words = [np.frombuffer(hashlib.sha256(name.encode()).digest(), dtype=np.uint32) for name in names]
     rng = np.random.default_rng(np.random.SeedSequence([sampling.seed, *map(int, np.concatenate(words))]))
     return rng.random((sampling.draws, sampling.max_new_tokens))

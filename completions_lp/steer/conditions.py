@@ -1,25 +1,52 @@
 """Vectors x layers x multipliers -> conditions; and what controls are called."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
-from completions_lp.records import Condition, Positions, SteeringVector
+import numpy as np
+
+from completions_lp.records import Condition, Operation, Positions, SteeringVector
+
+Layers = Sequence[int | Sequence[int] | Literal["all"]]
+"""Where vectors enter: a layer, layers that one condition steers at once, or ``all`` of a vector's at once."""
 
 
 def make_conditions(
     vectors: Sequence[SteeringVector],
     *,
-    layers: Sequence[int] | None = None,
+    layers: Layers | None = None,
     multipliers: Sequence[int | float] = (-2.0, -1.0, 1.0, 2.0),
     positions: Positions = "completion",
+    operation: Operation = "add",
 ) -> tuple[Condition, ...]:
-    """The grid of vectors x layers x multipliers, layer by layer; ``layers=None`` takes those that a vector has."""
-    conditions = [
-        Condition(vector.name, vector.kind, layer, float(multiplier), positions)
-        for vector in vectors
-        for layer in (vector.directions if layers is None else layers)
-        for multiplier in multipliers
-    ]
-    return tuple(sorted(dict.fromkeys(conditions), key=lambda condition: condition.layer))
+    """The grid of vectors x layers x multipliers, layer by layer; ``layers=None`` takes each that a vector has.
+
+    ``layers`` may have groups, each of which one condition steers at once: ``[3, [10, 11, 12], "all"]``.
+    """
+    conditions = []
+    for vector in vectors:
+        for group in vector.directions if layers is None else layers:
+            first, *beyond = list_layers(vector, group)
+            conditions += [
+                Condition(vector.name, vector.kind, first, float(m), positions, operation, tuple(beyond))
+                for m in multipliers
+            ]
+    return tuple(sorted(dict.fromkeys(conditions), key=lambda condition: condition.layers))
+
+
+def list_layers(vector: SteeringVector, group: int | Sequence[int] | Literal["all"]) -> list[int]:
+    """The layers of a group, upwards."""
+    if group == "all":
+        return sorted(vector.directions)
+    return [group] if isinstance(group, int | np.integer) else sorted(set(group))
+
+
+def place_zero(condition: Condition, vector: SteeringVector) -> Condition:
+    """Where nothing must change: multiplier 0 of a vector at a condition's place; a clamp, which has none, adds."""
+    operation: Operation = "add" if condition.operation == "clamp" else condition.operation
+    named = replace(condition, vector=vector.name, kind=vector.kind, operation=operation)
+    return replace(named, multiplier=0.0, dose=0.0)
 
 
 def name_control(name: str, kind: str, which: int | str = "") -> str:

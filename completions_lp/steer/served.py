@@ -25,7 +25,7 @@ def average(network: Any, told: Mapping[str, Any], work: Mapping[str, Any]) -> d
     read: list[Tensor] = [torch.empty(0)] * len(texts)
     for start in range(0, len(order), size):
         some = order[start : start + size]
-        ids, _, _ = pack_rows([texts[i] for i in some], [0] * len(some), whole=True)
+        ids, _, _ = pack_rows([texts[i] for i in some], [0] * len(some), (True, None))
         found = site.read(ids, torch.tensor([index[i] for i in some]), work["layers"])
         for place, i in enumerate(some):
             read[i] = found[:, place]

@@ -17,6 +17,7 @@ from completions_lp.records import (
     Sampling,
     SteeringVector,
     Through,
+    find_edit,
 )
 from completions_lp.score.places import Place
 from completions_lp.store.units import hash_value
@@ -112,5 +113,9 @@ def key_condition(condition: Condition, vectors: Sequence[SteeringVector]) -> st
     if not condition.steers:
         return hash_value(None)
     vector = next(vector for vector in vectors if vector.name == condition.vector)
-    added = hash_array(vector.directions[condition.layer])
-    return hash_value([added, int(condition.layer), float(condition.multiplier) + 0.0, condition.positions])
+    how = [float(condition.multiplier) + 0.0, condition.positions]
+    if condition.is_plain:
+        return hash_value([hash_array(vector.directions[condition.layer]), int(condition.layer), *how])
+    edits = [(int(layer), find_edit(vector, condition, layer)) for layer in condition.layers]
+    done = [[layer, hash_array(edit.added), hash_array(edit.unit), float(edit.share)] for layer, edit in edits]
+    return hash_value([done, *how])
