@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, FiniteFloat, ValidationError, model_validator
 from pydantic_core import from_json, to_json
 
+from completions_lp.job.doses import check_doses
 from completions_lp.job.further import split_vectors
 from completions_lp.job.label import LabelSection, Section
 from completions_lp.job.off_target import OffTargetSection, check_sets
@@ -19,7 +20,7 @@ from completions_lp.job.resources import DATA, ModelSection, RunSection
 from completions_lp.job.rival import MOST, RivalSection, check_rivals
 from completions_lp.job.schema import explain, write_defaults
 from completions_lp.job.toml import apply_overrides, read_toml
-from completions_lp.records import InputError, Labelling, Operation, Sampling, Through
+from completions_lp.records import InputError, Labelling, Operation, Sampling, Through, Unit
 from completions_lp.records.base import POSITIONS
 
 EMBEDDED = DATA / "run.toml"
@@ -115,7 +116,14 @@ class ScoringSection(Section):
     """Layers at whose output the vector enters, 0-based blocks, each by itself, or "all", each of them by itself. A
     list in the list is steered at once, by one condition: [[10, 11, 12], "all"] are two, three layers and all."""
     multipliers: Annotated[tuple[Multiplier, ...], Field(min_length=1, max_length=10_000)] = (-2.0, -1.0, 1.0, 2.0)
-    """What the vector is multiplied with."""
+    """What the vector is multiplied with; with another unit, the doses."""
+    unit: Unit = "vector"
+    """What multipliers are counted in: "vector" (the vector itself), "residual" (the mean norm of the unsteered
+    residual stream, at the layer and the positions that are steered) or "kl" (nats per token on the unsteered
+    completions: the multiplier of every vector, layer and sign is solved for; a negative dose is that KL with the
+    opposite sign)."""
+    dose_prompts: Annotated[int, Field(ge=1, le=1_000_000)] = 8
+    """Prompts on which doses are settled, and the residual stream is measured: so many, at random."""
     operation: Operation = "add"
     """What is done along the vector: "add" it, "ablate" (the multiplier times the component along it is taken away: 1
     removes it, 2 reflects it) or "clamp" (the component is set: 1 and -1 are where the positive and the negative texts
@@ -192,6 +200,7 @@ class Config(Section):
             )
         if self.model.remote and (self.run.workers > 1 or self.run.address):
             raise InputError("[run] workers and address are of models that run here, and [model] remote is given")
+        check_doses(self)
         for vector in self.vectors:
             _check_layers(vector, self.scoring.named_layers)
         if self.labelling.names and (self.scoring.cue or self.scoring.readings is True):

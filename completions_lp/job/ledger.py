@@ -29,7 +29,7 @@ from completions_lp.job.provenance import (
 from completions_lp.job.rivals import RivalUnits
 from completions_lp.job.sources import hash_sources
 from completions_lp.model import Model, Usage
-from completions_lp.records import InputError, OutOfRoom, Prompt, SteeringVector
+from completions_lp.records import Dose, InputError, OutOfRoom, Prompt, SteeringVector
 from completions_lp.work.crew import Crew
 from completions_lp.work.machine import describe_machine, list_versions, read_peak, reset_peak
 from completions_lp.work.progress import Progress
@@ -66,6 +66,8 @@ class Ledger(Inputs):
         self.info: dict[str, Any] = {"stages": {}, "files": []}
         self.has_worked = False
         """Whether a stage was done, and not found as it should be."""
+        self.doses: tuple[Dose, ...] = ()
+        """Of the score stage, once they are settled."""
         self.vectors_made: tuple[SteeringVector, ...] = ()
         """Of a run as a whole, once they are there."""
         self.progress = Progress(self.folder, show=self.options.progress)

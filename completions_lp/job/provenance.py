@@ -26,8 +26,9 @@ FOLLOWED: Mapping[str, tuple[str, ...]] = {
     "report": ("off_target",),
 }
 """By stage, in their order: the sections and keys of the configuration on which its numbers depend."""
+_ONCE = {"operation": "add", "unit": "vector", "dose_prompts": 8}
 _ADDED: Mapping[str, Mapping[str, Any]] = {
-    "scoring": {"through": "end", "readings": "auto", "cue": ""},
+    "scoring": {**_ONCE, "through": "end", "readings": "auto", "cue": ""},
     "prompts": {"subset": None, "system": "", "few_shot": [], "prefix": "", "fields": {}, "answers": [], "swap": False},
     "vector": {"subset": None, "split": "train", "revision": None, "fields": {}, "name": None},
 }

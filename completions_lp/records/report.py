@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from completions_lp.records.base import InputError, Kind, Operation, Positions, Through
 from completions_lp.records.choices import Choices
+from completions_lp.records.doses import Dose
 from completions_lp.records.measures import Measures
 from completions_lp.records.readings import Readings
 from completions_lp.records.scores import Increases, TokenIncreases
@@ -247,6 +248,8 @@ class Report:
     """The vector less its rivals; empty without any."""
     vectors: tuple[VectorRow, ...] = ()
     """Several vectors, each in its own best cell, and their differences; empty with one vector."""
+    doses: tuple[Dose, ...] = ()
+    """The dose of every condition that steers, and which doses could not be reached; empty where that is not known."""
     off_target: tuple[OffTargetRow, ...] = ()
     """What the vector does to prompts that it is not about; empty without such sets."""
     seeds: tuple[SeedValue, ...] = ()

@@ -20,6 +20,7 @@ STAGES: Mapping[str, tuple[str, ...]] = {
     "score": (
         *("scores.parquet", "measures.parquet", "seed_measures.parquet", "profile.parquet"),
         *("tokens.parquet", "steered.parquet", "choices.parquet", "readings.parquet", "validation.parquet"),
+        *("doses.parquet", "doses.csv"),
     ),
     "report": (
         *("prompts.parquet", "summary.parquet", "summary.csv", "slopes.parquet", "slopes.csv"),

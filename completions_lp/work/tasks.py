@@ -161,7 +161,7 @@ def pick_vectors(vectors: Sequence[SteeringVector], conditions: Sequence[Conditi
     needed: dict[str, set[int]] = {}
     for condition in conditions:
         if condition.steers:
-            needed.setdefault(condition.vector, set()).add(condition.layer)
+            needed.setdefault(condition.vector, set()).update(condition.layers)
     return tuple(_narrow(vector, needed[vector.name]) for vector in vectors if vector.name in needed)
 
 
