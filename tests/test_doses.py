@@ -53,7 +53,7 @@ CURVES = {
     "comes to an end": lambda m: 2 * m * m / (1 + m * m),
     "steep": lambda m: m**6,
     "late": lambda m: max(0.0, m - 5.0) ** 2,
-    "early": lambda m: math.sqrt(m) * 1e3,
+    "early": lambda m: m**1.2,
     "a step": lambda m: 0.01 * m * m + 1.0 / (1 + math.exp(min(700.0, -40 * (m - 3)))),
     "rounded": lambda m: round(0.5 * m * m, 4),
     "overflows": lambda m: 0.7 * m * m if m < 50 else float("nan"),
@@ -85,9 +85,8 @@ def test_all_searches_of_all_curves_end_where_bisection_does(start):
         assert curves[i](one.multiplier) == one.reached
         assert abs(one.reached / value - 1) <= TOLERANCE
         if list(CURVES)[i] != "rounded":  # whose values leave more room than a hundredth
-            exact = bisect(curves[i], value)
-            assert curves[i](exact) == pytest.approx(value, rel=1e-6)
-            assert one.multiplier == pytest.approx(exact, rel=0.02)
+            low, high = bisect(curves[i], value * (1 - TOLERANCE)), bisect(curves[i], value * (1 + TOLERANCE))
+            assert low * 0.9999 <= one.multiplier <= high * 1.0001
 
 
 @pytest.mark.parametrize(
@@ -95,7 +94,7 @@ def test_all_searches_of_all_curves_end_where_bisection_does(start):
     [
         (lambda m: 2 * m * m / (1 + m * m), 5.0, "it does not grow any more: 2"),
         (lambda m: m * m * math.exp(-m), 5.0, "it "),  # up to 0.54 at 2, then down
-        (lambda m: 0.0, 1.0, "it does not grow any more: 0"),
+        (lambda m: 0.0, 1.0, f"it is no more than 0 up to multiplier {LARGEST:.3g}"),
         (lambda m: float("nan"), 1.0, "it is above 1 at every multiplier down to"),
         (lambda m: 0.1 if m < 2 else 10.0, 1.0, "it is 0.1 at multiplier"),
         (lambda m: 0.1 * m if m < 2 else float("nan"), 1.0, "not a finite number at"),

@@ -126,7 +126,7 @@ def _reach_out(curve: Curve, wanted: float) -> float:
     if last >= LARGEST:
         raise _Hopeless(f"it is no more than {max(curve.tried.values()):.3g} up to multiplier {last:.3g}")
     smaller = [m for m in tried if m <= last / STEP * 1.001]
-    if smaller and value <= (1 + FLAT) * curve.tried[smaller[-1]]:
+    if smaller and 0 < value <= (1 + FLAT) * curve.tried[smaller[-1]]:
         raise _Hopeless(
             f"it does not grow any more: {curve.tried[smaller[-1]]:.3g} at multiplier {smaller[-1]:.3g}, "
             f"{value:.3g} at {last:.3g}"
