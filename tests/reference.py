@@ -44,6 +44,52 @@ def score(module, prompt, completion, *, layer=None, added=None, positions="comp
     return np.array([float(logprob[len(prompt) - 1 + t, token]) for t, token in enumerate(completion)])
 
 
+def edit(hidden, direction, operation, multiplier, span=None):
+    """One hidden state under an operation along a direction; ``span`` is (centre, scale), for a clamp."""
+    unit = direction / np.linalg.norm(direction)
+    component = float(unit @ hidden)
+    if operation == "add":
+        return hidden + multiplier * direction
+    wanted = (1 - multiplier) * component if operation == "ablate" else span[0] + multiplier * span[1]
+    return hidden + (wanted - component) * unit
+
+
+def is_steered(place, n_prompt, positions):
+    """Whether the token at a place, counted from the first of the prompt, is steered."""
+    said = place - (n_prompt - 1)
+    if positions.startswith("first:"):
+        return 0 <= said < int(positions[len("first:") :])
+    return {"all": True, "prompt": place < n_prompt, "completion": said >= 0}[positions]
+
+
+@torch.no_grad()
+def score_under(module, prompt, completion, condition, vector):
+    """[token] log probs, in nats, of one completion under any condition, each hidden state edited by itself."""
+
+    def hook_at(layer):
+        span = vector.spans.get(layer)
+        how = vector.directions[layer], condition.operation, condition.multiplier, span and (span.centre, span.scale)
+
+        def hook(_module, _inputs, output):
+            whole = isinstance(output, tuple | list)
+            hidden = (output[0] if whole else output).clone()
+            for place in range(hidden.shape[1]):
+                if is_steered(place, len(prompt), condition.positions):
+                    steered = edit(hidden[0, place].double().numpy(), *how)
+                    hidden[0, place] = torch.from_numpy(steered).to(hidden)
+            return type(output)((hidden, *output[1:])) if whole else hidden
+
+        return hook
+
+    layers = [condition.layer, *condition.beyond]
+    handles = [blocks_of(module)[layer].register_forward_hook(hook_at(layer)) for layer in layers]
+    try:
+        return score(module, prompt, completion)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def cut(completion, answer, within, through):
     """The tokens of a completion that are scored, one by one; ``answer`` is the index of the answer's token, or -1."""
     kept = []

@@ -22,6 +22,7 @@ from completions_lp.model import (
     network,
     pick_engine,
     reading,
+    residual,
     rows,
     tree,
     wavefront,
@@ -108,36 +109,20 @@ def test_plain_rows_pass_and_are_told_to_be_slow(tokenizer, prompts):
 
 
 def add_twice(patch):
-    branch, add = wavefront.branch_rows, network.Steering.add_to
-    patch.setattr(wavefront, "branch_rows", lambda stream, n, added: branch(stream, n, 2 * added))
-
-    def twice(self, output, acts=None):
-        return add(self, add(self, output, acts), acts)
-
-    patch.setattr(network.Steering, "add_to", twice)
+    apply = residual.Edits.apply
+    patch.setattr(residual.Edits, "apply", lambda self, stream, acts=None: apply(self, apply(self, stream, acts), acts))
 
 
 def start_one_late(patch):
     """The last prompt token, which says the first token of the answer, is left unsteered."""
-    branch, under = wavefront.branch_rows, network.Steering.under.__func__
+    apply = residual.Edits.apply
 
-    def late(stream, n, added):
-        rows = branch(stream, n, added).clone()
-        rows[len(stream) :, 0] = stream[:n, 0].repeat(len(added), 1)
-        return rows
+    def late(self, stream, acts=None):
+        acting = torch.ones(stream.shape[:-1], dtype=torch.bool) if acts is None else acts.expand(stream.shape[:-1])
+        first = acting & (acting.cumsum(-1) == 1)
+        return torch.where(first[..., None], stream, apply(self, stream, acts))
 
-    class Late(network.Steering):
-        def add_to(self, output, acts=None):
-            hidden = network.residual_stream(output).clone()
-            hidden[:, 1:] += self.added[:, None].to(hidden)
-            return network.replace_stream(output, hidden)
-
-    def made(cls, model, vectors, conditions):
-        found = under(cls, model, vectors, conditions)
-        return Late(found.layer, found.added, found.positions)
-
-    patch.setattr(wavefront, "branch_rows", late)
-    patch.setattr(network.Steering, "under", classmethod(made))
+    patch.setattr(residual.Edits, "apply", late)
 
 
 def change_conditions(patch, change):
@@ -152,7 +137,8 @@ def change_conditions(patch, change):
                 task.conditions, changed, strict=True
             ):  # a unit has directions of its layers alone
                 vector = vectors[before.vector]
-                directions = {after.layer: vector.directions[before.layer], **vector.directions}
+                moved = zip(after.layers, before.layers, strict=False)
+                directions = {new: vector.directions[old] for new, old in moved} | dict(vector.directions)
                 vectors[before.vector] = dataclasses.replace(vector, directions=directions)
             return way(dataclasses.replace(task, conditions=changed, vectors=vectors))
 
@@ -165,7 +151,7 @@ def steer_the_prompt(patch):
 
 def shift_layers(by):
     def shift(patch):
-        change_conditions(patch, lambda c: dataclasses.replace(c, layer=min(max(c.layer + by, 0), 2)))
+        change_conditions(patch, lambda c: dataclasses.replace(c, layer=min(max(c.layer + by, 0), 2), beyond=()))
 
     return shift
 
@@ -213,17 +199,31 @@ def see_siblings(patch):
     patch.setattr(tree.Tree, "ancestors", property(ancestors))
 
 
+def change_edits(patch, change):
+    """What is added becomes something else, for either engine: ``change`` gets the rows and their conditions."""
+    make = network.make_edits
+
+    def made(vectors, conditions, **options):
+        found = make(vectors, conditions, **options)
+        return {
+            layer: dataclasses.replace(edits, added=change(edits.added, layer, [conditions[k] for k in edits.which]))
+            for layer, edits in found.items()
+        }
+
+    for module in (network, wavefront):
+        patch.setattr(module, "make_edits", made)
+
+
 def leave_something_behind(patch):
     """A tenth of what was added last is added to what is added next."""
-    under, last = network.Steering.under.__func__, []
+    last = []
 
-    def made(cls, model, vectors, conditions):
-        found = under(cls, model, vectors, conditions)
-        added = found.added + (0.1 * last[-1] if last else 0)
-        last.append(found.added.mean(0))
-        return dataclasses.replace(found, added=added)
+    def change(added, layer, conditions):
+        found = added + (0.1 * last[-1] if last else 0)
+        last.append(added.mean(0))
+        return found
 
-    patch.setattr(network.Steering, "under", classmethod(made))
+    change_edits(patch, change)
 
 
 def change_what_is_read(patch):
@@ -241,26 +241,18 @@ def change_what_is_read(patch):
 
 def take_the_first_multiplier(patch):
     """What is added is remembered by vector and layer, whatever the multiplier."""
-    under, known = network.Steering.under.__func__, {}
+    known = {}
 
-    def made(cls, model, vectors, conditions):
-        found = under(cls, model, vectors, conditions)
-        keys = [(c.vector, c.layer) for c in conditions]
-        rows = [known.setdefault(key, row) for key, row in zip(keys, found.added, strict=True)]
-        return dataclasses.replace(found, added=torch.stack(rows))
+    def change(added, layer, conditions):
+        rows = zip(conditions, added, strict=True)
+        return torch.stack([known.setdefault((c.vector, c.layer, c.operation, layer), row) for c, row in rows])
 
-    patch.setattr(network.Steering, "under", classmethod(made))
+    change_edits(patch, change)
 
 
 def add_at_zero(patch):
     """Steered rows get a little more than the multiplier says."""
-    under = network.Steering.under.__func__
-
-    def made(cls, model, vectors, conditions):
-        found = under(cls, model, vectors, conditions)
-        return dataclasses.replace(found, added=found.added + 1e-3)
-
-    patch.setattr(network.Steering, "under", classmethod(made))
+    change_edits(patch, lambda added, layer, conditions: added + 1e-3)
 
 
 def lose_mass(patch):

@@ -93,6 +93,7 @@ CHANGES = {
     "scoring.layers": ({"scoring.layers": [1]}, STEERED, {SCORE}),
     "scoring.multipliers": ({"scoring.multipliers": [-1.0, 2.0]}, MORE, {SCORE}),
     "scoring.positions": ({"scoring.positions": "all"}, STEERED, {SCORE}),
+    "scoring.operation": ({"scoring.operation": "ablate"}, STEERED, {SCORE}),
     "scoring.kl": ({"scoring.kl": False}, {"scores": SOME}, {SCORE}),
     "scoring.through": ({"scoring.through": "window"}, {"scores": ALL}, {SCORE}),
     "scoring.through: the answer": ({"scoring.through": "answer"}, {"scores": ALL}, {SCORE}),

@@ -17,6 +17,7 @@ import torch
 from conftest import make_prompts, make_vector
 from families import make_family
 from nnsight import TransformersModel
+from test_operations import make_spanned, mix
 
 import completions_lp as clp
 from completions_lp.job.config import DATA
@@ -159,7 +160,7 @@ def test_draws_are_those_of_here(chooser, sampling):
         np.testing.assert_allclose(one.sampler_logprob, other.sampler_logprob, atol=2e-5)
 
 
-@pytest.mark.parametrize("positions", ["completion", "all"])
+@pytest.mark.parametrize("positions", ["completion", "all", "prompt", "first:2"])
 def test_steered_draws_are_those_of_here(chooser, positions):
     there, here, prompts, _, vector = chooser
     (condition,) = clp.make_conditions([vector], layers=[2], multipliers=[1.0], positions=positions)[:1]
@@ -188,6 +189,19 @@ def test_scores_are_those_of_here(chooser, positions, engine, monkeypatch):
     completions = draw(here, prompts)
     asked = {"target": "matching", "kl": True, "progress": False}
     compare_scores(*(score_tokens(m, completions, [vector], conditions, **asked) for m in (there, here)))
+
+
+@pytest.mark.parametrize("engine", ["tree", "rows"])
+def test_mixed_operations_are_those_of_here(chooser, engine, monkeypatch):
+    there, here, prompts, *_ = chooser
+    monkeypatch.setattr(there.server, "told", {**there.server.told, "rows": engine == "rows"})
+    vectors = [make_spanned(here), make_spanned(here, seed=4, name="w")]
+    conditions, completions = mix(here, vectors), draw(here, prompts[:2])
+    asked = {"target": "matching", "kl": True, "progress": False}
+    compare_scores(*(score_tokens(m, completions, vectors, conditions, **asked) for m in (there, here)))
+    for condition in conditions[1::6]:
+        options = {"vectors": vectors, "condition": condition}
+        assert_same_draws(draw(there, prompts, **options), draw(here, prompts, **options))
 
 
 def test_a_small_budget_splits_conditions_and_changes_no_number(chooser):
@@ -250,10 +264,10 @@ def test_a_server_that_runs_requests_under_autocast_rounds_no_logits(monkeypatch
         "form": [1.0, None],
     }
     site = served.Site(model.network, paths)
-    piece = Piece([5, 6, 7], [[8, 9], [8, 10, 11]], steers_prompt=False, rows=False, divergences=True).ask([{}])
+    piece = Piece([5, 6, 7], [[8, 9], [8, 10, 11]], reach=(False, None), rows=False, divergences=True).ask([{}])
     hidden = torch.randn(1, piece["nodes"].max() + 2, model.d_model, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(site, "run", lambda *_, **__: hidden)
-    grower = served.Growing(site, [[5, 6]], layer=None, added=None, whole=False, held=2**20)
+    grower = served.Growing(site, [[5, 6]], done={}, reach=(False, None), held=2**20)
     monkeypatch.setattr(grower, "_run_trees", lambda _: hidden[0])
 
     def read():

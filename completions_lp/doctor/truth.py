@@ -83,7 +83,7 @@ def _edit(condition: Condition, vector: SteeringVector, layer: int, where: slice
     """What a block puts out, with what a condition does there, token by token as its definition says."""
     whole = isinstance(output, tuple | list)
     hidden = (output[0] if whole else output).clone()
-    direction = torch.from_numpy(np.asarray(vector.directions[layer], np.float64)).to(hidden)
+    direction = torch.tensor(vector.directions[layer], dtype=torch.float64).to(hidden)
     at = hidden[:, where]
     if condition.operation == "add":
         hidden[:, where] = at + condition.multiplier * direction

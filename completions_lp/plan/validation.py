@@ -98,7 +98,7 @@ def pick_cells(
     chosen = [c for c in cells if not layers or c.layer in layers]
     chosen = [c for c in chosen if not multipliers or c.multiplier in multipliers]
     if not chosen:
-        known = ", ".join(f"{c.layer}:{c.multiplier:+g}" for c in cells)
+        known = ", ".join(f"{c.site}:{c.multiplier:+g}" for c in cells)
         raise InputError(f"the run has no such cell of the target vector; its cells (layer:multiplier): {known}")
     return tuple(chosen)
 

@@ -128,6 +128,11 @@ class Condition:
         object.__setattr__(self, "dose", float(self.multiplier if self.dose is None else self.dose))
 
     @property
+    def asked(self) -> float:
+        """The dose as a number: what is asked for in the sweep's unit."""
+        return float(self.multiplier if self.dose is None else self.dose)
+
+    @property
     def layers(self) -> tuple[int, ...]:
         """All that are steered."""
         return (self.layer, *self.beyond)

@@ -66,7 +66,7 @@ def pick_best(
         raise InputError(f"this report has no {quantity!r} of a steered cell; it has {', '.join(known)}")
     chosen = [row for row in rows if _matches(row, layers, multipliers, positions)]
     if not chosen:
-        cells = ", ".join(f"{row.condition.layer}:{row.condition.multiplier:+g}" for row in rows)
+        cells = ", ".join(f"{row.condition.site}:{row.condition.multiplier:+g}" for row in rows)
         raise InputError(f"there is no such cell of the target vector; the cells (layer:multiplier) are {cells}")
     best = report.best
     if best is not None and best.quantity == quantity and best.condition in [row.condition for row in chosen]:

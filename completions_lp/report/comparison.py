@@ -90,8 +90,7 @@ def _name_cell(condition: Condition) -> tuple[object, ...]:
     """What cells of two runs are matched by, the dose in whatever unit; of a rival its name, which is nowhere else."""
     if condition.kind == "rival":
         return condition.kind, condition.vector
-    dose = condition.multiplier if condition.dose is None else condition.dose
-    return condition.kind, condition.layers, condition.operation, dose, condition.positions
+    return condition.kind, condition.layers, condition.operation, condition.asked, condition.positions
 
 
 def _compare_cells(

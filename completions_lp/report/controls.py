@@ -105,10 +105,10 @@ def take_odd_parts(columns: Columns) -> tuple[list[int], dict[str, Float[np.ndar
     negated = {_cell(c)[1:]: i for i, c in enumerate(conditions) if c.kind == "negated"} if len(targets) == 1 else {}
     pairs = []
     for i, c in enumerate(conditions):
-        name, dose, *place_of = _cell(c)
-        other = place.get((name, -dose, *place_of))
+        name, dose, *at = _cell(c)
+        other = place.get((name, -c.asked, *at))
         if other is None and c.kind == "target":
-            other = negated.get((dose, *place_of))
+            other = negated.get((dose, *at))
         if c.multiplier > 0 and other is not None:
             pairs.append((i, other))
     plus, minus = [i for i, _ in pairs], [i for _, i in pairs]
@@ -116,10 +116,10 @@ def take_odd_parts(columns: Columns) -> tuple[list[int], dict[str, Float[np.ndar
     return plus, {f"{name}_odd": (columns.steered[name][plus] - columns.steered[name][minus]) / 2 for name in known}
 
 
-def _cell(condition: Condition) -> tuple[str, float, tuple[int, ...], str, str]:
+def _cell(condition: Condition) -> tuple[object, ...]:
     """What cells of vectors are matched by: the dose that was asked for, whatever each is multiplied with for it."""
     c = condition
-    return c.vector, float("nan" if c.dose is None else c.dose), c.layers, c.positions, c.operation
+    return c.vector, c.asked, c.layers, c.positions, c.operation
 
 
 def _group(

@@ -119,7 +119,7 @@ def judge_rounding(rounding: Rounding, increases: Increases, best: ReportRow | N
     if best is None or not np.isfinite(rounding.sd):
         return []
     c, value = best.condition, best.estimate.value
-    cell = f"layer {c.layer}, multiplier {c.multiplier:+g}"
+    cell = c.place
     told = (
         'the precision is too low for an effect of this size: use [model] dtype = "float32", with half-precision '
         'weights [model] residual = "float32", or a larger multiplier'

@@ -16,9 +16,10 @@ def hash_array(values: np.ndarray) -> str:
 
 
 def hash_vectors(vectors: Sequence[SteeringVector]) -> str:
-    """Stands for vectors: their names, kinds and directions."""
-    described = [
-        [vector.name, vector.kind, {str(layer): hash_array(d) for layer, d in vector.directions.items()}]
-        for vector in vectors
-    ]
+    """Stands for vectors: their names, kinds and directions, and their spans where they have any."""
+    described = []
+    for vector in vectors:
+        directions = {str(layer): hash_array(d) for layer, d in vector.directions.items()}
+        spans = {str(layer): [span.centre, span.scale] for layer, span in vector.spans.items()}
+        described.append([vector.name, vector.kind, directions, *([spans] if spans else [])])
     return hash_value(described)

@@ -1,6 +1,6 @@
 """Which rows and columns of a Report a figure shows: those at the same positions, and the cell that it is about."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -41,12 +41,16 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What of a report may stand side by side: all that steers at the same positions, and the unsteered model."""
+    """What of a report may stand side by side, and the unsteered model.
+
+    That is all that is done in one way, at the same positions; and of each layer one condition, by itself or as the
+    lowest of a group that is steered at once: axes have one place for a layer.
+    """
 
     report: Report
     """Cut down to it."""
     note: str = ""
-    """For the caption, where the report has other positions, too."""
+    """For the caption, where the report has others, too."""
 
     @classmethod
     def of(cls, report: Report, positions: Positions | None = None) -> "Part":
@@ -55,23 +59,22 @@ class Part:
         Raises:
             InputError: The report has no such positions.
         """
-        known = list(dict.fromkeys(row.condition.positions for row in report.rows if row.condition.kind != "baseline"))
+        steered = [row.condition for row in report.rows if row.condition.kind != "baseline"]
+        known = list(dict.fromkeys(condition.positions for condition in steered))
         if positions is not None and positions not in known:
             raise InputError(f"no positions {positions!r} in this report; it has {', '.join(known) or 'none'}")
-        if len(known) < 2:
+        best = report.best.condition if report.best else next((c for c in steered if not c.is_neutral), None)
+        if best is None:
             return cls(report)
-        chosen = positions or (report.best.condition.positions if report.best else known[0])
-        columns = {name: np.asarray(values) for name, values in report.prompts.items()}
-        keep = columns["positions"] == chosen if columns else None
-        cut = replace(
-            report,
-            rows=tuple(r for r in report.rows if r.condition.kind == "baseline" or r.condition.positions == chosen),
-            prompts={name: values[keep] for name, values in columns.items()},
-            profile=tuple(row for row in report.profile if row.condition.positions == chosen),
-            slopes=tuple(slope for slope in report.slopes if slope.positions == chosen),
-        )
-        others = ", ".join(name for name in known if name != chosen)
-        return cls(cut, f"Steered at the positions “{chosen}”; the report also has “{others}”.")
+        chosen = positions or best.positions
+        sites = _pick_sites([c for c in steered if c.positions == chosen], best)
+
+        def is_shown(condition: Condition) -> bool:
+            same = condition.operation == best.operation and sites[condition.layer] == condition.every_layer
+            return not condition.steers or (condition.positions == chosen and (condition.is_neutral or same))
+
+        cut = report if all(map(is_shown, steered)) else _cut(report, is_shown)
+        return cls(cut, _say_others(steered, best, chosen, sites))
 
     @property
     def target(self) -> str:
@@ -131,7 +134,7 @@ class Part:
         if not columns or condition is None or not columns.keys() >= set(known):
             return {}
         keep = np.ones(len(columns["layer"]), dtype=bool)
-        for name in ("layer", "multiplier", "vector"):
+        for name in {"layer", "multiplier", "vector", "operation"} & columns.keys():
             keep &= columns[name] == getattr(condition, name)
         for name in known:
             keep &= np.isfinite(columns[name])
@@ -174,6 +177,12 @@ class Part:
             return None
         return name_cell(cell.condition) + (", over 10 % red" if cell.condition in self.red else "")
 
+    @property
+    def scale(self) -> str:
+        """What a sweep's doses are, for axes and legends: ``multiplier``, or the unit in which they were asked for."""
+        unit = next((dose.unit for dose in self.report.doses), "vector")
+        return {"vector": "multiplier", "residual": "relative dose", "kl": "KL dose (nats/token)"}[unit]
+
     def count_directions(self) -> int:
         """How many random directions the report has."""
         return len({row.condition.vector for row in self.report.rows if row.condition.kind == "random"})
@@ -190,6 +199,59 @@ class Part:
         """A caption: these sentences, what the target is, and which positions where there are several."""
         last = (say_target(self.report.target), self.note)
         return " ".join([sentence for sentence in (*sentences, *last) if sentence])
+
+
+def _pick_sites(conditions: Sequence[Condition], best: Condition) -> dict[int, str]:
+    """By lowest layer, the layers that are shown of it: those of the best cell, or else the fewest."""
+    sites: dict[int, str] = {}
+    for condition in sorted(conditions, key=lambda c: (c.every_layer != best.every_layer, len(c.layers))):
+        sites.setdefault(condition.layer, condition.every_layer)
+    return sites
+
+
+def _cut(report: Report, is_shown: Callable[[Condition], bool]) -> Report:
+    """A report of some of its conditions alone."""
+    columns = {name: np.asarray(values) for name, values in report.prompts.items()}
+    shown = [c.columns for c in dict.fromkeys(row.condition for row in report.rows) if is_shown(c)]
+    names = [name for name in ("vector", "layers", "multiplier", "positions", "operation") if name in columns]
+    wanted = {tuple(one[name] for name in names) for one in shown}
+    keep = [row in wanted for row in zip(*(columns[name].tolist() for name in names), strict=True)]
+    slopes = {(one["vector"], one["layers"], one["positions"], one["operation"]) for one in shown}
+    return replace(
+        report,
+        rows=tuple(row for row in report.rows if is_shown(row.condition)),
+        prompts={name: values[np.array(keep)] for name, values in columns.items()},
+        profile=tuple(row for row in report.profile if is_shown(row.condition)),
+        slopes=tuple(
+            s for s in report.slopes if (s.vector, s.layers or str(s.layer), s.positions, s.operation) in slopes
+        ),
+    )
+
+
+def _say_others(steered: Sequence[Condition], best: Condition, positions: Positions, sites: dict[int, str]) -> str:
+    """A caption's sentences on what is not shown, and on what layers stand for."""
+    told = []
+    others = dict.fromkeys(c.positions for c in steered if c.positions != positions)
+    if others:
+        named = ", ".join(f"“{name}”" for name in others)
+        told.append(f"Steered at the positions “{positions}”; the report also has {named}.")
+    done = dict.fromkeys(c.operation for c in steered if c.steers and not c.is_neutral)
+    if len(done) > 1:
+        named = ", ".join(f"“{name}”" for name in done if name != best.operation)
+        told.append(f"The operation is “{best.operation}”; the report also has {named}.")
+    groups = sorted({c.site for c in steered if c.beyond and sites.get(c.layer) == c.every_layer})
+    if groups:
+        told.append(f"Steered at once: layers {' and '.join(groups)}, each shown as its lowest.")
+    hidden = sorted(
+        {
+            c.site
+            for c in steered
+            if c.steers and c.positions == positions and sites[c.layer] != c.every_layer and not c.is_neutral
+        }
+    )
+    if hidden:
+        told.append(f"Not shown: layers {' and '.join(hidden)}.")
+    return " ".join(told)
 
 
 def stack_ends(estimates: Sequence[Estimate]) -> Float[np.ndarray, "2 cell"]:

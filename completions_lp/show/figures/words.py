@@ -36,7 +36,8 @@ def say_target(target: str) -> str:
 
 def name_cell(condition: Condition) -> str:
     """``layer 2, multiplier +1``."""
-    return f"layer {condition.layer}, multiplier {sign(condition.multiplier)}"
+    done = "" if condition.operation == "add" else f", {condition.operation}"
+    return f"layer{'s' if condition.beyond else ''} {condition.site}{done}, multiplier {sign(condition.multiplier)}"
 
 
 def name_rival(condition: Condition, *, limit: int = 24) -> str:

@@ -158,7 +158,7 @@ def _describe(
     """What the page's scripts must know before they inflate a block."""
     fixed = {"decimals": DECIMALS, "group": _GROUP, "per_prompt": per_prompt, "unsteered": unsteered}
     return {
-        "conditions": [[c.vector, c.kind, c.layer, c.multiplier, c.positions] for c in conditions],
+        "conditions": [[c.vector, c.kind, c.layer, c.multiplier, c.positions, c.site, c.operation] for c in conditions],
         "best": None if report.best is None else conditions.index(report.best.condition),
         "quantities": describe_quantities(report, {*per_prompt, *unsteered, *(row.quantity for row in report.rows)}),
         "cards": list(_CARDS),

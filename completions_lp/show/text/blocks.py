@@ -109,7 +109,7 @@ def list_shown(report: Report) -> list[Condition]:
     conditions = list(dict.fromkeys(row.condition for row in report.rows if row.condition.kind != "baseline"))
     shown = [c for c in conditions if c.kind not in ("random", "shuffled")] or conditions
     names = list(dict.fromkeys((c.vector, c.positions) for c in shown))
-    return sorted(shown, key=lambda c: (names.index((c.vector, c.positions)), c.layer, c.multiplier))
+    return sorted(shown, key=lambda c: (names.index((c.vector, c.positions)), c.layers, c.multiplier))
 
 
 def list_first(report: Report) -> list[Show]:
@@ -218,7 +218,7 @@ def _list_slopes(report: Report) -> list[Column]:
     below = (DASH if np.isnan(s.below_zero) else f"{s.below_zero:.0%}" for s in slopes)
     return [
         Column("vector", tuple(s.vector for s in slopes), foreign=True),
-        Column("layer", tuple(str(s.layer) for s in slopes)),
+        Column("layer", tuple(s.layers or str(s.layer) for s in slopes)),
         Column("quantity", tuple(find_quantity(s.quantity).head for s in slopes)),
         Column("slope", tuple(format_estimate(s.estimate) for s in slopes)),
         Column("below 0", tuple(below)),

@@ -79,9 +79,9 @@ def list_columns(
     lookup, best = Lookup.of(report), report.best
     marks = Column("", tuple(MARK if best is not None and c == best.condition else "" for c in conditions))
     vectors = Column("vector", tuple(c.vector for c in conditions), foreign=True)
-    positions = Column("positions", tuple(c.positions for c in conditions))
+    how = [Column(name, tuple(getattr(c, name) for c in conditions)) for name in ("positions", "operation")]
     names = [marks] if any(marks.cells) else []
-    names += [column for column in (vectors, positions) if len(set(column.cells)) > 1]
+    names += [column for column in (vectors, *how) if len(set(column.cells)) > 1]
     names += [*place_columns(conditions), *dose_columns(report, conditions)]
     if not any(show.quantity == COST for show in shows):
         shows = [*values(COST), *shows]
@@ -93,7 +93,7 @@ def list_columns(
 def place_columns(conditions: Sequence[Condition]) -> list[Column]:
     """Layer and multiplier, which a rival has not."""
     return [
-        Column("layer", tuple(str(c.layer) if c.steers else DASH for c in conditions)),
+        Column("layer", tuple(c.site if c.steers else DASH for c in conditions)),
         Column("mult", tuple(f"{c.multiplier:+.4g}" if c.steers else DASH for c in conditions)),
     ]
 

@@ -128,4 +128,4 @@ def _say_scored(through: Mapping[str, Through]) -> list[str]:
 def _name(condition: Condition) -> str:
     if condition.kind == "rival":
         return f"rival {printable(condition.vector)}"
-    return f"layer {condition.layer}, {condition.multiplier:+g}"
+    return f"layer{'s' if condition.beyond else ''} {condition.site}, {condition.multiplier:+g}"

@@ -30,14 +30,14 @@ def format_latex(
         wanted = f"{weighting} {' or '.join(quantities)} of {kind} vectors"
         raise InputError(f"no {wanted}; there are {', '.join(sorted(known))}")
     cells = list(dict.fromkeys(row.condition for row in report.rows if row.condition.kind == kind))
-    cells = sorted((c for c in cells if not c.is_neutral), key=lambda c: (c.vector, c.layer, c.multiplier))
+    cells = sorted((c for c in cells if not c.is_neutral), key=lambda c: (c.vector, c.layers, c.multiplier))
     several = len({c.vector for c in cells}) > 1
     cells += dict.fromkeys(r.condition for r in report.rows if kind == "target" and r.condition.kind == "rival")
     head = [*(["vector"] if several else []), "layer", "multiplier", *map(_write_head, shown)]
     rows = [[lookup.find(c, quantity, weighting=weighting) for quantity in shown] for c in cells]
     lines = []
     for c, found in zip(cells, rows, strict=True):
-        names = [*([escape_latex(c.vector)] if several else []), str(c.layer), f"${c.multiplier:+g}$"]
+        names = [*([escape_latex(c.vector)] if several else []), c.site, f"${c.multiplier:+g}$"]
         if c.kind == "rival":
             names = [rf"\multicolumn{{{len(names)}}}{{l}}{{{escape_latex(c.vector)} (rival)}}"]
         lines.append([*names, *map(_write_cell, found)])

@@ -43,7 +43,7 @@ def list_off_target(report: Report) -> list[Column]:
     head = f"effect: {find_quantity(first[0].effect_quantity).head}"
     columns = [
         Column("set", tuple(name for _, name in groups), foreign=True),
-        Column("layer", tuple(str(condition.layer) for condition, _ in groups)),
+        Column("layer", tuple(condition.site for condition, _ in groups)),
         Column("mult", tuple(f"{condition.multiplier:+g}" for condition, _ in groups)),
         Column(head, tuple(format_estimate(row.effect) for row in first)),
     ]

@@ -3,14 +3,23 @@
 import { meta, readBlock } from "./blocks.js";
 import { orderOf, writeCount, writeMultiplier } from "./words.js";
 
-export const conditions = meta.conditions.map(([vector, kind, layer, multiplier, positions], index) => ({
+/** What is done apart from adding at single layers: each such way of a vector is chosen from like a vector. */
+const list = ([, , layer, , positions, site, operation]) => [
+  ...(positions === meta.conditions[0][4] ? [] : [positions]),
+  ...(operation === "add" ? [] : [operation]),
+  ...(site === String(layer) ? [] : [`layers ${site} at once`]),
+];
+
+export const conditions = meta.conditions.map(([vector, kind, layer, multiplier, positions, site, operation], index) => ({
   vector,
   kind,
   layer,
   multiplier,
   positions,
+  site,
+  operation,
   index,
-  name: positions === meta.conditions[0][4] ? vector : `${vector} (${positions})`,
+  name: [vector, ...list(meta.conditions[index]).map((word) => `(${word})`)].join(" "),
 }));
 export const vectors = [...new Set(conditions.map((c) => c.name))];
 export const state = { condition: 0, quantity: "", prompt: 0, exact: false, inference: false };
@@ -34,8 +43,10 @@ export function change(changes) {
 
 /** What a layer and a multiplier are called; a rival has neither. */
 export const writeLayer = (layer) => (layer < 0 ? "–" : String(layer));
-export const writePlace = ({ kind, layer, multiplier }) =>
-  kind === "rival" ? "rival" : `layer ${layer}, multiplier ${writeMultiplier(multiplier)}`;
+export const writePlace = ({ kind, layer, site, multiplier }) =>
+  kind === "rival"
+    ? "rival"
+    : `layer${site === String(layer) ? "" : "s"} ${site}, multiplier ${writeMultiplier(multiplier)}`;
 
 export const chosen = () => conditions[state.condition];
 const unique = (values) => [...new Set(values)];
@@ -91,7 +102,7 @@ export function listQuantities(unsteered = false) {
 
 /** What the page starts from: the best cell as the run has it, or any cell of a target vector. */
 function findStart() {
-  return meta.best ?? conditions.find((c) => c.kind === "target" && c.multiplier !== 0)?.index ?? 0;
+  return meta.best ?? conditions.find((c) => c.kind === "target" && (c.multiplier !== 0 || c.operation === "clamp"))?.index ?? 0;
 }
 
 /** Keep what is chosen in the page's address, once it has been chosen for a moment. */
