@@ -61,6 +61,12 @@ ESTIMATE = {
     "n_clusters": Column(WHOLE, "Independent units behind the number."),
     "se": Column(NUMBER, "Standard error over clusters, in the same unit."),
     "df": Column(NUMBER, "Degrees of freedom of the interval."),
+    "relative_dose": Column(
+        NUMBER,
+        "|multiplier × vector| over the mean norm of the unsteered residual stream, at the lowest layer and the "
+        "positions that are steered; missing where nothing is added.",
+    ),
+    "kl_per_token": Column(NUMBER, "KL(unsteered ‖ steered) per token of this condition, nats, mean over prompts."),
     "split": Column(
         TEXT, "`all`: all prompts; `report`: the best cell, on the half of the clusters that did not choose it."
     ),
@@ -135,6 +141,19 @@ ESTIMATE = {
     ),
     "n_pairs": Column(WHOLE, "Questions behind the number, each asked in both orders.", "pairs"),
     "multipliers": Column(LIST, "Through which the line was fitted, 0 among them. Not in the CSV."),
+}
+DOSE = {
+    "dose": Column(NUMBER, "What was asked for, in `unit`; negative for the opposite sign."),
+    "unit": Column(TEXT, "`vector`, `residual` or `kl`: `[scoring] unit`."),
+    "multiplier": Column(NUMBER, "What the vector is multiplied with for it; missing where nothing reaches the dose."),
+    "kl_per_token": Column(
+        NUMBER,
+        "With unit `kl`: KL per token reached on the sample, nats; where the dose is not reached, the nearest that "
+        "was.",
+    ),
+    "kl_se": Column(NUMBER, "Standard error of it over the clusters of the sample."),
+    "n_prompts": Column(WHOLE, "Prompts of the sample."),
+    "reason": Column(TEXT, "Why the cell is missing; empty where it is not."),
 }
 QUESTION = {
     "text": Column(TEXT, "The prompt as the model was asked it."),

@@ -13,6 +13,7 @@ from pathlib import Path
 from columns import (
     COMMON,
     CONDITION,
+    DOSE,
     ESTIMATE,
     INCREASE,
     LIST,
@@ -29,7 +30,7 @@ from passages import JSON, OPENING, WORDS, WORK
 
 from completions_lp.quantities import BROKEN, GROUPS, ODD, POOLED, QUANTITIES, TRUST, UNITS, find_quantity
 from completions_lp.records import Increases, Measures, Prompt
-from completions_lp.store import OFF_TARGET, PROFILE, RIVALS, SEEDS, SLOPES, STAGES, SUMMARY, SWAPS, VECTORS
+from completions_lp.store import DOSES, OFF_TARGET, PROFILE, RIVALS, SEEDS, SLOPES, STAGES, SUMMARY, SWAPS, VECTORS
 from completions_lp.store.validation import ESTIMATED
 
 PAGE = Path(__file__).parent / "dictionary.md"
@@ -155,6 +156,13 @@ def _describe_scores() -> tuple[Table, ...]:
                 **_common("trust"),
                 "seed": ESTIMATE["seed"],
             },
+        ),
+        Table(
+            "doses.parquet",
+            "condition that steers",
+            "How strongly each condition steers, as a sample of `[scoring] dose_prompts` prompts has it; also as "
+            "`doses.csv`. Doses that no multiplier reaches are in it, too, and say why.",
+            {name: DOSE.get(name) or COMMON.get(name) or ESTIMATE[name] for name in DOSES.names},
         ),
         Table(
             "profile.parquet",

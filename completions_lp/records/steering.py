@@ -189,7 +189,7 @@ class Condition:
         if self.kind == "rival":
             return f"rival {self.vector}"
         done = "" if self.operation == "add" else f", {self.operation}"
-        return f"layer{'s' if self.beyond else ''} {self.site}{done}, multiplier {self.multiplier:+g}"
+        return f"layer{'s' if self.beyond else ''} {self.site}{done}, multiplier {self.multiplier:+.4g}"
 
     @property
     def steers(self) -> bool:

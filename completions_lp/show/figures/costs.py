@@ -150,6 +150,7 @@ class Costs(PartView):
             full = "white" if row.condition in self.part.red else color
             panel.plot(value, place, "o", markersize=4, color=color, markerfacecolor=full)
         name_places(panel, places, [f"{_name(r.condition)}\n{name_cell(r.condition)}" for r in self.best])
+        panel.set_ylim(-0.6, len(self.best) - 0.4)
         draw_zero(panel, vertical=True)
         label_axes(panel, x=self.part.label(self.quantity, self.best[0].value.unit), title="best cells")
         write_note(panel, note_few(row.value for row in self.best))

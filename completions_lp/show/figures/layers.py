@@ -90,7 +90,7 @@ class LayerSweep(PartView):
                 "cell picked by eye is covered by it, not by the dark one."
             )
         if any(np.isfinite(row.inference.random_low) for row in rows):
-            parts.append(f"Grey: central 95 % of {self.part.count_directions()} random directions of the same norm.")
+            parts.append(f"Grey: central 95 % of {self.part.count_directions()} random directions {self.part.same}.")
         if self.part.any_red(row.condition for row in rows):
             parts.append("Hollow: more than 10 % of the prompts are red, the estimate is not to be trusted there.")
         return [*parts, self.part.say_rivals(self.rivals)]

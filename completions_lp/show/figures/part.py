@@ -183,6 +183,11 @@ class Part:
         unit = next((dose.unit for dose in self.report.doses), "vector")
         return {"vector": "multiplier", "residual": "relative dose", "kl": "KL dose (nats/token)"}[unit]
 
+    @property
+    def same(self) -> str:
+        """What random directions have in common with the vector: ``of the same norm``, or ``at the same KL``."""
+        return "at the same KL" if "KL" in self.scale else "of the same norm"
+
     def count_directions(self) -> int:
         """How many random directions the report has."""
         return len({row.condition.vector for row in self.report.rows if row.condition.kind == "random"})

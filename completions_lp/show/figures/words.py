@@ -37,7 +37,8 @@ def say_target(target: str) -> str:
 def name_cell(condition: Condition) -> str:
     """``layer 2, multiplier +1``."""
     done = "" if condition.operation == "add" else f", {condition.operation}"
-    return f"layer{'s' if condition.beyond else ''} {condition.site}{done}, multiplier {sign(condition.multiplier)}"
+    times = sign(float(f"{condition.multiplier:.4g}"))
+    return f"layer{'s' if condition.beyond else ''} {condition.site}{done}, multiplier {times}"
 
 
 def name_rival(condition: Condition, *, limit: int = 24) -> str:

@@ -48,7 +48,8 @@ _GLANCE = (
 _RIVAL = " A rival, another prompt or another model, has neither layer nor multiplier."
 _CONTROLS = (
     "*Odd part* is [f(m) − f(−m)]/2, in which second-order damage cancels. *Random* is the same number under random "
-    "directions of the same norm; p-values are one-sided, towards what the multiplier's sign promises."
+    "directions of the same norm (in another unit, of the same dose); p-values are one-sided, towards what the "
+    "multiplier's sign promises."
 )
 _SWEEP = (
     "*Band of all cells* covers all means at once (max-T, approximate); *max-T* and *Holm* allow for all cells, *BH* "
