@@ -92,6 +92,8 @@ CHANGES = {
     ),
     "scoring.layers": ({"scoring.layers": [1]}, STEERED, {SCORE}),
     "scoring.multipliers": ({"scoring.multipliers": [-1.0, 2.0]}, MORE, {SCORE}),
+    "scoring.unit": ({"scoring.unit": "residual"}, VECTORS, {SCORE}),
+    "scoring.dose_prompts": ({"scoring.dose_prompts": 2}, {}, {SCORE}),
     "scoring.positions": ({"scoring.positions": "all"}, STEERED, {SCORE}),
     "scoring.operation": ({"scoring.operation": "ablate"}, STEERED, {SCORE}),
     "scoring.kl": ({"scoring.kl": False}, {"scores": SOME}, {SCORE}),
