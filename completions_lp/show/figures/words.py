@@ -38,7 +38,12 @@ def name_cell(condition: Condition) -> str:
     """``layer 2, multiplier +1``."""
     done = "" if condition.operation == "add" else f", {condition.operation}"
     times = sign(float(f"{condition.multiplier:.4g}"))
-    return f"layer{'s' if condition.beyond else ''} {condition.site}{done}, multiplier {times}"
+    return f"{name_layers(condition)}{done}, multiplier {times}"
+
+
+def name_layers(condition: Condition) -> str:
+    """``layer 2``, or of layers that are steered at once ``layers 2-4``."""
+    return f"layer{'s' if condition.beyond else ''} {condition.site}"
 
 
 def name_rival(condition: Condition, *, limit: int = 24) -> str:
