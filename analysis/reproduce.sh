@@ -19,7 +19,7 @@ run=${1:-runs/study}
 "$PYTHON" -m completions_lp plan "$run" --validate --quiet
 run=$(cd "$run" && pwd)
 cd analysis/figures
-for script in layer_sweep dose_response heatmap prompts damage token_profile reasoning distributions \
+for script in layer_sweep dose_response heatmap prompts damage costs token_profile reasoning distributions \
     diagnostics probabilities steerability promotion agreement odds rivals quality own_page table; do
     "$PYTHON" "../$script.py" "$run"
 done

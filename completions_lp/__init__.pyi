@@ -25,6 +25,7 @@ from .score.choices import read_choices
 from .score.parts import score_completions
 from .show.figures.agreement import Agreement
 from .show.figures.convergence import Batch, Convergence
+from .show.figures.costs import Costs
 from .show.figures.damage import Damage
 from .show.figures.diagnostics import Diagnostics
 from .show.figures.distributions import Distributions
@@ -56,6 +57,7 @@ __all__ = [
     "Condition",
     "Config",
     "Convergence",
+    "Costs",
     "Damage",
     "Diagnostics",
     "Distributions",

@@ -21,8 +21,8 @@ COMMON = {
     "vector": Column(TEXT, "Name of the vector, or of a rival; empty for the unsteered model."),
     "kind": Column(
         TEXT,
-        "`target`, `negated`, `random`, `shuffled`, `orthogonal`, `rounding` (tells what rounding does), `rival` "
-        "(another prompt or another model), or `baseline` (unsteered).",
+        "`target`, `further` (a further vector, compared with it), `negated`, `random`, `shuffled`, `orthogonal`, "
+        "`rounding` (tells what rounding does), `rival` (another prompt or another model), or `baseline` (unsteered).",
     ),
     "layer": Column(WHOLE, "0-based block to whose output the vector is added; −1 for the unsteered model and rivals."),
     "multiplier": Column(NUMBER, "The vector is added this many times; 1 for a rival, which is there as a whole."),
@@ -61,6 +61,12 @@ ESTIMATE = {
     "n_clusters": Column(WHOLE, "Independent units behind the number."),
     "se": Column(NUMBER, "Standard error over clusters, in the same unit."),
     "df": Column(NUMBER, "Degrees of freedom of the interval."),
+    "relative_dose": Column(
+        NUMBER,
+        "|multiplier × vector| over the mean norm of the unsteered residual stream, at the lowest layer and the "
+        "positions that are steered; missing where nothing is added.",
+    ),
+    "kl_per_token": Column(NUMBER, "KL(unsteered ‖ steered) per token of this condition, nats, mean over prompts."),
     "split": Column(
         TEXT, "`all`: all prompts; `report`: the best cell, on the half of the clusters that did not choose it."
     ),
@@ -107,6 +113,27 @@ ESTIMATE = {
         for name, what in (("steered", "The quantity under the vector"), ("rival", "The same under the rival"))
         for end, words in (("value", "."), ("low", ": lower limit."), ("high", ": upper limit."))
     },
+    **{
+        f"against_{name}": Column(kind, f"Of the other vector's best cell; missing where a vector stands alone{more}.")
+        for name, kind, more in (
+            ("vector", TEXT, ""),
+            ("layer", WHOLE, ""),
+            ("multiplier", NUMBER, ""),
+            ("operation", TEXT, ""),
+            ("layers", TEXT, ": all layers of the cell"),
+            ("dose", NUMBER, ""),
+        )
+    },
+    **{
+        f"{name}_{end}": Column(NUMBER, f"{what}{words}")
+        for name, what in (
+            ("reference", "The same quantity under the other vector, in its best cell"),
+            ("difference", "This vector less the other, prompt by prompt"),
+        )
+        for end, words in (("value", "."), ("low", ": lower limit."), ("high", ": upper limit."))
+    },
+    "difference_se": Column(NUMBER, "Standard error of the difference over clusters, in the same unit."),
+    "difference_df": Column(NUMBER, "Degrees of freedom of the difference's interval."),
     "part": Column(
         TEXT,
         "`behaviour`: with the matching answer, whatever its letter; `letter`: with the first of the two letters, "
@@ -114,6 +141,19 @@ ESTIMATE = {
     ),
     "n_pairs": Column(WHOLE, "Questions behind the number, each asked in both orders.", "pairs"),
     "multipliers": Column(LIST, "Through which the line was fitted, 0 among them. Not in the CSV."),
+}
+DOSE = {
+    "dose": Column(NUMBER, "What was asked for, in `unit`; negative for the opposite sign."),
+    "unit": Column(TEXT, "`vector`, `residual` or `kl`: `[scoring] unit`."),
+    "multiplier": Column(NUMBER, "What the vector is multiplied with for it; missing where nothing reaches the dose."),
+    "kl_per_token": Column(
+        NUMBER,
+        "With unit `kl`: KL per token reached on the sample, nats; where the dose is not reached, the nearest that "
+        "was.",
+    ),
+    "kl_se": Column(NUMBER, "Standard error of it over the clusters of the sample."),
+    "n_prompts": Column(WHOLE, "Prompts of the sample."),
+    "reason": Column(TEXT, "Why the cell is missing; empty where it is not."),
 }
 QUESTION = {
     "text": Column(TEXT, "The prompt as the model was asked it."),

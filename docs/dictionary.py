@@ -13,6 +13,7 @@ from pathlib import Path
 from columns import (
     COMMON,
     CONDITION,
+    DOSE,
     ESTIMATE,
     INCREASE,
     LIST,
@@ -29,7 +30,7 @@ from passages import JSON, OPENING, WORDS, WORK
 
 from completions_lp.quantities import BROKEN, GROUPS, ODD, POOLED, QUANTITIES, TRUST, UNITS, find_quantity
 from completions_lp.records import Increases, Measures, Prompt
-from completions_lp.store import OFF_TARGET, PROFILE, RIVALS, SEEDS, SLOPES, STAGES, SUMMARY, SWAPS
+from completions_lp.store import DOSES, OFF_TARGET, PROFILE, RIVALS, SEEDS, SLOPES, STAGES, SUMMARY, SWAPS, VECTORS
 from completions_lp.store.validation import ESTIMATED
 
 PAGE = Path(__file__).parent / "dictionary.md"
@@ -157,6 +158,13 @@ def _describe_scores() -> tuple[Table, ...]:
             },
         ),
         Table(
+            "doses.parquet",
+            "condition that steers",
+            "How strongly each condition steers, as a sample of `[scoring] dose_prompts` prompts has it; also as "
+            "`doses.csv`. Doses that no multiplier reaches are in it, too, and say why.",
+            {name: DOSE.get(name) or COMMON.get(name) or ESTIMATE[name] for name in DOSES.names},
+        ),
+        Table(
             "profile.parquet",
             "condition × place",
             "The mean increase of the tokens by their place relative to the answer's, over completions with the "
@@ -267,6 +275,14 @@ def _describe_report() -> tuple[Table, ...]:
             "Only with `[[rival]]`: the vector less each rival, prompt by prompt. Also as `rivals.csv`. `value`, its "
             "limits, `se` and `df` are of the difference; all three means are over prompts on which both have a value.",
             _schema(RIVALS.names),
+        ),
+        Table(
+            "vectors.parquet",
+            "vector × vector it is compared with × quantity",
+            "Only with several vectors: each in its own best cell, and every later one less every earlier one, prompt "
+            "by prompt. Also as `vectors.csv`. `value` and its limits are of the vector itself, over the prompts on "
+            "which both have a value; `split` is `report` where half of the clusters chose all best cells.",
+            _schema(VECTORS.names),
         ),
         Table(
             "off_target.parquet",

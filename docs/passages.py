@@ -34,17 +34,23 @@ took, whenever it was done |
 server the bytes `sent` and `received`, `units_made`, and `units_found`, which were there already |
 | `memory` | by step, peak GiB of the last time |
 | `checks` | the instrument checks, below |
+| `norms` | by layer, the mean norm of the unsteered residual stream at the steered positions, over how many tokens \
+of how many prompts |
+| `doses` | with `[scoring] unit = "kl"`: the prompts on which multipliers were solved for, the rounds that it took, \
+and the cells that are `missing`, each with its reason |
 | `instrument` | those of them that were made before scoring, by the doctor's checks, and what failed |
 | `warnings`, `errors` | the sentences at the top of the report |
 | `best` | the best cell: its condition, by which quantity, whether on held-out prompts, among how many, how often |
 
-A step is a stage; of the score stage there are two, `choices` and `score`, and `validate` is of `plan --validate`.
+A step is a stage; of the score stage there are three, `dose`, `choices` and `score`, and `validate` is of
+`plan --validate`.
 
 | key of a stage | holds |
 |---|---|
 | `settings` | the sections and keys of the configuration that it followed |
 | `consumed` | hashes of what it read: weights, architecture and tokenizer of the model, `prompts`, `pairs` or \
-`vector`, `confounds`, `vectors`, `completions`, `rivals`; its precision and kind of device; which tokens were `kept` |
+`vector`, `further`, `confounds`, `vectors`, `completions`, `rivals`; its precision and kind of device; which tokens \
+were `kept` |
 | `files` | sha256 of each table that it wrote |
 | `units` | the units that are in its tables |
 | `sources` | sha256 of each file of yours that it read |
@@ -69,6 +75,7 @@ that, under one condition | below 0.001 |
 | `below_layer`, `before_position` | change of the residual stream below that layer, and before the first steered \
 token, as a share of its norm | 0 |
 | `mass_off` | log of the sum of all tokens' probabilities after a prompt, nats | near 0 |
+| `largest_kl` | the largest KL per token of a cell of the vector, nats | above 0.05, or no effect may be no dose |
 | `share_red` | red prompt × condition pairs of the vector | low |
 | `p_rank_sweep` | the whole sweep's rank among the random directions | |
 

@@ -8,6 +8,7 @@ import pytest
 from completions_lp.job.config import (
     DATA,
     Config,
+    VectorSection,
     format_defaults,
     load_config,
     make_config,
@@ -301,7 +302,7 @@ def test_records_and_paths_serve_as_values(tmp_path):
 
 def list_sections():
     """Every section's keys with their defaults, also of those that may stand several times."""
-    repeated = {"rival": RivalSection(), "off_target": OffTargetSection()}
+    repeated = {"rival": RivalSection(), "off_target": OffTargetSection(), "further": VectorSection()}
     return {**Config().model_dump(), **{name: section.model_dump() for name, section in repeated.items()}}
 
 

@@ -40,6 +40,7 @@ def folder(tmp_path_factory):
     path = load_config().prompts.path
     others = [
         'rival=[{name="told", prepend="Be careful. "}]',
+        'further=[{name="last", read_token="last"}]',
         f'off_target=[{{name="again", path="{path}", limit=2, n=2}}]',
     ]
     Run(load_config(None, [*SETTINGS, *others]), run, options=Options(tokens=True, progress=False)).all()

@@ -52,7 +52,7 @@ def test_a_healthy_run_has_no_errors_and_one_caveat(healthy):
     assert told == "1 of 24 prompts have no completion with the target answer; means over A leave them out"
     assert list(got.checks) == [
         *("noise_floor", "sampler_gap", "sampler_gap_rms", "sampler_z", "all_completions_z", "label_gap", "not_finite"),
-        *("rounding_sd", "rounding_mean", "rounding_se", "share_red", "p_rank_sweep"),
+        *("rounding_sd", "rounding_mean", "rounding_se", "share_red", "largest_kl", "p_rank_sweep"),
     ]
 
 

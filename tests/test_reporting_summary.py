@@ -135,13 +135,13 @@ def test_the_columns_have_their_names_and_order(report):
     names = list(report.prompts)
     head = ["prompt_id", "cluster", "vector", "kind", "layer", "multiplier"]
     assert names[: len(head)] == head
-    numbers = names[len(head) : -2]
+    numbers = names[len(head) : -5]
     assert numbers == sorted(numbers, key=list(QUANTITIES).index)
-    assert names[-2:] == ["positions", "trust"]
+    assert names[-5:] == ["positions", "operation", "layers", "dose", "trust"]
     rest = ["p_A", "p_A_se", "p_A_low", "p_A_high", "first_A", "first_B", "answered", "p_A_steered_se", "p_A_change_se"]
     rest += ["n_tokens", "excess_surprisal", "excess_surprisal_se", "n_broken", "n", "n_unique", "n_A", "share_A"]
     rest += ["share_uncommitted", "share_cut_off"]
-    assert set(names[len(head) : -2]) == {*PLAIN, *CHOICES, *MEASURED, *DERIVED, *rest}
+    assert set(names[len(head) : -5]) == {*PLAIN, *CHOICES, *MEASURED, *DERIVED, *rest}
     assert {len(values) for values in report.prompts.values()} == {100}
 
 
@@ -280,7 +280,7 @@ def test_odd_parts_are_half_the_difference_of_the_signs(report):
     for row in odd:
         c, quantity = row.condition, row.quantity.removesuffix("_odd")
         assert c.multiplier > 0
-        minus = conditions.index(dataclasses.replace(c, multiplier=-c.multiplier))
+        minus = conditions.index(dataclasses.replace(c, multiplier=-c.multiplier, dose=None))
         values = column(report, quantity)
         parts = (values[conditions.index(c)] - values[minus]) / 2
         kept = parts[np.isfinite(parts)]

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from completions_lp.doctor import Diagnosis, Finding, check_quickly, examine_model
-from completions_lp.job.config import DATA, Config, make_config
+from completions_lp.job.config import Config, make_config
 from completions_lp.job.inputs import Inputs, hash_completions
 from completions_lp.job.ledger import Ledger
 from completions_lp.job.outset import read_target
+from completions_lp.job.resources import DATA
 from completions_lp.model import Model, check_conditions, load_model
 from completions_lp.records import Completions, Condition, ContrastPair, InputError, OutOfRoom, Prompt, SteeringVector
 from completions_lp.sample.draws import check_context

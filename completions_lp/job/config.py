@@ -13,30 +13,25 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, FiniteFloat, ValidationError, field_validator, model_validator
 from pydantic_core import from_json, to_json
 
+from completions_lp.job.doses import check_doses
+from completions_lp.job.further import split_vectors
 from completions_lp.job.label import LabelSection, Section
 from completions_lp.job.off_target import OffTargetSection, check_sets
+from completions_lp.job.resources import DATA, ModelSection, RunSection
 from completions_lp.job.rival import MOST, RivalSection, check_rivals
 from completions_lp.job.schema import explain, write_defaults
 from completions_lp.job.toml import apply_overrides, read_toml
 from completions_lp.job.vector_keys import VectorFile
-from completions_lp.records import InputError, Labelling, Operation, Sampling, Through
+from completions_lp.records import InputError, Labelling, Operation, Sampling, Through, Unit
 from completions_lp.records.base import POSITIONS
 from completions_lp.steer.estimates import Method
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-DATA = _PACKAGE / "_data" if (_PACKAGE / "_data").is_dir() else _PACKAGE.parent / "data"
-"""The embedded model, prompts and pairs: inside an installed package, or beside it in a checkout."""
 EMBEDDED = DATA / "run.toml"
 """The configuration of the embedded run."""
 UNREAD = ("an outcome", "another one")
 """Answers of open questions that are asked for outcomes, which take their place before anything reads them."""
 DEPTH = 8
 """How deep a configuration may be nested; it has sections, keys and lists."""
-
-_SERVER_DECIDES = {
-    **{"dtype": "auto", "device": "auto", "residual": "float32"},
-    **{"device_map": "", "offload_folder": None, "tp_size": 1},
-}
 
 Layer = Annotated[int, Field(ge=0, lt=10_000)]
 Layers = Literal["all"] | Annotated[tuple[Layer, ...], Field(min_length=1)]
@@ -45,38 +40,6 @@ Groups = Literal["all"] | Annotated[tuple[Group, ...], Field(min_length=1)]
 Count = Annotated[int, Field(ge=0, le=10_000)]
 Fields = dict[str, str | tuple[str, ...]]
 Multiplier = Annotated[FiniteFloat, Field(ge=-1e6, le=1e6)]
-
-
-class ModelSection(Section):
-    """Which model, and where it runs."""
-
-    name: str = str(DATA / "tiny-chooser")
-    """A hub name, a local folder (of a LoRA adapter, too) or a .gguf file."""
-    revision: str | None = None
-    """A branch, tag or commit of the hub."""
-    dtype: str = "auto"
-    """auto (what is measured to be fast and to round little), float32, bfloat16, float16 or float64."""
-    residual: Literal["float32", "weights"] = "float32"
-    """float32: with half-precision weights, only products are in half precision; weights: everything is, and noisy."""
-    device: str = "auto"
-    """auto (a GPU where there is one), cpu, cuda, cuda:N or mps."""
-    device_map: str | dict[str, str | int] = ""
-    """Where a model goes that is larger than one device: auto, balanced or sequential over all GPUs, then memory, then
-    disk; or a table of parts and devices, {"model.layers" = 0, "lm_head" = "cpu"}. Empty: all of it on device."""
-    offload_folder: str | None = None
-    """Where weights are written that lie on disk and cannot be read from the model's own files."""
-    tp_size: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Processes that share every block of the model (tensor parallelism), all started by torchrun."""
-    remote: bool | Annotated[str, Field(pattern=r"^https?://")] = False
-    """true: the model runs on NDIF, or on the server that NDIF_HOST names; or the address of one,
-    "http://localhost:5001". Its weights never come here; precision and device are the server's."""
-
-    @model_validator(mode="after")
-    def _check_remote(self) -> "ModelSection":
-        given = [name for name, value in _SERVER_DECIDES.items() if getattr(self, name) != value]
-        if self.remote and given:
-            raise InputError(f"[model] {given[0]} is the server's to decide where remote is given; leave it out")
-        return self
 
 
 class PromptsSection(Section):
@@ -123,8 +86,14 @@ class PromptsSection(Section):
 
 
 class VectorSection(VectorFile):
-    """The steering vector: made from contrast pairs, or read from a file."""
+    """The steering vector: made from contrast pairs, or read from a file.
 
+    Several are compared on the same completions: a [[vector]] table for each, or a list of files as path. The first is
+    the one that the run is about, and that controls are made of.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    """What it is called in tables; by default as its file says, or after the file of its pairs."""
     pairs: str = str(DATA / "pairs" / "cautious.jsonl")
     """Contrast pairs, in a file or dataset as for the prompts."""
     subset: str | None = None
@@ -152,7 +121,14 @@ class ScoringSection(Section):
     """Layers at whose output the vector enters, 0-based blocks, each by itself, or "all", each of them by itself. A
     list in the list is steered at once, by one condition: [[10, 11, 12], "all"] are two, three layers and all."""
     multipliers: Annotated[tuple[Multiplier, ...], Field(min_length=1, max_length=10_000)] = (-2.0, -1.0, 1.0, 2.0)
-    """What the vector is multiplied with."""
+    """What the vector is multiplied with; with another unit, the doses."""
+    unit: Unit = "vector"
+    """What multipliers are counted in: "vector" (the vector itself), "residual" (the mean norm of the unsteered
+    residual stream, at the layer and the positions that are steered) or "kl" (nats per token on the unsteered
+    completions: the multiplier of every vector, layer and sign is solved for; a negative dose is that KL with the
+    opposite sign)."""
+    dose_prompts: Annotated[int, Field(ge=1, le=1_000_000)] = 8
+    """Prompts on which doses are settled, and the residual stream is measured: so many, at random."""
     operation: Operation = "add"
     """What is done along the vector: "add" it, "ablate" (the multiplier times the component along it is taken away: 1
     removes it, 2 reflects it) or "clamp" (the component is set: 1 and -1 are where the positive and the negative texts
@@ -209,22 +185,6 @@ class ControlsSection(Section):
     other tools have to say all by themselves."""
 
 
-class RunSection(Section):
-    """What a run may use."""
-
-    memory_budget: Annotated[float, Field(gt=0, le=1e6)] | None = None
-    """GiB that a pass may take; a quarter of all memory by default."""
-    store: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
-    """Where finished units go that runs and machines share: a folder, or s3://BUCKET/PLACE, gs://BUCKET/PLACE, any URL
-    that fsspec knows; by default the run's own directory. Nothing is ever removed from there."""
-    workers: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """Processes that do the work, each with a model of its own, by Ray; with 1 this process does it all."""
-    address: str = ""
-    """A Ray cluster to join: "auto", or HOST:PORT; "" makes one on this machine for as long as the run takes."""
-    gpus_per_worker: Annotated[int, Field(ge=1, le=1_000)] = 1
-    """GPUs of each worker, where there are any; cores are shared among the workers of a machine."""
-
-
 class Config(Section):
     """A whole run."""
 
@@ -238,6 +198,7 @@ class Config(Section):
     run: RunSection = RunSection()
     rival: Annotated[tuple[RivalSection, ...], Field(max_length=MOST)] = ()
     off_target: Annotated[tuple[OffTargetSection, ...], Field(max_length=MOST)] = ()
+    further: Annotated[tuple[VectorSection, ...], Field(max_length=MOST)] = ()
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
@@ -253,19 +214,17 @@ class Config(Section):
             raise InputError(
                 "[controls] shuffled_labels needs contrast pairs, and [vector] path gives a finished vector"
             )
-        if self.vector.path is not None and self.vector.method != "mean_difference":
-            raise InputError(
-                f"[vector] method is {self.vector.method!r}, by which a vector is made of contrast pairs, and [vector] "
-                "path gives a finished vector; leave one of the two out"
-            )
+        for one in self.vectors:
+            if one.path is not None and one.method != "mean_difference":
+                raise InputError(
+                    f"[vector] method is {one.method!r}, by which a vector is made of contrast pairs, and [vector] "
+                    "path gives a finished vector; leave one of the two out"
+                )
         if self.model.remote and (self.run.workers > 1 or self.run.address):
             raise InputError("[run] workers and address are of models that run here, and [model] remote is given")
-        made, wanted = self.vector.layers, self.scoring.named_layers
-        if self.vector.path is None and made != "all" and (missing := set(wanted) - set(made)):
-            raise InputError(
-                f"[scoring] layers has layer {min(missing)}, for which no vector is made: "
-                f"[vector] layers is {list(made)}"
-            )
+        check_doses(self)
+        for vector in self.vectors:
+            _check_layers(vector, self.scoring.named_layers)
         if self.labelling.names and (self.scoring.cue or self.scoring.readings is True):
             raise InputError(
                 "[scoring] readings and cue ask for answers to be read out, and the outcomes of [label] "
@@ -289,16 +248,27 @@ class Config(Section):
         return self.prompts.options | ({} if own else {"answers": UNREAD})
 
     @property
-    def pairs_options(self) -> dict[str, Any]:
-        """What ``load_pairs`` is told."""
-        return self.prompts.asking | self.vector.model_dump(
-            include={"fields", "subset", "split", "revision", "read_token"}
-        )
+    def vectors(self) -> tuple[VectorSection, ...]:
+        """All that are asked for, the run's own first."""
+        return (self.vector, *self.further)
+
+    def pairs_options(self, section: VectorSection) -> dict[str, Any]:
+        """What ``load_pairs`` is told of a vector's pairs."""
+        return self.prompts.asking | section.model_dump(include={"fields", "subset", "split", "revision", "read_token"})
 
     @property
     def labelling(self) -> Labelling:
         """The label rule as a record; a function of the user's own is in it by its name alone."""
         return self.label.labelling
+
+
+def _check_layers(vector: VectorSection, wanted: Sequence[int]) -> None:
+    """Raise InputError for a layer that is to be scored and that a vector of pairs is not made for."""
+    made = vector.layers
+    if vector.path is None and made != "all" and (missing := set(wanted) - set(made)):
+        raise InputError(
+            f"[scoring] layers has layer {min(missing)}, for which no vector is made: [vector] layers is {list(made)}"
+        )
 
 
 def load_config(
@@ -334,7 +304,7 @@ def make_config(values: Mapping[str, Any]) -> Config:
         InputError: A key is unknown (the nearest one is named), has a wrong type, or does not go with another.
     """
     _check_values(values)
-    text = to_json(values, inf_nan_mode="constants", fallback=str)
+    text = to_json(split_vectors(values), inf_nan_mode="constants", fallback=str)
     try:  # strict: no text is taken for a number; in JSON, lists are right for tuples all the same
         return Config.model_validate_json(text, strict=True)
     except ValidationError as error:

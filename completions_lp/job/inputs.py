@@ -1,7 +1,7 @@
 """Configuration -> what a run begins with: model, prompts, contrast pairs, vectors, the grid of conditions; checked."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from completions_lp import store
-from completions_lp.job.config import Config
+from completions_lp.job.config import Config, VectorSection
+from completions_lp.job.further import name_pairs
 from completions_lp.job.network import Network
-from completions_lp.job.outset import check_scope, check_vector, make_grid, read_confounds, read_target
+from completions_lp.job.outset import check_scope, check_vector, make_grid, read_confounds, read_finished, read_target
 from completions_lp.job.rivals import Rival, open_rivals
 from completions_lp.model import Model, draw_rounding_vector
 from completions_lp.prompts import first_difference, load_pairs, load_prompts
@@ -61,7 +62,10 @@ class Inputs(Network):
     @cached_property
     def pairs(self) -> tuple[ContrastPair, ...]:
         """The contrast pairs, asked as the prompts are."""
-        return load_pairs(self.config.vector.pairs, self.tokenizer, **self.config.pairs_options)
+        return self._load_pairs(self.config.vector)
+
+    def _load_pairs(self, section: VectorSection) -> tuple[ContrastPair, ...]:
+        return load_pairs(section.pairs, self.tokenizer, **self.config.pairs_options(section))
 
     def check_prompts(self) -> None:
         """Raise InputError unless the prompts fit into the context and offer the answers to be told apart."""
@@ -105,14 +109,20 @@ class Inputs(Network):
 
     def hash_vector(self) -> dict[str, str]:
         """Stands for what the vectors are made from, or the file that has one, and for the confounds."""
-        confounds = store.hash_value([hash_vectors([vector]) for vector in read_confounds(self.config)])
+        confounds = {"confounds": store.hash_value([hash_vectors([one]) for one in read_confounds(self.config)])}
+        if self.config.further:
+            made = [_hash_made(one, self._load_pairs) for one in self.config.further]
+            confounds["further"] = store.hash_value(made)
         if self.config.vector.path is not None:
-            return {"vector": hash_vectors([read_target(self.config)]), "confounds": confounds}
-        return {"pairs": store.hash_value([pair.describe() for pair in self.pairs]), "confounds": confounds}
+            return {"vector": hash_vectors([read_target(self.config)]), **confounds}
+        return {"pairs": store.hash_value([pair.describe() for pair in self.pairs]), **confounds}
 
     def check_vector(self) -> None:
         """Raise InputError where the layers, the pairs or the vector files are wrong."""
         self.ask(_check_vector, self.config)
+        for one in self.config.further:
+            if one.path is None:
+                self.ask(check_pairs, self._load_pairs(one), one.method)
         if self.config.vector.path is None:
             self.ask(check_pairs, self.pairs, self.config.vector.method)
         elif self.config.controls.orthogonal_to:
@@ -120,23 +130,11 @@ class Inputs(Network):
                 remove_direction(read_target(self.config), confound)  # of which nothing may be left
 
     def make_vectors(self, *, progress: bool) -> tuple[SteeringVector, ...]:
-        """The target vector, its controls, and the direction that tells the rounding."""
-        controls, section, seed = self.config.controls, self.config.vector, self.config.sampling.seed
+        """The target vector and its controls, further vectors, and the direction that tells the rounding."""
+        controls, seed = self.config.controls, self.config.sampling.seed
+        target, differences = self._make_vector(self.config.vector, progress=progress)
         shuffled: tuple[SteeringVector, ...] = ()
-        differences: Differences | None = None
-        if section.path is not None:
-            target = read_target(self.config)
-        else:
-            layers, budget = None if section.layers == "all" else section.layers, self.config.run.memory_budget
-            differences, source = self.ask(_read_pairs, self.pairs, layers, section.method, budget, progress)
-            provenance = {
-                **source,
-                "pairs": Path(section.pairs).name,
-                "pairs_sha256": _hash_file(Path(section.pairs)),
-                "read_token": section.read_token,
-                **self._describe_asking(),
-            }
-            target = form_vector(differences, name=Path(section.pairs).stem, provenance=provenance)
+        if differences is not None:
             shuffled = shuffle_labels(differences, target, controls.shuffled_labels, seed=seed)
         negated = (negate_vector(target),) if controls.negated else ()
         orthogonal = tuple(remove_direction(target, vector) for vector in read_confounds(self.config))
@@ -144,7 +142,26 @@ class Inputs(Network):
         made = (target, *negated, *orthogonal, *random, *shuffled)
         if differences is not None:
             made = place_vectors(made, differences.layers, differences.average_sides())
+        others = [self._make_vector(one, progress=progress) for one in self.config.further]
+        made += tuple(replace(_place(*one), kind="further") for one in others)
         return (*made, self.ask(draw_rounding_vector, [vector.name for vector in made]))
+
+    def _make_vector(self, section: VectorSection, *, progress: bool) -> tuple[SteeringVector, Differences | None]:
+        """A vector as a section asks for it, and the differences that it is the mean of, where it is made of pairs."""
+        if section.path is not None:
+            return read_finished(section), None
+        pairs = self.pairs if section is self.config.vector else self._load_pairs(section)
+        layers, budget = None if section.layers == "all" else section.layers, self.config.run.memory_budget
+        differences, source = self.ask(_read_pairs, pairs, layers, section.method, budget, progress)
+        provenance = {
+            **source,
+            "pairs": Path(section.pairs).name,
+            "pairs_sha256": _hash_file(Path(section.pairs)),
+            "read_token": section.read_token,
+            **self._describe_asking(),
+        }
+        name = name_pairs(section.name, section.pairs)
+        return form_vector(differences, name=name, provenance=provenance), differences
 
     def _describe_asking(self) -> dict[str, str]:
         """How pairs were asked, as far as it is not by default; what is no text as JSON."""
@@ -155,6 +172,14 @@ class Inputs(Network):
     def make_conditions(self, vectors: Sequence[SteeringVector]) -> tuple[Condition, ...]:
         """The grid, the run's noise floor, and the direction that tells its rounding."""
         return make_grid(self.config, vectors)
+
+
+def _place(vector: SteeringVector, differences: Differences | None) -> SteeringVector:
+    """A vector with where the texts of its own pairs lie along it, if it is made of any."""
+    if differences is None:
+        return vector
+    (placed,) = place_vectors((vector,), differences.layers, differences.average_sides())
+    return placed
 
 
 def _check_vector(model: Model, config: Config) -> None:
@@ -173,6 +198,13 @@ def _read_pairs(
     """The differences of the pairs, and where they were read."""
     found = read_differences(model, pairs, layers=layers, method=method, memory_budget=budget, progress=progress)
     return found, describe_source(model, found)
+
+
+def _hash_made(section: VectorSection, load: Callable[[VectorSection], Sequence[ContrastPair]]) -> str:
+    """Stands for what a vector is made of: its file, or its pairs."""
+    if section.path is not None:
+        return hash_vectors([read_finished(section)])
+    return store.hash_value([asdict(pair) for pair in load(section)])
 
 
 def _hash_file(path: Path) -> str:

@@ -29,7 +29,8 @@ from completions_lp.job.provenance import (
 from completions_lp.job.rivals import RivalUnits
 from completions_lp.job.sources import hash_sources
 from completions_lp.model import Model, Usage
-from completions_lp.records import InputError, OutOfRoom, Prompt, SteeringVector
+from completions_lp.records import Dose, InputError, OutOfRoom, Prompt, SteeringVector
+from completions_lp.sample.functions import hash_function, refuse_name
 from completions_lp.work.crew import Crew
 from completions_lp.work.machine import describe_machine, list_versions, read_peak, reset_peak
 from completions_lp.work.progress import Progress
@@ -66,6 +67,8 @@ class Ledger(Inputs):
         self.info: dict[str, Any] = {"stages": {}, "files": []}
         self.has_worked = False
         """Whether a stage was done, and not found as it should be."""
+        self.doses: tuple[Dose, ...] = ()
+        """Of the score stage, once they are settled."""
         self.vectors_made: tuple[SteeringVector, ...] = ()
         """Of a run as a whole, once they are there."""
         self.progress = Progress(self.folder, show=self.options.progress)
@@ -185,6 +188,22 @@ class Ledger(Inputs):
         for earlier in NEEDS[stage]:
             for changed in list_changed(earlier, self.info["stages"], self.folder):
                 raise InputError(f"{self.folder}: {changed}; run `completions-lp {earlier} {self.folder}` again first")
+
+    def _consume(self, stage: str) -> dict[str, str]:
+        """What one of the first two stages reads, as hashes."""
+        if stage == "vector":
+            return {**self.describe_network(), **self.hash_vector()}
+        return {**self.describe_network(), "prompts": self.hash_prompts(), **self._hash_function()}
+
+    def _hash_function(self) -> dict[str, str]:
+        """Stands for what labels by a function of the user's own: what it is now, or was, where it may not be asked."""
+        function = self.labelling.function
+        if not isinstance(function, str):
+            return {"function": hash_function(function)}
+        known: str | None = self.info["stages"].get("sample", {}).get("consumed", {}).get("function")
+        if function and known is None:
+            refuse_name(function)
+        return {} if known is None or not function else {"function": known}
 
     def _check_expected(self, stage: str, consumed: Mapping[str, str]) -> None:
         """Raise InputError where a stored run is to be done again and what a stage reads is not what it was."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-from completions_lp.job.config import ModelSection
+from completions_lp.job.resources import ModelSection
 from completions_lp.job.sources import stamp_model
 from completions_lp.model import Model, load_model, load_tokenizer, pick_device
 from completions_lp.work.crew import Crew, CrewHands

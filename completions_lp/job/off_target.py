@@ -105,7 +105,7 @@ def make_values(
     given = one.model_dump()
     prompts = {name: given[name] for name in _READ}
     prompts |= {name: values["prompts"][name] if given[name] is None else given[name] for name in _ASKED}
-    scoring = dict(values["scoring"])
+    scoring = {**values["scoring"], "unit": "vector"}  # the run has settled what its best cell is multiplied with
     best: dict[str, Any] = {}
     if cell is not None:
         group = (cell["layer"], *cell["beyond"])

@@ -27,7 +27,8 @@ from completions_lp.checkpoint import (
 )
 from completions_lp.checkpoint.vocabulary import check_tokenizers
 from completions_lp.job import rival
-from completions_lp.job.config import Config, make_config
+from completions_lp.job.config import Config, VectorSection, make_config
+from completions_lp.job.further import check_distinct, name_pairs
 from completions_lp.job.off_target import OffTargetSection, make_values
 from completions_lp.job.rival import RivalSection
 from completions_lp.job.vector_files import check_fit, read_complete, read_vector
@@ -64,7 +65,8 @@ def check_input(config: Config, stages: Collection[str]) -> None:
     outline = Outline(checkpoint)
     asking = config.prompts.asking
     check_asking(**asking, fields=config.prompts.fields, answers=config.prompts.answers)
-    check_asking(**asking, fields=config.vector.fields, section="vector")
+    for section in config.vectors:
+        check_asking(**asking, fields=section.fields, section="vector")
     if "sample" in stages and not is_of_hub(config.prompts.path):
         _check_prompts(config, outline, shape)
     if stages:
@@ -78,8 +80,9 @@ def check_input(config: Config, stages: Collection[str]) -> None:
         check_scope(config, shape)
     if "vector" in stages:
         check_vector(config, shape)
-        if config.vector.path is None and not is_of_hub(config.vector.pairs):
-            _check_pairs(config, outline)
+        for section in config.vectors:
+            if section.path is None and not is_of_hub(section.pairs):
+                _check_pairs(config, section, outline)
 
 
 def make_set(config: Config, one: OffTargetSection, *, vector: Path | None = None, cell: Any = None) -> Config:
@@ -102,8 +105,9 @@ def naming(one: OffTargetSection) -> Iterator[None]:
 def check_scope(config: Config, model: Sized) -> None:
     """Raise InputError for a layer that the model does not have."""
     check_layers(model, config.scoring.named_layers)
-    if config.vector.layers != "all":
-        check_layers(model, config.vector.layers)
+    for vector in config.vectors:
+        if vector.layers != "all":
+            check_layers(model, vector.layers)
 
 
 def check_vector(config: Config, model: Sized | None) -> None:
@@ -111,15 +115,27 @@ def check_vector(config: Config, model: Sized | None) -> None:
     names = [vector.name for vector in read_confounds(config)]
     if len(set(names)) < len(names):
         raise InputError(f"[controls] orthogonal_to has two vectors of one name ({', '.join(names)}): rename one")
-    vectors = [] if config.vector.path is None else [read_target(config)]
+    check_distinct(_list_vectors(config))
+    vectors = [read_finished(section) for section in config.vectors if section.path is not None]
     if vectors and model is not None:
-        check_fit(vectors[0], model)
+        for vector in vectors:
+            check_fit(vector, model)
         check_conditions(model, vectors, make_grid(config, vectors))
 
 
 def read_target(config: Config) -> SteeringVector:
     """The finished vector of [vector] path."""
-    return replace(read_vector(config.vector), kind="target")
+    return read_finished(config.vector)
+
+
+def read_finished(section: VectorSection) -> SteeringVector:
+    """A finished vector, from its file, called as the section says."""
+    vector = read_vector(section)
+    return replace(vector, kind="target", name=section.name or vector.name)
+
+
+def _name_vector(section: VectorSection) -> str:
+    return name_pairs(section.name, section.pairs) if section.path is None else read_finished(section).name
 
 
 def read_confounds(config: Config) -> list[SteeringVector]:
@@ -178,7 +194,7 @@ def _check_prompts(config: Config, outline: Outline, shape: Shape | None) -> Non
 
 def _check_rivals(config: Config, outline: Outline) -> None:
     """Raise InputError for rivals that cannot be asked, or whose model is not there or has another tokenizer."""
-    rival.check_names(config.rival, _list_vectors(config))
+    rival.check_names(config.rival, {*_list_vectors(config)})
     for section in config.rival:
         where = f"[[rival]] {section.name!r}"
         if section.model is not None:
@@ -192,20 +208,21 @@ def _check_rivals(config: Config, outline: Outline) -> None:
             load_asked(config, section, outline)
 
 
-def _list_vectors(config: Config) -> set[str]:
+def _list_vectors(config: Config) -> list[str]:
     """What the vectors of a run will be called."""
     controls = config.controls
-    own = Path(config.vector.pairs).stem if config.vector.path is None else read_target(config).name
+    own, *further = map(_name_vector, config.vectors)
     several = [("random", controls.random_directions), ("shuffled", controls.shuffled_labels)]
-    return {
+    return [
         own,
-        name_control(own, "negated"),
+        *further,
+        *[name_control(own, "negated")] * controls.negated,
         *(name_control(own, kind, i) for kind, n in several for i in range(n)),
         *(name_control(own, "orthogonal", vector.name) for vector in read_confounds(config)),
-    }
+    ]
 
 
-def _check_pairs(config: Config, outline: Outline) -> None:
-    where = config.vector.read_token if isinstance(config.vector.read_token, str) else "last"  # tokens are not known
-    pairs = load_pairs(config.vector.pairs, outline, **{**config.pairs_options, "read_token": where})
-    check_number(len(pairs), config.vector.method)
+def _check_pairs(config: Config, section: VectorSection, outline: Outline) -> None:
+    where = section.read_token if isinstance(section.read_token, str) else "last"  # tokens are not known
+    pairs = load_pairs(section.pairs, outline, **{**config.pairs_options(section), "read_token": where})
+    check_number(len(pairs), section.method)

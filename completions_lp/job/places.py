@@ -17,7 +17,7 @@ from completions_lp.records.sources import find_file
 from completions_lp.sample.functions import load_function
 from completions_lp.store import Place, check_owned, check_place, list_units, open_place, read_info
 
-GIVEN = ("weights", "config", "tokenizer", "prompts", "function", "pairs", "vector", "confounds", "rivals")
+GIVEN = ("weights", "config", "tokenizer", "prompts", "function", "pairs", "vector", "further", "confounds", "rivals")
 """What a run is given and does not make, of all that its stages consume."""
 
 
@@ -193,13 +193,14 @@ def check_store(config: Config) -> None:
 
 def check_files(config: Config, stage: str) -> None:
     """Raise InputError for a local file that a stage reads and that is not there; what is on a hub is not asked for."""
-    vector = [config.vector.path or config.vector.pairs, *config.controls.orthogonal_to]
+    vector = [*(one.path or one.pairs for one in config.vectors), *config.controls.orthogonal_to]
     asked = [config.prompts.path] if any(rival.asks for rival in config.rival) else []
     sets = [one.path for one in config.off_target]
     for source in {"vector": vector, "sample": [config.prompts.path, *sets], "score": asked}.get(stage, []):
-        if source in (config.vector.path, *config.controls.orthogonal_to) and Path(source).expanduser().is_dir():
+        finished = [one.path for one in config.vectors]
+        if source in (*finished, *config.controls.orthogonal_to) and Path(source).expanduser().is_dir():
             continue  # files of another tool, which its reader looks for
-        if is_local(source) or source == config.vector.path:
+        if is_local(source) or source in finished:
             find_file(source)
 
 

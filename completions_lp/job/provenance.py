@@ -20,23 +20,25 @@ _DRAWN = tuple(f"sampling.{item.name}" for item in fields(Sampling) if item.name
 _ASKED = tuple(f"prompts.{name}" for name in ("template", "system", "few_shot", "prefix"))
 _LABEL = tuple(f"label.{item.name}" for item in fields(Labelling))
 FOLLOWED: Mapping[str, tuple[str, ...]] = {
-    "vector": (*_MODEL, *_ASKED, "vector", "controls", "sampling.seed"),
+    "vector": (*_MODEL, *_ASKED, "vector", "further", "controls", "sampling.seed"),
     "sample": (*_MODEL, "prompts", *_DRAWN, *_LABEL),
     "score": (*_MODEL, "scoring", "sampling.top_up", "label.target", "rival"),
     "report": ("off_target",),
 }
 """By stage, in their order: the sections and keys of the configuration on which its numbers depend."""
+_ONCE = {"operation": "add", "unit": "vector", "dose_prompts": 8}
 _ADDED: Mapping[str, Mapping[str, Any]] = {
-    "scoring": {"through": "end", "readings": "auto", "cue": "", "operation": "add"},
+    "scoring": {**_ONCE, "through": "end", "readings": "auto", "cue": ""},
     "prompts": {"subset": None, "system": "", "few_shot": [], "prefix": "", "fields": {}, "answers": [], "swap": False},
     "vector": {
-        **{"subset": None, "split": "train", "revision": None, "fields": {}},
+        **{"subset": None, "split": "train", "revision": None, "fields": {}, "name": None},
         **{"format": "auto", "convention": "", "layer": None, "feature": None, "position": None},
         "method": "mean_difference",
     },
 }
 """By section, keys that runs of earlier versions do not name, and what these have followed."""
 _SINCE: Mapping[str, Mapping[str, Any]] = {
+    "vector": {"further": []},
     "sample": {"sampling.seeds": []},
     "score": {"rival": []},
     "report": {"off_target": []},
@@ -60,6 +62,7 @@ CONSUMED = {
     "function": "the source of the label function is not that",
     "pairs": "the contrast pairs are not those",
     "vector": "the vector file is not that",
+    "further": "what the further vectors are made of is not that",
     "confounds": "the vectors of [controls] orthogonal_to are not those",
     "vectors": "the vectors are not those",
     "rivals": "the prompts or the models of the rivals are not those",

@@ -12,6 +12,7 @@ from completions_lp.job.nested import hash_sets, join_sets, read_sets
 from completions_lp.job.provenance import check_earlier, describe_stage, list_changed
 from completions_lp.records import Increases, InputError, Measures, ProfileRow, Readings, Report
 from completions_lp.report import summarize
+from completions_lp.report.doses import index_doses
 from completions_lp.report.rounding import put_back
 from completions_lp.show.escape import escape_rows
 from completions_lp.show.page import Figure, make_page, name_run
@@ -41,6 +42,7 @@ def load(folder: str | Path, *, sets: bool = True) -> Report:
     target, seed, profile = config.label.target, config.sampling.seed, store.read_profile(folder)
     by_seed = store.read_seed_measures(folder, increases)
     told: dict[str, Any] = {"readings": readings, "profile": profile, "by_seed": by_seed}
+    told["doses"] = store.read_doses(folder)
     report = summarize(increases, choices, measures, target=target, seed=seed, **told)
     changed = [
         f"{words} since the {stage} stage wrote it"
@@ -131,6 +133,9 @@ def save(report: Report, folder: str | Path) -> Path:
     write_scores(folder, increases, told or measures, report.by_seed, report.profile, report.readings)
     if choices is not None:
         store.write_choices(folder, choices)
+    if report.doses:
+        store.claim_files(folder, info, ["doses.parquet", "doses.csv"])
+        store.write_doses(folder, report.doses, escape=escape_rows)
     for stage in ("sample", "score"):
         info["stages"][stage] = describe_stage(stage, info, folder, consumed={})
     write_report(replace(report, info=info), folder, time.perf_counter())
@@ -164,7 +169,7 @@ def write_report(report: Report, folder: Path, start: float) -> Report:
     store.write_info(folder, info)
     store.drop_stages(folder, info, ["report"])
     text = format_report(report, title=name_run(info), quality=report.quality)
-    store.write_report(folder, report, text, escape=escape_rows)
+    store.write_report(folder, report, text, doses=index_doses(report), escape=escape_rows)
     info["timings"] = {**info.get("timings", {}), "report": round(time.perf_counter() - start, 3)}
     info |= {"checks": dict(report.checks), "warnings": list(report.warnings), "errors": list(report.errors)}
     best = {} if report.best is None else asdict(report.best)

@@ -55,7 +55,8 @@ def explain(errors: Sequence[ErrorDetails], values: Mapping[str, Any], kind: typ
     if section not in kind.model_fields:
         return _name_nearest(section, list(kind.model_fields), "section")
     several = "items" in kind.model_json_schema()["properties"][section]
-    name, given = f"[[{section}]]" if several else f"[{section}]", values[section]
+    shown = "vector" if section == "further" else section  # which is where those stand in a file
+    name, given = f"[[{shown}]]" if several else f"[{shown}]", values[section]
     found: list[tuple[str, tuple[Any, ...]]] = [(error["type"], error["loc"][1:]) for error in errors]
     words = [error["msg"].removeprefix("Input should be ") for error in errors]
     if several:

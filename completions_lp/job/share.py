@@ -13,11 +13,12 @@ from tqdm import tqdm
 
 from completions_lp import store
 from completions_lp.job.config import Config
+from completions_lp.job.dosing import Dosing, choose_prompts
 from completions_lp.job.ledger import Options
 from completions_lp.job.places import find_place
 from completions_lp.job.provenance import find_reasons
 from completions_lp.job.stages import Run
-from completions_lp.records import InputError, OutOfRoom, Prompt, SteeringVector, pick_letters
+from completions_lp.records import Condition, InputError, OutOfRoom, Prompt, SteeringVector, pick_letters
 from completions_lp.work.batches import measure_unit, split_work
 
 TOGETHER = 8
@@ -33,6 +34,7 @@ class Share(Run):
         if not 0 <= number < count:
             raise InputError(f"--part {number}/{count}: parts are numbered from 0 to {count - 1}")
         super().__init__(config, None, options=replace(options, progress=False))
+        self._conditions: tuple[Condition, ...] | None = None
         self._run, self._number, self._count, self._shown = folder, number, count, options.progress
         info = store.read_info(folder)
         self.info["rivals"] = info.get("rivals", {})
@@ -80,9 +82,20 @@ class Share(Run):
         size = min(sampling.draws * sampling.max_new_tokens * (1 + conditions), unit // together)
         return [[prompts[i] for i in batch] for batch in split_work(prompts, [size] * len(prompts), unit)]
 
+    def _settle_all(self, vectors: Sequence[SteeringVector]) -> Sequence[Condition]:
+        """The conditions of the run, whose multipliers may hang on a few of all its prompts: settled once."""
+        asked = self.make_conditions(vectors)
+        if self.config.scoring.unit == "vector":
+            return asked
+        if self._conditions is None:
+            some = [self.prompts[i] for i in choose_prompts(self.prompts, self.config)]
+            sample = self._draw(some, self.config.sampling, self.labelling)
+            self._conditions = Dosing(self, vectors).settle(asked, sample)[0]
+        return self._conditions
+
     def _do(self, prompts: Sequence[Prompt], vectors: Sequence[SteeringVector]) -> None:
         """Draw from a few prompts, and score them, as the stages of a run do."""
-        conditions = self.make_conditions(vectors)
+        conditions = self._settle_all(vectors)
         completions = self._draw(prompts, self.config.sampling, self.labelling)
         if all(prompt.is_read_out for prompt in prompts):
             self._read(completions, vectors, conditions)

@@ -61,10 +61,9 @@ def _stamp(files: Sequence[Path]) -> dict[str, list[int]]:
 
 def hash_sources(config: Config) -> dict[str, dict[str, str]]:
     """By stage, sha256 of the local files that it reads, by path; what is on a hub has none."""
-    given = config.vector.path
-    own = [config.vector.pairs] if given is None else [str(path) for path in list_parts(Path(given))]
-    confounds = [str(part) for path in config.controls.orthogonal_to for part in list_parts(Path(path))]
-    vector = [*own, *confounds]
+    finished = [one.path for one in config.vectors if one.path is not None] + [*config.controls.orthogonal_to]
+    parts = [str(part) for path in finished for part in list_parts(Path(path))]
+    vector = [*(one.pairs for one in config.vectors if one.path is None), *parts]
     named = {"vector": vector, "sample": [config.prompts.path]}
     if any(rival.asks for rival in config.rival):
         named["score"] = [config.prompts.path]

@@ -12,6 +12,7 @@ import numpy as np
 from completions_lp import store
 from completions_lp.job.checkup import check_instrument
 from completions_lp.job.config import EMBEDDED, Config, load_config, make_config
+from completions_lp.job.dosing import Dosing, choose_prompts
 from completions_lp.job.inputs import hash_completions
 from completions_lp.job.ledger import Ledger, Options
 from completions_lp.job.nested import check_sets, hash_sets, join_sets, run_sets
@@ -20,13 +21,14 @@ from completions_lp.job.results import load, tell_found, write_report, write_sco
 from completions_lp.job.scoring import Scoring
 from completions_lp.job.toml import replace_keys
 from completions_lp.job.validation import validate_cells
-from completions_lp.job.vector_files import tell_origin
-from completions_lp.model import Model
+from completions_lp.job.vector_files import tell_origins
+from completions_lp.model import Model, check_conditions
 from completions_lp.plan.validation import Validation, choose_cells, pick_cells
 from completions_lp.records import (
     Choices,
     Completions,
     Condition,
+    Dose,
     InputError,
     Labelling,
     Prompt,
@@ -39,9 +41,9 @@ from completions_lp.records import (
 from completions_lp.report import summarize
 from completions_lp.report.best import pick_best
 from completions_lp.sample.completions import collect_completions
-from completions_lp.sample.functions import hash_function, refuse_name
 from completions_lp.score.profile import summarize_profile
 from completions_lp.score.windows import Windows
+from completions_lp.show.escape import escape_rows
 from completions_lp.work.hashes import hash_vectors
 
 
@@ -136,7 +138,7 @@ class Run(Ledger):
             self.check_vector()
             with self._stage("vector", consumed), self._time("vector") as notes:
                 vectors = tuple(vector.round() for vector in self.make_vectors(progress=self.options.progress))
-                if origin := tell_origin(self.config.vector, vectors[0]):
+                for origin in tell_origins(self.config.vectors, vectors):
                     self.options.tell(origin)
                 if self.folder is not None:
                     self._claim(*(store.name_file(vector.name) for vector in vectors))
@@ -174,7 +176,6 @@ class Run(Ledger):
                 self._check_earlier("score")
                 completions, vectors = self._read_completions(), store.read_vectors(self._directory)
             pick_letters(completions.prompts, self.config.label.target)
-            conditions = self.make_conditions(vectors)
             before = self.info["stages"].get("score", {}).get("consumed", {})
             kept = "all" if self.options.tokens else before.get("kept", "few")
             made_of = {"vectors": hash_vectors(vectors), "completions": hash_completions(completions), "kept": kept}
@@ -184,11 +185,18 @@ class Run(Ledger):
             self._check_expected("score", consumed)
             self.info["rivals"] = self.describe_rivals()
             self.check_rivals()
-            steered = [condition for condition in conditions if condition.steers]
-            self.info["instrument"] = check_instrument(self, completions, vectors, steered)
+            asked = self.make_conditions(vectors)
+            given = self.config.scoring.unit == "vector"  # else multipliers are known only once they are settled
+            if given:
+                self._check_instrument(completions, vectors, asked)
             with self._stage("score", consumed):
                 if self.folder is not None:
                     self._claim(*store.STAGES["score"])
+                conditions, self.doses = self._settle(completions, vectors, asked)
+                if self.folder is not None:
+                    store.write_doses(self.folder, self.doses, escape=escape_rows)
+                if not given:
+                    self._check_instrument(completions, vectors, conditions)
                 scores, choices = self._spare(
                     completions.prompts, lambda prompts: self._work(completions, prompts, vectors, conditions, kept)
                 )
@@ -197,7 +205,8 @@ class Run(Ledger):
     def report(self, scores: Scores, choices: Choices | None, vectors: Sequence[SteeringVector]) -> Report:
         """Stage 4: the numbers of the paper. From the stored tables alone: ``results.make_report``."""
         start = time.perf_counter()
-        report = summarize(scores, choices, target=self.config.label.target, seed=self.config.sampling.seed)
+        asked: dict[str, Any] = {"target": self.config.label.target, "seed": self.config.sampling.seed}
+        report = summarize(scores, choices, doses=self.doses, **asked)
         quality = next((vector.quality for vector in vectors if vector.kind == "target"), {})
         report = tell_found(replace(report, tokens=scores.tokens, quality=quality, info=self.info))
         if self.folder is not None:
@@ -232,21 +241,26 @@ class Run(Ledger):
             store.write_validation(self._directory, validation.measures, {**counted, "low": low, "high": high})
         return validation
 
-    def _consume(self, stage: str) -> dict[str, str]:
-        """What one of the first two stages reads, as hashes."""
-        if stage == "vector":
-            return {**self.describe_network(), **self.hash_vector()}
-        return {**self.describe_network(), "prompts": self.hash_prompts(), **self._hash_function()}
+    def _check_instrument(
+        self, completions: Completions, vectors: Sequence[SteeringVector], conditions: Sequence[Condition]
+    ) -> None:
+        steered = [condition for condition in conditions if condition.steers]
+        self.info["instrument"] = check_instrument(self, completions, vectors, steered)
 
-    def _hash_function(self) -> dict[str, str]:
-        """Stands for what labels by a function of the user's own: what it is now, or was, where it may not be asked."""
-        function = self.labelling.function
-        if not isinstance(function, str):
-            return {"function": hash_function(function)}
-        known: str | None = self.info["stages"].get("sample", {}).get("consumed", {}).get("function")
-        if function and known is None:
-            refuse_name(function)
-        return {} if known is None or not function else {"function": known}
+    def _settle(
+        self, completions: Completions, vectors: Sequence[SteeringVector], asked: Sequence[Condition]
+    ) -> tuple[tuple[Condition, ...], tuple[Dose, ...]]:
+        """The conditions with their multipliers, and their doses, from the completions of a few prompts."""
+        chosen = [completions.prompts[i] for i in choose_prompts(completions.prompts, self.config)]
+        self.ask(check_conditions, vectors, [condition for condition in asked if condition.steers])
+
+        def settle(prompts: Sequence[Prompt]) -> tuple[tuple[Condition, ...], tuple[Dose, ...]]:
+            names = {prompt.id for prompt in prompts}
+            sample = completions.select([i for i, p in enumerate(completions.prompts) if p.id in names])
+            return Dosing(self, vectors).settle(asked, sample)
+
+        with self._time("dose"):
+            return self._spare(chosen, settle)
 
     def _draw(
         self,

@@ -19,8 +19,10 @@ MADE = ("offload_folder", "store")
 """Keys of paths that need not be there, and of no names; a store may have a URL."""
 NAMED = (("vector", "path"),)
 """Keys of paths whose own names tell what they are: a hub's cache has links to files whose names are hashes."""
-REPEATED = ("rival", "off_target")
+REPEATED = ("rival", "off_target", "further")
 """Sections that may stand several times, each under [[name]]."""
+EITHER = ("vector",)
+"""Sections that may stand once or several times."""
 LARGEST = 2**20
 """Bytes of a configuration file."""
 
@@ -81,7 +83,8 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
 def replace_keys(section: Any, changes: Any) -> Any:
     """A section with some keys changed; one seed takes the place of several, and several that of one.
 
-    A section that may stand several times is a list, and gives way as a whole.
+    A section that may stand several times is a list, and gives way as a whole; keys of a section that may stand once
+    or several times change in all of them.
 
     Raises:
         InputError: Both are given.
@@ -89,6 +92,8 @@ def replace_keys(section: Any, changes: Any) -> Any:
     if not isinstance(changes, Mapping):
         return changes
     _check_seeds(changes)
+    if isinstance(section, list):
+        return [replace_keys(one, changes) for one in section]
     if not isinstance(section, Mapping):
         return section  # which is told when values are checked
     gone = {"seeds"} if "seed" in changes else {"seed"} if changes.get("seeds") else set()
@@ -107,7 +112,7 @@ def _check_seeds(section: Any) -> None:
 def _apply_override(values: dict[str, Any], override: str) -> None:
     name, found, text = override.partition("=")
     section, dot, key = name.strip().partition(".")
-    whole = section in REPEATED and not dot
+    whole = section in (*REPEATED, *EITHER) and not dot
     if section in REPEATED and dot:
         raise InputError(
             f"--set {override!r}: [[{section}]] may stand several times; give all of them at once, for example --set "

@@ -89,12 +89,15 @@ def read_complete(path: Path, layers: Sequence[int] = ()) -> SteeringVector:
         ) from None
 
 
-def tell_origin(section: VectorFile, vector: SteeringVector) -> str:
-    """What another tool's file was taken for, in words; empty for a file of this package, and without one."""
-    told = vector.provenance
-    if section.path is None or told.get("source") != Path(section.path).name:
-        return ""
-    return f"{told['source']} is read as {told['source_format']}: {told['read_as']}"
+def tell_origins(sections: Sequence[VectorFile], vectors: Sequence[SteeringVector]) -> list[str]:
+    """What other tools' files were taken for, in words; nothing of files of this package."""
+    files = {Path(section.path).name for section in sections if section.path is not None}
+    told = [vector.provenance for vector in vectors if vector.kind in ("target", "further")]
+    return [
+        f"{one['source']} is read as {one['source_format']}: {one['read_as']}"
+        for one in told
+        if one.get("source") in files
+    ]
 
 
 def check_fit(vector: SteeringVector, model: Sized) -> None:

@@ -8,7 +8,7 @@ from completions_lp.model.identity import hash_tokenizer
 from completions_lp.model.lens import read_lens
 from completions_lp.model.loading import Model, load_tokenizer, wrap_model
 from completions_lp.model.memory import Room
-from completions_lp.model.network import Steering, read_residuals
+from completions_lp.model.network import Steering, read_norms, read_residuals
 from completions_lp.model.planning import score_trees
 from completions_lp.model.precision import load_model
 from completions_lp.model.reading import Watch
@@ -49,6 +49,7 @@ __all__ = [
     "pick_engine",
     "prefill_bytes",
     "read_lens",
+    "read_norms",
     "read_residuals",
     "row_bytes",
     "score_remotely",

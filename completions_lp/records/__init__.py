@@ -20,6 +20,7 @@ from completions_lp.records.base import (
 )
 from completions_lp.records.choices import Choices
 from completions_lp.records.completions import Completions, Draw, Sampling
+from completions_lp.records.doses import Dose, Unit
 from completions_lp.records.labelling import LabelFunction, Labelling, compile_pattern, name_function
 from completions_lp.records.measures import Measures, Profile
 from completions_lp.records.operations import Edit, find_edit
@@ -37,17 +38,19 @@ from completions_lp.records.report import (
     SeedValue,
     Slope,
     Swap,
+    VectorRow,
 )
 from completions_lp.records.scores import Increases, Scores, TokenIncreases, TokenScores
 from completions_lp.records.sources import describe_cause, is_failing, read_bytes, read_text
 from completions_lp.records.steering import BASELINE, Condition, Span, SteeringVector, VectorQuality, make_rival
 
 __all__ = [
-    "BASELINE", "PARTIAL", "Best", "Choices", "Completions", "Condition", "ContrastPair", "Draw", "Edit",
+    "BASELINE", "PARTIAL", "Best", "Choices", "Completions", "Condition", "ContrastPair", "Dose", "Draw", "Edit",
     "Estimate", "Increases", "Inference", "InputError", "Kind", "LabelFunction", "Labelling", "Measures",
     "NotFinite", "OffTargetRow", "Operation", "OutOfRoom", "Positions", "Profile", "ProfileRow", "Prompt",
     "Readings", "Report", "ReportRow", "RivalRow", "Rule", "Sampling", "Scores", "SeedValue", "Slope", "Span",
-    "SteeringVector", "Swap", "Through", "TokenIncreases", "TokenScores", "Tokenizer", "VectorQuality",
+    "SteeringVector", "Swap", "Through", "TokenIncreases", "TokenScores", "Tokenizer", "Unit", "VectorQuality",
+    "VectorRow",
     "compile_pattern", "describe_cause", "find_edit", "is_failing", "is_plain", "make_rival", "name_function",
     "name_outcomes", "pair_twins", "pick_letters", "read_bytes", "read_text", "show_sign",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
-Kind = Literal["baseline", "target", "negated", "random", "shuffled", "orthogonal", "rounding", "rival"]
+Kind = Literal["baseline", "target", "negated", "random", "shuffled", "orthogonal", "further", "rounding", "rival"]
 Positions = str
 """Which tokens are steered: ``completion`` (whatever follows the prompt, from its last token on), ``all``, ``prompt``
 (its last token, too), or ``first:N`` (N tokens from the last of the prompt on, which bear on the first N said)."""

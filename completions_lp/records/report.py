@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from completions_lp.records.base import InputError, Kind, Operation, Positions, Through
 from completions_lp.records.choices import Choices
+from completions_lp.records.doses import Dose
 from completions_lp.records.measures import Measures
 from completions_lp.records.readings import Readings
 from completions_lp.records.scores import Increases, TokenIncreases
@@ -191,6 +192,26 @@ class RivalRow:
 
 
 @dataclass(frozen=True)
+class VectorRow:
+    """A vector in its own best cell; and, where it is compared with another in its own, the difference of the two."""
+
+    condition: Condition
+    """The cell of the vector."""
+    against: Condition | None
+    """The cell of the other vector; None for a vector alone."""
+    quantity: str
+    value: Estimate
+    reference: Estimate | None
+    """The same quantity under the other vector, over the same prompts."""
+    difference: Estimate | None
+    """This vector less the other, prompt by prompt."""
+    n_dropped: int
+    """Prompts on which either is undefined."""
+    split: Literal["all", "report"] = "all"
+    """``report``: on the half of the clusters that had no say in the choice of any cell."""
+
+
+@dataclass(frozen=True)
 class OffTargetRow:
     """What a cell of the vector does to prompts that it is not about, beside its effect on the run's own."""
 
@@ -225,6 +246,10 @@ class Report:
     """What follows the behaviour and what the letter; empty where no question was asked in both orders."""
     rivals: tuple[RivalRow, ...] = ()
     """The vector less its rivals; empty without any."""
+    vectors: tuple[VectorRow, ...] = ()
+    """Several vectors, each in its own best cell, and their differences; empty with one vector."""
+    doses: tuple[Dose, ...] = ()
+    """The dose of every condition that steers, and which doses could not be reached; empty where that is not known."""
     off_target: tuple[OffTargetRow, ...] = ()
     """What the vector does to prompts that it is not about; empty without such sets."""
     seeds: tuple[SeedValue, ...] = ()

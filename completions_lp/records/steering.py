@@ -143,6 +143,11 @@ class Condition:
         object.__setattr__(self, "dose", float(self.multiplier if self.dose is None else self.dose))
 
     @property
+    def asked(self) -> float:
+        """The dose as a number: what is asked for in the sweep's unit."""
+        return float(self.multiplier if self.dose is None else self.dose)
+
+    @property
     def layers(self) -> tuple[int, ...]:
         """All that are steered."""
         return (self.layer, *self.beyond)
@@ -199,7 +204,7 @@ class Condition:
         if self.kind == "rival":
             return f"rival {self.vector}"
         done = "" if self.operation == "add" else f", {self.operation}"
-        return f"layer{'s' if self.beyond else ''} {self.site}{done}, multiplier {self.multiplier:+g}"
+        return f"layer{'s' if self.beyond else ''} {self.site}{done}, multiplier {self.multiplier:+.4g}"
 
     @property
     def steers(self) -> bool:

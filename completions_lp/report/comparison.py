@@ -75,7 +75,9 @@ def _match_cells(one: Report, other: Report) -> list[tuple[Condition, Condition]
     """Best against best first, then equal cells of the target vectors, and rivals, in the first report's order."""
     cells = {_name_cell(condition): condition for condition in _list_cells(other)}
     pairs = [] if one.best is None or other.best is None else [(one.best.condition, other.best.condition)]
-    same = [(c, cells[_name_cell(c)]) for c in _list_cells(one) if _name_cell(c) in cells]
+    units = [{dose.unit for dose in report.doses} or {"vector"} for report in (one, other)]
+    alike = [c for c in _list_cells(one) if _name_cell(c) in cells and (units[0] == units[1] or not c.steers)]
+    same = [(c, cells[_name_cell(c)]) for c in alike]
     return [*pairs, *(pair for pair in same if pair not in pairs)]
 
 
@@ -85,10 +87,10 @@ def _list_cells(report: Report) -> list[Condition]:
 
 
 def _name_cell(condition: Condition) -> tuple[object, ...]:
-    """What cells of two runs are matched by: of a rival its name, since it is nowhere else."""
+    """What cells of two runs are matched by, the dose in whatever unit; of a rival its name, which is nowhere else."""
     if condition.kind == "rival":
         return condition.kind, condition.vector
-    return condition.kind, condition.layers, condition.operation, condition.multiplier, condition.positions
+    return condition.kind, condition.layers, condition.operation, condition.asked, condition.positions
 
 
 def _compare_cells(

@@ -96,7 +96,8 @@ def rank_sweep(
 def take_odd_parts(columns: Columns) -> tuple[list[int], dict[str, Float[np.ndarray, "pair prompt"]]]:
     """[f(m) − f(−m)]/2 per prompt, by quantity, at the conditions of m > 0 whose opposite was scored, too.
 
-    The opposite is −m, or m of the negated vector where only that was scored. Source: numbers.md I6.
+    The opposite is −m, or m of the negated vector where only that was scored; with doses in another unit, the opposite
+    dose. Source: numbers.md I6.
     """
     conditions = columns.conditions
     place = {_cell(c): i for i, c in enumerate(conditions)}
@@ -104,19 +105,21 @@ def take_odd_parts(columns: Columns) -> tuple[list[int], dict[str, Float[np.ndar
     negated = {_cell(c)[1:]: i for i, c in enumerate(conditions) if c.kind == "negated"} if len(targets) == 1 else {}
     pairs = []
     for i, c in enumerate(conditions):
-        name, layer, multiplier, positions = _cell(c)
-        other = place.get((name, layer, -multiplier, positions))
+        name, dose, *at = _cell(c)
+        other = place.get((name, -c.asked, *at))
         if other is None and c.kind == "target":
-            other = negated.get((layer, multiplier, positions))
-        if multiplier > 0 and other is not None:
+            other = negated.get((dose, *at))
+        if c.multiplier > 0 and other is not None:
             pairs.append((i, other))
     plus, minus = [i for i, _ in pairs], [i for _, i in pairs]
     known = [name for name in ODD if name in columns.steered]
     return plus, {f"{name}_odd": (columns.steered[name][plus] - columns.steered[name][minus]) / 2 for name in known}
 
 
-def _cell(condition: Condition) -> tuple[str, tuple[int, ...], float, tuple[str, str]]:
-    return condition.vector, condition.layers, condition.multiplier, (condition.positions, condition.operation)
+def _cell(condition: Condition) -> tuple[object, ...]:
+    """What cells of vectors are matched by: the dose that was asked for, whatever each is multiplied with for it."""
+    c = condition
+    return c.vector, c.asked, c.layers, c.positions, c.operation
 
 
 def _group(

@@ -8,6 +8,7 @@ from completions_lp.quantities import HEADLINE, list_missing, rank_quantity
 from completions_lp.records import (
     Best,
     Choices,
+    Dose,
     Increases,
     InputError,
     Measures,
@@ -30,6 +31,7 @@ from completions_lp.report.best import find_best
 from completions_lp.report.broken import hide_profile, hide_prompts, leave_out
 from completions_lp.report.caveats import count_red, list_caveats
 from completions_lp.report.checks import check_run
+from completions_lp.report.doses import find_largest, tell_doses
 from completions_lp.report.held_out import report_held_out
 from completions_lp.report.prompts import Columns, collect_columns, tabulate
 from completions_lp.report.rivals import compare_rivals
@@ -39,6 +41,7 @@ from completions_lp.report.seeds import mark_seeds, measure_seeds
 from completions_lp.report.slopes import fit_slopes
 from completions_lp.report.swaps import split_effects
 from completions_lp.report.sweep import Sweep, study_sweep
+from completions_lp.report.vectors import compare_vectors
 from completions_lp.score.profile import summarize_profile
 
 
@@ -53,6 +56,7 @@ def summarize(
     seed: int = 0,
     profile: Sequence[ProfileRow] = (),
     by_seed: Sequence[Measures] = (),
+    doses: Sequence[Dose] = (),
 ) -> Report:
     """How the steering vector changes the answer: every number of the paper, with its uncertainty and its checks.
 
@@ -69,6 +73,7 @@ def summarize(
         profile: Beside ``Increases``, the token profile, which is passed on.
         by_seed: Beside ``Increases``, the measures of each seed's draws, in the order of ``sampling.seeds``; without
             them the spread between seeds is known of the increases alone.
+        doses: How strongly each condition steers, in comparable units, if that was measured.
 
     Returns:
         Rows per condition, of the quantities that ``quantities.QUANTITIES`` explains, as far as the records have what
@@ -117,14 +122,22 @@ def summarize(
         target=target,
         rows=tuple(rows),
         prompts=tabulate(table, increases.completions),
-        checks={**findings.checks, **rounding.checks, "share_red": share_red, "p_rank_sweep": sweep.p_rank},
-        warnings=(*findings.warnings, *list_caveats(increases, columns, rows)),
+        checks={
+            **findings.checks,
+            **rounding.checks,
+            "share_red": share_red,
+            "largest_kl": find_largest(columns)[1],
+            "p_rank_sweep": sweep.p_rank,
+        },
+        warnings=(*findings.warnings, *tell_doses(columns, doses), *list_caveats(increases, columns, rows)),
         errors=(*findings.errors, *judge_rounding(rounding, increases, _find_headline(rows, best))),
         profile=hide_profile(profile, columns),
         slopes=fit_slopes(columns, level=level),
         swaps=split_effects(columns, increases, target=target, level=level),
         seeds=tuple(one for one in seeds if one.quantity not in missing),
         rivals=compare_rivals(columns, sweep, best, missing=missing, level=level),
+        vectors=compare_vectors(columns, sweep, best, missing=missing, level=level, seed=seed),
+        doses=tuple(doses),
         best=best,
         increases=increases,
         measures=measures,

@@ -19,6 +19,7 @@ from completions_lp.store.directory import (
     start_run,
     write_info,
 )
+from completions_lp.store.doses import DOSES, read_doses, write_doses
 from completions_lp.store.drawings import name_files, read_figures, write_figure
 from completions_lp.store.files import hash_file, write_bytes, write_rows, write_text
 from completions_lp.store.keys import CONDITION
@@ -33,6 +34,7 @@ from completions_lp.store.reports import (
     SLOPES,
     SUMMARY,
     SWAPS,
+    VECTORS,
     read_profile,
     write_profile,
     write_report,
@@ -72,6 +74,7 @@ from completions_lp.store.vectors import (
 )
 
 __all__ = ["CONDITION", "OFF_TARGET", "PROFILE", "RIVALS", "SEEDS", "SLOPES", "STAGES", "SUMMARY", "SWAPS"]
+__all__ += ["DOSES", "VECTORS", "read_doses", "write_doses"]
 __all__ += ["completion_ids", "read_completions", "write_completions", "write_steered"]
 __all__ += [
     "check_owned",

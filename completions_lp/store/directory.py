@@ -20,10 +20,12 @@ STAGES: Mapping[str, tuple[str, ...]] = {
     "score": (
         *("scores.parquet", "measures.parquet", "seed_measures.parquet", "profile.parquet"),
         *("tokens.parquet", "steered.parquet", "choices.parquet", "readings.parquet", "validation.parquet"),
+        *("doses.parquet", "doses.csv"),
     ),
     "report": (
         *("prompts.parquet", "summary.parquet", "summary.csv", "slopes.parquet", "slopes.csv"),
         *("swaps.parquet", "swaps.csv", "seeds.parquet", "seeds.csv", "rivals.parquet", "rivals.csv"),
+        *("vectors.parquet", "vectors.csv"),
         *("off_target.parquet", "off_target.csv", "report.md", "report.html"),
     ),
 }

@@ -8,7 +8,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from completions_lp.records import Estimate, Inference, InputError, OffTargetRow, ProfileRow, Report, RivalRow
+from completions_lp.records import (
+    Condition,
+    Estimate,
+    Inference,
+    InputError,
+    OffTargetRow,
+    ProfileRow,
+    Report,
+    RivalRow,
+    VectorRow,
+)
 from completions_lp.store.files import read_table, write_rows, write_table, write_text
 from completions_lp.store.keys import make_condition
 
@@ -19,6 +29,8 @@ _CONDITION = {"vector": _TEXT, "kind": _TEXT, "layer": _WHOLE, "multiplier": _RE
 _VALUE = {"value": _REAL, "low": _REAL, "high": _REAL, "level": _REAL, "unit": _TEXT, "method": _TEXT}
 _HOW = {"positions": _TEXT, "operation": _TEXT, "layers": _TEXT, "dose": _REAL}
 _BEHIND = {"n_clusters": _WHOLE, **_HOW, "se": _REAL, "df": _REAL}
+_DOSE = {"relative_dose": _REAL, "kl_per_token": _REAL}
+"""What a cell costs, beside its multiplier."""
 SUMMARY = pa.schema(
     {
         **_CONDITION,
@@ -27,6 +39,7 @@ SUMMARY = pa.schema(
         **{"n_prompts": _WHOLE, "n_dropped": _WHOLE},
         **_BEHIND,
         "split": _TEXT,
+        **_DOSE,
         **{field.name: _REAL for field in fields(Inference)},
     }
 )
@@ -39,7 +52,10 @@ SLOPES = pa.schema(
 )
 
 SWAPS = pa.schema(
-    {**_CONDITION, "quantity": _TEXT, "part": _TEXT, **_VALUE, "n_pairs": _WHOLE, "n_dropped": _WHOLE, **_BEHIND}
+    {
+        **{**_CONDITION, "quantity": _TEXT, "part": _TEXT},
+        **{**_VALUE, "n_pairs": _WHOLE, "n_dropped": _WHOLE, **_BEHIND, **_DOSE},
+    }
 )
 _MEANS = {"steered": "steered", "rival": "rivalled"}
 """Columns of the two means that a rival's row has beside their difference, and the fields that they are of."""
@@ -48,7 +64,18 @@ RIVALS = pa.schema(
         **{"rival": _TEXT, **_CONDITION, "quantity": _TEXT, "split": _TEXT},
         **_VALUE,
         **{f"{name}_{end}": _REAL for name in _MEANS for end in ("value", "low", "high")},
-        **{"n_prompts": _WHOLE, "n_dropped": _WHOLE, **_BEHIND},
+        **{"n_prompts": _WHOLE, "n_dropped": _WHOLE, **_BEHIND, **_DOSE},
+    }
+)
+_AGAINST = {"vector": _TEXT, "layer": _WHOLE, "multiplier": _REAL, "operation": _TEXT, "layers": _TEXT, "dose": _REAL}
+VECTORS = pa.schema(
+    {
+        **{**_CONDITION, "quantity": _TEXT, "split": _TEXT},
+        **_VALUE,
+        **{f"against_{name}": kind for name, kind in _AGAINST.items()},
+        **{f"{name}_{end}": _REAL for name in ("reference", "difference") for end in ("value", "low", "high")},
+        **{"n_prompts": _WHOLE, "n_dropped": _WHOLE, **_BEHIND, "difference_se": _REAL, "difference_df": _REAL},
+        **_DOSE,
     }
 )
 OFF_TARGET = pa.schema(
@@ -57,7 +84,7 @@ OFF_TARGET = pa.schema(
         **_VALUE,
         "effect_quantity": _TEXT,
         **{f"effect_{end}": _REAL for end in ("value", "low", "high")},
-        **{"n_prompts": _WHOLE, "n_dropped": _WHOLE, **_BEHIND},
+        **{"n_prompts": _WHOLE, "n_dropped": _WHOLE, **_BEHIND, **_DOSE},
     }
 )
 
@@ -74,32 +101,45 @@ SEEDS = pa.schema(
 )
 
 
-def write_report(folder: Path, report: Report, text: str, *, escape: Callable[[Rows], Rows]) -> None:
-    """Write ``prompts.parquet``, summary, slopes and, where there are any, swaps, rivals, seeds, and ``report.md``.
+def write_report(
+    folder: Path,
+    report: Report,
+    text: str,
+    *,
+    doses: Mapping[Condition, Mapping[str, float]],
+    escape: Callable[[Rows], Rows],
+) -> None:
+    """Write ``prompts.parquet``, summary, slopes and, where there are any, swaps, rivals, vectors, seeds, and the text.
 
-    ``escape`` makes rows safe for a CSV file.
+    ``doses`` are columns by condition, which stand beside it in every table; ``escape`` makes rows safe for a CSV file.
     """
     write_table(folder / "prompts.parquet", dict(report.prompts))
+
+    def place(condition: Condition) -> dict[str, Any]:
+        return {**condition.columns, **_drop_nan(doses.get(condition, {}))}
+
     rows = [
-        {**vars(row), **row.condition.columns, **_flatten(row.estimate), **_drop_nan(asdict(row.inference))}
+        {**vars(row), **place(row.condition), **_flatten(row.estimate), **_drop_nan(asdict(row.inference))}
         for row in report.rows
     ]
     _write_both(folder, "summary", pa.Table.from_pylist(rows, schema=SUMMARY), escape)
     slopes = [{**asdict(slope), **_flatten(slope.estimate)} for slope in report.slopes]
     _write_both(folder, "slopes", pa.Table.from_pylist(slopes, schema=SLOPES), escape)
     if report.swaps:
-        swaps = [
-            {**vars(swap), **swap.condition.columns, **_flatten(swap.estimate, "n_pairs")} for swap in report.swaps
-        ]
+        swaps = [{**vars(swap), **place(swap.condition), **_flatten(swap.estimate, "n_pairs")} for swap in report.swaps]
         _write_both(folder, "swaps", pa.Table.from_pylist(swaps, schema=SWAPS), escape)
     if report.seeds:
         seeds = [{**vars(one), **one.condition.columns} for one in report.seeds]
         _write_both(folder, "seeds", pa.Table.from_pylist(seeds, schema=SEEDS), escape)
     if report.rivals:
-        _write_both(folder, "rivals", pa.Table.from_pylist(list(map(_flatten_rival, report.rivals)), RIVALS), escape)
+        rivals = [{**_flatten_rival(row), **place(row.condition)} for row in report.rivals]
+        _write_both(folder, "rivals", pa.Table.from_pylist(rivals, RIVALS), escape)
+    if report.vectors:
+        vectors = [{**_flatten_vector(row), **place(row.condition)} for row in report.vectors]
+        _write_both(folder, "vectors", pa.Table.from_pylist(vectors, VECTORS), escape)
     if report.off_target:
-        table = pa.Table.from_pylist(list(map(_flatten_set, report.off_target)), OFF_TARGET)
-        _write_both(folder, "off_target", table, escape)
+        sets = [{**_flatten_set(row), **place(row.condition)} for row in report.off_target]
+        _write_both(folder, "off_target", pa.Table.from_pylist(sets, OFF_TARGET), escape)
     write_text(folder / "report.md", text)
 
 
@@ -139,6 +179,17 @@ def _flatten_rival(row: RivalRow) -> dict[str, Any]:
     }
     named = {"rival": row.rival.vector, "quantity": row.quantity, "split": row.split, "n_dropped": row.n_dropped}
     return {**named, **row.condition.columns, **_flatten(row.difference), **means}
+
+
+def _flatten_vector(row: VectorRow) -> dict[str, Any]:
+    named = {"quantity": row.quantity, "split": row.split, "n_dropped": row.n_dropped}
+    flat = {**named, **row.condition.columns, **_flatten(row.value)}
+    if row.against is not None:
+        flat |= {f"against_{name}": row.against.columns[name] for name in _AGAINST}
+    for name, estimate in (("reference", row.reference), ("difference", row.difference)):
+        if estimate is not None:
+            flat |= {f"{name}_{end}": value for end, value in _drop_nan(asdict(estimate)).items()}
+    return flat
 
 
 def _flatten_set(row: OffTargetRow) -> dict[str, Any]:

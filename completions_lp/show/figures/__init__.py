@@ -7,6 +7,7 @@ from types import MappingProxyType
 from completions_lp.quantities import list_missing
 from completions_lp.records import InputError, Report
 from completions_lp.show.figures.agreement import Agreement
+from completions_lp.show.figures.costs import Costs
 from completions_lp.show.figures.damage import DAMAGE, Damage
 from completions_lp.show.figures.diagnostics import Diagnostics
 from completions_lp.show.figures.distributions import Distributions
@@ -33,6 +34,7 @@ GALLERY: Mapping[str, Callable[..., View]] = MappingProxyType(
         "prompts": PromptEffects.of,
         "prompts_change": partial(PromptEffects.of, change=True),
         "damage": Damage.of,
+        "costs": Costs.of,
         "token_profile": TokenProfile.of,
         "distributions": Distributions.of,
         "diagnostics": Diagnostics.of,
@@ -50,7 +52,7 @@ GALLERY: Mapping[str, Callable[..., View]] = MappingProxyType(
 """By name, in the order of a paper: what makes each figure of a report and of its own options."""
 
 
-OVER_WHOLE: Mapping[str, str] = MappingProxyType({"damage": DAMAGE})
+OVER_WHOLE: Mapping[str, str] = MappingProxyType({"damage": DAMAGE, "costs": DAMAGE})
 """Figures that have nothing to draw without a quantity over whole completions, and which."""
 
 

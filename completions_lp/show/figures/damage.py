@@ -74,7 +74,7 @@ class Damage(PartView):
             parts.append("Stepped line: the cells that no other beats on both axes.")
         if self.cloud:
             n = self.part.count_directions()
-            parts.append(f"Grey dots: {n} random directions of the same norm, in every cell.")
+            parts.append(f"Grey dots: {n} random directions {self.part.same}, in every cell.")
         parts.append(self.part.warn_red(gain.condition for _, gain in self.pairs))
         return parts
 

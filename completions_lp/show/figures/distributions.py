@@ -119,14 +119,14 @@ def _list_doses(increases: Increases | None, cell: Cell | None, target: str) -> 
         return {gave: _accumulate(increases, values, offered & (hit == gave)) for gave in (True, False)}
 
     for c in sorted(increases.conditions, key=lambda c: c.multiplier):
-        if (c.vector, c.layer, c.positions) == (at.vector, at.layer, at.positions) and not c.is_neutral:
+        if (c.vector, c.layers, c.positions) == (at.vector, at.layers, at.positions) and not c.is_neutral:
             controls = [d for d in increases.conditions if d.kind == "random" and _place(d) == _place(c)]
             found.append(Dose(c, trace(c), tuple(trace(d) for d in controls)))
     return tuple(found)
 
 
-def _place(condition: Condition) -> tuple[int, float, str]:
-    return condition.layer, condition.multiplier, condition.positions
+def _place(condition: Condition) -> tuple[object, ...]:
+    return condition.layers, condition.operation, condition.asked, condition.positions
 
 
 def _accumulate(

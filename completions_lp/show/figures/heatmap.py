@@ -54,8 +54,8 @@ class Heatmap(PartView):
 
     @property
     def multipliers(self) -> list[float]:
-        """Those of the sweep, in order."""
-        return sorted({row.condition.multiplier for row in self.cells})
+        """Those of the sweep, in order; with doses in another unit, the doses."""
+        return sorted({row.condition.asked for row in self.cells})
 
     @property
     def rows(self) -> Table:
@@ -97,7 +97,7 @@ class Heatmap(PartView):
     def _draw(self, panels: list[Axes], page: Page | None) -> None:
         (panel,) = panels
         layers, multipliers = self.layers, self.multipliers
-        label_axes(panel, x=LAYER, y="multiplier")
+        label_axes(panel, x=LAYER, y=self.part.scale)
         if not self.cells:
             write_empty(panel, f"no {self.quantity!r}")
             return
@@ -111,7 +111,7 @@ class Heatmap(PartView):
         panel.spines[:].set_visible(False)
 
     def _find_place(self, row: ReportRow) -> tuple[int, int]:
-        return self.layers.index(row.condition.layer), self.multipliers.index(row.condition.multiplier)
+        return self.layers.index(row.condition.layer), self.multipliers.index(row.condition.asked)
 
     def _draw_map(self, panel: Axes) -> float:
         """The colours and their bar; returns the value of the strongest one."""

@@ -65,8 +65,8 @@ class LayerSweep(PartView):
 
     @property
     def multipliers(self) -> list[float]:
-        """Those of the sweep, in order."""
-        return sorted({row.condition.multiplier for row in self.cells})
+        """Those of the sweep, in order; with doses in another unit, the doses."""
+        return sorted({row.condition.asked for row in self.cells})
 
     @property
     def rows(self) -> Table:
@@ -90,7 +90,7 @@ class LayerSweep(PartView):
                 "cell picked by eye is covered by it, not by the dark one."
             )
         if any(np.isfinite(row.inference.random_low) for row in rows):
-            parts.append(f"Grey: central 95 % of {self.part.count_directions()} random directions of the same norm.")
+            parts.append(f"Grey: central 95 % of {self.part.count_directions()} random directions {self.part.same}.")
         if self.part.any_red(row.condition for row in rows):
             parts.append("Hollow: more than 10 % of the prompts are red, the estimate is not to be trusted there.")
         return [*parts, self.part.say_rivals(self.rivals)]
@@ -108,8 +108,8 @@ class LayerSweep(PartView):
             self._draw_together(panels[0], multipliers)
         else:
             for panel, multiplier in zip(panels, multipliers, strict=False):
-                self._draw_panel(panel, [row for row in self.cells if row.condition.multiplier == multiplier])
-                label_axes(panel, title=f"multiplier {sign(multiplier)}")
+                self._draw_panel(panel, [row for row in self.cells if row.condition.asked == multiplier])
+                label_axes(panel, title=f"{self.part.scale} {sign(multiplier)}")
         self._label(panels, page)
         if page is not None and self.cells:
             self._explain(page, columns=3 if len(panels) == 1 else 5)
@@ -131,10 +131,10 @@ class LayerSweep(PartView):
 
     def _draw_together(self, panel: Axes, multipliers: Sequence[float]) -> None:
         for multiplier, style in zip(multipliers, make_styles(len(multipliers)), strict=True):
-            rows = [row for row in self.cells if row.condition.multiplier == multiplier]
+            rows = [row for row in self.cells if row.condition.asked == multiplier]
             layers, estimates = [row.condition.layer for row in rows], [row.estimate for row in rows]
             draw_line(panel, layers, estimates, label=sign(multiplier), hollow=self._hollow(rows), **style)
-        panel.legend(title="multiplier", ncols=min(4, len(multipliers)))
+        panel.legend(title=self.part.scale, ncols=min(4, len(multipliers)))
 
     def _explain(self, page: Page, *, columns: int) -> None:
         """A legend above the panels, of what is really in them."""

@@ -140,9 +140,9 @@ def draw_cells(axes: Axes, places: Mapping[Condition, tuple[float, float]], red:
     """
     colors, strongest = _color_layers(places), _find_strongest(places)
     for c, place in places.items():
-        style = {**_point(c.multiplier, strongest), "markeredgecolor": colors[c.layer], "markeredgewidth": 0.8}
+        style = {**_point(c.asked, strongest), "markeredgecolor": colors[c.layer], "markeredgewidth": 0.8}
         style["markerfacecolor"] = "white" if c in red else colors[c.layer]
-        axes.plot(*place, zorder=2, label=f"_layer {c.layer}, {c.multiplier:+g}", **style)
+        axes.plot(*place, zorder=2, label=f"_layer {c.layer}, {c.asked:+g}", **style)
 
 
 def name_cells(axes: Axes, cells: Collection[Condition], more: Sequence[Line2D] = ()) -> None:
@@ -150,10 +150,11 @@ def name_cells(axes: Axes, cells: Collection[Condition], more: Sequence[Line2D] 
     none: dict[str, Any] = {"xdata": [], "ydata": [], "linestyle": "none"}
     colors, strongest = _color_layers(cells), _find_strongest(cells)
     shown = list(colors)[:: 1 + len(colors) // 7]
+    word = "multiplier" if all(c.asked == c.multiplier for c in cells) else "dose"
     marks = [Line2D(**none, marker="o", ms=4, color=colors[n], label=f"layer {n}") for n in shown]
-    distinct = sorted({c.multiplier for c in cells})
+    distinct = sorted({c.asked for c in cells})
     for m in distinct if len(distinct) <= 4 else [distinct[0], distinct[-1]]:
-        marks.append(Line2D(**none, color=GREY, label=f"multiplier {sign(m)}", **_point(m, strongest)))
+        marks.append(Line2D(**none, color=GREY, label=f"{word} {sign(m)}", **_point(m, strongest)))
     place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.45, 1.0)}
     marks += more
     axes.legend(handles=marks, ncols=2 if len(marks) <= 4 else 3, columnspacing=0.8, handletextpad=0.2, **place)
@@ -165,7 +166,7 @@ def _color_layers(cells: Collection[Condition]) -> dict[int, Any]:
 
 
 def _find_strongest(cells: Collection[Condition]) -> float:
-    return max(abs(c.multiplier) for c in cells)
+    return max(abs(c.asked) for c in cells)
 
 
 def _point(multiplier: float, strongest: float) -> dict[str, Any]:

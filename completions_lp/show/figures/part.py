@@ -177,6 +177,17 @@ class Part:
             return None
         return name_cell(cell.condition) + (", over 10 % red" if cell.condition in self.red else "")
 
+    @property
+    def scale(self) -> str:
+        """What a sweep's doses are, for axes and legends: ``multiplier``, or the unit in which they were asked for."""
+        unit = next((dose.unit for dose in self.report.doses), "vector")
+        return {"vector": "multiplier", "residual": "relative dose", "kl": "KL dose (nats/token)"}[unit]
+
+    @property
+    def same(self) -> str:
+        """What random directions have in common with the vector: ``of the same norm``, or ``at the same KL``."""
+        return "at the same KL" if "KL" in self.scale else "of the same norm"
+
     def count_directions(self) -> int:
         """How many random directions the report has."""
         return len({row.condition.vector for row in self.report.rows if row.condition.kind == "random"})

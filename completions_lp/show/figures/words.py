@@ -37,7 +37,8 @@ def say_target(target: str) -> str:
 def name_cell(condition: Condition) -> str:
     """``layer 2, multiplier +1``."""
     done = "" if condition.operation == "add" else f", {condition.operation}"
-    return f"{name_layers(condition)}{done}, multiplier {sign(condition.multiplier)}"
+    times = sign(float(f"{condition.multiplier:.4g}"))
+    return f"{name_layers(condition)}{done}, multiplier {times}"
 
 
 def name_layers(condition: Condition) -> str:

@@ -28,6 +28,7 @@ from completions_lp.show.text.blocks import SWAPS, SWAPS_WORDS, list_swaps
 from completions_lp.show.text.off_target import OFF_TARGET, OFF_TARGET_WORDS, list_off_target, say_off_target
 from completions_lp.show.text.rivals import RIVALS, RIVALS_WORDS, list_rivals, say_cell, say_rivals
 from completions_lp.show.text.seeds import say_seeds
+from completions_lp.show.text.vectors import VECTORS, VECTORS_WORDS, list_vectors, say_vectors
 from completions_lp.show.text.words import say_scored
 
 LIMIT = 40_000_000
@@ -130,7 +131,7 @@ def _fill_template(packed: Packed | None, values: Mapping[str, Any]) -> str:
         sentence=format_sentence(report),
         between=say_seeds(report),
         scored=say_scored(report),
-        told=[*say_rivals(report), *say_off_target(report)],
+        told=[*say_vectors(report), *say_rivals(report), *say_off_target(report)],
         tables=_list_tables(report),
         checks=_list_checks(report.checks),
         left_out=[*(packed.left_out if packed else ()), *(f"the figure {name}" for name in values["missed"])],
@@ -147,6 +148,7 @@ def _list_tables(report: Report) -> list[dict[str, Any]]:
         {"name": name, "heading": heading, "words": words.replace("*", ""), "columns": columns, "others": others}
         for name, heading, words, columns, others in (
             ("rivals", RIVALS, told, list_rivals(report), "all other cells"),
+            ("vectors", VECTORS, VECTORS_WORDS, list_vectors(report), "all pairs of vectors"),
             ("off_target", OFF_TARGET, OFF_TARGET_WORDS, list_off_target(report), "further quantities"),
             ("swaps", SWAPS, SWAPS_WORDS, list_swaps(report), "the controls"),
         )

@@ -24,6 +24,7 @@ from completions_lp.show.text.numbers import DASH, Lookup, format_estimate, form
 from completions_lp.show.text.off_target import OFF_TARGET, OFF_TARGET_WORDS, list_off_target
 from completions_lp.show.text.rivals import RIVALS, RIVALS_WORDS, list_rivals, say_cell
 from completions_lp.show.text.tables import Column
+from completions_lp.show.text.vectors import VECTORS, VECTORS_WORDS, list_vectors
 from completions_lp.show.text.words import MARK
 
 
@@ -47,7 +48,8 @@ _GLANCE = (
 _RIVAL = " A rival, another prompt or another model, has neither layer nor multiplier."
 _CONTROLS = (
     "*Odd part* is [f(m) − f(−m)]/2, in which second-order damage cancels. *Random* is the same number under random "
-    "directions of the same norm; p-values are one-sided, towards what the multiplier's sign promises."
+    "directions of the same norm (in another unit, of the same dose); p-values are one-sided, towards what the "
+    "multiplier's sign promises."
 )
 _SWEEP = (
     "*Band of all cells* covers all means at once (max-T, approximate); *max-T* and *Holm* allow for all cells, *BH* "
@@ -114,6 +116,7 @@ def list_blocks(report: Report, quality: Mapping[int, VectorQuality]) -> list[Bl
         _make(report, cells, "The sweep", _SWEEP, _list_sweep(primary), least=2),
         Block("Dose and response", _SLOPES, _list_slopes(report)),
         Block(RIVALS, " ".join(filter(None, [RIVALS_WORDS, say_cell(report)])), list_rivals(report)),
+        Block(VECTORS, VECTORS_WORDS, list_vectors(report)),
         Block(OFF_TARGET, OFF_TARGET_WORDS, list_off_target(report)),
         Block(SWAPS, SWAPS_WORDS, list_swaps(report)),
         Block("The vector", _QUALITY, list_quality(quality)),

@@ -12,6 +12,9 @@ from completions_lp.show.text.numbers import DASH, Lookup, format_estimate, form
 from completions_lp.show.text.tables import Column
 from completions_lp.show.text.words import MARK
 
+COST = "kl_per_token"
+"""What stands in every table, beside the multiplier."""
+
 
 @dataclass(frozen=True)
 class Show:
@@ -79,7 +82,9 @@ def list_columns(
     how = [Column(name, tuple(getattr(c, name) for c in conditions)) for name in ("positions", "operation")]
     names = [marks] if any(marks.cells) else []
     names += [column for column in (vectors, *how) if len(set(column.cells)) > 1]
-    names += place_columns(conditions)
+    names += [*place_columns(conditions), *dose_columns(report, conditions)]
+    if not any(show.quantity == COST for show in shows):
+        shows = [*values(COST), *shows]
     written = [Column(show.head, tuple(show.write(lookup, c) for c in conditions)) for show in shows]
     kept = [i for i, column in enumerate(written) if any(cell not in ("", DASH) for cell in column.cells)]
     return [*names, *(written[i] for i in kept)], [shows[i] for i in kept]
@@ -89,8 +94,19 @@ def place_columns(conditions: Sequence[Condition]) -> list[Column]:
     """Layer and multiplier, which a rival has not."""
     return [
         Column("layer", tuple(c.site if c.steers else DASH for c in conditions)),
-        Column("mult", tuple(f"{c.multiplier:+g}" if c.steers else DASH for c in conditions)),
+        Column("mult", tuple(f"{c.multiplier:+.4g}" if c.steers else DASH for c in conditions)),
     ]
+
+
+def dose_columns(report: Report, conditions: Sequence[Condition]) -> list[Column]:
+    """What was asked for, where it is not the multiplier, and what that is of the residual stream."""
+    asked = tuple(f"{c.dose:+g}" if c.steers and c.dose is not None else DASH for c in conditions)
+    own = all(c.dose == c.multiplier for c in conditions if c.steers)
+    size = {dose.condition: dose.relative for dose in report.doses}
+    known = [size.get(c, float("nan")) for c in conditions]
+    relative = Column("|mv|/|h|", tuple(DASH if np.isnan(x) else f"{x:.2g}" for x in known))
+    found = [] if own else [Column("dose", asked)]
+    return [*found, *([relative] if np.isfinite(known).any() else [])]
 
 
 def tell(head: str, quantity: str, write: Callable[[ReportRow], str], weighting: str = "macro") -> Show:

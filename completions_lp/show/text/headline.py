@@ -16,6 +16,7 @@ from completions_lp.show.text.rivals import say_rivals
 from completions_lp.show.text.seeds import say_seeds
 from completions_lp.show.text.sentence import format_sentence, tell_reasoning, tell_swaps
 from completions_lp.show.text.tables import draw_table, wrap_text
+from completions_lp.show.text.vectors import say_vectors
 from completions_lp.show.text.words import MARK, say_scored, say_target, say_units
 from completions_lp.stats import promise_sign
 
@@ -30,7 +31,7 @@ def format_overview(report: Report, *, title: str, everything: bool = False, wid
 
     ``title`` says what was measured on what; with ``everything`` the table has every cell.
     """
-    told = [format_sentence(report), *say_rivals(report), *say_off_target(report)]
+    told = [format_sentence(report), *say_vectors(report), *say_rivals(report), *say_off_target(report)]
     told += [*filter(None, [tell_swaps(report), say_seeds(report), tell_reasoning(report), say_scored(report)])]
     told += [format_quality_line(report.quality), format_checks(report)]
     parts = [wrap_text(title, width=width), *_list_warnings(report, width), ""]

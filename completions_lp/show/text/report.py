@@ -14,6 +14,7 @@ from completions_lp.show.text.rivals import say_rivals
 from completions_lp.show.text.seeds import say_drawn, say_seeds
 from completions_lp.show.text.sentence import format_sentence
 from completions_lp.show.text.tables import draw_markdown
+from completions_lp.show.text.vectors import say_vectors
 from completions_lp.show.text.words import name_target, say_decided, say_rule, say_scored, say_stored, say_units
 
 
@@ -24,7 +25,7 @@ def format_report(report: Report, *, title: str, quality: Mapping[int, VectorQua
         *(f"ERROR: {escape_markdown(error)}" for error in report.errors),
         f"# {escape_markdown(title)}",
         format_sentence(report),
-        *map(escape_markdown, [*say_rivals(report), *say_off_target(report)]),
+        *map(escape_markdown, [*say_vectors(report), *say_rivals(report), *say_off_target(report)]),
         *filter(None, [say_seeds(report)]),
         *(["**Read this first**", "\n".join(warnings)] if warnings else []),
         "## The run",
