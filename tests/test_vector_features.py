@@ -95,6 +95,10 @@ def test_matrices_the_other_way_round(tmp_path):
     put(learning / "ae.pt", made.torch_file({"decoder.weight": W.T, "bias": np.zeros(4)}))
     write(learning / "config.json", json.dumps({"trainer": {"layer": 3, "submodule_name": "resid_post_layer_3"}}))
     check(learning, {3: W[4]}, feature=4)
+    write(learning / "config.json", json.dumps({"trainer": {"layer": 5, "submodule_name": "resid_post"}}))
+    check(learning, {5: W[4]}, feature=4)
+    write(learning / "config.json", json.dumps({"trainer": {"layer": 5, "submodule_name": "mlp_out_layer_5"}}))
+    refuse(learning, "trained at 'mlp_out_layer_5', which is not the residual stream between blocks", feature=4)
     jump = tmp_path / "jump"  # whose decoder is not transposed
     put(jump / "ae.pt", made.torch_file({"W_dec": W, "b_dec": np.zeros(4)}))
     write(jump / "config.json", json.dumps({"trainer": {"submodule_name": "resid_post_layer_6"}}))

@@ -3,6 +3,7 @@
 import json
 import sys
 import types
+import zipfile
 
 import numpy as np
 import pytest
@@ -210,6 +211,14 @@ def test_what_would_run_code_is_refused_with_the_way_around(tmp_path):
     other = made.Instance("elsewhere.vectors", "Vector", direction=ROWS[0])
     refuse(put(tmp_path / "w.pt", made.torch_file(other)), "that of elsewhere.vectors.Vector")
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_file_that_would_grow_as_it_is_read_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "v.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02N." + bytes(10**6))
+    refuse(
+        tmp_path / "v.pt", "'archive/data.pkl' of 1000004 bytes, compressed or too large for a file that torch writes"
+    )
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", b"\x80\x04K\x01.", b"PK\x03\x04" + bytes(40)])

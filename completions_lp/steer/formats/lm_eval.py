@@ -64,7 +64,9 @@ def read(source: Source, asked: Asked) -> Found:
     return Found(directions, _READ_AS, "", kept)
 
 
-_READ_AS = "hook point layers.L is the output of block L; what is added is multiplied with its coefficient"
+_READ_AS = (
+    "hook point layers.L is the output of block L; what is added is multiplied with its coefficient, a clamp is not"
+)
 
 
 def _read_table(source: Source) -> Found:

@@ -61,6 +61,8 @@ def load_pickled(path: Path) -> Any:
     if not whole:
         find_file(path, largest=LARGEST)
     try:
+        if whole:
+            _check_sizes(path, place)
         with torch.serialization.safe_globals([ALLOWED]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other protocols of pickle, at files that are refused right after
             return torch.load(place, map_location="cpu", weights_only=True, mmap=True if whole else None)
@@ -73,8 +75,23 @@ def load_pickled(path: Path) -> Any:
             "its tensors alone by the package that wrote it: torch.save({'layer_activations': {13: tensor}, "
             "'layer_type': 'decoder_block'}, 'plain.pt')"
         ) from None
+    except InputError:
+        raise
     except BROKEN as error:
         raise InputError(f"{path}: not a whole file of torch: {describe_cause(error)}") from None
+
+
+def _check_sizes(path: Path, place: Path) -> None:
+    """Raise InputError where a file would grow as it is read: torch compresses nothing, and its pickles are small."""
+    with zipfile.ZipFile(place) as archive:
+        for entry in archive.infolist():
+            if entry.compress_type != zipfile.ZIP_STORED or (
+                entry.filename.endswith(".pkl") and entry.file_size > LARGEST
+            ):
+                raise InputError(
+                    f"{path}: has {entry.filename[:80]!r} of {entry.file_size} bytes, compressed or too large for a "
+                    "file that torch writes; save it anew with torch.save"
+                )
 
 
 def is_tensor(value: Any) -> bool:

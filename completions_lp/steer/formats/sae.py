@@ -66,7 +66,7 @@ def _find_in_file(*names: str, keys: tuple[str, ...]) -> Callable[[Source], Any]
 
     def find(source: Source) -> Any:
         told = source.read_json(*names)
-        inner = [told, *(told[name] for name in ("metadata", "trainer") if isinstance(told.get(name), dict))]
+        inner = [told, told["metadata"]] if isinstance(told.get("metadata"), dict) else [told]
         return next((values[key] for key in keys for values in inner if values.get(key)), None)
 
     return find
@@ -80,6 +80,14 @@ def _find_in_name(pattern: str) -> Callable[[Source], str | None]:
         return f"layers.{match[1]}" if match else None
 
     return find
+
+
+def _find_in_trainer(source: Source) -> Any:
+    """dictionary_learning: a place in the model that has the layer in its name, or beside it."""
+    told = source.read_json("config.json").get("trainer")
+    trainer = told if isinstance(told, dict) else {}
+    name, layer = trainer.get("submodule_name"), trainer.get("layer")
+    return f"{name}_layer_{layer}" if name in ("resid_post", "resid_pre") and type(layer) is int else name
 
 
 def _find_in_folder(source: Source) -> str:
@@ -114,7 +122,7 @@ SUITES: Mapping[str, Suite] = {
     "dictionary-learning": Suite(
         {"decoder.weight": 1, "W_dec": 0},
         PICKLED,
-        _find_in_file("config.json", keys=("submodule_name",)),
+        _find_in_trainer,
         ("ae.pt",),
         r"ae\.pt",
     ),
