@@ -5,11 +5,12 @@ embedded model with its own prompts and pairs. Paths in a file are relative to t
 its description, in the commented defaults and in the JSON schema alike.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, FiniteFloat, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, ValidationError, field_validator, model_validator
 from pydantic_core import from_json, to_json
 
 from completions_lp.job.label import LabelSection, Section
@@ -157,7 +158,7 @@ class ScoringSection(Section):
     """What is done along the vector: "add" it, "ablate" (the multiplier times the component along it is taken away: 1
     removes it, 2 reflects it) or "clamp" (the component is set: 1 and -1 are where the positive and the negative texts
     of the pairs are on average)."""
-    positions: Annotated[str, Field(pattern=rf"^(?:{POSITIONS})$")] = "completion"
+    positions: str = "completion"
     """What is steered: "completion" is from the last prompt token on, "all" the prompt too, "prompt" the prompt alone,
     "first:N" N tokens from the last of the prompt on, which bear on the first N that are said."""
     kl: bool = True
@@ -172,6 +173,16 @@ class ScoringSection(Section):
     cue: Annotated[str, Field(max_length=10_000)] = ""
     """Text that is put behind the reasoning before the answers are read there, such as "\nThe answer is (". Without
     one they are read where the completion has its answer, or has none and stops."""
+
+    @field_validator("positions")
+    @classmethod
+    def _check_positions(cls, value: str) -> str:
+        if re.fullmatch(POSITIONS, value) is None:
+            raise InputError(
+                f'[scoring] positions is {value[:80]!r}; it must be "completion", "all", "prompt", or "first:N" with N '
+                'from 1 to 999999, such as "first:3"'
+            )
+        return value
 
     @property
     def groups(self) -> tuple[Group, ...] | None:

@@ -13,7 +13,7 @@ from completions_lp.show.figures.page import BLUE, COLUMN, RED, WIDE, Page, Shee
 from completions_lp.show.figures.part import Cell, Part
 from completions_lp.show.figures.picks import LayerView
 from completions_lp.show.figures.view import Table
-from completions_lp.show.figures.words import count, sign
+from completions_lp.show.figures.words import count, name_layers, sign
 
 STEPS = 250
 """Steps that a drawn distribution has at most; finer ones are too many for a page."""
@@ -68,7 +68,7 @@ class Distributions(LayerView):
         completions = increases.completions
         offered = int(completions.offered(self.part.report.target).sum())
         parts = [
-            f"Distribution of the log-prob increase to the answer (nats) at layer {self.cell.condition.layer}, "
+            f"Distribution of the log-prob increase to the answer (nats) at {name_layers(self.cell.condition)}, "
             f"cumulative: completions that gave {self.part.answer} (solid) against the others (dashed), "
             f"{int(completions.counts.sum())} draws of {count(offered, 'prompt')}, each prompt with the same weight. "
             "Distributions, so without intervals."

@@ -21,7 +21,7 @@ from completions_lp.show.figures.page import BLUE, COLUMN, RED, YELLOW, Page, Sh
 from completions_lp.show.figures.part import Cell, Part, stack_ends, tidy_estimate, tidy_row
 from completions_lp.show.figures.picks import LayerView
 from completions_lp.show.figures.view import Table
-from completions_lp.show.figures.words import note_few, say_intervals, write_estimate
+from completions_lp.show.figures.words import name_layers, note_few, say_intervals, write_estimate
 
 RATIO, BOUND, OTHERS, DAMAGE = "log_ratio_A", HEADLINE, "increase_to_answer_not_A", "kl"
 ASIDE = 0.012
@@ -73,7 +73,7 @@ class DoseResponse(LayerView):
             ("; dotted: −KL over all", " (those of −KL moved to the right)") if self.series[DAMAGE] else ("", "")
         )
         parts = [
-            f"Dose and response at layer {cell.condition.layer}{cell.why}, in nats, means over prompts. Circles: log "
+            f"Dose and response at {name_layers(cell.condition)}{cell.why}, in nats, means over prompts. Circles: log "
             f"ratio of steered and unsteered P({target}); squares: log-prob increase of the {target} completions, to "
             "the answer, a lower bound on it; the shaded gap estimates the divergence of the steered from the "
             f"unsteered texts among those with the answer. Dashed: other completions{dotted}. Ribbons and bars{moved}: "
@@ -103,7 +103,7 @@ class DoseResponse(LayerView):
         draw_rivals(panel, self.rivals)
         self._draw_slope(panel)
         tick_multipliers(panel, {row.condition.multiplier for rows in self.series.values() for row in rows})
-        label_axes(panel, x="multiplier", y="nats", title=f"layer {self.cell.condition.layer}" if self.cell else None)
+        label_axes(panel, x="multiplier", y="nats", title=name_layers(self.cell.condition) if self.cell else None)
         if not self._drawn:
             write_empty(panel, f"no {RATIO!r} or {BOUND!r}")
             return

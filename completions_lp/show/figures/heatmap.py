@@ -15,7 +15,7 @@ from completions_lp.show.figures.page import COLUMN, WIDE, Page, Sheet
 from completions_lp.show.figures.part import Part, tidy_row
 from completions_lp.show.figures.picks import PartView
 from completions_lp.show.figures.view import Table
-from completions_lp.show.figures.words import count, sign, write_estimate
+from completions_lp.show.figures.words import count, name_cell, sign, write_estimate
 
 # Dark on the side below zero and of middling grey above it, so that the signs differ in print without colour, too.
 COLORS = LinearSegmentedColormap.from_list(
@@ -82,7 +82,7 @@ class Heatmap(PartView):
             c, e = self.chosen.condition, self.chosen.estimate
             method = f", {e.level:.0%} {e.method} interval".replace("%", " %") if e.low is not None else ""
             parts.append(
-                f"Outlined: the cell chosen on half of the prompts (layer {c.layer}, multiplier {sign(c.multiplier)}); "
+                f"Outlined: the cell chosen on half of the prompts ({name_cell(c)}); "
                 f"on the {e.n} others it is {write_estimate(e, digits=1 if e.unit == 'pp' else 2)}{method}."
             )
         return parts

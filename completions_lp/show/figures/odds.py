@@ -13,7 +13,7 @@ from completions_lp.show.figures.page import BLUE, RED, WIDE, Page, Sheet
 from completions_lp.show.figures.part import Cell, Part, tidy_row
 from completions_lp.show.figures.picks import LayerView
 from completions_lp.show.figures.view import Table
-from completions_lp.show.figures.words import note_few, say_intervals
+from completions_lp.show.figures.words import name_layers, note_few, say_intervals
 
 PAIRS = (("pref_odds_change", "log_odds_change_A_B"), ("util_odds_change", "log_odds_change_answered"))
 """By panel: what the read-out says, and what the completions say of the same."""
@@ -48,7 +48,7 @@ class Odds(LayerView):
         if self.cell is None or not self._drawn:
             return "PrefOdds and UtilOdds: nothing to draw."
         return [
-            f"PrefOdds and UtilOdds at layer {self.cell.condition.layer}{self.cell.why}, changes by steering in nats, "
+            f"PrefOdds and UtilOdds at {name_layers(self.cell.condition)}{self.cell.why}, changes by steering in nats, "
             f"means over prompts. Left: log odds of {self.part.answer} against the other choices; right: log odds of "
             "any choice against everything else. Circles: the read-out, one forward pass at the first answer position; "
             "squares: the completions, over the window, of the two answers that are compared. "

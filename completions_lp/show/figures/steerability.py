@@ -24,7 +24,7 @@ from completions_lp.show.figures.page import BLUE, RED, WIDE, Page, Sheet
 from completions_lp.show.figures.part import Cell, Part, stack_ends, tidy_estimate
 from completions_lp.show.figures.picks import LayerView
 from completions_lp.show.figures.view import Table
-from completions_lp.show.figures.words import count, note_few, say_intervals, write_estimate
+from completions_lp.show.figures.words import count, name_layers, note_few, say_intervals, write_estimate
 
 BEFORE, PROPENSITY = "logit_diff", "logit_diff_steered"
 RESPONSES = ("logit_diff_change", PROPENSITY)
@@ -81,7 +81,7 @@ class Steerability(LayerView):
         if cell is None or curves is None:
             return "Steerability: no two-choice read-out to draw."
         parts = [
-            f"Propensity curves at layer {cell.condition.layer}{cell.why}: logit diff of the two answers (nats) "
+            f"Propensity curves at {name_layers(cell.condition)}{cell.why}: logit diff of the two answers (nats) "
             f"against the multiplier, a thin line for each of {count(len(curves.prompt_ids), 'prompt')}; thick: their "
             f"mean, {say_intervals(self.means.values())}."
         ]
@@ -105,7 +105,7 @@ class Steerability(LayerView):
     def _draw(self, panels: list[Axes], page: Page | None) -> None:
         left, right = panels
         self._draw_curves(left)
-        title = f"layer {self.cell.condition.layer}" if self.cell else None
+        title = name_layers(self.cell.condition) if self.cell else None
         label_axes(left, x="multiplier", y="logit diff of the two answers (nats)", title=title)
         _draw_slopes(right, self.slopes)
         label_axes(right, x=LAYER, y="steerability (nats/multiplier)")

@@ -37,7 +37,12 @@ def say_target(target: str) -> str:
 def name_cell(condition: Condition) -> str:
     """``layer 2, multiplier +1``."""
     done = "" if condition.operation == "add" else f", {condition.operation}"
-    return f"layer{'s' if condition.beyond else ''} {condition.site}{done}, multiplier {sign(condition.multiplier)}"
+    return f"{name_layers(condition)}{done}, multiplier {sign(condition.multiplier)}"
+
+
+def name_layers(condition: Condition) -> str:
+    """``layer 2``, or of layers that are steered at once ``layers 2-4``."""
+    return f"layer{'s' if condition.beyond else ''} {condition.site}"
 
 
 def name_rival(condition: Condition, *, limit: int = 24) -> str:

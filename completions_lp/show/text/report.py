@@ -69,11 +69,13 @@ def describe_run(report: Report) -> list[str]:
     drawn = "greedy" if sampling.greedy else f"temperature {sampling.temperature:g}, top_p {sampling.top_p:g}, top_k "
     drawn += "" if sampling.greedy else ("off" if sampling.top_k == 0 else str(sampling.top_k))
     kinds = sorted({c.positions for c in report.increases.conditions})
+    done = sorted({c.operation for c in report.increases.conditions if c.steers and not c.is_neutral})
+    how = f"; operation: {', '.join(done)}" if done != ["add"] else ""
     lines = [
         f"A, the target: {name_target(report.target)}, {say_rule(labelling)}; {offered} of {size} prompts offer it",
         f"{say_units(report)} *Macro* is a mean of per-prompt means: each prompt counts once",
         f"{sampling.draws} completions a prompt of up to {sampling.max_new_tokens} tokens, {drawn}, "
-        f"{say_drawn(sampling)}; steered positions: {', '.join(kinds)}",
+        f"{say_drawn(sampling)}; steered positions: {', '.join(kinds)}{how}",
         f"{clusters} clusters of prompts, the unit of all intervals"
         if clusters < size
         else "each prompt is its own cluster",
