@@ -6,7 +6,7 @@ import sys
 import numpy as np
 from conftest import make_prompts, make_vector, random_completions
 
-from completions_lp.model import check_conditions, read_residuals
+from completions_lp.model import check_conditions, read_lens, read_residuals
 from completions_lp.records import Condition, Sampling
 from completions_lp.sample.draws import sample_completions
 from completions_lp.score.choices import read_choices
@@ -49,7 +49,10 @@ def make_everything(model, *, engines=ENGINES, kinds=("draws", "scores", "choice
                     found |= {f"{which} {key}": getattr(drawn, key) for key in ("token_ids", "counts", "logprob")}
     if "vectors" in kinds:
         ids = [prompt.token_ids for prompt in prompts]
-        found["vectors"] = read_residuals(model, ids, [len(i) - 1 for i in ids], range(model.n_layers)).numpy()
+        read = read_residuals(model, ids, [len(i) - 1 for i in ids], range(model.n_layers))
+        means = read_residuals(model, ids, [(0, len(i)) for i in ids], range(model.n_layers))
+        found["vectors"], found["means"] = read.numpy(), means.numpy()
+        found["lens"] = read_lens(model, read.flatten(0, 1), [(3, 5)] * (len(ids) * model.n_layers)).numpy()
     return {name: value for name, value in found.items() if value.dtype.kind in "fiub"}
 
 

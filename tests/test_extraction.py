@@ -14,7 +14,19 @@ import completions_lp as clp
 from completions_lp.job.config import DATA, make_config
 from completions_lp.job.outset import check_input
 from completions_lp.model import read_lens, read_residuals
-from completions_lp.records import Condition, ContrastPair, InputError, Span, SteeringVector, find_edit
+from completions_lp.records import (
+    Condition,
+    ContrastPair,
+    InputError,
+    Report,
+    Span,
+    SteeringVector,
+    VectorQuality,
+    find_edit,
+)
+from completions_lp.show.figures import say_skipped
+from completions_lp.show.text.blocks import format_quality_line, list_quality
+from completions_lp.show.text.numbers import DASH
 from completions_lp.steer.controls import draw_random_vectors, negate_vector, shuffle_labels
 from completions_lp.steer.estimates import FOLDS, estimate, weigh_texts
 from completions_lp.steer.quality import place_vectors
@@ -456,6 +468,26 @@ def test_one_pair_is_too_few_for_lda_before_any_model_is_loaded(tmp_path):
     config = make_config({"vector": {"pairs": str(tmp_path / "one.jsonl"), "method": "lda"}})
     with pytest.raises(InputError, match='method = "lda" whitens'):
         check_input(config, ["vector"])
+
+
+def test_tables_show_what_of_the_quality_is_known():
+    whole = VectorQuality(2.0, 0.5, 0.75, 0.3, 1.25, 0.5, -0.1)
+    columns = {column.head: column.cells for column in list_quality({0: whole, 2: VectorQuality(1.0, 0.1, 0.9)})}
+    assert columns["d′"] == ("1.250", DASH)
+    assert columns["lens accuracy"] == ("0.500", DASH)
+    assert columns["pair cosine"] == ("0.300", DASH)
+    old = [column.head for column in list_quality({0: VectorQuality(2.0, np.nan, np.nan)})]
+    assert old == ["layer", "norm", "± s.e.", "split-half cosine"]
+    line = format_quality_line({0: whole, 2: VectorQuality(1.0, 0.1, 0.9, 0.4, 3.0)})
+    assert line.endswith("; held-out d′ from 1.25 (layer 0) to 3.00 (layer 2).")
+    assert "d′" not in format_quality_line({0: VectorQuality(2.0, 0.5, 0.75)})
+
+
+def test_a_report_without_quality_has_no_such_figure():
+    assert say_skipped("quality", Report("A", (), {}, {})) == (
+        "figure quality: left out, since the file of the run's vector does not say how well it is known"
+    )
+    assert not say_skipped("quality", Report("A", (), {}, {}, quality={0: VectorQuality(1.0, 0.1, 0.9)}))
 
 
 def test_the_embedded_models_vector_tells_its_pairs_apart():

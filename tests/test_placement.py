@@ -235,7 +235,7 @@ def test_what_else_takes_a_gpu_is_told_and_changes_no_batch(gpus):
 
 def test_arrays_of_every_kind_are_compared(whole):
     _, found = whole
-    assert {name.split()[0] for name in found} == {"scores", "choices", "draws", "vectors"}
+    assert {name.split()[0] for name in found} == {"scores", "choices", "draws", "vectors", "means", "lens"}
     changed = dict(found)
     name = next(name for name in found if name.endswith("token_ids"))
     changed[name] = np.zeros_like(found[name])

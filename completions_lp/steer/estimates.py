@@ -101,9 +101,8 @@ def _whiten(
     With X the texts less their class means, N of them, S = X'X / N is shrunken to (1 - s) S + s v I, v = tr S / d; its
     inverse by X is that of an N x N matrix (Woodbury).
     """
-    n, texts = len(gram) // 2, len(gram)
-    centre = np.kron(np.eye(2), np.eye(n) - 1 / n)
-    inner = centre @ gram @ centre
+    texts = len(gram)
+    inner = _centre(_centre(gram).T)
     level, square = np.trace(inner) / (texts * d_model), (inner**2).sum() / texts**2
     spread = square - d_model * level**2
     noise = ((np.diag(inner) ** 2).sum() - texts * square) / texts**2
@@ -111,8 +110,15 @@ def _whiten(
     if not (level > 0 and shrink > 0):
         return even
     kept = (1 - shrink) / texts
-    solved = np.linalg.solve(shrink * level * np.eye(texts) + kept * inner, centre @ gram @ even)
-    found: Float[np.ndarray, " text"] = even - kept * centre @ solved
+    solved = np.linalg.solve(shrink * level * np.eye(texts) + kept * inner, _centre(gram @ even))
+    found: Float[np.ndarray, " text"] = even - kept * _centre(solved)
+    return found
+
+
+def _centre(values: Float[np.ndarray, "text *more"]) -> Float[np.ndarray, "text *more"]:
+    """Values of texts less the means of their classes."""
+    sides = values.reshape(2, len(values) // 2, -1)
+    found: Float[np.ndarray, text * more] = (sides - sides.mean(1, keepdims=True)).reshape(values.shape)
     return found
 
 
