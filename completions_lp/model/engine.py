@@ -158,7 +158,7 @@ def _compare(model: Model, seed: int) -> Comparison:
 
 @dataclass(frozen=True)
 class _Trial:
-    """Random prompts and completions, and a vector at the first, a middle and the last layer."""
+    """Random prompts and completions, and a vector at the first, a middle and the last layer, and at all three."""
 
     prompts: list[list[int]]
     said: list[list[list[int]]]
@@ -176,7 +176,14 @@ class _Trial:
         scale = 1 / np.sqrt(model.d_model)
         vector = SteeringVector("check", "random", {n: scale * rng.standard_normal(model.d_model) for n in layers})
         places: tuple[Positions, ...] = ("completion", "all")
-        conditions = [[Condition("check", "random", layer, 1.0, place) for layer in layers] for place in places]
+        above = tuple(layers[1:])
+        conditions = [
+            [
+                *(Condition("check", "random", layer, 1.0, place) for layer in layers),
+                Condition("check", "random", layers[0], 1.0, place, "ablate", above),
+            ]
+            for place in places
+        ]
         return cls(prompts, said, vector, conditions)
 
 
