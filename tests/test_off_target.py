@@ -16,7 +16,7 @@ from completions_lp.job.config import make_config
 from completions_lp.job.off_target import OffTargetSection, make_values
 from completions_lp.job.status import clean_run, find_status
 from completions_lp.plan.costs import Workload, forecast_costs
-from completions_lp.records import InputError
+from completions_lp.records import Condition, InputError
 from completions_lp.report.off_target import QUANTITIES
 from completions_lp.show.page import make_page
 from completions_lp.show.text import format_overview, format_report
@@ -245,10 +245,10 @@ def test_a_set_asks_as_the_run_does_unless_it_says_otherwise(place):
     own = make_values(values, OffTargetSection(name="x", path="p"), vector=None, cell=None)
     assert (own["prompts"]["template"], own["prompts"]["system"]) == ("chat", "Be brief.")
     other = OffTargetSection(name="x", path="p", template="{question}", system="", n=3, target="B")
-    own = make_values(values, other, vector=None, cell={"layer": 1, "multiplier": 2.0})
+    own = make_values(values, other, vector=None, cell=vars(Condition("v", "target", 1, 2.0)))
     assert (own["prompts"]["template"], own["prompts"]["system"], own["sampling"]["n"]) == ("{question}", "", 3)
     assert (own["label"]["target"], own["scoring"]["layers"], own["scoring"]["multipliers"]) == ("B", (1,), (2.0,))
-    assert set(values) - set(own) == {"controls", "rival", "off_target"}
+    assert set(values) - set(own) == {"controls", "rival", "off_target", "further"}
 
 
 def test_it_stands_in_the_tables(made):

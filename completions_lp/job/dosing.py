@@ -12,19 +12,19 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from completions_lp.job.config import Config
-from completions_lp.job.inputs import hash_completions
 from completions_lp.model import Model, read_norms
 from completions_lp.records import Completions, Condition, Dose, Prompt, SteeringVector
 from completions_lp.report.prompts import derive_measures
 from completions_lp.score.measures import measure_completions
-from completions_lp.stats import measure_spread, start_stream
+from completions_lp.stats import measure_spread
 from completions_lp.stats.dosing import Solved, solve_doses
 from completions_lp.store import hash_value
+from completions_lp.work.keys import key_completions
 
 PLACES = 16
 """Tokens of each prompt's completions at which the stream is measured."""
-TOGETHER = 32
-"""Texts that are read in one pass."""
+TOGETHER = 8192
+"""Tokens that are read in one pass, unless one text has more."""
 FIRST = 0.1
 """The relative dose at which a search begins."""
 
@@ -33,15 +33,16 @@ Norms = dict[int, float]
 
 
 def choose_prompts(prompts: Sequence[Prompt], config: Config) -> list[int]:
-    """The prompts on which doses are settled, as indices in their order."""
-    rng, n = start_stream(config.sampling.seed, "doses"), config.scoring.dose_prompts
-    return sorted(rng.permutation(len(prompts))[:n].tolist())
+    """The prompts on which doses are settled, as indices: at random by seed and name, in whatever order they stand."""
+    chance = [hash_value([config.sampling.seed, prompt.id]) for prompt in prompts]
+    return sorted(sorted(range(len(prompts)), key=chance.__getitem__)[: config.scoring.dose_prompts])
 
 
 def find_norms(run: Any, sample: Completions) -> Norms:
     """How long the residual stream is at every layer, measured once; kept in ``run.json``."""
     positions, seed = run.config.scoring.positions, run.config.sampling.seed
-    of = hash_value([dict(run.describe_network()), hash_completions(sample), positions, seed])
+    said = key_completions(sample, None), sample.counts.tolist()  # however it is labelled
+    of = hash_value([dict(run.describe_network()), *said, positions, seed])
     known = run.info.get("norms", {})
     if known.get("of") != of:
         texts, index = draw_places(sample, Condition("", "target", 0, 1.0, positions), seed=seed)
@@ -55,8 +56,9 @@ def draw_places(sample: Completions, condition: Condition, *, seed: int) -> tupl
 
     Every steered token of every draw is as likely, up to the last that a token follows.
     """
-    rng, texts, index = start_stream(seed, "doses"), list[list[int]](), list[int]()
+    texts, index = list[list[int]](), list[int]()
     for i, prompt in enumerate(sample.prompts):
+        rng = np.random.default_rng([seed, int(hash_value(prompt.id)[:15], 16)])
         places, weights = list[tuple[int, int]](), list[int]()
         start, stop = condition.find_acting(len(prompt.token_ids))
         for row in sample.rows_of(i).tolist():
@@ -76,7 +78,11 @@ def draw_places(sample: Completions, condition: Condition, *, seed: int) -> tupl
 
 def _read_norms(model: Model, texts: list[list[int]], index: list[int]) -> Float[np.ndarray, " layer"]:
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    batches = [order[i : i + TOGETHER] for i in range(0, len(order), TOGETHER)]
+    batches: list[list[int]] = [[]]
+    for i in order:
+        if batches[-1] and (len(batches[-1]) + 1) * len(texts[i]) > TOGETHER:
+            batches.append([])
+        batches[-1].append(i)
     layers = range(model.n_layers)
     read = [read_norms(model, [texts[i] for i in some], [index[i] for i in some], layers) for some in batches]
     mean: Float[np.ndarray, " layer"] = np.concatenate(read, axis=1).mean(1)
@@ -100,10 +106,10 @@ class Dosing:
     vectors: Sequence[SteeringVector]
 
     def settle(
-        self, conditions: Sequence[Condition], sample: Completions
+        self, conditions: Sequence[Condition], sample: Completions, norms: Norms
     ) -> tuple[tuple[Condition, ...], tuple[Dose, ...]]:
         """The conditions with their true multipliers, less those that cannot be reached, and the dose of each."""
-        unit, norms = self.run.config.scoring.unit, find_norms(self.run, sample)
+        unit = self.run.config.scoring.unit
         steering = [c for c in conditions if c.steers and c.kind != "rounding"]
         asked = [c for c in steering if not c.is_neutral]
         told: dict[str, Any] = {"unit": unit, "n_prompts": len(sample.prompts)}

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from completions_lp import store
 from completions_lp.job.config import Config
-from completions_lp.job.dosing import Dosing, choose_prompts
+from completions_lp.job.dosing import Dosing, choose_prompts, find_norms
 from completions_lp.job.ledger import Options
 from completions_lp.job.places import find_place
 from completions_lp.job.provenance import find_reasons
@@ -90,7 +90,7 @@ class Share(Run):
         if self._conditions is None:
             some = [self.prompts[i] for i in choose_prompts(self.prompts, self.config)]
             sample = self._draw(some, self.config.sampling, self.labelling)
-            self._conditions = Dosing(self, vectors).settle(asked, sample)[0]
+            self._conditions = Dosing(self, vectors).settle(asked, sample, find_norms(self, sample))[0]
         return self._conditions
 
     def _do(self, prompts: Sequence[Prompt], vectors: Sequence[SteeringVector]) -> None:

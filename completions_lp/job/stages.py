@@ -12,7 +12,7 @@ import numpy as np
 from completions_lp import store
 from completions_lp.job.checkup import check_instrument
 from completions_lp.job.config import EMBEDDED, Config, load_config, make_config
-from completions_lp.job.dosing import Dosing, choose_prompts
+from completions_lp.job.dosing import Dosing, choose_prompts, find_norms
 from completions_lp.job.inputs import hash_completions
 from completions_lp.job.ledger import Ledger, Options
 from completions_lp.job.nested import check_sets, hash_sets, join_sets, run_sets
@@ -254,11 +254,14 @@ class Run(Ledger):
         chosen = [completions.prompts[i] for i in choose_prompts(completions.prompts, self.config)]
         self.ask(check_conditions, vectors, [condition for condition in asked if condition.steers])
 
-        def settle(prompts: Sequence[Prompt]) -> tuple[tuple[Condition, ...], tuple[Dose, ...]]:
+        def pick(prompts: Sequence[Prompt]) -> Completions:
             names = {prompt.id for prompt in prompts}
-            sample = completions.select([i for i, p in enumerate(completions.prompts) if p.id in names])
-            return Dosing(self, vectors).settle(asked, sample)
+            return completions.select([i for i, p in enumerate(completions.prompts) if p.id in names])
 
+        def settle(prompts: Sequence[Prompt]) -> tuple[tuple[Condition, ...], tuple[Dose, ...]]:
+            return Dosing(self, vectors).settle(asked, pick(prompts), norms)
+
+        norms = self._spare(chosen, lambda prompts: find_norms(self, pick(prompts)))
         with self._time("dose"):
             return self._spare(chosen, settle)
 

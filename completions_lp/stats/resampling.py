@@ -21,8 +21,8 @@ from completions_lp.stats.intervals import (
 
 CELLS = 64
 """Cells that are resampled at once, which bounds the memory that it takes."""
-Purpose = Literal["divergences", "limits", "signs", "halves", "doses"]
-_PURPOSES: tuple[Purpose, ...] = ("divergences", "limits", "signs", "halves", "doses")
+Purpose = Literal["divergences", "limits", "signs", "halves"]
+_PURPOSES: tuple[Purpose, ...] = ("divergences", "limits", "signs", "halves")
 
 
 def start_stream(seed: int, purpose: Purpose) -> np.random.Generator:
