@@ -158,12 +158,12 @@ def test_an_override_must_name_a_key(override):
         ("sampling.greedy=1", r"^\[sampling\] greedy is 1; it must be true or false\. "),
         ("prompts.limit=few", r"^\[prompts\] limit is 'few'; it must be an integer\. "),
         ("prompts.letters=A", r"^\[prompts\] letters is 'A'; it must be a list\. Keep only prompts whose two answers "),
-        ("scoring.layers=some", r"^\[scoring\] layers is 'some'; it must be 'all' or a list\. Layers whose output "),
+        ("scoring.layers=some", r"^\[scoring\] layers is 'some'; it must be 'all' or a list\. Layers at whose output "),
         (
             "scoring.layers=[1, 1.5, 2.5]",
             r"^\[scoring\] layers is \[1, 1.5, 2.5\]; it must be 'all' or a list \(each entry an integer\)\. ",
         ),
-        ("scoring.positions=prompt", r"^\[scoring\] positions is 'prompt'; it must be 'completion' or 'all'\. "),
+        ("scoring.positions=last", r"^\[scoring\] positions is 'last'; it must be \"completion\", \"all\", "),
         (
             "label.rule=word",
             r"^\[label\] rule is 'word'; it must be 'letter', 'token', 'substring', 'regex', 'final_answer' or 'pyth",

@@ -16,13 +16,14 @@ from drawn import draw_increases, draw_measures
 from test_reporting import CONDITIONS, complete, make_choices, make_scores
 
 from completions_lp import store
-from completions_lp.records import Condition, InputError, Labelling, Measures, Sampling, SteeringVector, VectorQuality
+from completions_lp.records import InputError, Labelling, Measures, Sampling, SteeringVector, VectorQuality
 from completions_lp.report import summarize
 from completions_lp.score.measures import measure_completions
 from completions_lp.score.profile import profile_tokens, summarize_profile
 from completions_lp.score.sums import sum_tokens
 from completions_lp.show.escape import escape_rows
 from completions_lp.store.files import make_folder, write_text
+from completions_lp.store.keys import make_condition
 
 SUMMARY = ["vector", "kind", "layer", "multiplier", "quantity", "weighting", "value", "low", "high", "level", "unit"]
 SUMMARY += ["method", "n_prompts", "n_dropped", "n_clusters"]
@@ -178,7 +179,7 @@ def test_tokens_written_in_parts_are_those_of_one_part(tmp_path, scores):
     names = [completions.prompts[p].id for p in completions.prompt_index]
     place = {key: i for i, key in enumerate(zip(names, ids.tolist(), strict=True))}
     for row in rows:
-        c = CONDITIONS.index(Condition(**{name: row[name] for name in store.CONDITION}))
+        c = CONDITIONS.index(make_condition(row))
         i, t = place[row["prompt_id"], row["completion_id"]], row["token"]
         want = {
             "token_id": completions.token_ids[i, t],
@@ -241,7 +242,7 @@ def test_steered_draws_are_written_by_condition(tmp_path, scores):
             want.append(
                 {
                     "prompt_id": made.prompts[made.prompt_index[i]].id,
-                    **dataclasses.asdict(condition),
+                    **condition.columns,
                     "count": made.counts[i],
                     "token_ids": made.token_ids[i, :n].tolist(),
                     "text": made.text[i],

@@ -75,7 +75,7 @@ def explain(errors: Sequence[ErrorDetails], values: Mapping[str, Any], kind: typ
         if place[:1] == where[:1]:
             inner = place[1:]
             word = NEEDED.get(what, word)
-            word = f"a list (each entry {word})" if inner and isinstance(inner[-1], int) else word
+            word = f"a list (each entry {word})" if any(isinstance(part, int) for part in inner) else word
             needed.setdefault(str(inner[0]) if inner and isinstance(inner[0], str) else "", word)
     meaning = " ".join(described["properties"][key]["description"].split())
     return f"{name} {key} is {given[key]!r}; it must be {' or '.join(needed.values())}. {meaning}"
