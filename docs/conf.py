@@ -87,7 +87,8 @@ def find_names() -> list[tuple[str, str]]:
         module = importlib.import_module(package)
         for name in module.__all__:
             value = getattr(module, name)
-            if inspect.isclass(value) or inspect.isfunction(value):
+            ours = getattr(value, "__module__", "").startswith("completions_lp")  # and not another name for a text
+            if ours and (inspect.isclass(value) or inspect.isfunction(value)):
                 kind = "exception" if inspect.isclass(value) and issubclass(value, Exception) else "class"
                 kind = "function" if inspect.isfunction(value) else kind
                 found.append((kind, f"{value.__module__}.{value.__qualname__}"))

@@ -23,9 +23,9 @@ class Edit:
 def find_edit(vector: SteeringVector, condition: Condition, layer: int) -> Edit:
     """What a condition does at one of its layers, in float64.
 
-    With v the direction, u = v / |v| and m the multiplier: ``add`` adds m v; ``ablate`` takes m (u . h) u away, all of
-    the component at m = 1, and reflects it at m = 2 (Arditi et al. 2024, arXiv 2406.11717); ``clamp`` sets the
-    component u . h to centre + m scale, where the contrast pairs' texts are -1 and 1 on average (``vector.spans``).
+    With v the direction, u the same at length 1 and m the multiplier: ``add`` adds m v; ``ablate`` takes m (u . h) u
+    away, all of the component at m = 1, and reflects it at m = 2 (Arditi et al. 2024, arXiv 2406.11717); ``clamp`` sets
+    the component u . h to centre + m scale, where the contrast pairs' texts are -1 and 1 on average (``vector.spans``).
 
     Raises:
         InputError: ``clamp`` of a vector that does not know its span at this layer.
