@@ -151,6 +151,7 @@ def test_the_prompts_of_a_broken_cell_that_are_sound_keep_their_numbers():
     broken = np.zeros((10, 24), dtype=bool)
     broken[4, [3, 7]] = True
     unsteered = {"prompt_id", "cluster", "vector", "kind", "layer", "multiplier", "positions", "n", "n_unique", "n_A"}
+    unsteered |= {"operation", "layers", "dose"}
     unsteered |= {"share_A", "share_uncommitted", "share_cut_off", "answered", *Measures.UNSTEERED}
     counts = records[0].completions.counts.reshape(24, PER_PROMPT).sum(1)
     assert got.prompts["n_broken"].reshape(10, 24)[broken].tolist() == counts[[3, 7]].tolist()

@@ -75,7 +75,7 @@ def write_all(folder, scores):
     with store.open_tokens(folder) as keep:
         keep(scores)
     report = summarize(increases, complete(make_choices(scores)), measures, profile=profile, target="A")
-    store.write_report(folder, report, "# text\n", escape=escape_rows)
+    store.write_report(folder, report, "# text\n", doses={}, escape=escape_rows)
     return report
 
 

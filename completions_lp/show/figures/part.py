@@ -70,8 +70,9 @@ class Part:
         sites = _pick_sites([c for c in steered if c.positions == chosen], best)
 
         def is_shown(condition: Condition) -> bool:
-            same = condition.operation == best.operation and sites[condition.layer] == condition.every_layer
-            return not condition.steers or (condition.positions == chosen and (condition.is_neutral or same))
+            same = condition.operation == best.operation and sites.get(condition.layer) == condition.every_layer
+            shown = not condition.steers or condition.is_neutral or same
+            return condition.kind == "baseline" or (condition.positions == chosen and shown)
 
         cut = report if all(map(is_shown, steered)) else _cut(report, is_shown)
         return cls(cut, _say_others(steered, best, chosen, sites))
