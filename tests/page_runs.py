@@ -97,7 +97,7 @@ def make_run(
     increases = Increases.join(completions, sums)
     store.write_increases(folder, increases)
     report = summarize(increases, None, make_measures(rng, increases), target=target, seed=seed)
-    store.write_report(folder, report, format_report(report, title="made up", quality={}), escape=escape_rows)
+    store.write_report(folder, report, format_report(report, title="made up", quality={}), doses={}, escape=escape_rows)
     info |= {"checks": dict(report.checks), "warnings": list(report.warnings), "errors": list(report.errors)}
     store.write_info(folder, info)
     return Made(folder, report, info, store.read_token_increases(folder, completions))

@@ -7,7 +7,7 @@ import pytest
 from synthetic import make_study
 
 from completions_lp.quantities import find_quantity
-from completions_lp.records import InputError, Report
+from completions_lp.records import Dose, InputError, Report
 from completions_lp.show.escape import escape_latex
 from completions_lp.show.text.latex import format_booktabs, format_latex
 
@@ -57,14 +57,16 @@ def test_missing_intervals_undefined_values_and_shares(study):
     assert re.fullmatch(r"\$[+-]\d\.\d{3}(\^\{\*\})?\$", cells_of(text)[0][2])
     assert "No intervals: too few prompts." in text
     shares = cells_of(format_latex(study, ["share_red"]))
-    assert all(re.fullmatch(r"\$\d+\\%\$", line[2]) for line in shares)
+    assert all(re.fullmatch(r"\$\d+\\%\$", line[-1]) for line in shares)
+    costs = [f"${row.estimate.value:.2g}$" for row in study.table("kl_per_token")]
+    assert [line[2] for line in shares] == costs
 
 
 def test_several_vectors_are_named_and_nothing_in_a_name_is_a_command():
     report = make_study(layers=(0,), multipliers=(1.0,), vector=r"50%_$x^2$\input{a}&~")
     lines = cells_of(format_latex(report, ["delta_p_A"], kind="random"))
     assert len(lines) == 19
-    name = lines[0][0] + " & " + lines[0][1] if len(lines[0]) > 4 else lines[0][0]
+    name = " & ".join(lines[0][: len(lines[0]) - 4])
     assert name == r"50\%\_\$x\textasciicircum{}2\$\textbackslash{}input\{a\}\&\textasciitilde{}-random-0"
 
 
@@ -103,8 +105,21 @@ def test_a_table_of_any_cells():
 
 def test_heads_are_those_of_the_quantities(study):
     names = ["delta_logit_A", "before_answer_A", "share_red"]
-    head = format_latex(study, names).splitlines()[2].split(" & ")[2:]
+    head = format_latex(study, names).splitlines()[2].split(" & ")
+    assert head[2] == r"$\mathrm{KL}$ (nats/token)", "what a cell costs stands beside its multiplier"
+    head = head[3:]
     for text, name in zip(head, names, strict=True):
         quantity = find_quantity(name)
         assert text.removesuffix(r" \\") == f"{quantity.latex or quantity.head} ({quantity.unit})"
     assert r"probability of each prompt's behaviour-matching answer" in format_latex(replace(study, target="matching"))
+
+
+def test_doses_stand_beside_multipliers(study):
+    cells = [row.condition for row in study.table("delta_p_A")]
+    settled = {c: replace(c, multiplier=1.5 * c.multiplier, dose=c.multiplier) for c in cells}
+    rows = tuple(replace(row, condition=settled.get(row.condition, row.condition)) for row in study.rows)
+    doses = tuple(Dose(c, relative=0.123, unit="kl", n_prompts=8) for c in settled.values())
+    text = format_latex(replace(study, rows=rows, doses=doses, best=None))
+    assert text.splitlines()[2].split(" & ")[1:4] == ["multiplier", "dose", r"$\lVert mv\rVert/\lVert h\rVert$"]
+    first, c = cells_of(text)[0], min(settled.values(), key=lambda c: (c.layers, c.multiplier))
+    assert first[1:4] == [f"${c.multiplier:+.4g}$", f"${c.dose:+.3g}$", "$0.12$"]

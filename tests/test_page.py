@@ -60,7 +60,9 @@ def test_quantised_values_are_those_that_are_shown():
 def test_what_is_packed_is_what_is_stored(made):
     packed = pack_report(made.report, made.tokens, room=10**9)
     meta = packed.meta
-    conditions = [Condition(*condition) for condition in meta["conditions"]]
+    conditions = [Condition(*condition[:5]) for condition in meta["conditions"]]
+    rest = [(c.site, c.operation, c.multiplier) for c in conditions]
+    assert [tuple(condition[5:8]) for condition in meta["conditions"]] == rest
     completions = pq.read_table(made.folder / "completions.parquet").to_pylist()
     places = {(row["prompt_id"], row["completion_id"]): k for k, row in enumerate(completions)}
     assert len(completions) <= 7 * meta["group"], "one block of texts"
@@ -121,7 +123,7 @@ def test_the_page_starts_from_the_best_cell(made):
     def start(report):
         text = make_page(report, made.info)
         meta = json.loads(re.search(r'id="meta">(.*?)</script>', text, re.S)[1])
-        return meta["best"] if meta["best"] is None else Condition(*meta["conditions"][meta["best"]])
+        return meta["best"] if meta["best"] is None else Condition(*meta["conditions"][meta["best"]][:5])
 
     assert start(made.report) == made.report.best.condition
     assert start(replace(made.report, best=None)) is None

@@ -405,7 +405,7 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, scores, vector, 
         lambda: store.write_steered(tmp_path, {CONDITIONS[0]: scores.completions}),
         lambda: store.write_choices(tmp_path, choices),
         lambda: store.write_report(
-            tmp_path, summarize(sum_tokens(scores), choices, target="A"), "# other\n", escape=escape_rows
+            tmp_path, summarize(sum_tokens(scores), choices, target="A"), "# other\n", doses={}, escape=escape_rows
         ),
         lambda: store.write_vectors(tmp_path, [vector]),
     ):

@@ -229,14 +229,14 @@ def test_a_run_in_one_order_has_nothing_of_it(tmp_path):
     text = format_report(report, title="t", quality={})
     assert "Behaviour or letter" not in text
     assert 'id="swaps"' not in make_page(report, {})
-    write_report(tmp_path, report, text, escape=escape_rows)
+    write_report(tmp_path, report, text, doses={}, escape=escape_rows)
     assert not list(tmp_path.glob("swaps.*"))
 
 
 def test_the_parts_are_stored_and_shown(tmp_path):
     report = report_on(make_pairs("neither"))
     text = format_report(report, title="t", quality={})
-    write_report(tmp_path, report, text, escape=escape_rows)
+    write_report(tmp_path, report, text, doses={}, escape=escape_rows)
     rows = pyarrow.parquet.read_table(tmp_path / "swaps.parquet").to_pylist()
     assert len(rows) == len(report.swaps) == 8 * len(MULTIPLIERS)
     for row, swap in zip(rows, report.swaps, strict=True):

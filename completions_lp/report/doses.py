@@ -48,6 +48,12 @@ def tell_doses(columns: Columns, doses: Sequence[Dose]) -> list[str]:
     return told
 
 
+def name_doses(report: Report) -> str:
+    """What a sweep's doses are: ``multiplier``, or the unit in which they were asked for."""
+    unit = next((dose.unit for dose in report.doses), "vector")
+    return {"vector": "multiplier", "residual": "relative dose", "kl": "KL dose (nats/token)"}[unit]
+
+
 def index_doses(report: Report) -> Mapping[Condition, dict[str, float]]:
     """By condition, the columns of its dose: ``relative_dose``, and the mean ``kl_per_token`` over all prompts."""
     found: dict[Condition, dict[str, float]] = {}

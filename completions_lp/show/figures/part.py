@@ -11,6 +11,7 @@ from jaxtyping import Float
 from completions_lp.quantities import SWEPT, find_quantity
 from completions_lp.records import Condition, Estimate, InputError, Kind, Positions, Report, ReportRow
 from completions_lp.report.best import find_primary, pick_best
+from completions_lp.report.doses import name_doses
 from completions_lp.show.escape import printable
 from completions_lp.show.figures.words import (
     describe,
@@ -181,8 +182,7 @@ class Part:
     @property
     def scale(self) -> str:
         """What a sweep's doses are, for axes and legends: ``multiplier``, or the unit in which they were asked for."""
-        unit = next((dose.unit for dose in self.report.doses), "vector")
-        return {"vector": "multiplier", "residual": "relative dose", "kl": "KL dose (nats/token)"}[unit]
+        return name_doses(self.report)
 
     @property
     def same(self) -> str:

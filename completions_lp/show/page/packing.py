@@ -20,6 +20,7 @@ from completions_lp.quantities import (
     rank_quantity,
 )
 from completions_lp.records import Completions, Condition, Increases, InputError, Prompt, Report, TokenIncreases
+from completions_lp.report.doses import name_doses
 from completions_lp.show.page.blocks import Blocks, quantise
 
 DECIMALS = 3
@@ -156,9 +157,14 @@ def _describe(
     report: Report, conditions: tuple[Condition, ...], per_prompt: list[str], unsteered: list[str]
 ) -> dict[str, Any]:
     """What the page's scripts must know before they inflate a block."""
+    relative = {dose.condition: _keep_finite(dose.relative) for dose in report.doses}
     fixed = {"decimals": DECIMALS, "group": _GROUP, "per_prompt": per_prompt, "unsteered": unsteered}
     return {
-        "conditions": [[c.vector, c.kind, c.layer, c.multiplier, c.positions, c.site, c.operation] for c in conditions],
+        "conditions": [
+            [c.vector, c.kind, c.layer, c.dose, c.positions, c.site, c.operation, c.multiplier, relative.get(c)]
+            for c in conditions
+        ],
+        "dose": name_doses(report),
         "best": None if report.best is None else conditions.index(report.best.condition),
         "quantities": describe_quantities(report, {*per_prompt, *unsteered, *(row.quantity for row in report.rows)}),
         "cards": list(_CARDS),

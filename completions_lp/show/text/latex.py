@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity
-from completions_lp.records import Estimate, InputError, Kind, Report, ReportRow
+from completions_lp.records import Condition, Estimate, InputError, Kind, Report, ReportRow
+from completions_lp.report.doses import index_doses
 from completions_lp.show.escape import escape_latex
 from completions_lp.show.text.numbers import DASH, Lookup, format_estimate
 from completions_lp.show.text.words import name_target
@@ -19,9 +20,10 @@ def format_latex(
 ) -> str:
     r"""A ``tabular`` with a line per layer and multiplier; needs ``\usepackage{booktabs}``.
 
-    Beside the target vectors stand the rivals. Quantities that the report lacks are left out. A missing interval is not
-    written, an undefined value is a dash, and a star marks p < .05 after max-T over the sweep. Raises InputError where
-    the report has none of the quantities.
+    Beside the multiplier stand the relative dose and KL per token, as far as they are known: a multiplier alone says
+    little. Beside the target vectors stand the rivals. Quantities that the report lacks are left out. A missing
+    interval is not written, an undefined value is a dash, and a star marks p < .05 after max-T over the sweep. Raises
+    InputError where the report has none of the quantities.
     """
     lookup = Lookup.of(report)
     known = {row.quantity for row in report.rows if row.condition.kind == kind and row.weighting == weighting}
@@ -33,11 +35,13 @@ def format_latex(
     cells = sorted((c for c in cells if not c.is_neutral), key=lambda c: (c.vector, c.layers, c.multiplier))
     several = len({c.vector for c in cells}) > 1
     cells += dict.fromkeys(r.condition for r in report.rows if kind == "target" and r.condition.kind == "rival")
-    head = [*(["vector"] if several else []), "layer", "multiplier", *map(_write_head, shown)]
+    doses = _write_doses(report, cells, cost="kl_per_token" not in shown)
+    head = [*(["vector"] if several else []), "layer", "multiplier", *doses, *map(_write_head, shown)]
     rows = [[lookup.find(c, quantity, weighting=weighting) for quantity in shown] for c in cells]
     lines = []
     for c, found in zip(cells, rows, strict=True):
-        names = [*([escape_latex(c.vector)] if several else []), c.site, f"${c.multiplier:+g}$"]
+        names = [*([escape_latex(c.vector)] if several else []), c.site, f"${c.multiplier:+.4g}$"]
+        names += [column.get(c, "--") for column in doses.values()]
         if c.kind == "rival":
             names = [rf"\multicolumn{{{len(names)}}}{{l}}{{{escape_latex(c.vector)} (rival)}}"]
         lines.append([*names, *map(_write_cell, found)])
@@ -46,6 +50,18 @@ def format_latex(
     if any("^{*}" in cell for line in lines for cell in line):
         note += f" $^{{*}}$: $p < {SIGNIFICANT:g}$, adjusted for the whole sweep by max-T."
     return format_booktabs(head, lines, note=note, group=1 if several else 0)
+
+
+def _write_doses(report: Report, cells: Sequence[Condition], *, cost: bool) -> dict[str, dict[Condition, str]]:
+    """By the head of each column that is known, what the multipliers of cells come to; with what they ``cost``."""
+    known = index_doses(report)
+    asked = {c: float(c.dose or 0.0) for c in cells} if any(c.dose != c.multiplier for c in cells) else {}
+    columns = {"dose": {c: f"${value:+.3g}$" for c, value in asked.items()}}
+    heads = {"relative_dose": r"$\lVert mv\rVert/\lVert h\rVert$"}
+    for name, head in {**heads, **({"kl_per_token": _write_head("kl_per_token")} if cost else {})}.items():
+        values = {c: known.get(c, {}).get(name, np.nan) for c in cells}
+        columns[head] = {c: f"${value:.2g}$" for c, value in values.items() if np.isfinite(value)}
+    return {head: column for head, column in columns.items() if column}
 
 
 def format_booktabs(

@@ -4,6 +4,7 @@ import { meta } from "./blocks.js";
 import { make } from "./nodes.js";
 import { drawLegend, findLimit, paint } from "./scales.js";
 import {
+  DOSE,
   change,
   chosen,
   conditions,
@@ -36,7 +37,7 @@ export function drawHeat() {
   place.replaceChildren();
   place.style.setProperty("--columns", layers.length);
   heatCells = new Map();
-  const head = make("div", { role: "row" }, make("span", { role: "columnheader", class: "corner" }, "multiplier"));
+  const head = make("div", { role: "row" }, make("span", { role: "columnheader", class: "corner" }, DOSE));
   head.append(...layers.map((layer) => make("span", { role: "columnheader", class: "layer" }, writeLayer(layer))));
   const rows = multipliers.map((multiplier) => {
     const dose = chosen().kind === "rival" ? "–" : writeMultiplier(multiplier);

@@ -4,6 +4,7 @@ import { describeNumber, isRed } from "./heatmap.js";
 import { make } from "./nodes.js";
 import { findTicks } from "./scales.js";
 import {
+  DOSE,
   change,
   chosen,
   findCondition,
@@ -186,7 +187,7 @@ function titleOf(text) {
 function describeLine({ multiplier, points }) {
   const [quantity] = state.quantity.split("|");
   const told = points.map((p) => `layer ${p.layer} ${describeNumber(p.row, quantity)}`);
-  return `${nameQuantity(state.quantity)} over layers at multiplier ${writeMultiplier(multiplier)}: ${told.join("; ") || "nothing to show"}`;
+  return `${nameQuantity(state.quantity)} over layers at ${DOSE} ${writeMultiplier(multiplier)}: ${told.join("; ") || "nothing to show"}`;
 }
 
 /** What is drawn, in words; what does not exist is not drawn, and that is said. */
@@ -198,11 +199,11 @@ function noteLines({ multiplier, points }, others) {
   const told = [
     points.length === 0
       ? "Nothing to draw: this quantity is undefined here."
-      : `Multiplier ${writeMultiplier(multiplier)}${row === undefined ? "; no interval exists" : `; bars: ${level}`}`,
+      : `${DOSE[0].toUpperCase()}${DOSE.slice(1)} ${writeMultiplier(multiplier)}${row === undefined ? "; no interval exists" : `; bars: ${level}`}`,
     has("band_low") ? "pale bars: simultaneous band over the sweep (max-T)" : "",
     has("random_low") ? "grey: 95 % of the random directions" : "",
     points.some((p) => isRed(p.condition.index)) ? "open circles: more than 10 % of the prompts untrusted" : "",
-    others.length ? "thin lines: the other multipliers" : "",
+    others.length ? `thin lines: the other ${DOSE === "multiplier" ? "multipliers" : "doses"}` : "",
   ];
   document.getElementById("lines-note").textContent = `${told.filter(Boolean).join("; ")}.`.replace("..", ".");
 }

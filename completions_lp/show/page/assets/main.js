@@ -8,6 +8,7 @@ import { make, plainText } from "./nodes.js";
 import { drawNumbers, startNumbers } from "./numbers.js";
 import { loadPrompts, startPrompts } from "./prompts.js";
 import {
+  DOSE,
   change,
   choose,
   chosen,
@@ -55,6 +56,7 @@ function showSlider(id, values, value, text) {
 }
 
 function startForm() {
+  document.querySelector("label[for=multiplier] span").firstChild.data = `${DOSE[0].toUpperCase()}${DOSE.slice(1)} `;
   fillSelect(
     document.getElementById("vector"),
     vectors.map((name) => [name, plainText(name)]),

@@ -25,6 +25,7 @@ import {
   meaning,
   nameQuantity,
   write,
+  writeMultiplier,
   writeQuantity,
 } from "./words.js";
 
@@ -49,7 +50,12 @@ const EXTRA = [
 ];
 
 export function describeCondition() {
-  return `${plainText(chosen().name)}, ${writePlace(chosen())}`;
+  const { factor, multiplier, relative } = chosen();
+  const told = [
+    ...(factor === multiplier ? [] : [`multiplier ${writeMultiplier(Number(factor.toPrecision(4)))}`]),
+    ...(relative > 0 ? [`‖mv‖/‖h‖ ${relative.toPrecision(2)}`] : []),
+  ];
+  return [plainText(chosen().name), writePlace(chosen()), ...told].join(", ");
 }
 
 export function drawNumbers() {

@@ -10,16 +10,14 @@ const list = ([, , layer, , positions, site, operation]) => [
   ...(site === String(layer) ? [] : [`layers ${site} at once`]),
 ];
 
-export const conditions = meta.conditions.map(([vector, kind, layer, multiplier, positions, site, operation], index) => ({
-  vector,
-  kind,
-  layer,
-  multiplier,
-  positions,
-  site,
-  operation,
+/** A condition's `multiplier` is its dose, in the unit of the sweep; its `factor` is what the vector is multiplied with. */
+const fields = ["vector", "kind", "layer", "multiplier", "positions", "site", "operation", "factor", "relative"];
+/** What doses are called. */
+export const DOSE = meta.dose;
+export const conditions = meta.conditions.map((values, index) => ({
+  ...Object.fromEntries(fields.map((field, i) => [field, values[i]])),
   index,
-  name: [vector, ...list(meta.conditions[index]).map((word) => `(${word})`)].join(" "),
+  name: [values[0], ...list(values).map((word) => `(${word})`)].join(" "),
 }));
 export const vectors = [...new Set(conditions.map((c) => c.name))];
 export const state = { condition: 0, quantity: "", prompt: 0, exact: false, inference: false };
@@ -46,7 +44,7 @@ export const writeLayer = (layer) => (layer < 0 ? "–" : String(layer));
 export const writePlace = ({ kind, layer, site, multiplier }) =>
   kind === "rival"
     ? "rival"
-    : `layer${site === String(layer) ? "" : "s"} ${site}, multiplier ${writeMultiplier(multiplier)}`;
+    : `layer${site === String(layer) ? "" : "s"} ${site}, ${DOSE} ${writeMultiplier(multiplier)}`;
 
 export const chosen = () => conditions[state.condition];
 const unique = (values) => [...new Set(values)];
