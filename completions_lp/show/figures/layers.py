@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from completions_lp.records import Kind, Positions, Report, ReportRow
+from completions_lp.show.escape import printable
 from completions_lp.show.figures.axes import draw_zero, label_axes, label_panels, tick_layers, write_empty, write_note
 from completions_lp.show.figures.marks import (
     draw_controls,
@@ -19,7 +20,7 @@ from completions_lp.show.figures.marks import (
     list_rival_marks,
     make_styles,
 )
-from completions_lp.show.figures.page import BAND, BLUE, COLUMN, WIDE, Page, Sheet, count_columns
+from completions_lp.show.figures.page import BAND, BLUE, COLUMN, GREY, WIDE, Page, Sheet, count_columns
 from completions_lp.show.figures.part import Part, stack_ends, tidy_row
 from completions_lp.show.figures.picks import PartView
 from completions_lp.show.figures.view import Table
@@ -35,13 +36,18 @@ class LayerSweep(PartView):
     """The layer sweep: a panel per multiplier, or on the caller's axes one line per multiplier.
 
     A panel has the mean over prompts, its pointwise interval (dark), the simultaneous band (light), the band of the
-    random directions (grey) and hollow markers where more than a tenth of the prompts are red.
+    random directions (grey; of few of them, a line each) and hollow markers where more than a tenth of the prompts are
+    red. Of several vectors, the others have a line each beside it.
     """
 
     quantity: str
     cells: tuple[ReportRow, ...]
     """By layer and multiplier."""
     rivals: tuple[ReportRow, ...] = ()
+    others: tuple[ReportRow, ...] = ()
+    """Those of the run's further vectors."""
+    random: tuple[ReportRow, ...] = ()
+    """Those of random directions, where there are too few for a band."""
 
     @classmethod
     def of(
@@ -60,8 +66,11 @@ class LayerSweep(PartView):
         """
         part = Part.of(report, positions)
         quantity = part.pick_quantity(quantity)
-        rivals = tuple(part.list_rivals(quantity))
-        return cls(part, quantity, tuple(part.select(quantity, kind=kind, vector=vector)), rivals)
+        cells = tuple(part.select(quantity, kind=kind, vector=vector))
+        several = kind == "target" and vector is None
+        others, random = (part.list_all(quantity, name) if several else () for name in ("further", "random"))
+        banded = any(np.isfinite(row.inference.random_low) for row in cells)
+        return cls(part, quantity, cells, tuple(part.list_rivals(quantity)), others, () if banded else random)
 
     @property
     def multipliers(self) -> list[float]:
@@ -70,8 +79,8 @@ class LayerSweep(PartView):
 
     @property
     def rows(self) -> Table:
-        """A row per layer and multiplier, then one per rival."""
-        cells = [*self.cells, *self.rivals]
+        """A row per layer and multiplier, then those of further vectors and random directions, then one per rival."""
+        cells = [*self.cells, *self.others, *self.random, *self.rivals]
         names, red = ("band_low", "band_high", "random_low", "random_high"), self.part.red
         ends = [{name: getattr(row.inference, name) for name in names} for row in cells]
         return [tidy_row(r, **e, untrusted=r.condition in red) for r, e in zip(cells, ends, strict=True)]
@@ -91,7 +100,13 @@ class LayerSweep(PartView):
             )
         if any(np.isfinite(row.inference.random_low) for row in rows):
             parts.append(f"Grey: central 95 % of {self.part.count_directions()} random directions {self.part.same}.")
-        if self.part.any_red(row.condition for row in rows):
+        if self.others:
+            names = " and ".join(printable(name) for name in self._styles)
+            parts.append(f"Further lines, with their own ribbons: {names}, {self.part.alike}.")
+        if self.random:
+            n = len({row.condition.vector for row in self.random})
+            parts.append(f"Thin grey lines: {n} random direction{'s' * (n > 1)} {self.part.same}.")
+        if self.part.any_red(row.condition for row in (*rows, *self.others)):
             parts.append("Hollow: more than 10 % of the prompts are red, the estimate is not to be trusted there.")
         return [*parts, self.part.say_rivals(self.rivals)]
 
@@ -108,6 +123,7 @@ class LayerSweep(PartView):
             self._draw_together(panels[0], multipliers)
         else:
             for panel, multiplier in zip(panels, multipliers, strict=False):
+                self._draw_beside(panel, multiplier)
                 self._draw_panel(panel, [row for row in self.cells if row.condition.asked == multiplier])
                 label_axes(panel, title=f"{self.part.scale} {sign(multiplier)}")
         self._label(panels, page)
@@ -129,6 +145,24 @@ class LayerSweep(PartView):
         style |= {"label": "mean", "hollow": self._hollow(rows), "ribbon": False}
         draw_line(panel, layers, estimates, color=BLUE, **style)
 
+    @property
+    def _styles(self) -> dict[str, Any]:
+        """How the line of each further vector is drawn."""
+        names = list(dict.fromkeys(row.condition.vector for row in self.others))
+        return dict(zip(names, make_styles(len(names) + 1)[1:], strict=True))
+
+    def _draw_beside(self, panel: Axes, multiplier: float) -> None:
+        """What stands beside the vector: random directions, and further vectors."""
+        for name in dict.fromkeys(row.condition.vector for row in self.random):
+            rows = [r for r in self.random if (r.condition.vector, r.condition.asked) == (name, multiplier)]
+            values = [row.estimate.value for row in rows]
+            panel.plot([row.condition.layer for row in rows], values, color=GREY, linewidth=0.6, zorder=1)
+        for name, style in self._styles.items():
+            rows = [r for r in self.others if (r.condition.vector, r.condition.asked) == (name, multiplier)]
+            layers, estimates = [row.condition.layer for row in rows], [row.estimate for row in rows]
+            small: dict[str, Any] = {"markersize": 1.8, "linewidth": 0.8} if len(rows) > MANY else {}
+            draw_line(panel, layers, estimates, label=name, hollow=self._hollow(rows), **{**style, **small})
+
     def _draw_together(self, panel: Axes, multipliers: Sequence[float]) -> None:
         for multiplier, style in zip(multipliers, make_styles(len(multipliers)), strict=True):
             rows = [row for row in self.cells if row.condition.asked == multiplier]
@@ -139,14 +173,21 @@ class LayerSweep(PartView):
     def _explain(self, page: Page, *, columns: int) -> None:
         """A legend above the panels, of what is really in them."""
         rows = self.cells
-        marks: list[Any] = [Line2D([], [], color=BLUE, marker="o", markersize=3.5, label="mean")]
+        own = printable(rows[0].condition.vector, limit=24) if self.others else "mean"
+        marks: list[Any] = [Line2D([], [], color=BLUE, marker="o", markersize=3.5, label=own)]
+        look: dict[str, Any] = {"markersize": 3.5, "linewidth": 1.2}
+        marks += [
+            Line2D([], [], label=printable(name, limit=24), **{**look, **style}) for name, style in self._styles.items()
+        ]
+        if self.random:
+            marks.append(Line2D([], [], color=GREY, linewidth=0.6, label="random"))
         if any(row.estimate.low is not None for row in rows):
             marks.append(Patch(color=BLUE, alpha=0.35, linewidth=0, label="interval"))
         if any(np.isfinite(row.inference.band_low) for row in rows):
             marks.append(Patch(color=BLUE, alpha=0.16, linewidth=0, label="whole sweep"))
         if any(np.isfinite(row.inference.random_low) for row in rows):
             marks.append(Patch(color=BAND, linewidth=0, label="random"))
-        if self.part.any_red(row.condition for row in rows):
+        if self.part.any_red(row.condition for row in (*rows, *self.others)):
             hollow: dict[str, Any] = {"markerfacecolor": "white", "markersize": 3.5, "color": BLUE}
             marks.append(Line2D([], [], linestyle="none", marker="o", label="over 10 % red", **hollow))
         marks += list_rival_marks(self.rivals)

@@ -111,6 +111,11 @@ class Part:
         chosen = [row for row in rows if row.condition.vector == (vector or names[0])]
         return sorted(chosen, key=lambda row: (row.condition.layer, row.condition.multiplier))
 
+    def list_all(self, quantity: str, kind: Kind) -> tuple[ReportRow, ...]:
+        """Macro rows of one quantity with steering, for all vectors of a kind, by layer and dose."""
+        rows = [row for row in self.report.table(quantity, kind=kind) if not row.condition.is_neutral]
+        return tuple(sorted(rows, key=lambda row: (row.condition.layer, row.condition.asked)))
+
     def by_condition(self, quantity: str, *, kind: Kind | None = None) -> dict[Condition, ReportRow]:
         """Macro rows of one quantity, by condition."""
         return {row.condition: row for row in self.report.table(quantity, kind=kind)}
@@ -183,6 +188,11 @@ class Part:
     def scale(self) -> str:
         """What a sweep's doses are, for axes and legends: ``multiplier``, or the unit in which they were asked for."""
         return name_doses(self.report)
+
+    @property
+    def alike(self) -> str:
+        """What several vectors have in common at one place of an axis: ``at the same KL``."""
+        return {"multiplier": "at the same multiplier", "relative dose": "as long"}.get(self.scale, "at the same KL")
 
     @property
     def same(self) -> str:
