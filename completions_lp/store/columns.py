@@ -60,14 +60,15 @@ def pick_columns(path: Path, table: pa.Table, stage: str, columns: Mapping[str, 
 
 def _complete(table: pa.Table) -> pa.Table:
     """The table with the columns of conditions that earlier versions did not write, since one thing alone was done."""
-    if not {"layer", "multiplier"} <= set(table.column_names):
-        return table
+    if any(table.column_names.count(name) != 1 for name in ("layer", "multiplier")):
+        return table  # of no conditions; or what is told
     layer, multiplier = table["layer"], table["multiplier"]
     if not pa.types.is_integer(layer.type):
         return table  # which is told
     added = pa.array(["add"] * table.num_rows, pa.string())
-    for name, column in (("operation", added), ("layers", layer.cast(pa.string())), ("dose", multiplier)):
-        if name not in table.column_names:
+    later = {"operation": added, "layers": layer.cast(pa.string()), "dose": multiplier}
+    if not later.keys() & set(table.column_names):  # where one of them is lost, that is told
+        for name, column in later.items():
             table = table.append_column(name, column)
     return table
 

@@ -11,7 +11,7 @@ import pyarrow.compute
 from jaxtyping import Int
 
 from completions_lp.records import Completions, Condition, InputError, Prompt
-from completions_lp.records.base import Kind
+from completions_lp.records.base import Kind, Operation
 
 CONDITION_KINDS = {
     "vector": "text",
@@ -57,8 +57,9 @@ def find_conditions(table: pa.Table) -> tuple[tuple[Condition, ...], Int[np.ndar
 def make_condition(row: Mapping[str, Any]) -> Condition:
     """The condition that a row names; raises InputError where there is none such."""
     values = {name: row[name] for name in CONDITION}
-    if values["kind"] not in get_args(Kind):
-        raise InputError(f"kind {values['kind']!r} is none of {', '.join(get_args(Kind))}: it was changed by hand")
+    for name, known in (("kind", get_args(Kind)), ("operation", get_args(Operation))):
+        if values[name] not in known:
+            raise InputError(f"{name} {values[name]!r} is none of {', '.join(known)}: it was changed by hand")
     layers = values.pop("layers")
     if LAYERS.fullmatch(layers) is None or int(layers.partition(",")[0]) != values["layer"]:
         raise InputError(f"layers {layers!r} do not begin with layer {values['layer']}: it was changed by hand")
