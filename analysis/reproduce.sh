@@ -17,10 +17,12 @@ run=${1:-runs/study}
 
 "$PYTHON" -m completions_lp run analysis/study.toml --out "$run" --overwrite --quiet
 "$PYTHON" -m completions_lp plan "$run" --validate --quiet
+"$PYTHON" -m completions_lp run analysis/equal_kl.toml --out "$run-equal_kl" --overwrite --quiet
 run=$(cd "$run" && pwd)
 cd analysis/figures
 for script in layer_sweep dose_response heatmap prompts damage costs token_profile reasoning distributions \
     diagnostics probabilities steerability promotion agreement odds rivals quality own_page table; do
     "$PYTHON" "../$script.py" "$run"
 done
+"$PYTHON" ../equal_kl.py "$run-equal_kl" equal_kl_embedded
 "$PYTHON" ../convergence.py "$run" "$root/data/tiny-chooser" "$root/data/pairs/cautious.jsonl"

@@ -20,7 +20,7 @@ from completions_lp.store.files import write_table
 ROOT = Path(completions_lp.__file__).resolve().parent.parent
 ANALYSIS = ROOT / "analysis"
 pytestmark = pytest.mark.skipif(not ANALYSIS.is_dir(), reason="not a checkout")
-OTHERS = {"convergence", "own_page", "table"}
+OTHERS = {"convergence", "equal_kl", "own_page", "table"}
 """Scripts that are not of one figure of the gallery."""
 SCRIPTS = sorted(OTHERS | set(GALLERY) - {"prompts_change"})
 OTHERS_OF_RUN = (
@@ -98,6 +98,13 @@ def test_a_script_writes_the_figure_with_its_table_and_caption(name, folder, tmp
 def test_the_table_is_latex(folder, tmp_path, monkeypatch):
     assert run("table", folder, monkeypatch=monkeypatch, here=tmp_path) == ["table.tex"]
     assert (tmp_path / "table.tex").read_text(encoding="utf-8").count(r"\\") >= 4
+
+
+def test_vectors_at_the_same_cost_have_a_figure_of_any_name(folder, tmp_path, monkeypatch):
+    wanted = [f"mine.{end}" for end in ("csv", "pdf", "png", "txt")]
+    assert run("equal_kl", folder, "mine", monkeypatch=monkeypatch, here=tmp_path) == wanted
+    section = load_config(ANALYSIS / "equal_kl.toml")
+    assert (section.scoring.unit, [v.method for v in section.vectors]) == ("kl", ["mean_difference", "pca"])
 
 
 def test_several_figures_stand_on_a_page_of_ones_own(folder, tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from completions_lp.job.share import work_share
 from completions_lp.records import Condition, InputError
 from completions_lp.report.doses import LEAST_KL
 from completions_lp.show.text import format_overview, format_report
+from completions_lp.stats import measure_spread
 from completions_lp.stats.dosing import LARGEST, TOLERANCE, solve_doses
 
 SETTINGS = {
@@ -405,3 +406,32 @@ def test_tables_of_doses_that_were_edited_are_refused(dosed, tmp_path):
     with pytest.raises(InputError, match="unit 'nats' is none of"):
         store.read_doses(tmp_path / "out")
     assert json.loads((tmp_path / "out/run.json").read_text())["doses"]["rounds"] > 1
+
+
+def test_on_other_prompts_a_dose_is_what_was_asked_for_within_its_error(tmp_path):
+    """On the embedded model, whose prompts differ: those that took no part in the search, by cluster."""
+    sections = {
+        "prompts": {"limit": 36},
+        "sampling": {"n": 20, "max_new_tokens": 8, "top_up": 0},
+        "scoring": {"unit": "kl", "layers": [1, 2], "multipliers": [-0.1, 0.1], "dose_prompts": 12},
+    }
+    report = clp.run(out=tmp_path / "run", progress=False, **sections)
+    solved = set(report.info["doses"]["prompts"])
+    table = {name: np.asarray(values) for name, values in report.prompts.items()}
+    checked = 0
+    for dose in report.doses:
+        if dose.condition.is_neutral or dose.condition.kind != "target":
+            continue
+        here = np.logical_and.reduce(
+            [table[name] == value for name, value in dose.condition.columns.items() if name in table]
+        )
+        others = here & ~np.isin(table["prompt_id"], list(solved))
+        assert (here.sum(), others.sum()) == (36, 24)
+        values = table["kl_per_token"][others]
+        clusters = np.unique(table["cluster"][others], return_inverse=True)[1]
+        mean, se, _, _ = measure_spread(values, clusters)
+        off = abs(float(mean) - abs(dose.condition.asked)) / math.hypot(float(se), dose.kl_se)
+        assert off < 4
+        assert 0 < dose.kl_se < 0.05 > se > 0, "an error that allows anything would prove nothing"
+        checked += 1
+    assert checked == 4
