@@ -116,5 +116,5 @@ def choose_cells(measures: Measures, *, best: Condition) -> tuple[Condition, ...
         return float((measures.trust[place] == "red").sum()), -float(np.nansum(measures.steered["ess"][place]))
 
     others = sorted(cells, key=doubt, reverse=True)
-    opposite = [c for c in others if replace(c, multiplier=-c.multiplier) == best]
+    opposite = [c for c in others if c.asked == -best.asked and c.without_dose == best.without_dose]
     return tuple(dict.fromkeys([best, *others[:1], *opposite, *others[1:2]]))[:3]

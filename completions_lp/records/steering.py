@@ -148,6 +148,11 @@ class Condition:
         return float(self.multiplier if self.dose is None else self.dose)
 
     @property
+    def without_dose(self) -> "Condition":
+        """The same at multiplier 0, which is what conditions have in common that differ in nothing but their dose."""
+        return replace(self, multiplier=0.0, dose=0.0)
+
+    @property
     def layers(self) -> tuple[int, ...]:
         """All that are steered."""
         return (self.layer, *self.beyond)

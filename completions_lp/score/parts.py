@@ -6,7 +6,6 @@ kept leave through ``keep``.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -166,8 +165,8 @@ def choose_conditions(measures: Measures, *, seed: int = 0) -> list[int]:
     chosen = choose_best_cell(change, clusters, multipliers, rng=start_stream(seed, "halves")) if cells else None
     if chosen is None:
         return (cells or list(range(len(conditions))))[:CHOSEN]
-    place = replace(conditions[cells[chosen.cell]], multiplier=0.0)
-    same = [c for c in cells if replace(conditions[c], multiplier=0.0) == place]
+    place = conditions[cells[chosen.cell]].without_dose
+    same = [c for c in cells if conditions[c].without_dose == place]
     return sorted(sorted(same, key=lambda c: abs(conditions[c].multiplier))[:CHOSEN])
 
 

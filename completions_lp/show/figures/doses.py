@@ -1,14 +1,14 @@
 """Dose and response: how the effect grows with the multiplier at one layer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from completions_lp.quantities import HEADLINE
-from completions_lp.records import Condition, Estimate, Inference, Report, ReportRow, Slope
+from completions_lp.records import Estimate, Inference, Report, ReportRow, Slope
 from completions_lp.show.figures.axes import (
     draw_zero,
     label_axes,
@@ -150,12 +150,12 @@ class DoseResponse(LayerView):
 
 
 def add_origin(rows: Sequence[ReportRow]) -> list[ReportRow]:
-    """The rows of one quantity with multiplier 0 among them, where everything is 0 by definition."""
-    if not rows:
-        return []
+    """The rows of one quantity with multiplier 0 among them, where all is 0 by definition; not of a clamp, which has none."""
+    if not rows or rows[0].condition.operation == "clamp":
+        return list(rows)
     first = rows[0]
     at, unit = first.condition, first.estimate.unit
-    origin = Condition(at.vector, at.kind, at.layer, 0.0, at.positions)
+    origin = replace(at, multiplier=0.0, dose=0.0)
     nothing = Estimate(0.0, None, None, first.estimate.level, unit, 0, 0, "definition")
     known = np.isfinite(first.inference.random_low)
     inference = Inference(random_low=0.0, random_high=0.0) if known else Inference()
