@@ -46,7 +46,7 @@ def place_zero(condition: Condition, vector: SteeringVector) -> Condition:
     """Where nothing must change: multiplier 0 of a vector at a condition's place; a clamp, which has none, adds."""
     operation: Operation = "add" if condition.operation == "clamp" else condition.operation
     named = replace(condition, vector=vector.name, kind=vector.kind, operation=operation)
-    return replace(named, multiplier=0.0, dose=0.0)
+    return named.without_dose
 
 
 def name_control(name: str, kind: str, which: int | str = "") -> str:

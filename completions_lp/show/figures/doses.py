@@ -1,7 +1,7 @@
 """Dose and response: how the effect grows with the multiplier at one layer."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -150,12 +150,15 @@ class DoseResponse(LayerView):
 
 
 def add_origin(rows: Sequence[ReportRow]) -> list[ReportRow]:
-    """The rows of one quantity with multiplier 0 among them, where all is 0 by definition; not of a clamp, which has none."""
+    """The rows of one quantity with multiplier 0 among them, where everything is 0 by definition.
+
+    Of a clamp there is no such row: at 0, too, the component is set.
+    """
     if not rows or rows[0].condition.operation == "clamp":
         return list(rows)
     first = rows[0]
     at, unit = first.condition, first.estimate.unit
-    origin = replace(at, multiplier=0.0, dose=0.0)
+    origin = at.without_dose
     nothing = Estimate(0.0, None, None, first.estimate.level, unit, 0, 0, "definition")
     known = np.isfinite(first.inference.random_low)
     inference = Inference(random_low=0.0, random_high=0.0) if known else Inference()
