@@ -117,7 +117,7 @@ def test_a_run_writes_its_directory_and_prints_its_table(tmp_path, config, capsy
     assert make_config(info["config"]).sampling.n == 40
     assert info["checks"]["noise_floor"] <= 1e-5
     assert info["checks"]["sampler_gap"] <= 5e-4
-    assert set(info["timings"]) == {"vector", "sample", "score", "choices", "report"}
+    assert set(info["timings"]) == {"vector", "sample", "dose", "score", "choices", "report"}
     assert info["model"]["n_layers"] == 2
     assert info["versions"]["torch"]
     scores = pyarrow.parquet.read_table(out / "scores.parquet")
@@ -166,7 +166,7 @@ def test_stages_one_by_one_give_the_run(tmp_path, config, model_folder, capsys):
         assert one.equals(two, check_metadata=False) or str(one.to_pylist()) == str(two.to_pylist()), name
     assert (whole / "summary.csv").read_bytes() == (parts / "summary.csv").read_bytes()
     assert (whole / "report.md").read_text() == (parts / "report.md").read_text()
-    assert set(store.read_info(parts)["timings"]) == {"vector", "sample", "score", "choices", "report"}
+    assert set(store.read_info(parts)["timings"]) == {"vector", "sample", "dose", "score", "choices", "report"}
 
 
 def test_the_tokens_of_one_layer_are_kept_without_being_asked_for(tmp_path, config):

@@ -147,7 +147,7 @@ def test_tables_that_a_stage_makes_stale_are_named(folder, capsys):
     assert capsys.readouterr().err == ""  # as it was: nothing is done
     assert cli.main(["sample", str(folder), "--quiet", "--set", "sampling.n=5"]) == 0
     error = capsys.readouterr().err
-    assert "sample: choices.parquet, measures.parquet" in error
+    assert "sample: choices.parquet, doses.csv, doses.parquet, measures.parquet" in error
     assert "of an earlier sample stage no longer hold; removed" in error
     assert not (folder / "scores.parquet").exists()
     assert cli.main(["report", str(folder)]) == 2

@@ -106,7 +106,7 @@ CHANGES = {
     "scoring.unit": ({"scoring.unit": "residual"}, VECTORS, {SCORE}),
     "scoring.dose_prompts": ({"scoring.dose_prompts": 2}, {}, {SCORE}),
     "scoring.positions": ({"scoring.positions": "all"}, STEERED, {SCORE}),
-    "scoring.operation": ({"scoring.operation": "ablate"}, STEERED, {SCORE}),
+    "scoring.operation": ({"scoring.operation": "ablate"}, VECTORS, {SCORE}),  # not of the direction that tells rounding
     "scoring.kl": ({"scoring.kl": False}, {"scores": SOME}, {SCORE}),
     "scoring.through": ({"scoring.through": "window"}, {"scores": ALL}, {SCORE}),
     "scoring.through: the answer": ({"scoring.through": "answer"}, {"scores": ALL}, {SCORE}),
@@ -207,7 +207,7 @@ def test_a_function_with_another_source_labels_anew(place, tmp_path, monkeypatch
     config, out, name = change(place[1], {**RULES["python"], **PLAIN}), tmp_path / "out", "test_keys:find_a"
     do_stages(config, out, function=name)
     assert not do_stages(config, out, function=name).has_worked
-    monkeypatch.setattr("completions_lp.job.stages.hash_function", lambda function: "another")
+    monkeypatch.setattr("completions_lp.job.ledger.hash_function", lambda function: "another")
     again = do_stages(config, out, function=name)
     assert again.has_worked
     assert read_info(out)["stages"][SAMPLE]["consumed"]["function"] == "another"
