@@ -106,7 +106,7 @@ CHANGES = {
     "scoring.unit": ({"scoring.unit": "residual"}, VECTORS, {SCORE}),
     "scoring.dose_prompts": ({"scoring.dose_prompts": 2}, {}, {SCORE}),
     "scoring.positions": ({"scoring.positions": "all"}, STEERED, {SCORE}),
-    "scoring.operation": ({"scoring.operation": "ablate"}, VECTORS, {SCORE}),  # not of the direction that tells rounding
+    "scoring.operation": ({"scoring.operation": "ablate"}, VECTORS, {SCORE}),  # rounding is not
     "scoring.kl": ({"scoring.kl": False}, {"scores": SOME}, {SCORE}),
     "scoring.through": ({"scoring.through": "window"}, {"scores": ALL}, {SCORE}),
     "scoring.through: the answer": ({"scoring.through": "answer"}, {"scores": ALL}, {SCORE}),
