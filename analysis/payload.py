@@ -41,13 +41,19 @@ def measure(model: Model, prompts: Sequence[Prompt], n_tokens: int) -> list[floa
     conditions = clp.make_conditions([vector], layers=list(layers), multipliers=list(MULTIPLIERS))
     conditions = sorted((c for c in conditions if c.multiplier), key=lambda c: c.layer)
     watch = _watch_answers(model, completions, "matching") or []
-    added = {layer: torch.from_numpy(rng.standard_normal((len(MULTIPLIERS), WIDTH))).float() for layer in layers}
+    done = {
+        layer: {
+            "added": torch.from_numpy(rng.standard_normal((len(MULTIPLIERS), WIDTH))).float(),
+            "which": list(range(i * len(MULTIPLIERS), (i + 1) * len(MULTIPLIERS))),
+        }
+        for i, layer in enumerate(layers)
+    }
     asked, found, nodes = [], [], 0
     for i, prompt in enumerate(prompts):
         said = [completions.token_ids[row, : completions.lengths[row]].tolist() for row in completions.rows_of(i)]
         options: dict[str, Any] = {"divergences": True}
         asked.append(
-            Piece(prompt.token_ids, said, steers_prompt=False, rows=False, watch=watch[i], **options).ask([added])
+            Piece(prompt.token_ids, said, reach=(False, None), rows=False, watch=watch[i], **options).ask([done])
         )
         front = Wavefront(model, [prompt.token_ids], [said], whole=False, watch=[watch[i]], **options)
         read = front._run({"v": vector}, conditions)
@@ -61,7 +67,7 @@ def measure(model: Model, prompts: Sequence[Prompt], n_tokens: int) -> list[floa
         completions.logprob[completions.token_ids >= 0],
     ]
     up = [size(dict(pack(f"completions_lp.{name}").texts)) for name in ("sample.served:grow", "model.served:score")]
-    vectors = size(added)
+    vectors = size(done)
     return [
         nodes / len(prompts),
         up[0] + scale * size(work),
