@@ -18,8 +18,8 @@ class Dose:
     unit: Unit
     """Of what was asked for."""
     relative: float
-    """|multiplier × vector| over the mean norm of the unsteered residual stream at the lowest layer and the positions
-    that are steered; NaN of an operation that adds nothing."""
+    """The norm of multiplier × vector over the mean norm of the unsteered residual stream, at the lowest layer and the
+    positions that are steered; NaN of an operation that adds nothing."""
     kl_per_token: float = NAN
     """Reached on the sample, nats per token; NaN where no multiplier was solved for."""
     kl_se: float = NAN
