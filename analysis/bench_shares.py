@@ -75,7 +75,12 @@ def make_tables(config: Config, folder: Path, model: Any) -> dict[str, float]:
     run = Run(config, folder, options=Options(progress=False))
     start_model(run, model)
     model.usage.passes, before, start = 0, _reset_peak(), time.perf_counter()
-    with mock.patch("completions_lp.job.stages.check_instrument", return_value={}):
+    with (
+        mock.patch("completions_lp.job.stages.check_instrument", return_value={}),
+        mock.patch(
+            "completions_lp.job.dosing.read_norms", lambda _, texts, __, layers: np.ones((len(layers), len(texts)))
+        ),
+    ):
         completions = run.sample()
         run.score(completions, store.read_vectors(folder))
     if model.usage.passes:
@@ -116,7 +121,9 @@ def lay_out(place: Path, folder: Path, prompts: int, conditions: int) -> Config:
 class FakeModel:
     """Stands where a model does, and computes nothing."""
 
+    name = "nothing"
     context_length = 10**6
+    n_layers, d_model = SHAPE["n_layers"], SHAPE["d_model"]
 
     def __init__(self) -> None:
         self.usage = Usage()

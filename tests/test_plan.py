@@ -161,7 +161,8 @@ def test_validation_counts_draws_of_the_steered_model(checked, capfd):
     assert printed.out.endswith(f"validation.parquet: written to {checked}\n")
     table = pyarrow.parquet.read_table(checked / "validation.parquet").to_pandas()
     assert list(table.columns) == [
-        *("prompt_id", "cluster", "vector", "kind", "layer", "multiplier", "positions", "n", "n_A", "share"),
+        *("prompt_id", "cluster", "vector", "kind", "layer", "multiplier", "positions", "operation"),
+        *("layers", "dose", "n", "n_A", "share"),
         *("low", "high", "p_A_steered", "p_A_steered_se", "p_A_steered_low", "p_A_steered_high", "trust"),
     ]
     assert (len(table), set(table["n"]), sorted(set(table["multiplier"]))) == (24, {12}, [-1.0, 2.0])

@@ -284,7 +284,7 @@ def test_further_rivals_do_only_their_own_work(place, alone, tmp_path):
     rivals = put(RIVALS[:1], folder)
     assert begin(with_rivals(config, rivals), out).all().best == alone[0].best
     first = read_info(out)["work"]
-    assert set(first) == {"choices", "score"}
+    assert set(first) == {"dose", "choices", "score"}
     assert [first[step]["units_made"] for step in ("choices", "score")] == [1, 1]
     before = list_keys(out)
     begin(with_rivals(config, [*rivals, *put(RIVALS[3:4], folder)]), out).all()
@@ -558,7 +558,7 @@ def test_it_stands_in_every_table(made):
     printed = format_overview(report, title="x")
     assert "steering minus rival " in printed
     assert [line for line in printed.splitlines() if line.split()[:3] == ["told", "–", "–"]]
-    assert r"\multicolumn{2}{l}{told (rival)}" in format_latex(report)
+    assert r"\multicolumn{3}{l}{told (rival)}" in format_latex(report)
     page = make_page(report, report.info)
     assert 'id="rivals-title">Steering and its rivals' in page
     assert "rivals.csv" in page

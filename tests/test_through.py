@@ -222,7 +222,7 @@ def test_a_report_has_the_same_rows_but_those_over_whole_completions(reports, th
     assert (report.best, report.errors, report.through) == (whole.best, whole.errors, through)
     assert report.warnings == whole.warnings
     assert not report.errors
-    assert {"sampler_z", "all_completions_z"} == {
+    assert {"sampler_z", "all_completions_z", "largest_kl"} == {
         name for name, value in report.checks.items() if np.isnan(value) and np.isfinite(whole.checks[name])
     }
     for name in ("noise_floor", "sampler_gap", "not_finite"):

@@ -83,11 +83,13 @@ def list_columns(
     names = [marks] if any(marks.cells) else []
     names += [column for column in (vectors, *how) if len(set(column.cells)) > 1]
     names += [*place_columns(conditions), *dose_columns(report, conditions)]
-    if not any(show.quantity == COST for show in shows):
-        shows = [*values(COST), *shows]
-    written = [Column(show.head, tuple(show.write(lookup, c) for c in conditions)) for show in shows]
-    kept = [i for i, column in enumerate(written) if any(cell not in ("", DASH) for cell in column.cells)]
-    return [*names, *(written[i] for i in kept)], [shows[i] for i in kept]
+    written = [(Column(show.head, tuple(show.write(lookup, c) for c in conditions)), show) for show in shows]
+    kept = [pair for pair in written if any(cell not in ("", DASH) for cell in pair[0].cells)]
+    if kept and all(show.quantity != COST for show in shows):  # what a cell costs stands beside whatever it does
+        (cost,) = values(COST)
+        column = Column(cost.head, tuple(cost.write(lookup, c) for c in conditions))
+        kept = [*([(column, cost)] if any(cell not in ("", DASH) for cell in column.cells) else []), *kept]
+    return [*names, *(column for column, _ in kept)], [show for _, show in kept]
 
 
 def place_columns(conditions: Sequence[Condition]) -> list[Column]:
