@@ -146,7 +146,8 @@ def test_the_configurations_are_valid(page, folder):
 
 def test_the_commands_are_there_with_their_options():
     texts = [block for page in PAGES for block in find_blocks(DOCS / page, "sh")]
-    lines = [line for text in texts for line in text.splitlines() if line.startswith("completions-lp ")]
+    joined = (text.replace("\\\n", " ") for text in texts)
+    lines = [line for text in joined for line in text.splitlines() if line.startswith("completions-lp ")]
     assert len(lines) > 10
     helps = {}
     for words in (shlex.split(line, comments=True)[1:] for line in lines):
