@@ -4,15 +4,16 @@ Both are measured on the unsteered completions of a few prompts, chosen by the r
 them, so this comes first of the score stage.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from completions_lp.job.config import Config
-from completions_lp.model import Model, read_norms
+from completions_lp.model import Model, check_conditions, read_norms
 from completions_lp.records import Completions, Condition, Dose, Prompt, SteeringVector
 from completions_lp.report.prompts import derive_measures
 from completions_lp.score.measures import measure_completions
@@ -97,6 +98,29 @@ def find_relative(condition: Condition, vector: SteeringVector, norms: Norms) ->
     return abs(condition.multiplier) * float(np.linalg.norm(vector.directions[condition.layer])) / norm
 
 
+def settle_doses(
+    run: Any, completions: Completions, vectors: Sequence[SteeringVector], asked: Sequence[Condition]
+) -> tuple[tuple[Condition, ...], tuple[Dose, ...]]:
+    """The conditions of a run with their multipliers, and their doses, from the completions of a few of its prompts.
+
+    Raises:
+        InputError: A condition cannot be computed on the model.
+    """
+    chosen = [completions.prompts[i] for i in choose_prompts(completions.prompts, run.config)]
+    run.ask(check_conditions, vectors, [condition for condition in asked if condition.steers])
+
+    def pick(prompts: Sequence[Prompt]) -> Completions:
+        names = {prompt.id for prompt in prompts}
+        return completions.select([i for i, p in enumerate(completions.prompts) if p.id in names])
+
+    def settle(prompts: Sequence[Prompt]) -> tuple[tuple[Condition, ...], tuple[Dose, ...]]:
+        return Dosing(run, vectors).settle(asked, pick(prompts), norms)
+
+    norms = run.spare(chosen, lambda prompts: find_norms(run, pick(prompts)))
+    with run.time("dose"):
+        return cast(tuple[tuple[Condition, ...], tuple[Dose, ...]], run.spare(chosen, settle))
+
+
 @dataclass(eq=False)
 class Dosing:
     """Settles the conditions of a run, given as its configuration asks for them: multipliers that are doses."""
@@ -142,29 +166,32 @@ class Dosing:
         shape = {c: replace(c, multiplier=float(np.sign(c.multiplier)), dose=0.0) for c in asked}
         shapes = list(dict.fromkeys(shape.values()))
         errors: dict[tuple[int, float], float] = {}
+        rounds = itertools.count(1)
 
         def measure(at: Int[np.ndarray, " point"], size: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
             points = list(zip(at.tolist(), size.tolist(), strict=True))
             tried = [_dose(shapes[i], shapes[i].multiplier * m) for i, m in points]
-            mean, se = self._measure(tried, sample)
+            mean, se = self._measure(tried, sample, f"dose, round {next(rounds)}")
             errors.update(zip(points, se.tolist(), strict=True))
             return mean
 
         wanted = [(shapes.index(shape[c]), abs(c.multiplier)) for c in asked]
         first = [self._find_relative(one, norms) for one in shapes]
         start = np.array([FIRST / one if one > 0 else 1.0 for one in first])  # an ablation begins with all of it
-        found, rounds = solve_doses(measure, wanted, start=start)
+        found, n_rounds = solve_doses(measure, wanted, start=start)
         missing = [{**c.columns, "reason": s.reason} for c, s in zip(asked, found, strict=True) if s.reason]
-        self.run.info["doses"] = {"prompts": [p.id for p in sample.prompts], "rounds": rounds, "missing": missing}
+        self.run.info["doses"] = {"prompts": [p.id for p in sample.prompts], "rounds": n_rounds, "missing": missing}
         at = zip(asked, wanted, found, strict=True)
         return {c: (s, errors.get((i, s.multiplier), float("nan"))) for c, (i, _), s in at}
 
     def _measure(
-        self, tried: Sequence[Condition], sample: Completions
+        self, tried: Sequence[Condition], sample: Completions, title: str
     ) -> tuple[Float[np.ndarray, " condition"], Float[np.ndarray, " condition"]]:
         """KL per token under some conditions, as the report has it: the mean over prompts, and its standard error."""
-        target = self.run.config.label.target
-        scores = self.run.units.score(sample, self.vectors, tried, target=target, kl=True)
+        run, target = self.run, self.run.config.label.target
+        asked: dict[str, Any] = {"target": target, "kl": True}
+        with run.watch(title, len(sample) * len(tried), "row") as advance:
+            scores = run.units.score(sample, self.vectors, tried, advance=advance, **asked)
         values = derive_measures(measure_completions(scores, target=target))["kl_per_token"]
         clusters = np.unique([prompt.cluster for prompt in sample.prompts], return_inverse=True)[1]
         mean, se, _, _ = measure_spread(values, clusters)

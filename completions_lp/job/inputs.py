@@ -32,7 +32,14 @@ from completions_lp.sample.functions import load_function, refuse_name
 from completions_lp.steer.controls import draw_random_vectors, negate_vector, remove_direction, shuffle_labels
 from completions_lp.steer.estimates import Method
 from completions_lp.steer.quality import place_vectors
-from completions_lp.steer.vectors import Differences, check_pairs, describe_source, form_vector, read_differences
+from completions_lp.steer.vectors import (
+    Differences,
+    PairDifferences,
+    check_pairs,
+    describe_source,
+    form_vector,
+    read_differences,
+)
 from completions_lp.work.hashes import hash_array, hash_vectors
 from completions_lp.work.keys import describe_prompt
 
@@ -44,6 +51,8 @@ class Inputs(Network):
         super().__init__(config.model, known)
         self.config = config
         self._function = function
+        self._pairs: dict[str, tuple[ContrastPair, ...]] = {}
+        """By what was asked: several vectors may be of the same pairs."""
 
     @cached_property
     def labelling(self) -> Labelling:
@@ -65,7 +74,11 @@ class Inputs(Network):
         return self._load_pairs(self.config.vector)
 
     def _load_pairs(self, section: VectorSection) -> tuple[ContrastPair, ...]:
-        return load_pairs(section.pairs, self.tokenizer, **self.config.pairs_options(section))
+        asked = {"source": section.pairs, **self.config.pairs_options(section)}
+        key = store.hash_value(asked)
+        if key not in self._pairs:
+            self._pairs[key] = load_pairs(tokenizer=self.tokenizer, **asked)
+        return self._pairs[key]
 
     def check_prompts(self) -> None:
         """Raise InputError unless the prompts fit into the context and offer the answers to be told apart."""
@@ -132,7 +145,8 @@ class Inputs(Network):
     def make_vectors(self, *, progress: bool) -> tuple[SteeringVector, ...]:
         """The target vector and its controls, further vectors, and the direction that tells the rounding."""
         controls, seed = self.config.controls, self.config.sampling.seed
-        target, differences = self._make_vector(self.config.vector, progress=progress)
+        read: dict[str, Differences] = {}
+        target, differences = self._make_vector(self.config.vector, read, progress=progress)
         shuffled: tuple[SteeringVector, ...] = ()
         if differences is not None:
             shuffled = shuffle_labels(differences, target, controls.shuffled_labels, seed=seed)
@@ -142,19 +156,29 @@ class Inputs(Network):
         made = (target, *negated, *orthogonal, *random, *shuffled)
         if differences is not None:
             made = place_vectors(made, differences.layers, differences.average_sides())
-        others = [self._make_vector(one, progress=progress) for one in self.config.further]
-        made += tuple(replace(_place(*one), kind="further") for one in others)
+        others = [self._make_vector(one, read, progress=progress)[0] for one in self.config.further]
+        made += tuple(replace(vector, kind="further") for vector in others)
         return (*made, self.ask(draw_rounding_vector, [vector.name for vector in made]))
 
-    def _make_vector(self, section: VectorSection, *, progress: bool) -> tuple[SteeringVector, Differences | None]:
-        """A vector as a section asks for it, and the differences that it is the mean of, where it is made of pairs."""
+    def _make_vector(
+        self, section: VectorSection, read: dict[str, Differences], *, progress: bool
+    ) -> tuple[SteeringVector, Differences | None]:
+        """A vector as a section asks for it, and the differences that it is made of, where it is of pairs.
+
+        What is ``read`` of pairs serves every vector that is made of them, by whatever method.
+        """
         if section.path is not None:
             return read_finished(section), None
-        pairs = self.pairs if section is self.config.vector else self._load_pairs(section)
+        pairs = self._load_pairs(section)
         layers, budget = None if section.layers == "all" else section.layers, self.config.run.memory_budget
-        differences, source = self.ask(_read_pairs, pairs, layers, section.method, budget, progress)
+        key = store.hash_value([[pair.describe() for pair in pairs], layers])
+        known = read.get(key)
+        if isinstance(known, PairDifferences):  # a server, which makes the vector itself, gives no streams
+            differences: Differences = replace(known, method=section.method)
+        else:
+            differences = read[key] = self.ask(_read_pairs, pairs, layers, section.method, budget, progress)
         provenance = {
-            **source,
+            **self.ask(describe_source, differences.method, differences.n_pairs),
             "pairs": Path(section.pairs).name,
             "pairs_sha256": _hash_file(Path(section.pairs)),
             "read_token": section.read_token,
@@ -174,14 +198,6 @@ class Inputs(Network):
         return make_grid(self.config, vectors)
 
 
-def _place(vector: SteeringVector, differences: Differences | None) -> SteeringVector:
-    """A vector with where the texts of its own pairs lie along it, if it is made of any."""
-    if differences is None:
-        return vector
-    (placed,) = place_vectors((vector,), differences.layers, differences.average_sides())
-    return placed
-
-
 def _check_vector(model: Model, config: Config) -> None:
     check_scope(config, model)
     check_vector(config, model)
@@ -194,17 +210,15 @@ def _read_pairs(
     method: Method,
     budget: float | None,
     progress: bool,
-) -> tuple[Differences, dict[str, str | int | float]]:
-    """The differences of the pairs, and where they were read."""
-    found = read_differences(model, pairs, layers=layers, method=method, memory_budget=budget, progress=progress)
-    return found, describe_source(model, found)
+) -> Differences:
+    return read_differences(model, pairs, layers=layers, method=method, memory_budget=budget, progress=progress)
 
 
 def _hash_made(section: VectorSection, load: Callable[[VectorSection], Sequence[ContrastPair]]) -> str:
     """Stands for what a vector is made of: its file, or its pairs."""
     if section.path is not None:
         return hash_vectors([read_finished(section)])
-    return store.hash_value([asdict(pair) for pair in load(section)])
+    return store.hash_value([pair.describe() for pair in load(section)])
 
 
 def _hash_file(path: Path) -> str:

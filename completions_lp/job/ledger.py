@@ -253,7 +253,7 @@ class Ledger(Inputs):
         )
 
     @contextmanager
-    def _time(self, name: str) -> Iterator[dict[str, Any]]:
+    def time(self, name: str) -> Iterator[dict[str, Any]]:
         """Time a step and count its tokens; what it left in the notes goes into ``run.json`` with them.
 
         ``timings`` and ``token_counts`` are of all that the tables hold, ``work`` of what was done this time.
@@ -283,7 +283,7 @@ class Ledger(Inputs):
         if self.folder is not None:
             store.write_info(self.folder, self.info)
 
-    def _spare(self, prompts: Sequence[Prompt], work: Callable[[Sequence[Prompt]], Made]) -> Made:
+    def spare(self, prompts: Sequence[Prompt], work: Callable[[Sequence[Prompt]], Made]) -> Made:
         """Work on prompts; one that does not fit in memory, not even alone, is left out, and the others go on.
 
         What was finished of them is found in its units. Raises OutOfRoom where no prompt is left.

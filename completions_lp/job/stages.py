@@ -12,7 +12,7 @@ import numpy as np
 from completions_lp import store
 from completions_lp.job.checkup import check_instrument
 from completions_lp.job.config import EMBEDDED, Config, load_config, make_config
-from completions_lp.job.dosing import Dosing, choose_prompts, find_norms
+from completions_lp.job.dosing import settle_doses
 from completions_lp.job.inputs import hash_completions
 from completions_lp.job.ledger import Ledger, Options
 from completions_lp.job.nested import check_sets, hash_sets, join_sets, run_sets
@@ -22,13 +22,12 @@ from completions_lp.job.scoring import Scoring
 from completions_lp.job.toml import replace_keys
 from completions_lp.job.validation import validate_cells
 from completions_lp.job.vector_files import tell_origins
-from completions_lp.model import Model, check_conditions
+from completions_lp.model import Model
 from completions_lp.plan.validation import Validation, choose_cells, pick_cells
 from completions_lp.records import (
     Choices,
     Completions,
     Condition,
-    Dose,
     InputError,
     Labelling,
     Prompt,
@@ -136,7 +135,7 @@ class Run(Ledger):
             if self._is_made("vector", consumed):
                 return store.read_vectors(self._directory)
             self.check_vector()
-            with self._stage("vector", consumed), self._time("vector") as notes:
+            with self._stage("vector", consumed), self.time("vector") as notes:
                 vectors = tuple(vector.round() for vector in self.make_vectors(progress=self.options.progress))
                 for origin in tell_origins(self.config.vectors, vectors):
                     self.options.tell(origin)
@@ -154,9 +153,9 @@ class Run(Ledger):
             if self._is_made("sample", consumed):
                 return self._read_completions()
             self.check_prompts()
-            with self._stage("sample", consumed), self._time("sample"):
+            with self._stage("sample", consumed), self.time("sample"):
                 sampling, labelling = self.config.sampling, self.labelling
-                completions = self._spare(
+                completions = self.spare(
                     self.prompts, lambda prompts: self._draw(prompts, sampling, labelling, title="sample")
                 )
                 if self.folder is not None:
@@ -192,12 +191,12 @@ class Run(Ledger):
             with self._stage("score", consumed):
                 if self.folder is not None:
                     self._claim(*store.STAGES["score"])
-                conditions, self.doses = self._settle(completions, vectors, asked)
+                conditions, self.doses = settle_doses(self, completions, vectors, asked)
                 if self.folder is not None:
                     store.write_doses(self.folder, self.doses, escape=escape_rows)
                 if not given:
                     self._check_instrument(completions, vectors, conditions)
-                scores, choices = self._spare(
+                scores, choices = self.spare(
                     completions.prompts, lambda prompts: self._work(completions, prompts, vectors, conditions, kept)
                 )
         return scores, choices
@@ -226,7 +225,7 @@ class Run(Ledger):
         else:
             conditions = choose_cells(measures, best=pick_best(report).condition)
         check_model("report", self.network, self.info["stages"], self._directory)
-        with self.hold(), self._time("validate"):
+        with self.hold(), self.time("validate"):
             completions = replace(report.increases.completions, labelling=self.labelling)
             vectors = store.read_vectors(self._directory)
             options: dict[str, Any] = {
@@ -247,24 +246,6 @@ class Run(Ledger):
         steered = [condition for condition in conditions if condition.steers]
         self.info["instrument"] = check_instrument(self, completions, vectors, steered)
 
-    def _settle(
-        self, completions: Completions, vectors: Sequence[SteeringVector], asked: Sequence[Condition]
-    ) -> tuple[tuple[Condition, ...], tuple[Dose, ...]]:
-        """The conditions with their multipliers, and their doses, from the completions of a few prompts."""
-        chosen = [completions.prompts[i] for i in choose_prompts(completions.prompts, self.config)]
-        self.ask(check_conditions, vectors, [condition for condition in asked if condition.steers])
-
-        def pick(prompts: Sequence[Prompt]) -> Completions:
-            names = {prompt.id for prompt in prompts}
-            return completions.select([i for i, p in enumerate(completions.prompts) if p.id in names])
-
-        def settle(prompts: Sequence[Prompt]) -> tuple[tuple[Condition, ...], tuple[Dose, ...]]:
-            return Dosing(self, vectors).settle(asked, pick(prompts), norms)
-
-        norms = self._spare(chosen, lambda prompts: find_norms(self, pick(prompts)))
-        with self._time("dose"):
-            return self._spare(chosen, settle)
-
     def _draw(
         self,
         prompts: Sequence[Prompt],
@@ -277,7 +258,7 @@ class Run(Ledger):
         """Completions of some prompts, from units; with a bar where there is a title."""
         if self.hands.many:
             self.units.prepare(self.units.ask_draws(prompts, sampling, **steered), title)
-        with self._watch(title, len(prompts) * len(sampling.split()), "prompt") as advance:
+        with self.watch(title, len(prompts) * len(sampling.split()), "prompt") as advance:
             drawn = self.units.draw(prompts, sampling, advance=advance, **steered)
         dtype = np.float64 if self.network["dtype"] == "float64" else np.float32
         return collect_completions(self.tokenizer, prompts, drawn, sampling, labelling, dtype=dtype)
@@ -295,9 +276,9 @@ class Run(Ledger):
             completions = completions.select([i for i, p in enumerate(completions.prompts) if p.id in chosen])
         choices = None
         if all(prompt.is_read_out for prompt in completions.prompts):
-            with self._time("choices"):
+            with self.time("choices"):
                 choices = self._read(completions, vectors, conditions)
-        with self._time("score"):
+        with self.time("score"):
             scores = self._score(completions, vectors, conditions, keep_all=kept == "all")
         return scores, choices
 
@@ -307,7 +288,7 @@ class Run(Ledger):
         total, asked = len(completions.prompts) * len(conditions), {"target": self.config.label.target}
         if self.hands.many:
             self.units.prepare(self.units.ask_choices(completions.prompts, vectors, conditions, **asked), "choices")
-        with self._watch("choices", total, "row") as advance:
+        with self.watch("choices", total, "row") as advance:
             choices = self.units.read(completions.prompts, vectors, conditions, advance=advance, **asked)
         if self.folder is not None:
             store.write_choices(self.folder, choices)
@@ -325,7 +306,7 @@ class Run(Ledger):
         total, windows = len(completions) * len(conditions), Windows() if self.config.sampling.top_up else None
         scoring.prepare(completions)
         tokens = nullcontext() if self.folder is None else store.open_tokens(self.folder)
-        with tokens as keep, self._watch("score", total, "row") as advance:
+        with tokens as keep, self.watch("score", total, "row") as advance:
             kept: dict[str, Any] = {"keep": keep, "keep_all": keep_all, "windows": windows}
             scores = scoring.reduce(completions, advance, **kept)
         drawn: Mapping[Condition, Completions] = {}
@@ -339,7 +320,7 @@ class Run(Ledger):
             write_scores(self.folder, scores.increases, scores.measures, *told)
         return scores
 
-    def _watch(self, title: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], Any]]:
+    def watch(self, title: str, total: int, unit: str) -> AbstractContextManager[Callable[[int], Any]]:
         """A bar of what is done; where workers did it before, it is soon full, and goes."""
         return self.progress.begin(title, total, unit, leave=not self.hands.many)
 

@@ -4,33 +4,54 @@ It has the largest mean change of P(A), else of the headline; the smallest where
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool
 
 from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity, list_missing
 from completions_lp.records import Best, InputError, Positions, Report, ReportRow
 from completions_lp.report.prompts import Columns
 from completions_lp.report.sweep import Sweep
-from completions_lp.stats import measure_spread, promise_sign
+from completions_lp.stats import BestCell, measure_spread, promise_sign
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The best of some cells, as the index of its condition, and the prompts on which it is told."""
+
+    cell: int
+    told: Bool[np.ndarray, " prompt"]
+    """Those that had no say in it; all of them where it is chosen on all."""
+    held_out: bool
+    frequency: float = float("nan")
+    """Share of the resamples in which it is the best; NaN where it is chosen on all prompts."""
 
 
 def find_best(columns: Columns, sweep: Sweep) -> Best | None:
     """The best cell of a sweep by its primary quantity, chosen on one half of the clusters where that can be."""
-    conditions = [columns.conditions[i] for i in sweep.cells]
-    chosen = sweep.best.get(sweep.primary)
-    if chosen is not None:
-        told = columns.steered[sweep.primary][sweep.cells[chosen.cell]][~chosen.chosen_by]
-        if np.isfinite(told).any():
-            frequency = float(chosen.frequency[chosen.cell])
-            return Best(conditions[chosen.cell], sweep.primary, True, len(conditions), frequency)
-    if not conditions or sweep.primary not in columns.steered:
+    found = choose_cell(columns, sweep.cells, sweep.primary, sweep.best.get(sweep.primary))
+    if found is None:
         return None
-    means = measure_spread(columns.steered[sweep.primary][sweep.cells], columns.clusters)[0]
-    means = promise_sign([c.multiplier for c in conditions]) * means
+    n, condition = len(sweep.cells), columns.conditions[found.cell]
+    return Best(condition, sweep.primary, found.held_out, n, found.frequency)
+
+
+def choose_cell(columns: Columns, cells: Sequence[int], quantity: str, halved: BestCell | None = None) -> Choice | None:
+    """The best of some conditions, by index: as ``halved`` chose it among them, where the other half has a value there.
+
+    Otherwise by the mean over all prompts; None where none has a value.
+    """
+    if not cells or quantity not in columns.steered:
+        return None
+    values = columns.steered[quantity][list(cells)]
+    if halved is not None and np.isfinite(values[halved.cell][~halved.chosen_by]).any():
+        return Choice(cells[halved.cell], ~halved.chosen_by, True, float(halved.frequency[halved.cell]))
+    means = measure_spread(values, columns.clusters)[0]
+    means = promise_sign([columns.conditions[i].multiplier for i in cells]) * means
     if not np.isfinite(means).any():
         return None
-    return Best(conditions[int(np.nanargmax(means))], sweep.primary, False, len(conditions))
+    return Choice(cells[int(np.nanargmax(means))], np.ones(len(columns.clusters), dtype=bool), False)
 
 
 def find_primary(report: Report) -> str:

@@ -40,12 +40,9 @@ def tell_doses(columns: Columns, doses: Sequence[Dose]) -> list[str]:
     if cell is not None and largest < LEAST_KL:
         size = {dose.condition: dose.relative for dose in doses}.get(cell, float("nan"))
         relative = f", a relative dose of {size:.2g}" if np.isfinite(size) else ""
-        solved = (
-            ""
-            if cell.operation == "clamp"
-            # which has no dose of zero to begin a search at
-            else (', or set [scoring] unit = "kl" and multipliers = [-0.1, 0.1], which solves for them')
-        )
+        solved = ', or set [scoring] unit = "kl" and multipliers = [-0.1, 0.1], which solves for them'
+        if cell.operation == "clamp":  # which takes no unit but its own
+            solved = ""
         told.append(
             f"the largest dose is {largest:.2g} nats per token ({cell.place}{relative}), under {LEAST_KL:g}: no effect "
             f"cannot be told from no dose; try larger [scoring] multipliers{solved}"

@@ -1,30 +1,20 @@
 """Vectors side by side on the same completions: each in its own best cell, and what one does less another."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from jaxtyping import Bool
 
 from completions_lp.quantities import name_unit
 from completions_lp.records import Best, Condition, VectorRow
+from completions_lp.report.best import Choice, choose_cell
 from completions_lp.report.prompts import Columns
 from completions_lp.report.rivals import QUANTITIES
 from completions_lp.report.sweep import Sweep
-from completions_lp.stats import choose_best_cell, mean_intervals, measure_spread, promise_sign, start_stream
+from completions_lp.stats import choose_best_cell, mean_intervals, start_stream
 
 COMPARED = (*QUANTITIES, "kl_per_token")
 """Of which the difference is told."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Choice:
-    """The best cell of a vector, as the index of its condition, and the prompts that had no say in it."""
-
-    cell: int
-    told: Bool[np.ndarray, " prompt"]
-    held_out: bool
 
 
 def list_compared(conditions: Sequence[Condition]) -> list[str]:
@@ -52,10 +42,10 @@ def compare_vectors(
     """
     if best is None:
         return ()
-    chosen = [_choose(columns, name, sweep.primary, seed) for name in list_compared(columns.conditions)]
-    known = [choice for choice in chosen if choice is not None]
+    sets = [_list_cells(columns, name) for name in list_compared(columns.conditions)]
+    known = [c for cells in sets if (c := _choose(columns, cells, sweep.primary, seed)) is not None]
     if not all(choice.held_out for choice in known):
-        known = [_choose_openly(columns, choice, sweep.primary) for choice in known]
+        known = [c for cells in sets if (c := choose_cell(columns, cells, sweep.primary)) is not None]
     found = []
     for quantity in (name for name in COMPARED if name in columns.steered and name not in missing):
         found += [_describe(columns, one, None, quantity, level) for one in known]
@@ -63,26 +53,13 @@ def compare_vectors(
     return tuple(found)
 
 
-def _choose(columns: Columns, vector: str, quantity: str, seed: int) -> _Choice | None:
+def _choose(columns: Columns, cells: Sequence[int], quantity: str, seed: int) -> Choice | None:
     """The best cell of a vector, on the halves of the sweep."""
-    cells = _list_cells(columns, vector)
     if not cells or quantity not in columns.steered:
         return None
-    values, multipliers = columns.steered[quantity][cells], [columns.conditions[i].multiplier for i in cells]
-    chosen = choose_best_cell(values, columns.clusters, multipliers, rng=start_stream(seed, "halves"))
-    if chosen is not None and np.isfinite(values[chosen.cell][~chosen.chosen_by]).any():
-        return _Choice(cells[chosen.cell], ~chosen.chosen_by, True)
-    if not np.isfinite(values).any():
-        return None
-    return _choose_openly(columns, _Choice(cells[0], np.ones(len(columns.clusters), dtype=bool), False), quantity)
-
-
-def _choose_openly(columns: Columns, choice: _Choice, quantity: str) -> _Choice:
-    """The best cell of the same vector on all prompts."""
-    cells = _list_cells(columns, columns.conditions[choice.cell].vector)
-    means = measure_spread(columns.steered[quantity][cells], columns.clusters)[0]
-    means = promise_sign([columns.conditions[i].multiplier for i in cells]) * means
-    return _Choice(cells[int(np.nanargmax(means))], np.ones(len(columns.clusters), dtype=bool), False)
+    values, multipliers = columns.steered[quantity][list(cells)], [columns.conditions[i].multiplier for i in cells]
+    halved = choose_best_cell(values, columns.clusters, multipliers, rng=start_stream(seed, "halves"))
+    return choose_cell(columns, cells, quantity, halved)
 
 
 def _list_cells(columns: Columns, vector: str) -> list[int]:
@@ -90,7 +67,7 @@ def _list_cells(columns: Columns, vector: str) -> list[int]:
     return [i for i, c in enumerate(columns.conditions) if c.vector == vector and not c.is_neutral and not lost[i]]
 
 
-def _describe(columns: Columns, one: _Choice, against: _Choice | None, quantity: str, level: float) -> VectorRow:
+def _describe(columns: Columns, one: Choice, against: Choice | None, quantity: str, level: float) -> VectorRow:
     values, clusters = columns.steered[quantity][:, one.told], columns.clusters[one.told]
     own, unit = values[one.cell], name_unit(quantity)
     other = np.full(own.shape, np.nan) if against is None else values[against.cell]

@@ -159,7 +159,9 @@ def extract_vector(
         batch_size=batch_size,
         progress=progress,
     )
-    return form_vector(differences, name=name, provenance=describe_source(model, differences))
+    return form_vector(
+        differences, name=name, provenance=describe_source(model, differences.method, differences.n_pairs)
+    )
 
 
 def form_vector(
@@ -177,7 +179,7 @@ def form_vector(
     return place_vectors([vector], differences.layers, differences.average_sides())[0]
 
 
-def describe_source(model: Model, differences: Differences) -> dict[str, str | int | float]:
+def describe_source(model: Model, method: Method, n_pairs: int) -> dict[str, str | int | float]:
     """What a stored vector needs to be used rightly: where it was read and where it is added."""
     return {
         "model": model.name,
@@ -186,8 +188,8 @@ def describe_source(model: Model, differences: Differences) -> dict[str, str | i
         "d_model": model.d_model,
         "site": "resid_post",
         "layer_index": "0-based block whose output is read and added to",
-        "method": METHODS[differences.method],
-        "n_pairs": differences.n_pairs,
+        "method": METHODS[method],
+        "n_pairs": n_pairs,
     }
 
 

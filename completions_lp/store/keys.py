@@ -25,6 +25,11 @@ CONDITION_KINDS = {
 }
 """The columns that name a condition, by kind; ``layers`` has all that are steered, such as ``10,11,12``."""
 CONDITION = tuple(CONDITION_KINDS)
+CONDITION_TYPES = {
+    name: {"text": pa.string(), "whole": pa.int64(), "number": pa.float64()}[kind]
+    for name, kind in CONDITION_KINDS.items()
+}
+"""The same by the types of tables that a report writes."""
 LAYERS = re.compile(r"-1|[0-9]{1,4}(,[0-9]{1,4})*")
 KEYS = {"prompt_id": "text", **CONDITION_KINDS}
 """The columns that name a prompt and a condition, by kind."""

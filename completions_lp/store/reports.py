@@ -20,14 +20,14 @@ from completions_lp.records import (
     VectorRow,
 )
 from completions_lp.store.files import read_table, write_rows, write_table, write_text
-from completions_lp.store.keys import make_condition
+from completions_lp.store.keys import CONDITION_TYPES, make_condition
 
 Rows = Sequence[Mapping[str, Any]]
 
 _TEXT, _REAL, _WHOLE = pa.string(), pa.float64(), pa.int64()
-_CONDITION = {"vector": _TEXT, "kind": _TEXT, "layer": _WHOLE, "multiplier": _REAL}
+_CONDITION = {name: CONDITION_TYPES[name] for name in ("vector", "kind", "layer", "multiplier")}
 _VALUE = {"value": _REAL, "low": _REAL, "high": _REAL, "level": _REAL, "unit": _TEXT, "method": _TEXT}
-_HOW = {"positions": _TEXT, "operation": _TEXT, "layers": _TEXT, "dose": _REAL}
+_HOW = {name: kind for name, kind in CONDITION_TYPES.items() if name not in _CONDITION}
 _BEHIND = {"n_clusters": _WHOLE, **_HOW, "se": _REAL, "df": _REAL}
 _DOSE = {"relative_dose": _REAL, "kl_per_token": _REAL}
 """What a cell costs, beside its multiplier."""
@@ -67,7 +67,7 @@ RIVALS = pa.schema(
         **{"n_prompts": _WHOLE, "n_dropped": _WHOLE, **_BEHIND, **_DOSE},
     }
 )
-_AGAINST = {"vector": _TEXT, "layer": _WHOLE, "multiplier": _REAL, "operation": _TEXT, "layers": _TEXT, "dose": _REAL}
+_AGAINST = {name: kind for name, kind in CONDITION_TYPES.items() if name not in ("kind", "positions")}
 VECTORS = pa.schema(
     {
         **{**_CONDITION, "quantity": _TEXT, "split": _TEXT},
@@ -97,6 +97,7 @@ SEEDS = pa.schema(
         "unit": _TEXT,
         "n_prompts": _WHOLE,
         **_HOW,
+        **_DOSE,
     }
 )
 
@@ -129,7 +130,7 @@ def write_report(
         swaps = [{**vars(swap), **place(swap.condition), **_flatten(swap.estimate, "n_pairs")} for swap in report.swaps]
         _write_both(folder, "swaps", pa.Table.from_pylist(swaps, schema=SWAPS), escape)
     if report.seeds:
-        seeds = [{**vars(one), **one.condition.columns} for one in report.seeds]
+        seeds = [{**vars(one), **place(one.condition)} for one in report.seeds]
         _write_both(folder, "seeds", pa.Table.from_pylist(seeds, schema=SEEDS), escape)
     if report.rivals:
         rivals = [{**_flatten_rival(row), **place(row.condition)} for row in report.rivals]
@@ -178,12 +179,12 @@ def _flatten_rival(row: RivalRow) -> dict[str, Any]:
         for end in ("value", "low", "high")
     }
     named = {"rival": row.rival.vector, "quantity": row.quantity, "split": row.split, "n_dropped": row.n_dropped}
-    return {**named, **row.condition.columns, **_flatten(row.difference), **means}
+    return {**named, **_flatten(row.difference), **means}
 
 
 def _flatten_vector(row: VectorRow) -> dict[str, Any]:
     named = {"quantity": row.quantity, "split": row.split, "n_dropped": row.n_dropped}
-    flat = {**named, **row.condition.columns, **_flatten(row.value)}
+    flat = {**named, **_flatten(row.value)}
     if row.against is not None:
         flat |= {f"against_{name}": row.against.columns[name] for name in _AGAINST}
     for name, estimate in (("reference", row.reference), ("difference", row.difference)):
@@ -196,7 +197,7 @@ def _flatten_set(row: OffTargetRow) -> dict[str, Any]:
     effect = _drop_nan(asdict(row.effect))
     named = {"set": row.name, "effect_quantity": row.effect_quantity, "n_dropped": row.n_dropped}
     return {
-        **{**named, "quantity": row.quantity, **row.condition.columns, **_flatten(row.estimate)},
+        **{**named, "quantity": row.quantity, **_flatten(row.estimate)},
         **{f"effect_{end}": effect[end] for end in ("value", "low", "high")},
     }
 
