@@ -203,3 +203,23 @@ def test_a_change_of_a_further_vector_is_found(place, several, tmp_path):
     assert again.all().vectors
     assert again.has_worked
     assert [v.name for v in store.read_vectors(tmp_path / "out") if v.kind == "further"] == ["last", "other"]
+
+
+def test_pairs_are_read_once_for_all_methods(place, tmp_path):
+    """What they are is what they are alone, for the passes of one."""
+    folder, config = place
+    methods = ("mean_difference", "pca", "lda")
+    sections = [{"pairs": str(folder / "pairs.jsonl"), "name": method, "method": method} for method in methods]
+    begin({**config, "vector": sections}, tmp_path / "all").vector()
+    together = {vector.name: vector for vector in store.read_vectors(tmp_path / "all")}
+    took = []
+    for section in sections:
+        begin({**config, "vector": section}, tmp_path / section["method"]).vector()
+        (alone,) = [v for v in store.read_vectors(tmp_path / section["method"]) if v.kind == "target"]
+        took.append(read_info(tmp_path / section["method"])["work"]["vector"]["tokens"])
+        for layer, direction in alone.directions.items():
+            np.testing.assert_array_equal(together[alone.name].directions[layer], direction)
+        assert together[alone.name].spans == alone.spans
+        assert together[alone.name].provenance["method"] == alone.provenance["method"]
+    assert len({together[method].directions[1].tobytes() for method in methods}) == 3
+    assert read_info(tmp_path / "all")["work"]["vector"]["tokens"] == took[0] == took[1] == took[2] > 0
