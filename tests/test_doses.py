@@ -259,6 +259,7 @@ def test_random_vectors_stand_beside_the_cells_of_the_same_dose(dosed):
             assert np.isfinite(row.inference.random_mean)
     odd = report.table("increase_to_answer_A_odd")
     assert {row.condition.dose for row in odd} == {0.02}
+    assert "R=1 random directions at the same KL, no p-value" in " ".join(format_overview(report, title="x").split())
 
 
 def test_a_run_that_goes_on_searches_nothing_again(place, dosed, tmp_path):

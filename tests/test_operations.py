@@ -1,5 +1,7 @@
 """What is done along a vector, at which layers and tokens: every way through the network against its definition."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import reference
@@ -13,6 +15,7 @@ from completions_lp.records import Condition, InputError, Sampling, Span, find_e
 from completions_lp.sample.draws import sample_completions
 from completions_lp.score.grid import score_tokens
 from completions_lp.steer.conditions import make_conditions
+from completions_lp.work.keys import key_condition
 
 POSITIONS = ("completion", "all", "prompt", "first:1", "first:2")
 
@@ -214,3 +217,24 @@ def test_a_clamp_needs_a_span(build_model, completions):
         score_tokens(
             model, completions, [vector], [Condition("v", "target", 1, 1.0, operation="clamp")], progress=False
         )
+
+
+def test_units_of_different_edits_are_never_one(build_model):
+    """The key of a condition holds all that its numbers hang on, and neither its name nor what it was asked for as."""
+    model = build_model("llama")
+    vectors = [make_spanned(model), make_spanned(model, seed=4, name="w")]
+    conditions = mix(model, vectors)
+    keys = [key_condition(condition, vectors) for condition in conditions]
+    assert len(set(keys)) == len(conditions) == 40
+    moved = [
+        dataclasses.replace(vector, spans={n: Span(s.centre + 1, s.scale) for n, s in vector.spans.items()})
+        for vector in vectors
+    ]
+    turned = [
+        dataclasses.replace(vector, directions={n: d[::-1] for n, d in vector.directions.items()}) for vector in vectors
+    ]
+    for condition, key in zip(conditions, keys, strict=True):
+        assert (key_condition(condition, moved) != key) == (condition.operation == "clamp")
+        assert key_condition(condition, turned) != key
+        renamed = dataclasses.replace(condition, kind="random", dose=7.0)
+        assert key_condition(renamed, vectors) == key

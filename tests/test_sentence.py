@@ -29,8 +29,9 @@ LIMITS = rf"\[{NUMBER}, {NUMBER}\]"
 def test_the_sentence_is_that_of_the_template(report):
     text = format_sentence(report)
     match = re.fullmatch(
-        rf'ΔP\("A"≤10\)={NUMBER} pp {LIMITS} \(95% t, N=(\d+) prompts; 95% of R=(\d+) same-norm random directions '
-        rf'within {LIMITS}, rank p={NUMBER}\); log-prob increase of completions with the "A" {NUMBER} nats {LIMITS}, a '
+        rf'ΔP\("A"≤10\)={NUMBER} pp {LIMITS} \(95% t, N=(\d+) prompts; 95% of R=(\d+) random directions of the '
+        rf'same norm within {LIMITS}, rank p={NUMBER}\); log-prob increase of completions with the "A" {NUMBER} nats '
+        rf"{LIMITS}, a "
         rf"lower bound on the mean log P-ratio {NUMBER} {LIMITS}; KL\(p‖q\)={NUMBER} nats/token; (\d+)% of prompts red "
         rf"\(not to be trusted\)\. This is layer (\d+), multiplier {NUMBER}, chosen among 8 cells on one half of the "
         r"prompts and reported here on the other half; it is the best in (\d+)% of resamples\.",
@@ -64,7 +65,7 @@ def test_the_sentence_falls_back_in_words(report):
     assert plain.startswith('Log-prob increase of completions with the "A", to the answer: ')
     assert "chosen among 8 cells on one half of the prompts" in plain
     few = make(list_conditions(layers=(0,), multipliers=(1.0, 2.0), n_random=3), 24)
-    assert "; R=3 same-norm random directions, no p-value)" in format_sentence(few)
+    assert "; R=3 random directions of the same norm, no p-value)" in format_sentence(few)
     none = make(list_conditions(layers=(0,), multipliers=(1.0, 2.0)), 24)
     assert "; not compared with random directions)" in format_sentence(none)
     drawn = draw_measures(none.increases)

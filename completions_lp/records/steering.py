@@ -153,6 +153,11 @@ class Condition:
         return replace(self, multiplier=0.0, dose=0.0)
 
     @property
+    def cell(self) -> tuple[object, ...]:
+        """What vectors, and runs, are compared in: the dose that was asked for, whatever each is multiplied with."""
+        return self.asked, self.layers, self.positions, self.operation
+
+    @property
     def layers(self) -> tuple[int, ...]:
         """All that are steered."""
         return (self.layer, *self.beyond)

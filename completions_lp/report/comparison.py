@@ -90,7 +90,7 @@ def _name_cell(condition: Condition) -> tuple[object, ...]:
     """What cells of two runs are matched by, the dose in whatever unit; of a rival its name, which is nowhere else."""
     if condition.kind == "rival":
         return condition.kind, condition.vector
-    return condition.kind, condition.layers, condition.operation, condition.asked, condition.positions
+    return condition.kind, *condition.cell
 
 
 def _compare_cells(

@@ -117,9 +117,8 @@ def take_odd_parts(columns: Columns) -> tuple[list[int], dict[str, Float[np.ndar
 
 
 def _cell(condition: Condition) -> tuple[object, ...]:
-    """What cells of vectors are matched by: the dose that was asked for, whatever each is multiplied with for it."""
-    c = condition
-    return c.vector, c.asked, c.layers, c.positions, c.operation
+    """What cells of vectors are matched by."""
+    return condition.vector, *condition.cell
 
 
 def _group(

@@ -56,6 +56,11 @@ def name_doses(report: Report) -> str:
     return {"vector": "multiplier", "residual": "relative dose", "kl": "KL dose (nats/token)"}[unit]
 
 
+def say_same(report: Report) -> str:
+    """What random directions have in common with the vector: ``of the same norm``, or ``at the same KL``."""
+    return "at the same KL" if "KL" in name_doses(report) else "of the same norm"
+
+
 def index_doses(report: Report) -> Mapping[Condition, dict[str, float]]:
     """By condition, the columns of its dose: ``relative_dose``, and the mean ``kl_per_token`` over all prompts."""
     found: dict[Condition, dict[str, float]] = {}

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from completions_lp.quantities import SWEPT, find_quantity
 from completions_lp.records import Condition, Estimate, InputError, Kind, Positions, Report, ReportRow
 from completions_lp.report.best import find_primary, pick_best
-from completions_lp.report.doses import name_doses
+from completions_lp.report.doses import name_doses, say_same
 from completions_lp.show.escape import printable
 from completions_lp.show.figures.words import (
     describe,
@@ -197,7 +197,7 @@ class Part:
     @property
     def same(self) -> str:
         """What random directions have in common with the vector: ``of the same norm``, or ``at the same KL``."""
-        return "at the same KL" if "KL" in self.scale else "of the same norm"
+        return say_same(self.report)
 
     def count_directions(self) -> int:
         """How many random directions the report has."""

@@ -56,6 +56,10 @@ _CHECKS = {
         "Red, whole sweep",
         "of all prompts in all cells of the target vector: share on which the change of P(answer) is not to be trusted",
     ),
+    "largest_kl": (
+        "Largest KL",
+        "nats per token in the cell of the vector that costs most; under 0.05, no effect is not told from no dose",
+    ),
     "p_rank_sweep": ("Rank of the sweep", "p-value of the best cell among random directions at their best cells"),
 }
 

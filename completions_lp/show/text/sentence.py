@@ -1,11 +1,10 @@
 """Report -> the result in one sentence."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity, name_unit
 from completions_lp.records import BASELINE, Best, Estimate, Report, ReportRow
+from completions_lp.report.doses import say_same
 from completions_lp.show.text.numbers import DASH, Lookup, format_estimate
 from completions_lp.show.text.words import name_answer, name_cell, name_size
 from completions_lp.stats import promise_sign
@@ -81,7 +80,7 @@ def _tell_change(report: Report, lookup: Lookup, row: ReportRow) -> str:
     within = "all" if report.increases is None else report.increases.completions.labelling.within
     window = "" if within == "all" else f"≤{within}"
     change = f"ΔP({answer}{window})={_write(row.estimate, name_unit(PRIMARY))}"
-    parts = [f"{change} ({_describe(row.estimate)}; {_compare(lookup, row)})"]
+    parts = [f"{change} ({_describe(row.estimate)}; {_compare(lookup, row, say_same(report))})"]
     increase, ratio = find(HEADLINE), find("log_ratio_A")
     if increase is not None:
         text = f"log-prob increase of completions with the {answer} {_write(increase, name_unit(HEADLINE))}"
@@ -122,14 +121,14 @@ def _describe(e: Estimate) -> str:
     return f"no interval, {behind}" if e.low is None else f"{e.level:.0%} {e.method}, {behind}"
 
 
-def _compare(lookup: Lookup, row: ReportRow) -> str:
-    """Where it lies among the random directions."""
-    i, vector = row.inference, row.condition.vector
+def _compare(lookup: Lookup, row: ReportRow, same: str) -> str:
+    """Where it lies among the random directions, which have something in common with the vector."""
+    i = row.inference
     known = {c for c, quantity, *_ in lookup.rows if quantity == row.quantity and c.kind == "random"}
-    n = sum(replace(c, vector=vector, kind="target") == row.condition for c in known)
+    n = sum(c.cell == row.condition.cell for c in known)
     if not n:
         return "not compared with random directions"
     if np.isnan(i.p_rank):
-        return f"R={n} same-norm random directions, no p-value"
+        return f"R={n} random directions {same}, no p-value"
     band = f"[{i.random_low:+.2f}, {i.random_high:+.2f}]"
-    return f"{row.estimate.level:.0%} of R={n} same-norm random directions within {band}, rank p={i.p_rank:.2g}"
+    return f"{row.estimate.level:.0%} of R={n} random directions {same} within {band}, rank p={i.p_rank:.2g}"
