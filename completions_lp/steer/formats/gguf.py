@@ -1,4 +1,7 @@
-"""Control vectors in GGUF files, whose two conventions are one layer apart; their bytes are read here, by no package.
+"""Control vectors in GGUF files, whose two conventions are one layer apart.
+
+Their bytes are read here and not by the gguf package, which comes with an extra for models: so that a vector of a few
+kilobytes needs no installation, and that what a damaged file claims is refused before memory is taken for it.
 
 repeng (and dialz after it) writes ``direction.L`` for the output of block L. llama.cpp's own generator writes that as
 ``direction.(L+1)``, while its loader, which reads no metadata, adds ``direction.k`` to the output of block k.
