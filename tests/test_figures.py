@@ -46,9 +46,9 @@ PANELS = {
     "odds": 2,
     "quality": 3,
     "reasoning": 2,
-    "token_profile": 2,
+    "token_profile": 3,
     "steerability": 2,
-    "diagnostics": 6,
+    "diagnostics": 5,
     "distributions": 4,
 }
 """Axes that a figure asks for, where it is not one."""

@@ -31,7 +31,7 @@ def find(report, quantity, layer, multiplier):
 
 
 def test_the_profile_has_the_tokens_and_how_many_completions_have_them(study):
-    left, _, risk = TokenProfile.of(study, layer=1, multiplier=2.0).draw().axes
+    left, risk, _ = TokenProfile.of(study, layer=1, multiplier=2.0).draw().axes
     rows = [r for r in study.profile if (r.condition.layer, r.condition.multiplier) == (1, 2.0)]
     line = line_of(left, "mean increase")
     assert list(line.get_xdata()) == list(range(-4, 7))
@@ -45,7 +45,7 @@ def test_the_profile_has_the_tokens_and_how_many_completions_have_them(study):
 
 
 def test_the_parts_are_stacked_to_their_sums(study):
-    right = TokenProfile.of(study, layer=1, multiplier=2.0).draw().axes[1]
+    right = TokenProfile.of(study, layer=1, multiplier=2.0).draw().axes[2]
     names = ["before_answer_A", "at_answer_A", "after_answer_A", "increase_A", "answer_share", "reasoning_share"]
     names += ["delta_logit_A"]
     values = [find(study, name, 1, 2.0) for name in names]

@@ -10,12 +10,24 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from completions_lp.quantities.catalogue import CATALOGUE
-from completions_lp.quantities.kinds import BROKEN, GROUPS, HEADLINE, PRIMARY, SIGNS, TRUST, UNITS, Pool, Quantity, Unit
+from completions_lp.quantities.kinds import (
+    BROKEN,
+    GROUPS,
+    HEADLINE,
+    PRIMARY,
+    SIGNS,
+    TRUST,
+    TRUST_COLORS,
+    UNITS,
+    Pool,
+    Quantity,
+    Unit,
+)
 from completions_lp.records import InputError, Through
 
 __all__ = [
-    "BROKEN", "GROUPS", "HEADLINE", "ODD", "POOLED", "PRIMARY", "QUANTITIES", "SKEWED", "SWEPT", "TRUST", "UNITS",
-    "WHOLE", "Quantity", "Unit", "find_quantity", "list_missing", "name_unit", "rank_quantity",
+    "BROKEN", "GROUPS", "HEADLINE", "ODD", "POOLED", "PRIMARY", "QUANTITIES", "SKEWED", "SWEPT", "TRUST",
+    "TRUST_COLORS", "UNITS", "WHOLE", "Quantity", "Unit", "find_quantity", "list_missing", "name_unit", "rank_quantity",
 ]  # fmt: skip
 
 QUANTITIES: Mapping[str, Quantity] = MappingProxyType({quantity.name: quantity for quantity in CATALOGUE})
