@@ -293,6 +293,6 @@ def test_without_a_measured_probability_the_sweep_is_of_the_average_increase(stu
     assert LayerSweep.of(plain).draw().get_supylabel() == "log-prob increase of A completions,\nto the answer (nats)"
     assert {row["quantity"] for row in Heatmap.of(plain).rows} == {"increase_to_answer_A"}
     assert LayerSweep.of(plain).caption.startswith(
-        "Layer sweep: log-prob increase of A completions, to the answer (nats)"
+        "At which layers does the vector steer? Layer sweep: log-prob increase of A completions, to the answer (nats)"
     )
     assert {row["quantity"] for row in Heatmap.of(plain, quantity="logit_diff_change").rows} == {"logit_diff_change"}
