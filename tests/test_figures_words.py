@@ -30,7 +30,7 @@ def study():
 def test_a_figure_asks_one_question_and_says_what_it_is_of(name, study):
     view = GALLERY[name](study)
     figure = view.draw()
-    question, subject = figure.texts
+    *_, question, subject = figure.texts  # labels that panels share stand before them
     assert question.get_text().endswith("?")
     assert view.caption.startswith(question.get_text().replace("\n", " "))
     assert subject.get_text().replace("\n", " ") == "Model chooser, vector v, behaviour cautious"
