@@ -20,6 +20,9 @@ import {
 import { minus, nameQuantity, writeMultiplier } from "./words.js";
 
 const TALL = 220;
+const LINE = 13; // from one name to the next
+const NAME = 44; // room for one
+let nameAgain = () => {}; // what is in sight has changed
 
 function drawLines() {
   const place = document.getElementById("lines");
@@ -44,8 +47,11 @@ function drawLines() {
   document.getElementById("lines-name").textContent = `${nameQuantity(state.quantity)}${unit ? `, ${unit}` : ""}`;
   svg.append(...drawGrid(scale, edge, wide), ...drawControls(main, x, scale.y, column));
   for (const line of others) svg.append(...drawOther(line, x, scale.y));
-  svg.append(...nameOthers(others, x, scale.y, wide));
   svg.append(...drawBand(main, x, scale.y), ...drawMain(main, x, scale.y));
+  const names = make("g");
+  nameAgain = () => names.replaceChildren(...nameOthers(others, x, scale.y));
+  nameAgain();
+  svg.append(names);
   place.replaceChildren(axis, svg);
   noteLines(main, others);
 }
@@ -129,22 +135,28 @@ function drawOther({ points }, x, y) {
   ];
 }
 
-/** The multiplier at the end of each thin line; names that would lie on one another are moved apart. */
-function nameOthers(lines, x, y, wide) {
-  const ends = lines
-    .filter(({ points }) => points.length > 0)
-    .map(({ multiplier, points }) => ({ multiplier, ...points.at(-1) }));
-  let lowest = -Infinity;
-  return ends
-    .sort((a, b) => b.value - a.value)
-    .map(({ multiplier, layer, value }) => {
-      lowest = Math.max(y(value), lowest + 13);
-      return make(
-        "text",
-        { class: "tick", x: Math.min(x(layer) + 12, wide - 24), y: lowest, "dominant-baseline": "central" },
-        writeMultiplier(multiplier),
-      );
-    });
+/** The multiplier of each thin line, at its end or where it leaves what is in sight; none lies on another. */
+function nameOthers(lines, x, y) {
+  const box = document.getElementById("heat-scroll");
+  const right = box.scrollLeft + box.clientWidth;
+  const names = lines
+    .map(({ multiplier, points }) => ({ multiplier, ...points.filter((p) => x(p.layer) < right - NAME).at(-1) }))
+    .filter(({ layer }) => layer !== undefined)
+    .sort((a, b) => b.value - a.value);
+  let least = -Infinity;
+  const heights = names.map(({ value }) => (least = Math.max(y(value), least + LINE)));
+  let most = TALL - LINE / 2;
+  for (let i = heights.length - 1; i >= 0; i--) {
+    heights[i] = Math.min(heights[i], most);
+    most = heights[i] - LINE;
+  }
+  return names.map(({ multiplier, layer }, i) =>
+    make(
+      "text",
+      { class: "tick name", x: x(layer) + 10, y: heights[i], "dominant-baseline": "central" },
+      writeMultiplier(multiplier),
+    ),
+  );
 }
 
 function drawMain({ points }, x, y) {
@@ -213,6 +225,7 @@ function noteLines({ multiplier, points }, others) {
 export function startLines() {
   document.getElementById("all-lines").addEventListener("change", drawLines);
   drawLines();
+  document.getElementById("heat-scroll").addEventListener("scroll", () => nameAgain(), { passive: true });
   new ResizeObserver(drawLines).observe(document.getElementById("heat"));
   onChange((changed) => {
     if (changed.has("quantity") || changed.has("condition")) drawLines();
