@@ -84,6 +84,17 @@ class Figure:
         """The picture in base64."""
         return base64.b64encode(self.png).decode("ascii")
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, as the head of a PNG tells; zeros where there is none."""
+        return int.from_bytes(self.png[16:20], "big"), int.from_bytes(self.png[20:24], "big")
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is of panels side by side: it takes the page's whole width, and scrolls where that is too little."""
+        width, height = self.size
+        return width > 1.6 * height
+
 
 def make_page(
     report: Report,
