@@ -105,14 +105,14 @@ function drawTrust() {
     bar.append(part);
   }
   const words = there.map(([name, row]) =>
-    make("span", { class: "part" }, markTrust(name), ` ${write(100 * readNumber(row), { decimals: 0 })} % ${name}`),
+    make("span", { class: "kind" }, markTrust(name), ` ${write(100 * readNumber(row), { decimals: 0 })} % ${name}`),
   );
   return make(
     "div",
     { class: "card", title: "How far the steered probability can be trusted, by prompt" },
     make("h3", {}, "Trust"),
     bar,
-    make("p", { class: "inside parts" }, ...words),
+    make("p", { class: "inside kinds" }, ...words),
     make("p", { class: "inside" }, `of ${countPrompts(known)}`),
   );
 }
