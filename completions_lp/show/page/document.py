@@ -91,7 +91,7 @@ class Figure:
 
     @property
     def wide(self) -> bool:
-        """Whether it is of panels side by side: it takes the page's whole width, and scrolls where that is too little."""
+        """Whether it is of panels side by side: it takes the page's whole width, and scrolls where that is little."""
         width, height = self.size
         return width > 1.6 * height
 
@@ -168,7 +168,10 @@ def _fill_template(packed: Packed | None, values: Mapping[str, Any]) -> str:
         told=[*say_vectors(report), *say_rivals(report), *say_off_target(report)],
         tables=tables,
         checks=_list_checks(report.checks),
-        left_out=[*(packed.left_out if packed else ()), *(f"the figure {name.replace('_', ' ')}" for name in values["missed"])],
+        left_out=[
+            *(packed.left_out if packed else ()),
+            *(f"the figure {name.replace('_', ' ')}" for name in values["missed"]),
+        ],
         provenance={name: _flatten(info.get(name) or {}) for name in ("model", "config", "versions")},
         meta=_escape_json(packed.meta if packed else {}),
         blocks=packed.blocks.texts if packed else {},

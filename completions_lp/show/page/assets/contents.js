@@ -39,6 +39,5 @@ export function startContents() {
   mark();
   back.addEventListener("click", () => {
     details.open = true;
-    links[0].focus({ preventScroll: true });
   });
 }
