@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from completions_lp import cli
-from completions_lp.job.config import EMBEDDED
+from completions_lp.job.config import DATA
 from completions_lp.job.results import load
 from completions_lp.store.lm_eval import split_answers
 
@@ -68,7 +68,7 @@ def evaluated(folder, tmp_path_factory):
     for name, told in (("hf", {}), ("steered", {"steer_path": str(hooks)})):
         results = simple_evaluate(
             model=name,
-            model_args={"pretrained": str(EMBEDDED), "dtype": "float32", "device": "cpu", **told},
+            model_args={"pretrained": str(DATA / "tiny-chooser"), "dtype": "float32", **told},
             tasks=["choices"],
             task_manager=TaskManager(include_path=str(place), include_defaults=False),
             device="cpu",
@@ -83,7 +83,7 @@ def evaluated(folder, tmp_path_factory):
 @pytest.mark.filterwarnings("default")
 def test_log_likelihoods_are_those_of_the_run(folder, evaluated):
     choices = load(folder).choices
-    (c,) = [i for i, one in enumerate(choices.conditions) if one.kind == "target"]
+    (c,) = [i for i, one in enumerate(choices.conditions) if one.kind == "target" and one.multiplier == MULTIPLIER]
     for name, ours in (("hf", choices.baseline_all_whole), ("steered", choices.all_whole[c])):
         theirs = [[float(response[0][0]) for response in sample["resps"]] for sample in evaluated[name]]
         np.testing.assert_allclose(np.array(theirs), ours, atol=2e-5)  # float32, one text a pass

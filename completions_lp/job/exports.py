@@ -76,6 +76,7 @@ def _pick_conditions(choices: Choices, told: Told) -> tuple[Choices, list[str]]:
     notes: list[str] = []
     kept = [i for i, c in enumerate(conditions) if c.kind in ("target", "further")]
     _count_out(notes, len(conditions) - len(kept), "controls and rivals")
+    kept = [i for i in kept if not conditions[i].is_neutral]  # what does nothing is the unsteered model
     plain = [i for i in kept if conditions[i].is_plain]
     _count_out(notes, len(kept) - len(plain), "what is not a vector added at one layer")
     for option, asked, find in (

@@ -81,8 +81,6 @@ def pack_results(choices: Choices, *, behavior: str, model_size: str) -> dict[st
     arrays += [(c.layer, c.multiplier, c, x) for c, x in zip(choices.conditions, choices.logprob, strict=True)]
     files: dict[str, bytes] = {}
     for layer, multiplier, condition, logprob in arrays:
-        if condition.is_neutral and condition is not BASELINE:
-            continue  # the same as the unsteered model, which is there already
         name = name_file(
             layer=layer,
             multiplier=float(multiplier),
