@@ -87,7 +87,12 @@ def test_files_are_called_as_caa_calls_them(exported):
         "results_layer=1_multiplier=-1.0_behavior=cautious_type=ab_use_base_model=False_model_size=7b.json"
     )
     told = {"layer": 13, "multiplier": -0.5, "behavior": "sycophancy", "type": "ab", "system_prompt": "neg"}
-    told |= {"override_vector": 13, "override_vector_model": "Llama-2-7b-hf", "use_base_model": False, "model_size": "7b"}
+    told |= {
+        "override_vector": 13,
+        "override_vector_model": "Llama-2-7b-hf",
+        "use_base_model": False,
+        "model_size": "7b",
+    }
     assert parse_name(name_file(**told)) == {key: str(value) for key, value in told.items()}
 
 
@@ -113,7 +118,9 @@ def test_what_the_files_do_not_have_is_absent(imported):
 
 
 def test_figures_are_drawn_of_an_import(imported):
-    drawn = draw_figures(imported, names=["layer_sweep", "dose_response", "heatmap", "probabilities", "prompts", "odds"])
+    drawn = draw_figures(
+        imported, names=["layer_sweep", "dose_response", "heatmap", "probabilities", "prompts", "odds"]
+    )
     assert len(drawn) == 6
     view = Probabilities.of(load(imported), quantity="p_choice_steered")
     assert {row["layer"] for row in view.rows if row["kind"] == "target"} == {1, 2}

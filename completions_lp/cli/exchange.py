@@ -12,8 +12,12 @@ from completions_lp.cli.options import ALL, FOLDER
 @click.command("export")
 @FOLDER
 @click.option("--format", "name", required=True, metavar="NAME", help="caa or lm-eval.")
-@click.option("--out", metavar="FOLDER", type=Path, required=True, help="Where the files go; nothing is replaced there.")
-@click.option("--name", "called", default="", metavar="NAME", help="CAA's behaviour, lm-eval's task; the prompts' file.")
+@click.option(
+    "--out", metavar="FOLDER", type=Path, required=True, help="Where the files go; nothing is replaced there."
+)
+@click.option(
+    "--name", "called", default="", metavar="NAME", help="CAA's behaviour, lm-eval's task; the prompts' file."
+)
 @click.option("--model-size", default="7b", metavar="SIZE", help="What CAA's plots look for in its files' names.")
 @click.option("--vector", default="", metavar="NAME", help="Whose cells, where a run has several vectors.")
 @click.option("--positions", metavar="WHERE", help="At which positions, where a run has several.")

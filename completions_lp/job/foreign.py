@@ -82,7 +82,9 @@ def _read_results(folder: Path, only: Mapping[str, str]) -> tuple[list[Result], 
             f"{folder}: none of its {len(list(folder.iterdir()))} files is called as CAA calls its results of type ab "
             "(results_layer=13_multiplier=1.0_behavior=sycophancy_type=ab_use_base_model=False_model_size=7b.json)"
         )
-    varied = {path: {k: v for k, v in told.items() if k not in ("layer", "multiplier")} for path, told in chosen.items()}
+    varied = {
+        path: {k: v for k, v in told.items() if k not in ("layer", "multiplier")} for path, told in chosen.items()
+    }
     keys = sorted({key for told in varied.values() for key in told})
     if unknown := sorted(set(only) - set(keys) - {"system_prompt", "override_vector", "override_vector_model"}):
         raise InputError(f"no file of {folder} has the setting {unknown[0]!r}; settings there are {', '.join(keys)}")
@@ -127,7 +129,9 @@ def _pick_items(results: Sequence[Result], notes: list[str]) -> dict[int, Item]:
             )
     kept = {i: item for i, item in enumerate(first.items) if {item.matching, item.not_matching} == set(LETTERS)}
     if not kept:
-        raise InputError(f"{first.path}: no question has the answers A and B, of which alone the files have probabilities")
+        raise InputError(
+            f"{first.path}: no question has the answers A and B, of which alone the files have probabilities"
+        )
     if lost := len(first.items) - len(kept):
         notes.append(
             f"{lost} of {len(first.items)} questions are left out: their answers are not A and B, and the files have no "
@@ -172,7 +176,7 @@ def _check_unsteered(results: Sequence[Result]) -> list[str]:
 
 def _draw_none(prompts: tuple[Prompt, ...], conditions: tuple[Condition, ...]) -> Increases:
     """No completions of these prompts, and no increases."""
-    none, numbers = np.zeros(0, dtype=np.int32), np.zeros((len(conditions), 0))
+    none = np.zeros(0, dtype=np.int32)
     completions = Completions(
         prompts=prompts,
         prompt_index=none,
@@ -188,7 +192,7 @@ def _draw_none(prompts: tuple[Prompt, ...], conditions: tuple[Condition, ...]) -
         sampling=Sampling(),
         labelling=Labelling(),
     )
-    return Increases(completions, conditions, np.zeros(0), *[numbers] * 5)
+    return Increases.of_none(completions, conditions)
 
 
 def _tell_origin(report: Report, folder: Path, settings: Mapping[str, str], notes: Sequence[str]) -> Report:

@@ -32,9 +32,7 @@ def load(folder: str | Path, *, sets: bool = True) -> Report:
     config = make_config(info["config"])
     check_finished(folder, info)
     foreign = "imported" in info
-    completions = store.read_completions(
-        folder, sampling=config.sampling, labelling=config.labelling, may_lack=foreign
-    )
+    completions = store.read_completions(folder, sampling=config.sampling, labelling=config.labelling, may_lack=foreign)
     failed = info["stages"]["score"].get("failed", {})
     completions = completions.select([i for i, prompt in enumerate(completions.prompts) if prompt.id not in failed])
     increases = store.read_increases(folder, completions, through=config.scoring.through)

@@ -19,6 +19,7 @@ from completions_lp.stats import average_by_group, mean_intervals
 Part = Literal["behaviour", "letter", "common"]
 Signs = Int[np.ndarray, " prompt"]
 
+
 def split_effects(columns: Columns, increases: Increases, *, target: str, level: float = 0.95) -> tuple[Swap, ...]:
     """The parts of the effects that follow the behaviour, follow the letter, and are common to both answers.
 

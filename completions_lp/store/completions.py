@@ -44,9 +44,7 @@ def write_completions(folder: Path, completions: Completions) -> None:
     write_table(folder / "completions.parquet", _list_columns(completions))
 
 
-def read_completions(
-    folder: Path, *, sampling: Sampling, labelling: Labelling, may_lack: bool = False
-) -> Completions:
+def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling, may_lack: bool = False) -> Completions:
     """Read the prompts and completions of a run; how they were made is in its configuration.
 
     ``may_lack``: whether it is of another tool's results, without any completion.

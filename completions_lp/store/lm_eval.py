@@ -52,7 +52,9 @@ def _name_condition(condition: Condition) -> str:
     return f"layer={condition.layer}_multiplier={condition.multiplier}" if condition.steers else "unsteered"
 
 
-def _make_sample(number: int, prompt: Prompt, condition: Condition, logprob: Float[np.ndarray, " choice"]) -> dict[str, Any]:
+def _make_sample(
+    number: int, prompt: Prompt, condition: Condition, logprob: Float[np.ndarray, " choice"]
+) -> dict[str, Any]:
     """One document with its answers' log likelihoods, all numbers in ``resps`` as text, as lm-eval has them."""
     values = logprob[: len(prompt.letters)].tolist()
     if not np.isfinite(values).all():
