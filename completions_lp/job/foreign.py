@@ -134,8 +134,8 @@ def _pick_items(results: Sequence[Result], notes: list[str]) -> dict[int, Item]:
         )
     if lost := len(first.items) - len(kept):
         notes.append(
-            f"{lost} of {len(first.items)} questions are left out: their answers are not A and B, and the files have no "
-            "other probabilities. CAA's own average counts those whose matching answer is another letter as 0"
+            f"{lost} of {len(first.items)} questions are left out: their answers are not A and B, and the files have "
+            "no other probabilities. CAA's own average counts those whose matching answer is another letter as 0"
         )
     return kept
 

@@ -1,6 +1,7 @@
 """The best cell of a sweep: chosen here, by one rule.
 
-It has the largest mean change of P(A), else of the headline, else of the logit diff; the smallest where all multipliers are negative.
+It has the largest mean change of P(A), else of the headline, else of the logit diff; the smallest where all
+multipliers are negative.
 """
 
 from collections.abc import Sequence

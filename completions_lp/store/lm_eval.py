@@ -6,7 +6,6 @@ The facts are of EleutherAI/lm-evaluation-harness 0.4.13: ``loggers/evaluation_t
 
 import hashlib
 import json
-import os.path
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -82,7 +81,10 @@ def split_answers(prompt: Prompt) -> tuple[str, Sequence[str]]:
     A space stays with the answers, where lm-eval puts it, too.
     """
     written = [prompt.answer_format.replace("{letter}", letter) for letter in prompt.letters]
-    shared = os.path.commonprefix(written).rstrip()
+    first, last = min(written), max(written)  # what these two begin with, all between them do
+    shared = first[
+        : next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    ].rstrip()
     return prompt.text + shared, [answer[len(shared) :] for answer in written]
 
 
