@@ -42,7 +42,7 @@ def count_red(columns: Columns) -> tuple[int, int]:
 
 def _tell_sample(increases: Increases, columns: Columns) -> list[str]:
     told = []
-    share, n = columns.unsteered["share_A"], len(np.unique(columns.clusters))
+    share, n = columns.unsteered.get("share_A", np.array([])), len(np.unique(columns.clusters))
     empty = int((share == 0).sum())
     if empty:
         told.append(

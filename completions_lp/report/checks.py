@@ -58,7 +58,7 @@ def check_run(
         Errors: cells that are left out for log probs that are no numbers; what failed, with its likely cause. What was
         measured and is NaN has failed.
     """
-    plain = increases.completions.sampling.is_ancestral
+    plain = increases.completions.sampling.is_ancestral and len(increases.completions) > 0
     checks = check_increases(increases) | dict.fromkeys(("sampler_z", "all_completions_z", "label_gap"), float("nan"))
     parts = (increases.baseline, increases.increase[:, increases.is_whole], increases.increase_to_answer)
     checks["not_finite"] = float(sum(int((~np.isfinite(part)).sum()) for part in parts))
