@@ -55,12 +55,7 @@ def test_the_run_has_the_vector_the_prompts_and_the_doses_that_were_typed(done, 
     assert report.cells[0].vector == "pairs"
     assert {cell.layer for cell in report.cells} == {1, 3}
     assert {cell.dose for cell in report.cells} == {-0.1, 0.0, 0.1}
-    assert sorted(path.suffix for path in Path("first/figures").glob("layer_sweep.*")) == [
-        ".csv",
-        ".pdf",
-        ".png",
-        ".txt",
-    ]
+    assert sorted(path.suffix for path in Path("first/figures").glob("layer_sweep.*")) == [".csv", ".pdf", ".png", ".txt"]
 
 
 def test_the_python_that_follows_finds_the_run(done, monkeypatch, capsys):

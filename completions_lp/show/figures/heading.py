@@ -1,5 +1,8 @@
 """What stands above a figure on a page of its own: its question, and of what its numbers are."""
 
+from typing import Any
+
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
 from completions_lp.show.figures.page import Page
@@ -14,7 +17,9 @@ def write_heading(page: Page, question: str, subject: str) -> None:
     Panels and legends keep the room that they have without it.
     """
     width, height = page.get_size_inches()
-    lines = [(question, {"fontsize": 9, "fontweight": "bold"}), (subject, {"fontsize": 6.5, "color": "0.3"})]
+    bold: dict[str, Any] = {"fontsize": 9, "fontweight": "bold"}
+    small: dict[str, Any] = {"fontsize": 6.5, "color": "0.3"}
+    lines = [(question, bold), (subject, small)]
     words = [page.text(MARGIN / width, 0.5, text, ha="left", va="top", **look) for text, look in lines if text]
     for text in words:
         text.set_parse_math(False)
@@ -33,7 +38,7 @@ def write_heading(page: Page, question: str, subject: str) -> None:
         above, below = (room, below) if upper else (above, room)
         legend.set_bbox_to_anchor((0, 0, 1, top / whole), transform=page.transFigure)
     engine, pixels = page.get_layout_engine(), whole * page.dpi
-    if engine is not None:
+    if isinstance(engine, ConstrainedLayoutEngine):
         engine.set(rect=(0, below / pixels, 1, top / whole - (above + below) / pixels))
 
 
