@@ -41,6 +41,7 @@ def _draw_of(name, make):
 
 GALLERY = {name: _draw_of(name, make) for name, make in EVERY.items()}
 PANELS = {
+    "dose_response": 2,
     "rivals": 2,
     "off_target": 3,
     "odds": 2,

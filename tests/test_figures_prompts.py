@@ -152,7 +152,7 @@ def test_propensity_curves_go_through_the_unsteered_logit_diff(study):
         assert segment[:, 1] == pytest.approx(wanted)
     (mean,) = [line for line in left.get_lines() if line.get_label() == "mean"]
     assert list(mean.get_ydata()) == pytest.approx(np.mean([s[:, 1] for s in curves.get_segments()], axis=0))
-    assert "mean slope +0.70 [+0.50, +0.90] nats/multiplier\n8 % of slopes below 0" in [
+    assert "mean slope +0.70 [+0.50, +0.90] nats/multiplier\n8 % steered the wrong way" in [
         t.get_text() for t in left.texts
     ]
     (slopes,) = [line for line in right.get_lines() if line.get_label() == "slope"]

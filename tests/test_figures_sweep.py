@@ -5,7 +5,6 @@ from dataclasses import replace
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from synthetic import make_study
@@ -92,7 +91,7 @@ def test_markers_are_hollow_where_more_than_a_tenth_of_the_prompts_are_red(study
     assert "Hollow: more than 10 % of the prompts are red" in LayerSweep.of(report).caption
     assert "Hollow" not in LayerSweep.of(keep(study, "delta_p_A")).caption
     for layer, places in ((0, None), (1, [-2, -1, 1, 2])):
-        (axes,) = DoseResponse.of(report, layer=layer).draw().axes
+        axes, _ = DoseResponse.of(report, layer=layer).draw().axes
         hollow = [list(line.get_xdata()) for line in axes.get_lines() if line.get_label() == "_hollow"]
         assert hollow == ([places] if places else [])
     titles = [PromptEffects.of(report, layer=n, multiplier=1.0).draw().axes[0].get_title() for n in (0, 1)]
@@ -144,38 +143,43 @@ def test_a_missing_interval_leaves_a_gap_and_a_lone_one_is_a_bar(study):
     assert np.isnan(y).tolist() == [False, True, False]
 
 
-def test_the_dose_response_goes_through_the_origin_and_shades_the_gap(study):
-    (axes,) = DoseResponse.of(study, layer=1).draw().axes
-    lines, doses = lines_of(axes), [-2.0, -1.0, 0.0, 1.0, 2.0]
+def test_the_dose_response_has_the_effect_above_and_its_costs_below(study):
+    above, below = DoseResponse.of(study, layer=1).draw().axes
+    doses = [-2.0, -1.0, 0.0, 1.0, 2.0]
     drawn = {
-        "log ratio of P(A)": "log_ratio_A",
-        "A completions (bound)": "increase_to_answer_A",
-        "other completions": "increase_to_answer_not_A",
-        "−KL, all": "kl",
+        above: {"log ratio of P(A)": "log_ratio_A", "A completions (bound)": "increase_to_answer_A"},
+        below: {"other completions": "increase_to_answer_not_A", "−KL, all": "kl"},
     }
-    for label, quantity in drawn.items():
-        sign = -1 if quantity == "kl" else 1
-        wanted = [0.0 if m == 0 else sign * find(study, quantity, 1, m).estimate.value for m in doses]
-        assert lines[label] == (doses, pytest.approx(wanted))
-    (gap,) = [c for c in axes.collections if c.get_label() == "gap"]
-    for m in (-2.0, 2.0):
-        values = [find(study, name, 1, m).estimate.value for name in ("log_ratio_A", "increase_to_answer_A")]
-        assert ends_at(gap, m) == pytest.approx(sorted(values))
-    (band,) = [c for c in axes.collections if c.get_label() == "random directions"]
+    for panel, names in drawn.items():
+        lines = lines_of(panel)
+        assert set(lines) == set(names)
+        for label, quantity in names.items():
+            sign = -1 if quantity == "kl" else 1
+            wanted = [0.0 if m == 0 else sign * find(study, quantity, 1, m).estimate.value for m in doses]
+            assert lines[label] == (doses, pytest.approx(wanted))
+    (band,) = [c for c in above.collections if c.get_label() == "random directions"]
     i = find(study, "log_ratio_A", 1, 2.0).inference
     assert ends_at(band, 2.0) == pytest.approx((i.random_low, i.random_high))
     assert ends_at(band, 0.0) == (0, 0)
-    x, y = lines["mean slope"]
-    assert y[1] / x[1] == pytest.approx(0.6)  # the slope of layer 1
-    assert "mean slope +0.60 [+0.40, +0.80] nats/multiplier" in [text.get_text() for text in axes.texts]
-    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("multiplier", "nats", "layer 1")
-    dashed = {line.get_label(): line.is_dashed() for line in axes.get_lines()}
+    assert "mean slope +0.60 [+0.40, +0.80] nats/multiplier" in [text.get_text() for text in above.texts]
+    assert (below.get_xlabel(), above.get_ylabel(), above.get_title()) == ("multiplier", "nats", "layer 1")
+    dashed = {line.get_label(): line.is_dashed() for panel in (above, below) for line in panel.get_lines()}
     assert dashed["other completions"]
     assert not dashed["log ratio of P(A)"]
 
 
+def test_the_dose_response_has_one_ribbon_and_bars_for_the_rest(study):
+    above, below = DoseResponse.of(study, layer=1).draw().axes
+    ribbons = [c for c in above.collections if isinstance(c, mpl.collections.PolyCollection)]
+    assert len([c for c in ribbons if c.get_label() != "random directions"]) == 1
+    assert not [c for c in below.collections if isinstance(c, mpl.collections.PolyCollection)]
+    e = find(study, "increase_to_answer_A", 1, 2.0).estimate
+    segments = [s.tolist() for c in above.collections if hasattr(c, "get_segments") for s in c.get_segments()]
+    assert [[2.0, e.low], [2.0, e.high]] in segments
+
+
 def test_the_intervals_of_minus_kl_are_turned_around(study):
-    (axes,) = DoseResponse.of(study, layer=1).draw().axes
+    _, axes = DoseResponse.of(study, layer=1).draw().axes
     e = find(study, "kl", 1, 2.0).estimate
     segments = [s.tolist() for c in axes.collections if hasattr(c, "get_segments") for s in c.get_segments()]
     other = find(study, "increase_to_answer_not_A", 1, 2.0).estimate
@@ -262,30 +266,42 @@ def test_a_front_of_one_cell_is_neither_drawn_nor_named(study):
         assert ("Stepped line" in view.caption) == shown
 
 
-def test_probabilities_of_all_layers_meet_at_the_unsteered_one(study):
+def test_changes_of_all_layers_meet_at_no_change_and_the_best_one_has_its_interval(study):
     (axes,) = Probabilities.of(study).draw().axes
-    unsteered = study.estimate("p_A", BASELINE)
     lines = lines_of(axes)
     assert list(lines) == ["0", "1", "2"]
     for label, (x, y) in lines.items():
         assert x == [-2, -1, 0, 1, 2]
+        assert y == [0.0 if m == 0 else find(study, "delta_p_A", int(label), m).estimate.value for m in x]
+    (band,) = [c for c in axes.collections if isinstance(c, mpl.collections.PolyCollection)]
+    best = study.best.condition
+    e = find(study, "delta_p_A", best.layer, best.multiplier).estimate
+    assert ends_at(band, best.multiplier) == pytest.approx((e.low, e.high))
+    assert axes.get_ylabel() == "change of P(A) (pp)"
+    assert f"Ribbon, of layer {best.layer}: " in Probabilities.of(study).caption
+
+
+def test_levels_of_all_layers_meet_at_the_unsteered_one_and_show_no_spread_of_prompts(study):
+    view = Probabilities.of(study, quantity="p_A_steered")
+    (axes,) = view.draw().axes
+    unsteered = study.estimate("p_A", BASELINE)
+    for label, (x, y) in lines_of(axes).items():
         wanted = [unsteered.value if m == 0 else find(study, "p_A_steered", int(label), m).estimate.value for m in x]
         assert y == wanted
-    assert ends_at(axes.collections[0], 0.0) == pytest.approx((unsteered.low, unsteered.high))
+    assert not any(isinstance(c, mpl.collections.PolyCollection) for c in axes.collections)
+    assert "Ribbon" not in view.caption
     assert axes.get_ylabel() == "P(A), steered"
-    table = Probabilities.of(study).rows
-    assert len(table) == 13
-    assert sum(row["kind"] == "baseline" for row in table) == 1
+    assert len(view.rows) == 13
+    assert sum(row["kind"] == "baseline" for row in view.rows) == 1
 
 
 def test_many_layers_are_named_by_a_colour_bar():
-    figure = Probabilities.of(make_study(layers=tuple(range(12)), n_random=0)).draw()
-    axes, bar = figure.axes
-    assert axes.get_legend() is None
-    assert bar.get_ylabel() == "layer"
-    assert not any(isinstance(c, mpl.collections.PolyCollection) for c in axes.collections)
-    assert not any(isinstance(c, PathCollection) for c in axes.collections)
-    assert "the table beside it has them" in Probabilities.of(make_study(layers=tuple(range(12)), n_random=0)).caption
+    report = make_study(layers=tuple(range(12)), n_random=0)
+    for view in (Probabilities.of(report), Damage.of(report)):
+        axes, bar = view.draw().axes
+        assert bar.get_ylabel() == "layer"
+        named = [] if axes.get_legend() is None else [text.get_text() for text in axes.get_legend().get_texts()]
+        assert not any(text.startswith("layer") for text in named)
 
 
 def test_without_a_measured_probability_the_sweep_is_of_the_average_increase(study):

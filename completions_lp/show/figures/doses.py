@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,7 +16,7 @@ from completions_lp.show.figures.axes import (
     write_note,
 )
 from completions_lp.show.figures.marks import draw_bars, draw_controls, draw_line, draw_rivals
-from completions_lp.show.figures.page import BLUE, COLUMN, RED, YELLOW, Page, Sheet
+from completions_lp.show.figures.page import BLUE, COLUMN, RED, Page, Sheet
 from completions_lp.show.figures.part import Cell, Part, stack_ends, tidy_estimate, tidy_row
 from completions_lp.show.figures.picks import LayerView
 from completions_lp.show.figures.view import Table
@@ -30,14 +29,14 @@ ASIDE = 0.012
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DoseResponse(LayerView):
-    """Dose and response at one layer: the log ratio of P(A), its bound from the A completions, and the gap between.
+    """Dose and response at one layer: above, the log ratio of P(A) and its bound from the A completions.
 
-    The gap is KL(unsteered ‖ steered) among the texts that give A (numbers.md I2); beside them the other completions
-    (dashed) and −KL over all (dotted), the random directions (grey) and the slope over multipliers.
+    Between the two is KL(unsteered ‖ steered) among the texts that give A (numbers.md I2). Grey are random directions.
+    Below is what it costs: the log prob of the other completions, and −KL over all.
     """
 
     question = "How does the effect grow with the dose?"
-    sheet = Sheet(1, (COLUMN, 3.1))
+    sheet = Sheet(2, (COLUMN, 3.9), 1, {"sharex": True, "height_ratios": [1.7, 1]})
     series: Mapping[str, Sequence[ReportRow]]
     """By quantity, rows over the multipliers, with the origin where it was not measured."""
     slope: Slope | None
@@ -70,19 +69,18 @@ class DoseResponse(LayerView):
         cell, target = self.cell, self.part.target
         if cell is None:
             return "Dose and response: nothing to draw."
-        dotted, moved = (
-            ("; dotted: −KL over all", " (those of −KL moved to the right)") if self.series[DAMAGE] else ("", "")
-        )
+        costs = "; dotted: −KL over all completions" if self.series[DAMAGE] else ""
         parts = [
-            f"Dose and response at {name_layers(cell.condition)}{cell.why}, in nats, means over prompts. Circles: log "
-            f"ratio of steered and unsteered P({target}); squares: log-prob increase of the {target} completions, to "
-            "the answer, a lower bound on it; the shaded gap estimates the divergence of the steered from the "
-            f"unsteered texts among those with the answer. Dashed: other completions{dotted}. Ribbons and bars{moved}: "
-            f"{say_intervals(self._drawn)}. At multiplier 0 all are 0 by definition."
+            f"Dose and response at {name_layers(cell.condition)}{cell.why}, in nats, means over prompts. Above, "
+            f"circles: log ratio of steered and unsteered P({target}); squares: log-prob increase of the {target} "
+            "completions, to the answer, a lower bound on it; between the two is the divergence of the steered from "
+            "the unsteered texts among those with the answer. Below, dashed: increase of the other completions"
+            f"{costs}. Ribbon and "
+            f"bars: {say_intervals(self._drawn)}. At multiplier 0 all are 0 by definition."
         ]
         if (slope := self.slope) is not None:
             parts.append(
-                f"Long dashes: mean slope of the {self.part.say(slope.quantity)} (least squares per prompt over "
+                f"Mean slope of the {self.part.say(slope.quantity)} (least squares per prompt over "
                 f"multipliers {_span(slope.multipliers)}): {write_estimate(slope.estimate)}."
             )
         parts.append(self.part.warn_red(row.condition for row in self.series[RATIO]))
@@ -98,56 +96,55 @@ class DoseResponse(LayerView):
         return [row.estimate for rows in self.series.values() for row in rows if row.condition.multiplier]
 
     def _draw(self, panels: list[Axes], page: Page | None) -> None:
-        (panel,) = panels
-        draw_zero(panel)
-        self._draw_lines(panel)
-        draw_rivals(panel, self.rivals)
-        self._draw_slope(panel)
-        tick_multipliers(panel, {row.condition.multiplier for rows in self.series.values() for row in rows})
-        label_axes(panel, x="multiplier", y="nats", title=name_layers(self.cell.condition) if self.cell else None)
+        above, below = panels
+        self._draw_effect(above)
+        self._draw_costs(below)
+        for panel in panels:
+            draw_zero(panel)
+            tick_multipliers(panel, {row.condition.multiplier for rows in self.series.values() for row in rows})
+        label_axes(above, y="nats", title=name_layers(self.cell.condition) if self.cell else None)
+        label_axes(below, x="multiplier", y="nats")
         if not self._drawn:
-            write_empty(panel, f"no {self.part.say(RATIO)} or {self.part.say(BOUND)}")
+            write_empty(above, f"no {self.part.say(RATIO)} or {self.part.say(BOUND)}")
             return
         slope = self.slope
         said = f"mean slope {write_estimate(slope.estimate)}" if slope else None
-        write_note(panel, note_few(self._drawn), said, room=0.08)
+        write_note(above, note_few(self._drawn), said, room=0.08)
         if page is None:
-            panel.legend(columnspacing=1.0)
+            for panel in panels:
+                panel.legend(columnspacing=1.0)
         else:  # below, where it hides nothing
-            handles, labels = panel.get_legend_handles_labels()
+            named = [panel.get_legend_handles_labels() for panel in panels]
+            handles, labels = ([entry for one in named for entry in one[i]] for i in (0, 1))
             page.legend(handles, labels, loc="outside lower center", ncols=2, columnspacing=1.0)
 
-    def _draw_lines(self, panel: Axes) -> None:
-        """The random directions, the gap between ratio and bound, and a line per quantity."""
+    def _draw_effect(self, panel: Axes) -> None:
+        """The random directions, the log ratio with its ribbon, and its bound with bars."""
         series, target = self.series, self.part.target
         draw_controls(panel, _list_doses(series[RATIO]), series[RATIO])
-        if series[RATIO] and len(series[RATIO]) == len(series[BOUND]):
-            ratio, bound = ([row.estimate.value for row in series[name]] for name in (RATIO, BOUND))
-            style: dict[str, Any] = {"color": YELLOW, "alpha": 0.45, "linewidth": 0, "zorder": 1.2, "label": "gap"}
-            panel.fill_between(_list_doses(series[RATIO]), bound, ratio, **style)
-        looks: dict[str, tuple[str, dict[str, Any]]] = {
-            RATIO: (f"log ratio of P({target})", {"color": BLUE, "marker": "o"}),
-            BOUND: (f"{target} completions (bound)", {"color": RED, "marker": "s"}),
-            OTHERS: ("other completions", {"color": "0.25", "marker": "^", "linestyle": (0, (4, 1.5))}),
-            DAMAGE: ("−KL, all", {"color": "0.25", "marker": "", "linestyle": (0, (1, 1.2))}),
-        }
-        for name, (label, look) in looks.items():
-            rows = series[name]
-            if rows:
-                x, estimates = _list_doses(rows), [_negate(r.estimate) if name == DAMAGE else r.estimate for r in rows]
-                look |= {"ribbon": name in (RATIO, BOUND)}
-                look |= {"hollow": [row.condition in self.part.red for row in rows]} if name == RATIO else {}
-                line = draw_line(panel, x, estimates, label=label, **look)
-                if name not in (RATIO, BOUND):
-                    aside = ASIDE * (max(x) - min(x)) if name == DAMAGE else 0.0
-                    draw_bars(panel, np.add(x, aside), [], stack_ends(estimates), color=line.get_color())
+        for name, label, look in (
+            (RATIO, f"log ratio of P({target})", {"color": BLUE, "marker": "o"}),
+            (BOUND, f"{target} completions (bound)", {"color": RED, "marker": "s", "linestyle": (0, (4, 1.5))}),
+        ):
+            if rows := series[name]:
+                x, estimates = _list_doses(rows), [row.estimate for row in rows]
+                hollow = [row.condition in self.part.red for row in rows] if name == RATIO else ()
+                draw_line(panel, x, estimates, label=label, hollow=hollow, ribbon=name == RATIO, **look)
+                if name == BOUND:
+                    draw_bars(panel, x, [], stack_ends(estimates), color=RED)
+        draw_rivals(panel, self.rivals)
 
-    def _draw_slope(self, panel: Axes) -> None:
-        if self.slope is not None:
-            reach = 0.6 * max(abs(row.condition.multiplier) for row in [*self.series[RATIO], *self.series[BOUND]])
-            ends = np.array([-reach, reach])
-            style: dict[str, Any] = {"color": "0.3", "lw": 0.7, "dashes": (8, 3), "label": "mean slope"}
-            panel.plot(ends, self.slope.estimate.value * ends, **style)
+    def _draw_costs(self, panel: Axes) -> None:
+        """What becomes of the other completions, and of all of them."""
+        for name, label, look in (
+            (OTHERS, "other completions", {"marker": "^", "linestyle": (0, (4, 1.5))}),
+            (DAMAGE, "−KL, all", {"marker": "", "linestyle": (0, (1, 1.2))}),
+        ):
+            if rows := self.series[name]:
+                x, estimates = _list_doses(rows), [_negate(r.estimate) if name == DAMAGE else r.estimate for r in rows]
+                draw_line(panel, x, estimates, label=label, color="0.25", ribbon=False, **look)
+                aside = ASIDE * (max(x) - min(x)) if name == DAMAGE else 0.0
+                draw_bars(panel, np.add(x, aside), [], stack_ends(estimates), color="0.25")
 
 
 def add_origin(rows: Sequence[ReportRow]) -> list[ReportRow]:

@@ -125,7 +125,11 @@ def name_lines(axes: Axes, names: Sequence[float | int], *, title: str, **option
     """Say which line is which: a legend, or a colour bar where there are too many lines for one."""
     if len(names) <= MANY:
         axes.legend(title=title, **options)
-        return
+    else:
+        _draw_scale(axes, names, title)
+
+
+def _draw_scale(axes: Axes, names: Sequence[float | int], title: str) -> None:
     colors = mpl.colors.ListedColormap([style["color"] for style in make_styles(len(names))])
     ends = (min(names), max(names))
     bar = axes.figure.colorbar(ScalarMappable(mpl.colors.Normalize(*ends), colors), ax=axes, pad=0.02, aspect=30)
@@ -146,10 +150,12 @@ def draw_cells(axes: Axes, places: Mapping[Condition, tuple[float, float]], red:
 
 
 def name_cells(axes: Axes, cells: Collection[Condition], more: Sequence[Line2D] = ()) -> None:
-    """A legend above the axes of what ``draw_cells`` draws: some of the layers where they are many, the multipliers."""
+    """A legend above the axes of what ``draw_cells`` draws: layers, or a colour bar of many, and the multipliers."""
     none: dict[str, Any] = {"xdata": [], "ydata": [], "linestyle": "none"}
     colors, strongest = _color_layers(cells), _find_strongest(cells)
-    shown = list(colors)[:: 1 + len(colors) // 7]
+    shown = list(colors) if len(colors) <= MANY else []
+    if not shown:
+        _draw_scale(axes, list(colors), "layer")
     word = "multiplier" if all(c.asked == c.multiplier for c in cells) else "dose"
     marks = [Line2D(**none, marker="o", ms=4, color=colors[n], label=f"layer {n}") for n in shown]
     distinct = sorted({c.asked for c in cells})

@@ -1,30 +1,32 @@
-"""The answer's probability against the multiplier, layer by layer (Rimsky et al. 2023, arXiv 2312.06681)."""
+"""The change of the answer's probability against the multiplier, layer by layer (as arXiv 2312.06681 has it)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 
+from completions_lp.quantities import JUDGED, PRIMARY
 from completions_lp.records import BASELINE, Estimate, Positions, Report, ReportRow
 from completions_lp.show.figures.axes import label_axes, tick_multipliers, write_empty, write_note
-from completions_lp.show.figures.marks import MANY, draw_line, draw_ribbon, make_styles, name_lines
+from completions_lp.show.figures.doses import add_origin
+from completions_lp.show.figures.marks import draw_line, draw_ribbon, make_styles, name_lines
 from completions_lp.show.figures.page import COLUMN, Page, Sheet
 from completions_lp.show.figures.part import Part, stack_ends, tidy_row
 from completions_lp.show.figures.picks import PartView
 from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import note_few, say_intervals
 
-STEERED = "p_A_steered"
 _READ = ("logit_diff", "logit_diff_whole", "p_choice", "pref_odds", "util_odds", "mass", "greedy")
-UNSTEERED = {STEERED: "p_A", **{f"{name}_steered": name for name in _READ}}
-"""What stands at multiplier 0."""
+UNSTEERED = {"p_A_steered": "p_A", **{f"{name}_steered": name for name in _READ}}
+"""What stands at multiplier 0 of a level; a change is 0 there."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Probabilities(PartView):
-    """P(A) against the multiplier, one line per layer, all through the unsteered probability at 0.
+    """The change of P(A) against the multiplier, one line per layer, all through the unsteered model at 0.
 
-    Unlike a probability restricted to the two letters, P(A) here falls where the model stops answering at all.
+    Unlike a probability restricted to the two letters, P(A) here falls where the model stops answering at all. A
+    steered level, such as `p_A_steered`, can be drawn as well; its intervals are of how prompts differ, and not shown.
     """
 
     question = "How does the effect of each layer grow with the dose?"
@@ -34,14 +36,19 @@ class Probabilities(PartView):
     """By layer, rows over the multipliers, each line with the unsteered model at 0."""
 
     @classmethod
-    def of(cls, report: Report, *, quantity: str = STEERED, positions: Positions | None = None) -> "Probabilities":
-        """Pick steered probability and positions, the best cell's by default; InputError where there is no such."""
+    def of(cls, report: Report, *, quantity: str | None = None, positions: Positions | None = None) -> "Probabilities":
+        """Pick what is shown, by default what the report is judged by; InputError where there is no such.
+
+        The positions are by default the best cell's.
+        """
         part = Part.of(report, positions)
-        quantity = part.pick_quantity(quantity)
+        quantity = part.pick_quantity(quantity or next((q for q in JUDGED if part.select(q)), PRIMARY))
         lines: dict[int, list[ReportRow]] = {}
         for row in part.select(quantity):
             lines.setdefault(row.condition.layer, []).append(row)
-        if (before := _find_unsteered(part.report, quantity)) is not None:
+        if quantity not in UNSTEERED:
+            lines = {n: add_origin(rows) for n, rows in lines.items()}
+        elif (before := _find_unsteered(part.report, quantity)) is not None:
             lines = {n: sorted([*rows, before], key=lambda r: r.condition.multiplier) for n, rows in lines.items()}
         return cls(part, quantity, lines)
 
@@ -53,20 +60,30 @@ class Probabilities(PartView):
 
     def _describe(self) -> str | list[str]:
         if not self.lines:
-            return f"Probability against multiplier: no {self.part.say(self.quantity)} to draw."
+            return f"Dose and effect: no {self.part.say(self.quantity)} to draw."
         drawn, what = self._drawn, self.part.say(self.quantity)
         parts = [f"{what} ({drawn[0].unit}) against the multiplier, a line per layer; means over prompts."]
-        if len(self.lines) <= MANY:
-            parts.append(f"Ribbons: {say_intervals(drawn)}.")
-        else:
-            parts.append(f"Too many lines for ribbons; the table beside it has them ({say_intervals(drawn)}).")
-        if self.quantity == STEERED:
+        if (layer := self._banded) is not None:
+            parts.append(
+                f"Ribbon, of layer {layer}: {say_intervals([row.estimate for row in self.lines[layer]])}; the table "
+                "beside the figure has those of all layers."
+            )
+        if self.quantity in (PRIMARY, "p_A_steered"):
             parts.append(
                 f"P({self.part.target}) is of the answer within the window, of all that the model may say, not of two "
                 "letters."
             )
         parts.append(self.part.warn_red(row.condition for rows in self.lines.values() for row in rows))
         return parts
+
+    @property
+    def _banded(self) -> int | None:
+        """The layer whose interval is drawn: the best one, or the only one; none for levels."""
+        if self.quantity in UNSTEERED:
+            return None
+        best = self.part.report.best
+        layers = list(self.lines) if best is None or len(self.lines) == 1 else [best.condition.layer]
+        return layers[0] if layers and layers[0] in self.lines else None
 
     @property
     def _drawn(self) -> list[Estimate]:
@@ -77,7 +94,7 @@ class Probabilities(PartView):
         for (layer, rows), style in zip(self.lines.items(), make_styles(len(self.lines)), strict=True):
             x, estimates = [row.condition.multiplier for row in rows], [row.estimate for row in rows]
             hollow = [row.condition in self.part.red for row in rows]
-            if len(self.lines) <= MANY:
+            if layer == self._banded:
                 draw_ribbon(panel, x, stack_ends(estimates), color=style["color"], alpha=0.16)
             draw_line(panel, x, estimates, label=str(layer), hollow=hollow, ribbon=False, **style)
         drawn = self._drawn

@@ -93,7 +93,7 @@ class Steerability(LayerView):
         if self.slopes:
             parts.append(
                 f"Right: mean least-squares slope per layer, {say_intervals(s.estimate for s in self.slopes)}; "
-                "numbers: per cent of prompts whose true slope is below 0, the noise of single slopes shrunken away."
+                "numbers: per cent of the prompts that are steered the wrong way, the noise of single slopes taken out."
             )
         return parts
 
@@ -126,7 +126,7 @@ class Steerability(LayerView):
         said = [note_few(estimates)]
         if (here := self._here) is not None:
             said.append(f"mean slope {write_estimate(here.estimate)}")
-            said += [f"{100 * here.below_zero:.0f} % of slopes below 0"] if here.below_zero >= 0 else []
+            said += [f"{100 * here.below_zero:.0f} % steered the wrong way"] if here.below_zero >= 0 else []
         write_note(panel, *said, room=0.09)
         low, high = panel.get_ylim()
         panel.set_ylim(low - 0.12 * (high - low), high)  # the legend stands below all curves
