@@ -11,7 +11,17 @@ from pathlib import Path
 
 import numpy as np
 from blocks import make_table, show_interval, write_block
-from studies import BLUE, RED, average, load_studies, number_clusters, save_figure, say_behaviour, start_figure
+from studies import (
+    BLUE,
+    RED,
+    average,
+    in_style,
+    load_studies,
+    number_clusters,
+    save_figure,
+    say_behaviour,
+    start_figure,
+)
 
 import completions_lp as clp
 from completions_lp.records import Condition
@@ -60,6 +70,7 @@ def compare(name: str, report: clp.Report) -> tuple[list[list[str]], list[dict[s
 LABELS = {EFFECT: "ΔP(matching), pp", CHOICE: "two-choice log odds, nats", DAMAGE: "all completions, nats"}
 
 
+@in_style
 def draw(drawn: list[dict[str, object]]) -> None:
     """A line for each behaviour: the vector's effect and the prompt's."""
     names = list(dict.fromkeys(str(row["behaviour"]) for row in drawn))
@@ -76,7 +87,8 @@ def draw(drawn: list[dict[str, object]]) -> None:
     panel.set_yticks(-np.arange(len(names)), [say_behaviour(name) for name in names])
     panel.set_xlabel("change of P(matching answer), percentage points")
     panel.set_title("Does a prompt beat the vector?", loc="left", fontsize=8)
-    panel.legend(loc="best", frameon=False)
+    panel.set_ylim(-len(names) + 0.5, 0.5)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     save_figure(figure, PAGE, drawn)
 
 

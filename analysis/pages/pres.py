@@ -17,6 +17,7 @@ from studies import (
     BLUE,
     RED,
     average,
+    in_style,
     load_studies,
     number_clusters,
     save_figure,
@@ -135,6 +136,7 @@ def word(drawn: list[dict[str, object]]) -> str:
     )
 
 
+@in_style
 def draw(drawn: list[dict[str, object]]) -> None:
     """A panel for each behaviour: both kinds of completions, by quartile."""
     names = list(dict.fromkeys(str(row["behaviour"]) for row in drawn))
@@ -163,7 +165,7 @@ def draw(drawn: list[dict[str, object]]) -> None:
         panel.set_title(say_behaviour(name), loc="left", fontsize=7, pad=2)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, handletextpad=0.2)
-    panels[-1].set_xlabel("change of log likelihood, nats per token / 1000")
+    panels[-1].set_xlabel("change of log likelihood, 0.001 nats per token")
     figure.suptitle("Does the vector promote, or suppress?", x=0.01, ha="left", fontsize=8)
     save_figure(figure, PAGE, drawn)
 

@@ -20,10 +20,9 @@ from matplotlib.figure import Figure
 from scipy import stats as scipy_stats
 
 import completions_lp as clp
-from completions_lp.show.figures.page import BLUE, COLUMN, GREY, RED, STYLE, YELLOW
+from completions_lp.show.figures.page import BLUE, COLUMN, GREY, RED, STYLE, YELLOW  # noqa: F401  (for the scripts, from one place)
 from completions_lp.stats import mean_interval
 
-__all__ = ["BLUE", "COLUMN", "GREY", "RED", "YELLOW"]
 BEHAVIOURS = ("sycophancy", "optimism", "risk_taking", "corrigibility")
 ANSWER = {"question": "situation", "matching": "matching", "not_matching": "not_matching"}
 """The fields of a row that make a pair of the same question with either answer written out, without letters."""
@@ -68,10 +67,17 @@ def load_questions(run: Path, tokenizer: Any, **changes: Any) -> tuple[clp.Promp
     return clp.load_prompts(asked["path"], tokenizer, **{"template": asked["template"], **changes})
 
 
-def load_answers(path: str | Path, tokenizer: Any, **changes: Any) -> tuple[Any, ...]:
+def pick_questions(prompts: Sequence[clp.Prompt]) -> list[int]:
+    """Of each cluster, the first question that matches with each letter: balanced, and of all clusters."""
+    first: dict[tuple[str, str], int] = {}
+    for i, prompt in enumerate(prompts):
+        first.setdefault((prompt.cluster, prompt.matching), i)
+    return sorted(first.values())
+
+
+def load_answers(path: str | Path, tokenizer: Any) -> tuple[Any, ...]:
     """Rows of a file of the study as pairs of written answers, each read as its mean."""
-    asked = {"template": "chat", "fields": ANSWER, "read_token": "response_mean"}
-    return clp.load_pairs(path, tokenizer, **{**asked, **changes})
+    return clp.load_pairs(path, tokenizer, template="chat", fields=ANSWER, read_token="response_mean")  # noqa: S106
 
 
 def find_vector(run: Path) -> clp.SteeringVector:
@@ -151,16 +157,18 @@ def resample(
     return value, float(low), float(high)
 
 
+in_style = mpl.rc_context(STYLE)
+"""A decorator for what draws: in the style of the other figures."""
+
+
 def start_figure(height: float) -> Figure:
-    """A figure of one column, in the style of the others."""
-    with mpl.rc_context(STYLE):
-        return Figure(figsize=(COLUMN, height), layout="constrained")
+    """An empty figure of one column; `height` in inches."""
+    return Figure(figsize=(COLUMN, height), layout="constrained")
 
 
 def save_figure(figure: Figure, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """The picture, and the numbers that are drawn."""
-    with mpl.rc_context(STYLE):
-        figure.savefig(FIGURES / f"papers_{name}.png", dpi=200)
+    figure.savefig(FIGURES / f"papers_{name}.png", dpi=200)
     with (FIGURES / f"papers_{name}.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
