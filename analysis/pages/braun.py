@@ -30,7 +30,7 @@ from studies import (
     load_questions,
     number_clusters,
     pick_questions,
-    read_info,
+    read_config,
     resample,
     save_figure,
     say_behaviour,
@@ -67,7 +67,7 @@ def compare_pairs(differences: np.ndarray, direction: np.ndarray) -> np.ndarray:
 
 def measure(model: Any, run: Path, name: str, limit: int | None) -> Columns:
     """A row for each reading, layer and question: the slope, and what the pairs said of the vector beforehand."""
-    config = read_info(run)
+    config = read_config(run)
     asked = load_questions(run, model.tokenizer)
     picked = pick_questions(asked)[:limit]
     answers = load_answers(config["prompts"]["path"], model.tokenizer)
@@ -235,7 +235,7 @@ def main(folder: Path, limit: int | None = None) -> None:
         return measure(model, run, name, limit)
 
     for name, run in runs.items():
-        config = read_info(run)
+        config = read_config(run)
         files = [hash_file(path) for path in (config["prompts"]["path"], config["vector"]["pairs"])]
         follows = {
             "files": files,

@@ -30,7 +30,7 @@ from studies import (
     load_questions,
     number_clusters,
     pick_questions,
-    read_info,
+    read_config,
     resample,
     save_figure,
     say_behaviour,
@@ -264,7 +264,7 @@ def main(folder: Path, limit: int | None = None) -> None:
         return (monitor if part == "systems" else read_draws)(model, run, name, limit)
 
     for name, run in runs.items():
-        config = read_info(run)
+        config = read_config(run)
         files = [hash_file(config["prompts"]["path"]), hash_file(config["vector"]["pairs"])]
         follows = {"files": files, "limit": limit, "model": config["model"], "systems": write_systems(name)}
         follows["draws"] = [config["sampling"], config["label"], DRAWS]

@@ -47,23 +47,25 @@ def say_behaviour(name: str) -> str:
     return name.replace("_", " ")
 
 
-def read_info(run: Path) -> dict[str, Any]:
+def read_config(run: Path) -> dict[str, Any]:
     """What a run was asked for."""
     config: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))["config"]
     return config
 
 
 def load_network(runs: Mapping[str, Path]) -> Any:
-    """The model that the runs were made with."""
-    names = {read_info(run)["model"]["name"] for run in runs.values()}
-    if len(names) > 1:
-        raise SystemExit(f"the runs are of several models: {', '.join(sorted(names))}; make them with one")
-    return clp.load_model(names.pop())
+    """The model that the runs were made with, in the precision that they found."""
+    made = [json.loads((run / "run.json").read_text(encoding="utf-8"))["model"] for run in runs.values()]
+    precision = {key: made[0][key] for key in ("dtype", "residual")}
+    names = {read_config(run)["model"]["name"] for run in runs.values()}
+    if len(names) > 1 or any(precision.items() - one.items() for one in made):
+        raise SystemExit("the runs are of several models, or of one in several precisions; make them alike")
+    return clp.load_model(names.pop(), **precision)
 
 
 def load_questions(run: Path, tokenizer: Any, **changes: Any) -> tuple[clp.Prompt, ...]:
     """The two-choice questions of a run, as it asked them but for some changes (`system`)."""
-    asked = read_info(run)["prompts"]
+    asked = read_config(run)["prompts"]
     return clp.load_prompts(asked["path"], tokenizer, **{"template": asked["template"], **changes})
 
 
