@@ -10,6 +10,7 @@ multiplier, at the same share of the residual stream for all. A point is a behav
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from studies import (
     RED,
     Columns,
     correlate,
+    describe_run,
     find_studies,
     find_vector,
-    hash_file,
     in_style,
     keep,
     load_answers,
@@ -235,17 +236,8 @@ def main(folder: Path, limit: int | None = None) -> None:
         return measure(model, run, name, limit)
 
     for name, run in runs.items():
-        config = read_config(run)
-        files = [hash_file(path) for path in (config["prompts"]["path"], config["vector"]["pairs"])]
-        follows = {
-            "files": files,
-            "layers": LAYERS,
-            "share": SHARE,
-            "letters": N_LETTERS,
-            "limit": limit,
-            "model": config["model"],
-        }
-        tables.append(keep(folder, f"{PAGE}-{name}", follows, lambda name=name, run=run: ask(name, run)))  # type: ignore[misc]
+        follows = {**describe_run(run), "layers": LAYERS, "share": SHARE, "letters": N_LETTERS, "limit": limit}
+        tables.append(keep(folder, f"{PAGE}-{name}", follows, partial(ask, name, run)))
     columns = {key: np.concatenate([table[key] for table in tables]) for key in tables[0]}
     points = summarize(columns)
     write_block(PAGE, "predictors", tabulate(points))

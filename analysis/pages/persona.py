@@ -10,6 +10,7 @@ matching answer lie further along it than the others of the same question.
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from studies import (
     Columns,
     average,
     correlate,
+    describe_run,
     find_clearest,
     find_studies,
     find_vector,
-    hash_file,
     in_style,
     keep,
     load_network,
@@ -264,13 +265,10 @@ def main(folder: Path, limit: int | None = None) -> None:
         return (monitor if part == "systems" else read_draws)(model, run, name, limit)
 
     for name, run in runs.items():
-        config = read_config(run)
-        files = [hash_file(config["prompts"]["path"]), hash_file(config["vector"]["pairs"])]
-        follows = {"files": files, "limit": limit, "model": config["model"], "systems": write_systems(name)}
-        follows["draws"] = [config["sampling"], config["label"], DRAWS]
+        drawing = [read_config(run)[section] for section in ("sampling", "label")]
+        follows = {**describe_run(run), "limit": limit, "systems": write_systems(name), "draws": [*drawing, DRAWS]}
         for part, some in tables.items():
-            named = f"{PAGE}-{part}-{name}"
-            some.append(keep(folder, named, follows, lambda p=part, n=name, r=run: ask(p, n, r)))  # type: ignore[misc]
+            some.append(keep(folder, f"{PAGE}-{part}-{name}", follows, partial(ask, part, name, run)))
     asked, read = ({k: np.concatenate([t[k] for t in some]) for k in some[0]} for some in tables.values())
     table, drawn = tabulate(asked, np.random.default_rng(0))
     write_block(PAGE, "systems", table)

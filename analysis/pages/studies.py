@@ -58,7 +58,7 @@ def load_network(runs: Mapping[str, Path]) -> Any:
     made = [json.loads((run / "run.json").read_text(encoding="utf-8"))["model"] for run in runs.values()]
     precision = {key: made[0][key] for key in ("dtype", "residual")}
     names = {read_config(run)["model"]["name"] for run in runs.values()}
-    if len(names) > 1 or any(precision.items() - one.items() for one in made):
+    if len(names) > 1 or any(precision != {key: one[key] for key in precision} for one in made):
         raise SystemExit("the runs are of several models, or of one in several precisions; make them alike")
     return clp.load_model(names.pop(), **precision)
 
@@ -114,9 +114,13 @@ def _columns(path: Path) -> tuple[Sequence[str], Sequence[Any]]:
     return table.column_names, table.columns
 
 
-def hash_file(path: str | Path) -> str:
-    """By which a kept table knows whether its input has changed."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+def describe_run(run: Path) -> dict[str, Any]:
+    """What all that a script reads of a run's model, vector and questions hangs on; files by what they hold."""
+    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    asked = {name: info["config"][name] for name in ("prompts", "vector")}
+    files = (asked["prompts"]["path"], asked["vector"]["pairs"])
+    hashes = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in files]
+    return {**asked, "files": hashes, "model": {key: info["model"][key] for key in ("weights", "dtype", "residual")}}
 
 
 def number_clusters(names: Sequence[str]) -> np.ndarray:
