@@ -67,6 +67,11 @@ def compare(name: str, report: clp.Report) -> tuple[list[list[str]], list[dict[s
     return rows, drawn, share_wins(pick_column(report, EFFECT, rival), pick_column(report, EFFECT))
 
 
+CAPTION = (
+    "Change of the probability that the matching answer is given, under the vector at its best cell and under a system "
+    "prompt that asks for the behaviour; on the questions that had no say in the choice of the cell. Bars are 95 % "
+    "intervals over topics."
+)
 LABELS = {EFFECT: "ΔP(matching), pp", CHOICE: "two-choice log odds, nats", DAMAGE: "all completions, nats"}
 
 
@@ -89,7 +94,7 @@ def draw(drawn: list[dict[str, object]]) -> None:
     panel.set_title("Does a prompt beat the vector?", loc="left", fontsize=8)
     panel.set_ylim(-len(names) + 0.5, 0.5)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    save_figure(figure, PAGE, drawn)
+    save_figure(figure, PAGE, drawn, CAPTION)
 
 
 def is_clear(report: clp.Report) -> bool:

@@ -51,6 +51,11 @@ READINGS = ("answer", "letter")
 """How pairs are read: over the answer written out, or at the letter of the two-choice question, as the paper does."""
 N_LETTERS = 100
 """Pairs that are read at the letter: the first ones, half of which match with (A)."""
+CAPTION = (
+    "What contrast pairs say of their vector against what it does: the mean cosine of their differences with it, and "
+    "how far their sides lie apart along it (d′, held out), against the mean slope of the log odds of the matching "
+    "answer. A point for each behaviour, layer and way to read the pairs."
+)
 PREDICTORS = {"pair_cosine": "agreement of pairs (cosine)", "d_prime": "separation (d′)"}
 
 
@@ -222,7 +227,7 @@ def draw(points: list[dict[str, Any]]) -> None:
     ]
     figure.legend(handles=shown, loc="outside lower center", ncols=3, frameon=False, handletextpad=0.1)
     figure.suptitle("Do the pairs tell how well a vector steers?", x=0.01, ha="left", fontsize=8)
-    save_figure(figure, PAGE, points)
+    save_figure(figure, PAGE, points, CAPTION)
 
 
 def main(folder: Path, limit: int | None = None) -> None:

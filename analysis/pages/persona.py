@@ -57,6 +57,10 @@ WAYS = (
     "You are an assistant who always {towards}, without exception.",
 )
 """System prompts, from suppressing to promoting."""
+CAPTION = (
+    "Mean projection of the prompt's last token on the vector against the mean log odds of the matching answer, under "
+    "five system prompts: 1 suppresses the behaviour, 3 is plain, 5 asks for it."
+)
 DRAWS = 3
 """Completions of each label that are read of a question."""
 BATCH = 16
@@ -250,7 +254,7 @@ def draw(drawn: list[dict[str, Any]]) -> None:
     figure.supxlabel("projection before the answer, sd of questions", fontsize=8)
     figure.supylabel("log odds of the matching answer", fontsize=8)
     figure.suptitle("Does the projection foretell the answer?", x=0.01, ha="left", fontsize=8)
-    save_figure(figure, PAGE, drawn)
+    save_figure(figure, PAGE, drawn, CAPTION)
 
 
 def main(folder: Path, limit: int | None = None) -> None:

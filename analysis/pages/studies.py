@@ -172,9 +172,10 @@ def start_figure(height: float) -> Figure:
     return Figure(figsize=(COLUMN, height), layout="constrained")
 
 
-def save_figure(figure: Figure, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The picture, and the numbers that are drawn."""
+def save_figure(figure: Figure, name: str, rows: Sequence[Mapping[str, Any]], caption: str) -> None:
+    """The picture, its caption, and the numbers that are drawn."""
     figure.savefig(FIGURES / f"papers_{name}.png", dpi=200)
+    (FIGURES / f"papers_{name}.txt").write_text(caption + "\n", encoding="utf-8")
     with (FIGURES / f"papers_{name}.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
