@@ -116,7 +116,9 @@ def draw(tables: Mapping[str, Columns], sweeps: Sweeps) -> None:
         for name in tables:
             layer, curve = curves[name, vector]
             colour, text = COLOURS[name], say_behaviour(name)
-            above.plot(curve.doses, curve.probability.mean(1), ".-", color=colour, linewidth=1, markersize=3, label=text)
+            above.plot(
+                curve.doses, curve.probability.mean(1), ".-", color=colour, linewidth=1, markersize=3, label=text
+            )
             by_layer = sweeps[name, vector]
             change = [float(difference(one).mean()) for one in by_layer.values()]
             below.plot(list(by_layer), change, ".-", color=colour, linewidth=1, markersize=3)

@@ -93,7 +93,9 @@ def word(curves: Curves) -> str:
     for vector in ("letter", "answer"):
         mine = {name: measure(curve) for (name, v), (_, curve) in curves.items() if v == vector}
         n, best = len(mine), [one["best"] for one in mine.values()]
-        at = ", ".join(f"{say_behaviour(name)} {show(one['best'], 1, signed=one['best'] != 0)}" for name, one in mine.items())
+        at = ", ".join(
+            f"{say_behaviour(name)} {show(one['best'], 1, signed=one['best'] != 0)}" for name, one in mine.items()
+        )
         fits = [one["fit"] for one in mine.values()]
         said.append(
             f"**Pairs read at the {vector}.** PrefOdds rises at every step from the lowest dose to the highest in "
