@@ -96,6 +96,18 @@ def test_correlations_between_and_within_system_prompts_are_told_apart():
     assert found["r, all"] == pytest.approx(np.corrcoef(table["along"], table["odds"])[0, 1])
 
 
+def test_what_system_prompts_move_is_told_question_by_question():
+    table = {
+        "system": np.repeat(np.arange(5), 3),
+        "cluster": np.array([*"abc"] * 5),
+        "odds": np.array([1.0, 2.0, 3.0, *range(9), 2.0, 4.0, 9.0]),
+    }
+    assert persona.span_systems(table, "odds")[0] == np.mean([1.0, 2.0, 6.0])
+    table["along"] = 7 * table["odds"]
+    within = np.concatenate([x - x.mean() for x in table["odds"].reshape(5, 3)]).std()
+    assert persona.span_systems(table, "along")[0] == pytest.approx(3 / within)
+
+
 def test_system_prompts_go_from_one_end_to_the_other_for_every_behaviour():
     for name in studies.BEHAVIOURS:
         systems = persona.write_systems(name)
