@@ -202,9 +202,8 @@ def tabulate(asked: Columns, rng: np.random.Generator) -> tuple[str, list[dict[s
         ]
         found = list_correlations(table)
         cells = [show_interval(*resample(statistic, clusters, rng=rng)) for statistic in found.values()]
-        rows.append(
-            [say_behaviour(name), *cells, *(show_interval(*span_systems(table, key)) for key in ("along", "odds"))]
-        )
+        cells += [show_interval(*span_systems(table, key)) for key in ("along", "odds")]
+        rows.append([say_behaviour(name), *cells])
     columns = ["behaviour", *found, "projection, last less first, sd", "log odds, last less first, nats"]
     return make_table(columns, rows), drawn
 
@@ -238,8 +237,8 @@ def word(asked: Columns) -> str:
     moved, answered = np.mean(np.reshape(wide, (2, -1)), axis=1)
     return (
         f"From the most suppressing to the most promoting system prompt, the projection rises beyond its interval in "
-        f"{rising} of {len(names)} behaviours, the log odds of the matching answer in {answering}. Over the five system prompts "
-        f"the mean projection ranges over {moved:.1f} standard deviations of the questions, and the mean of the log "
+        f"{rising} of {len(names)} behaviours, the log odds of the matching answer in {answering}. Over the five "
+        f"system prompts the mean projection ranges over {moved:.1f} standard deviations of the questions, and the mean of the log "
         f"odds over {answered:.1f}. On average over behaviours the two correlate by {show(between)} between system "
         f"prompts and by {show(within)} within them."
     )
