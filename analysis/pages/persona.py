@@ -236,11 +236,11 @@ def word(asked: Columns) -> str:
     ]
     moved, answered = np.mean(np.reshape(wide, (2, -1)), axis=1)
     return (
-        f"From the most suppressing to the most promoting system prompt, the projection rises beyond its interval in "
+        "From the most suppressing to the most promoting system prompt, the projection rises beyond its interval in "
         f"{rising} of {len(names)} behaviours, the log odds of the matching answer in {answering}. Over the five "
-        f"system prompts the mean projection ranges over {moved:.1f} standard deviations of the questions, and the mean of the log "
-        f"odds over {answered:.1f}. On average over behaviours the two correlate by {show(between)} between system "
-        f"prompts and by {show(within)} within them."
+        f"system prompts the mean projection ranges over {moved:.1f} standard deviations of the questions, and the "
+        f"mean of the log odds over {answered:.1f}. On average over behaviours the two correlate by {show(between)} "
+        f"between system prompts and by {show(within)} within them."
     )
 
 
