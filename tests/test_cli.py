@@ -80,7 +80,20 @@ def test_help_is_quick_and_names_every_command():
     )
     listed = re.findall(r"^  (\w+)  +\S.*$", done.stdout, re.MULTILINE)
     stages = ["vector", "sample", "score", "report"]
-    after = ["status", "clean", "figures", "compare", "labels", "plan", "doctor", "vectors", "share", "submit"]
+    after = [
+        "status",
+        "clean",
+        "figures",
+        "compare",
+        "export",
+        "import",
+        "labels",
+        "plan",
+        "doctor",
+        "vectors",
+        "share",
+        "submit",
+    ]
     assert listed == ["run", "config", *stages, *after]
     assert "..." not in done.stdout.partition("Commands:")[2]  # every line says what it has to say
     assert "Exit codes: 0 done, 2 the input is wrong, 3 the report is written and has an ERROR" in done.stdout

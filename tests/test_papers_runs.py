@@ -1,5 +1,7 @@
-"""The arithmetic of the pages on papers that use the studies' runs, on numbers made up here; no model, no run."""
+"""The arithmetic of the pages on papers that use the studies' runs, on numbers made up here and on a small run."""
 
+import csv
+import importlib
 import itertools
 import sys
 from pathlib import Path
@@ -9,11 +11,15 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
+import completions_lp as clp
+from completions_lp import cli
+
 PAGES = Path(__file__).resolve().parents[1] / "analysis" / "pages"
-pytestmark = pytest.mark.skipif(not PAGES.is_dir(), reason="not a checkout")
+if not PAGES.is_dir():
+    pytest.skip("not a checkout", allow_module_level=True)
 sys.path.append(str(PAGES))
-axbench, braun, persona, pres, studies = (
-    pytest.importorskip(name) for name in ("axbench", "braun", "persona", "pres", "studies")
+axbench, blocks, braun, persona, pres, studies = map(
+    importlib.import_module, ("axbench", "blocks", "braun", "persona", "pres", "studies")
 )
 
 
@@ -96,6 +102,18 @@ def test_correlations_between_and_within_system_prompts_are_told_apart():
     assert found["r, all"] == pytest.approx(np.corrcoef(table["along"], table["odds"])[0, 1])
 
 
+def test_what_system_prompts_move_is_told_question_by_question():
+    table = {
+        "system": np.repeat(np.arange(5), 3),
+        "cluster": np.array([*"abc"] * 5),
+        "odds": np.array([1.0, 2.0, 3.0, *range(9), 2.0, 4.0, 9.0]),
+    }
+    assert persona.span_systems(table, "odds")[0] == np.mean([1.0, 2.0, 6.0])
+    table["along"] = 7 * table["odds"]
+    within = np.concatenate([x - x.mean() for x in table["odds"].reshape(5, 3)]).std()
+    assert persona.span_systems(table, "along")[0] == pytest.approx(3 / within)
+
+
 def test_system_prompts_go_from_one_end_to_the_other_for_every_behaviour():
     for name in studies.BEHAVIOURS:
         systems = persona.write_systems(name)
@@ -157,3 +175,58 @@ def test_what_the_model_gave_is_asked_for_once_for_each_setting(tmp_path):
 def test_a_folder_without_studies_is_said(tmp_path):
     with pytest.raises(SystemExit, match="has no runs named sycophancy"):
         studies.find_studies(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder of studies with one of them: a small run of the embedded model, with a rival and controls."""
+    folder = tmp_path_factory.mktemp("studies")
+    rival = 'rival=[{name="told", prepend="Be careful. "}]'
+    changes = ("prompts.limit=24", "sampling.n=12", "scoring.layers=[1,2]", "scoring.multipliers=[1]", rival)
+    changes += ("controls.random_directions=1", "controls.negated=true")
+    options = [option for change in changes for option in ("--set", change)]
+    assert cli.main(["run", "--quiet", "--out", str(folder / "sycophancy"), *options]) == 0
+    return folder
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Where blocks and figures go in place of the repository."""
+    monkeypatch.setattr(blocks, "RESULTS", tmp_path)
+    monkeypatch.setattr(studies, "FIGURES", tmp_path)
+    return tmp_path
+
+
+def test_promotion_is_the_mean_over_draws_and_questions(folder, written):
+    pres.main(folder)
+    report = clp.load(folder / "sycophancy")
+    increases, cell = report.increases, report.best.condition
+    completions, by_prompt = increases.completions, {}
+    change = increases.increase[increases.conditions.index(cell)]
+    for i, prompt in enumerate(completions.prompt_index):
+        if completions.label[i] == completions.prompts[prompt].matching:
+            draws = [change[i] / completions.lengths[i]] * completions.counts[i]
+            by_prompt.setdefault(prompt, []).extend(draws)
+    want = 1000 * np.mean([np.mean(draws) for draws in by_prompt.values()])
+    found = pres.measure(report, cell)
+    assert found["matching", "all"][0] == pytest.approx(want)
+    with (written / "papers_pres.csv").open(encoding="utf-8") as file:
+        wanted = {"who": "vector", "side": "matching", "part": "all"}
+        rows = [row for row in csv.DictReader(file) if wanted.items() <= row.items()]
+    assert [float(row["value"]) for row in rows] == pytest.approx([want])
+    table = (written / "pres" / "table.md").read_text(encoding="utf-8")
+    assert [line.split(" | ")[1] for line in table.splitlines()[2:]] == [*pres.list_conditions(report)]
+    assert len(pres.list_conditions(report)) == 4
+
+
+def test_the_vector_and_the_prompt_are_compared_on_the_half_that_chose_nothing(folder, written):
+    axbench.main(folder)
+    report = clp.load(folder / "sycophancy")
+    told = [row for row in report.rivals if (row.quantity, row.split) == ("delta_p_A", "report")]
+    with (written / "papers_axbench.csv").open(encoding="utf-8") as file:
+        values = {row["who"]: float(row["value"]) for row in csv.DictReader(file)}
+    assert values == {"vector": told[0].steered.value, "system prompt": told[0].rivalled.value}
+    assert (written / "papers_axbench.png").stat().st_size > 0
+    own, other = (axbench.pick_column(report, "delta_p_A", c) for c in (told[0].condition, told[0].rival))
+    assert len(own) == len(other) == 24
+    assert np.nanmean(own - other) != 0

@@ -171,6 +171,17 @@ def list_correlations(table: Columns) -> dict[str, Callable[[np.ndarray], float]
     }
 
 
+def span_systems(table: Columns, name: str) -> tuple[float, float, float]:
+    """Last system prompt less first, question by question: the mean with its interval over topics.
+
+    `along` is in standard deviations of the questions under one system prompt, `odds` in nats.
+    """
+    values, system = table[name], table["system"]
+    unit = centre(values, system).std() if name == "along" else 1.0
+    moved = (values[system == len(WAYS) - 1] - values[system == 0]) / unit
+    return average(moved, number_clusters(table["cluster"][system == 0]))
+
+
 def take(table: Columns, name: str) -> dict[str, np.ndarray]:
     """The rows of one behaviour."""
     here = table["behaviour"] == name
@@ -191,7 +202,8 @@ def tabulate(asked: Columns, rng: np.random.Generator) -> tuple[str, list[dict[s
         ]
         found = list_correlations(table)
         cells = [show_interval(*resample(statistic, clusters, rng=rng)) for statistic in found.values()]
-        rows.append([say_behaviour(name), *cells, show(along[-1] - along[0]), show(odds[-1] - odds[0])])
+        cells += [show_interval(*span_systems(table, key)) for key in ("along", "odds")]
+        rows.append([say_behaviour(name), *cells])
     columns = ["behaviour", *found, "projection, last less first, sd", "log odds, last less first, nats"]
     return make_table(columns, rows), drawn
 
@@ -210,12 +222,11 @@ def tabulate_draws(drawn: Columns) -> str:
     return make_table(["behaviour", "completions", "matching less others, sd", "questions with matching ahead"], rows)
 
 
-def word(asked: Columns, drawn: list[dict[str, Any]]) -> str:
+def word(asked: Columns) -> str:
     """What was found, in words."""
-    names = list(dict.fromkeys(row["behaviour"] for row in drawn))
-    means = {n: np.array([[r["along"], r["odds"]] for r in drawn if r["behaviour"] == n]).T for n in names}
-    rising, answering = (sum(means[n][k, -1] > means[n][k, 0] for n in names) for k in (0, 1))
+    names = list(dict.fromkeys(asked["behaviour"]))
     tables = [take(asked, name) for name in names]
+    rising, answering = (sum(span_systems(t, key)[1] > 0 for t in tables) for key in ("along", "odds"))
     found = [[one(np.arange(len(t["odds"]))) for one in list_correlations(t).values()] for t in tables]
     _, between, within = np.mean(found, axis=0)
     wide = [
@@ -225,11 +236,11 @@ def word(asked: Columns, drawn: list[dict[str, Any]]) -> str:
     ]
     moved, answered = np.mean(np.reshape(wide, (2, -1)), axis=1)
     return (
-        f"From the most suppressing to the most promoting system prompt, the projection rises in {rising} of "
-        f"{len(names)} behaviours and the log odds of the matching answer in {answering}. Over the five system prompts "
-        f"the mean projection ranges over {moved:.1f} standard deviations of the questions, and the mean of the log "
-        f"odds over {answered:.1f}. On average over behaviours the two correlate by {show(between)} between system "
-        f"prompts and by {show(within)} within them."
+        "From the most suppressing to the most promoting system prompt, the projection rises beyond its interval in "
+        f"{rising} of {len(names)} behaviours, the log odds of the matching answer in {answering}. Over the five "
+        f"system prompts the mean projection ranges over {moved:.1f} standard deviations of the questions, and the "
+        f"mean of the log odds over {answered:.1f}. On average over behaviours the two correlate by {show(between)} "
+        f"between system prompts and by {show(within)} within them."
     )
 
 
@@ -237,7 +248,7 @@ def word(asked: Columns, drawn: list[dict[str, Any]]) -> str:
 def draw(drawn: list[dict[str, Any]]) -> None:
     """A panel for each behaviour: its five system prompts."""
     names = list(dict.fromkeys(row["behaviour"] for row in drawn))
-    figure = start_figure(0.7 + 1.35 * ((len(names) + 1) // 2))
+    figure = start_figure(0.9 + 1.35 * ((len(names) + 1) // 2))
     panels = np.atleast_1d(figure.subplots((len(names) + 1) // 2, 2, squeeze=False).ravel())
     for panel, name in zip(panels, names, strict=False):
         rows = [row for row in drawn if row["behaviour"] == name]
@@ -252,7 +263,7 @@ def draw(drawn: list[dict[str, Any]]) -> None:
     for panel in panels[len(names) :]:
         panel.set_axis_off()
     figure.supxlabel("projection before the answer, sd of questions", fontsize=8)
-    figure.supylabel("log odds of the matching answer", fontsize=8)
+    figure.supylabel("log odds of matching answer", fontsize=8)
     figure.suptitle("Does the projection foretell the answer?", x=0.01, ha="left", fontsize=8)
     save_figure(figure, PAGE, drawn, CAPTION)
 
@@ -277,7 +288,7 @@ def main(folder: Path, limit: int | None = None) -> None:
     table, drawn = tabulate(asked, np.random.default_rng(0))
     write_block(PAGE, "systems", table)
     write_block(PAGE, "draws", tabulate_draws(read))
-    write_block(PAGE, "findings", word(asked, drawn))
+    write_block(PAGE, "findings", word(asked))
     draw(drawn)
 
 

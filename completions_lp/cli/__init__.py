@@ -15,6 +15,7 @@ import click
 from completions_lp import __version__
 from completions_lp.cli.compare import compare
 from completions_lp.cli.doctor import doctor
+from completions_lp.cli.exchange import export_, import_
 from completions_lp.cli.imports import import_once
 from completions_lp.cli.labels import labels
 from completions_lp.cli.notices import speak_plainly
@@ -274,6 +275,8 @@ def figures(folder: Path, names: Sequence[str]) -> None:
 
 
 commands.add_command(compare)
+commands.add_command(export_)
+commands.add_command(import_)
 commands.add_command(labels)
 
 

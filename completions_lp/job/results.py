@@ -31,12 +31,14 @@ def load(folder: str | Path, *, sets: bool = True) -> Report:
     info = store.read_info(folder)
     config = make_config(info["config"])
     check_finished(folder, info)
-    completions = store.read_completions(folder, sampling=config.sampling, labelling=config.labelling)
+    foreign = "imported" in info
+    completions = store.read_completions(folder, sampling=config.sampling, labelling=config.labelling, may_lack=foreign)
     failed = info["stages"]["score"].get("failed", {})
     completions = completions.select([i for i, prompt in enumerate(completions.prompts) if prompt.id not in failed])
     increases = store.read_increases(folder, completions, through=config.scoring.through)
     read = all(prompt.is_read_out for prompt in completions.prompts)
-    choices, measures = store.read_choices(folder, increases) if read else None, store.read_measures(folder, increases)
+    choices = store.read_choices(folder, increases) if read else None
+    measures = store.read_measures(folder, increases) if len(completions) else None
     is_read = "readings.parquet" in info["stages"]["score"].get("files", {})
     readings = store.read_readings(folder, completions) if is_read else None
     target, seed, profile = config.label.target, config.sampling.seed, store.read_profile(folder)
@@ -116,16 +118,18 @@ def save(report: Report, folder: str | Path) -> Path:
         raise InputError(f"{folder} is not empty; a report is saved in a folder of its own: give a new one")
     increases, measures, choices = report.increases, report.measures, report.choices
     read = increases is not None and all(prompt.is_read_out for prompt in increases.completions.prompts)
-    if increases is None or measures is None or (read and choices is None):
+    drawn = increases is not None and len(increases.completions) > 0  # else it is of another tool's results
+    if increases is None or (drawn and measures is None) or (read and choices is None):
         raise InputError("this report lacks the completions, the read-out or the measures behind it; save a whole one")
     increases, choices, told = put_back((increases, choices, measures), report.rounding)
     completions = increases.completions
     label = {**completions.labelling.describe(), "target": report.target}
     settings = {"sampling": asdict(completions.sampling), "label": label, "scoring": {"through": increases.through}}
-    info = {"config": settings, "files": [], **report.info}
+    info = {"files": [], **report.info, "config": {**settings, **report.info.get("config", {})}}
     info["stages"] = {}
     store.start_run(folder, info)
-    store.claim_files(folder, info, ["questions.parquet", "completions.parquet", "scores.parquet", "measures.parquet"])
+    store.claim_files(folder, info, ["questions.parquet", "completions.parquet", "scores.parquet"])
+    store.claim_files(folder, info, ["measures.parquet"] * drawn)
     store.claim_files(folder, info, ["profile.parquet", *["choices.parquet"] * (choices is not None)])
     store.write_completions(folder, completions)
     store.claim_files(folder, info, ["seed_measures.parquet"] * bool(report.by_seed))
@@ -145,14 +149,15 @@ def save(report: Report, folder: str | Path) -> Path:
 def write_scores(
     folder: Path,
     increases: Increases,
-    measures: Measures,
+    measures: Measures | None,
     by_seed: Sequence[Measures],
     profile: Sequence[ProfileRow],
     readings: Readings | None,
 ) -> None:
     """Write the tables of the score stage but for the two-choice read-out."""
     store.write_increases(folder, increases)
-    store.write_measures(folder, measures)
+    if measures is not None:
+        store.write_measures(folder, measures)
     store.write_profile(folder, profile)
     if by_seed:
         store.write_seed_measures(folder, by_seed, increases.completions.sampling.seeds)

@@ -10,12 +10,25 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from completions_lp.quantities.catalogue import CATALOGUE
-from completions_lp.quantities.kinds import BROKEN, GROUPS, HEADLINE, PRIMARY, SIGNS, TRUST, UNITS, Pool, Quantity, Unit
+from completions_lp.quantities.kinds import (
+    BROKEN,
+    CHOSEN,
+    GROUPS,
+    HEADLINE,
+    JUDGED,
+    PRIMARY,
+    SIGNS,
+    TRUST,
+    UNITS,
+    Pool,
+    Quantity,
+    Unit,
+)
 from completions_lp.records import InputError, Through
 
 __all__ = [
-    "BROKEN", "GROUPS", "HEADLINE", "ODD", "POOLED", "PRIMARY", "QUANTITIES", "SKEWED", "SWEPT", "TRUST", "UNITS",
-    "WHOLE", "Quantity", "Unit", "find_quantity", "list_missing", "name_unit", "rank_quantity",
+    "BROKEN", "CHOSEN", "GROUPS", "HEADLINE", "JUDGED", "ODD", "POOLED", "PRIMARY", "QUANTITIES", "SKEWED", "SWEPT",
+    "TRUST", "UNITS", "WHOLE", "Quantity", "Unit", "find_quantity", "list_missing", "name_unit", "rank_quantity",
 ]  # fmt: skip
 
 QUANTITIES: Mapping[str, Quantity] = MappingProxyType({quantity.name: quantity for quantity in CATALOGUE})

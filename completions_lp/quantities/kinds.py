@@ -79,6 +79,10 @@ PRIMARY = "delta_p_A"
 """The estimand: the change of P(A within the window), in percentage points."""
 HEADLINE = "increase_to_answer_A"
 """The average log-prob increase through the answer's token: a lower bound on the log ratio of P(A)."""
+CHOSEN = "logit_diff_change"
+"""The effect of a report that has the two-choice read-out alone."""
+JUDGED = (PRIMARY, HEADLINE, CHOSEN)
+"""What a report is judged by: the first of these that is known."""
 BROKEN = "share_broken"
 """Share of the prompts with log probs that are no finite numbers: where it is above 0, a cell has no other number."""
 TRUST = ("certified", "green", "red")

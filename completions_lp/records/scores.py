@@ -131,6 +131,13 @@ class Increases:
         require(self.baseline.shape == want[1:], f"increases: baseline has shape {self.baseline.shape}")
 
     @classmethod
+    def of_none(cls, completions: Completions, conditions: Sequence[Condition]) -> "Increases":
+        """Of prompts without any completion, as the results of other tools have them."""
+        require(len(completions) == 0, f"increases of {len(completions)} completions are to be scored")
+        none = np.zeros((len(conditions), 0))
+        return cls(completions, tuple(conditions), np.zeros(0), none, none, none, none, none)
+
+    @classmethod
     def join(cls, completions: Completions, parts: Sequence["Increases"]) -> "Increases":
         """Increases of several sets of prompts, one after the other, as those of all their ``completions``."""
         first = parts[0]

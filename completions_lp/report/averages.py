@@ -63,6 +63,8 @@ def average_completions(columns: Columns, *, level: float) -> list[Numbers]:
     behind = {"A": target, "not_A": n - target, "all": n}
     numbers = []
     for quantity, part in POOLED.items():
+        if quantity not in columns.steered:
+            continue
         values = columns.steered[quantity]
         weights = np.broadcast_to(behind[part].astype(np.float64), values.shape)
         estimates = ratio_intervals(values * weights, weights, columns.clusters, unit=name_unit(quantity), level=level)

@@ -1,6 +1,7 @@
 """The best cell of a sweep: chosen here, by one rule.
 
-It has the largest mean change of P(A), else of the headline; the smallest where all multipliers are negative.
+It has the largest mean change of P(A), else of the headline, else of the logit diff; the smallest where all
+multipliers are negative.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool
 
-from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity, list_missing
+from completions_lp.quantities import HEADLINE, JUDGED, find_quantity, list_missing
 from completions_lp.records import Best, InputError, Positions, Report, ReportRow
 from completions_lp.report.prompts import Columns
 from completions_lp.report.sweep import Sweep
@@ -55,11 +56,11 @@ def choose_cell(columns: Columns, cells: Sequence[int], quantity: str, halved: B
 
 
 def find_primary(report: Report) -> str:
-    """The quantity that a report is judged by: the change of P(A), or the headline where that is not known."""
+    """The quantity that a report is judged by: the first of ``JUDGED`` that is known, or else the headline."""
     if report.best is not None:
         return report.best.quantity
     known = {row.quantity for row in report.rows if np.isfinite(row.estimate.value)}
-    return PRIMARY if PRIMARY in known else HEADLINE
+    return next((name for name in JUDGED if name in known), HEADLINE)
 
 
 def pick_best(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import stats as scipy_stats
+from scipy.special import ndtr
 
 from completions_lp.records import Increases, Measures
 from completions_lp.report.broken import describe_broken
@@ -58,7 +58,7 @@ def check_run(
         Errors: cells that are left out for log probs that are no numbers; what failed, with its likely cause. What was
         measured and is NaN has failed.
     """
-    plain = increases.completions.sampling.is_ancestral
+    plain = increases.completions.sampling.is_ancestral and len(increases.completions) > 0
     checks = check_increases(increases) | dict.fromkeys(("sampler_z", "all_completions_z", "label_gap"), float("nan"))
     parts = (increases.baseline, increases.increase[:, increases.is_whole], increases.increase_to_answer)
     checks["not_finite"] = float(sum(int((~np.isfinite(part)).sum()) for part in parts))
@@ -110,7 +110,7 @@ def _test_sampler(measures: Measures) -> tuple[float, list[str], list[str]]:
     z = mean / float(np.hypot(fixed_prompt_se(se[known]), RESOLUTION))
     if abs(z) <= WARN_Z:
         return z, [], []
-    chance = 2 * scipy_stats.norm.sf(WARN_Z)
+    chance = 2 * ndtr(-WARN_Z)
     told = (
         f"sampler test: surprisal minus entropy is {mean:+.2g} nats a completion in place of 0 (z = {z:+.1f}; by "
         f"chance, {chance:.2%} of sound runs are beyond {WARN_Z:g}, and hardly any beyond {MAX_Z:g}, an error): the "

@@ -89,6 +89,8 @@ def collect_columns(
     counts = count_answers(completions, target=target)
     unsteered = {name: counts.pop(name) for name in ("share_A", "share_uncommitted", "share_cut_off")}
     steered = measure_prompts(increases, target=target)
+    if not len(completions):  # nothing was drawn, as in results of other tools: nothing is undefined, it is not there
+        unsteered, steered = {}, {}
     if measures is not None:
         unsteered |= measures.unsteered
         unsteered["answered"] = unsteered["first_A"] + unsteered["first_B"]
@@ -123,7 +125,8 @@ def count_broken(
     if measures is not None:
         found = np.fmax(found, measures.steered["n_broken"])
     if choices is not None:
-        found = found + (~(np.isfinite(choices.logprob) & np.isfinite(choices.baseline))).sum(-1)
+        unread = np.isnan(choices.baseline).all()  # nothing is known of the unsteered model, and nothing is lost of it
+        found = found + (~(np.isfinite(choices.logprob) & (unread | np.isfinite(choices.baseline)))).sum(-1)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int
 
-from completions_lp.quantities import HEADLINE, PRIMARY, name_unit
+from completions_lp.quantities import CHOSEN, HEADLINE, PRIMARY, name_unit
 from completions_lp.records import Increases, Prompt, Swap, pair_twins
 from completions_lp.report.choices import Steered
 from completions_lp.report.prompts import Columns
@@ -18,8 +18,6 @@ from completions_lp.stats import average_by_group, mean_intervals
 
 Part = Literal["behaviour", "letter", "common"]
 Signs = Int[np.ndarray, " prompt"]
-CHOICE = "logit_diff_change"
-"""An effect on the difference of two answers: it has no part that is common to both."""
 
 
 def split_effects(columns: Columns, increases: Increases, *, target: str, level: float = 0.95) -> tuple[Swap, ...]:
@@ -39,7 +37,7 @@ def split_effects(columns: Columns, increases: Increases, *, target: str, level:
     found: list[Swap] = []
     for quantity, (own, other) in _list_effects(columns, increases, target).items():
         parts: dict[Part, Steered] = {"behaviour": behaviour * (own - other) / 2, "letter": letter * (own - other) / 2}
-        if quantity != CHOICE:
+        if quantity != CHOSEN:
             parts["common"] = (own + other) / 2
         for part, values in parts.items():
             by_pair = values[steered][:, at].mean(-1)
@@ -63,9 +61,10 @@ def _list_effects(columns: Columns, increases: Increases, target: str) -> Mappin
             known = np.where(np.isfinite(steered[PRIMARY]), 1.0, np.nan)
             first, second = (known * _weigh_draws(increases, target, side) for side in (0, 1))
         effects[PRIMARY] = first, second
-    effects[HEADLINE] = steered[HEADLINE], _average_other(columns, increases, target)
-    if CHOICE in steered:
-        effects[CHOICE] = steered[CHOICE], -steered[CHOICE]
+    if HEADLINE in steered:
+        effects[HEADLINE] = steered[HEADLINE], _average_other(columns, increases, target)
+    if CHOSEN in steered:
+        effects[CHOSEN] = steered[CHOSEN], -steered[CHOSEN]
     return effects
 
 

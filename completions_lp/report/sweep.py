@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from completions_lp.quantities import HEADLINE, PRIMARY, SWEPT
+from completions_lp.quantities import HEADLINE, JUDGED, SWEPT
 from completions_lp.report.controls import compare_directions, find_sweep, rank_sweep
 from completions_lp.report.prompts import Columns
 from completions_lp.stats import (
@@ -33,7 +33,7 @@ class Sweep:
     best: dict[str, BestCell]
     """By swept quantity, its best among ``cells``; none for a quantity without a value. All on the same halves."""
     primary: str
-    """The quantity that the sweep is judged by: the change of P(A), or the headline where that is not known."""
+    """The quantity that the sweep is judged by: the first of ``JUDGED`` that is known."""
     p_rank: float
     """The whole sweep against the random directions, by the primary quantity."""
 
@@ -47,7 +47,7 @@ def study_sweep(columns: Columns, *, level: float, seed: int) -> Sweep:
     on = np.array([not condition.is_neutral for condition in columns.conditions], dtype=bool)
     multipliers = [columns.conditions[i].multiplier for i in cells]
     swept = [quantity for quantity in SWEPT if quantity in columns.steered]
-    known = [quantity for quantity in (PRIMARY, HEADLINE) if np.isfinite(columns.steered.get(quantity, np.nan)).any()]
+    known = [quantity for quantity in JUDGED if np.isfinite(columns.steered.get(quantity, np.nan)).any()]
     primary = known[0] if known else HEADLINE
     for quantity in swept:
         _, p_t = mean_t(columns.steered[quantity], columns.clusters)

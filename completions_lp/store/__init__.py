@@ -21,7 +21,7 @@ from completions_lp.store.directory import (
 )
 from completions_lp.store.doses import DOSES, read_doses, write_doses
 from completions_lp.store.drawings import name_files, read_figures, write_figure
-from completions_lp.store.files import hash_file, write_bytes, write_rows, write_text
+from completions_lp.store.files import hash_file, make_folder, write_bytes, write_rows, write_text
 from completions_lp.store.keys import CONDITION
 from completions_lp.store.progress import drop_progress, read_progress, write_progress
 from completions_lp.store.readings import read_readings, write_readings
@@ -87,6 +87,7 @@ __all__ += [
     "start_run",
     "write_info",
 ]
+__all__ += ["make_folder"]
 __all__ += ["hash_file", "name_file", "name_files", "read_figures", "write_figure", "write_rows", "write_text"]
 __all__ += ["read_choices", "read_increases", "read_measures", "write_choices", "write_increases", "write_measures"]
 __all__ += ["drop_progress", "read_progress", "write_progress"]

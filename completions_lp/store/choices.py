@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int
 
-from completions_lp.records import BASELINE, Choices, Increases, InputError
+from completions_lp.records import BASELINE, Choices, Condition, Increases, InputError
 from completions_lp.store.columns import pick_columns, read_lists, to_lists
 from completions_lp.store.files import read_table, write_table
-from completions_lp.store.keys import KEYS, arrange_rows, condition_columns, find_prompts
+from completions_lp.store.keys import KEYS, arrange_rows, condition_columns, find_conditions, find_prompts
 
 PAIR = ("logprob_A", "logprob_B")
 PAIR_WHOLE = ("logprob_A_whole", "logprob_B_whole")
@@ -85,6 +85,13 @@ def read_choices(folder: Path, increases: Increases) -> Choices:
             extra |= {Choices.name_unsteered(name): values[0], name: values[1:]}
     logprob = _read_pair(table, PAIR, rows)
     return Choices(tuple(prompts), tuple(zip(*letters, strict=True)), conditions, logprob[0], logprob[1:], **extra)
+
+
+def read_conditions(folder: Path) -> tuple[Condition, ...]:
+    """The conditions of the read-out, for results of other tools, whose scores name none."""
+    path = folder / "choices.parquet"
+    table = pick_columns(path, read_table(path, "score"), "score", KEYS)
+    return tuple(condition for condition in find_conditions(table)[0] if condition != BASELINE)
 
 
 def _stack(choices: Choices, name: str) -> Float[np.ndarray, "row value"]:

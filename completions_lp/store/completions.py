@@ -44,8 +44,10 @@ def write_completions(folder: Path, completions: Completions) -> None:
     write_table(folder / "completions.parquet", _list_columns(completions))
 
 
-def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling) -> Completions:
+def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling, may_lack: bool = False) -> Completions:
     """Read the prompts and completions of a run; how they were made is in its configuration.
+
+    ``may_lack``: whether it is of another tool's results, without any completion.
 
     Raises:
         InputError: A table is missing, or was changed since it was written.
@@ -55,7 +57,8 @@ def read_completions(folder: Path, *, sampling: Sampling, labelling: Labelling) 
     found = read_table(path, "sample")
     columns = COLUMNS | {name: kind for name, kind in ADDED_COLUMNS.items() if name in found.column_names}
     table = _sort_rows(pick_columns(path, found, "sample", columns), prompts).to_pydict()
-    _check_rows(path, {name: values for name, values in table.items() if name not in DRAWN}, prompts)
+    if found.num_rows or not may_lack:
+        _check_rows(path, {name: values for name, values in table.items() if name not in DRAWN}, prompts)
     place = {prompt.id: i for i, prompt in enumerate(prompts)}
     lengths = np.array([len(ids) for ids in table["token_ids"]], dtype=np.int32)
     token_ids = np.full((len(lengths), lengths.max(initial=0)), -1, dtype=np.int32)

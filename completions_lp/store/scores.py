@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from completions_lp.records import Completions, Increases, InputError, Measures, Through, TokenScores
+from completions_lp.store.choices import read_conditions
 from completions_lp.store.columns import pick_columns
 from completions_lp.store.completions import completion_ids
 from completions_lp.store.files import append_table, read_table, write_blocks, write_table
@@ -45,6 +46,8 @@ def write_increases(folder: Path, increases: Increases) -> None:
 def read_increases(folder: Path, completions: Completions, *, through: Through = "end") -> Increases:
     """Read the scores of a run, each by the completion and the condition that its row names; ``through`` is its own."""
     path = folder / "scores.parquet"
+    if not len(completions):
+        return Increases.of_none(completions, read_conditions(folder))
     found = read_table(path, "score")
     kept = [part for part in Increases.PARTS if part not in Increases.ADDED or part in found.column_names]
     names = ("logprob", *kept, *(() if through == "end" else ("baseline",)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity
+from completions_lp.quantities import HEADLINE, ODD, PRIMARY, find_quantity
 from completions_lp.records import BASELINE, Condition, Estimate, Report, ReportRow, VectorQuality
 from completions_lp.report.best import find_primary
 from completions_lp.show.text.columns import (
@@ -205,7 +205,11 @@ def _list_controls(quantity: str) -> list[Show]:
         mean, sd = (format_number(x, row.estimate.unit) for x in (row.inference.random_mean, row.inference.random_sd))
         return "" if mean == DASH else f"{mean} ± {sd.removeprefix('+')}"
 
-    shows = [*values(quantity), *numbers(f"{quantity}_odd"), tell("random mean ± sd", quantity, spread)]
+    shows = [
+        *values(quantity),
+        *(numbers(f"{quantity}_odd") if quantity in ODD else ()),
+        tell("random mean ± sd", quantity, spread),
+    ]
     shows.append(limits("random band", quantity, "random_low", "random_high"))
     ranks = {"rank p": "p_rank", "predictive p": "p_predictive", "shuffled rank p": "p_rank_shuffled"}
     return [*shows, *p_values(quantity, ranks)]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity
+from completions_lp.quantities import CHOSEN, HEADLINE, PRIMARY, find_quantity
 from completions_lp.records import Condition, Estimate, InputError, Kind, Report, ReportRow
 from completions_lp.report.doses import index_doses
 from completions_lp.show.escape import escape_latex
@@ -12,6 +12,8 @@ from completions_lp.show.text.numbers import DASH, Lookup, format_estimate
 from completions_lp.show.text.words import name_target
 
 QUANTITIES = (PRIMARY, "log_ratio_A", HEADLINE, "kl_per_token")
+READ_OUT = (CHOSEN, "p_choice_steered", "mass_steered")
+"""Of a report that has the two-choice read-out alone."""
 SIGNIFICANT = 0.05
 
 
@@ -27,6 +29,8 @@ def format_latex(
     """
     lookup = Lookup.of(report)
     known = {row.quantity for row in report.rows if row.condition.kind == kind and row.weighting == weighting}
+    if quantities == QUANTITIES and known.isdisjoint(QUANTITIES):
+        quantities = READ_OUT
     shown = [quantity for quantity in quantities if quantity in known]
     if not shown:
         wanted = f"{weighting} {' or '.join(quantities)} of {kind} vectors"

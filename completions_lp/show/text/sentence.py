@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from completions_lp.quantities import HEADLINE, PRIMARY, find_quantity, name_unit
+from completions_lp.quantities import CHOSEN, HEADLINE, PRIMARY, find_quantity, name_unit
 from completions_lp.records import BASELINE, Best, Estimate, Report, ReportRow
 from completions_lp.report.doses import say_same
 from completions_lp.show.text.numbers import DASH, Lookup, format_estimate
@@ -93,7 +93,9 @@ def _tell_change(report: Report, lookup: Lookup, row: ReportRow) -> str:
 
 
 def _tell_increase(report: Report, row: ReportRow) -> str:
-    told = f"{_write(row.estimate, name_unit(HEADLINE))} ({_describe(row.estimate)})"
+    told = f"{_write(row.estimate, name_unit(row.quantity))} ({_describe(row.estimate)})"
+    if row.quantity == CHOSEN:
+        return f"Log odds of the {name_answer(report.target)} against the other one, at the first place: {told}."
     return f"Log-prob increase of completions with the {name_answer(report.target)}, to the answer: {told}."
 
 
