@@ -14,7 +14,17 @@ from typing import Any
 
 import numpy as np
 from blocks import make_table, show, show_interval, write_block
-from readouts import SWEPT, VECTORS, Curve, choose_curves, choose_layers, list_layers, pick_curve, read_studies
+from readouts import (
+    SWEPT,
+    VECTORS,
+    Curve,
+    choose_curves,
+    choose_layers,
+    list_layers,
+    pick_curve,
+    read_studies,
+    tell_size,
+)
 from studies import BLUE, GREY, RED, YELLOW, Columns, average, in_style, save_figure, say_behaviour, start_figure
 
 PAGE = "caa"
@@ -29,10 +39,10 @@ SWEEP_PEAK = (13, 14)
 COLOURS = dict(zip(("sycophancy", "optimism", "risk_taking", "corrigibility"), (BLUE, RED, GREY, YELLOW), strict=True))
 NAMES = {"letter": "read at the letter", "answer": "read over the answer"}
 CAPTION = (
-    "Above: the mean probability of the matching letter, of that of both, against how long what is added is, as a share "
-    "of the residual stream; at the layer, of 8, 16 and 24, that moves the other behaviours most. Below: its change "
-    "from dose −0.2 to 0.2, by layer. Left: the vector of the letter, as CAA reads it; right: the one of the same pairs, "
-    "read over the written answer."
+    "Above: the mean probability of the matching letter, of that of both, against how long what is added is, as a "
+    "share of the residual stream; at the layer, of 8, 16 and 24, that moves the other behaviours most. Below: its "
+    "change from dose −0.2 to 0.2, by layer. Left: the vector of the letter, as CAA reads it; right: the one of the "
+    "same pairs, read over the written answer."
 )
 Sweeps = Mapping[tuple[str, str], Mapping[int, Curve]]
 
@@ -102,6 +112,7 @@ def word(sweeps: Sweeps, layers: Mapping[tuple[str, str], int]) -> str:
         f"Their stored sweep of sycophancy in Llama 2 7B Chat has its largest value for multiplier 1 at layer "
         f"{SWEEP_PEAK[0]} and its smallest for −1 at layer {SWEEP_PEAK[1]}, of 32: somewhat before the middle."
     )
+    said.append(tell_size(row[min(row)] for row in sweeps.values()))
     return "\n\n".join(said)
 
 
@@ -126,9 +137,9 @@ def draw(tables: Mapping[str, Columns], sweeps: Sweeps) -> None:
         above.set_title(NAMES[vector], loc="left", fontsize=7)
         below.axhline(0, color="0.6", linewidth=0.7, zorder=0)
         above.axvline(0, color="0.6", linewidth=0.7, zorder=0)
-        above.set_xlabel("dose, share of the stream")
+        above.set_xlabel("dose")
         below.set_xlabel("layer")
-    panels[0, 0].set_ylabel("P(matching) of both")
+    panels[0, 0].set_ylabel("P(matching)")
     panels[1, 0].set_ylabel("change, −0.2 to 0.2")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)

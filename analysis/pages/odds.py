@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from blocks import make_table, show, show_interval, write_block
-from readouts import VECTORS, Curve, choose_curves, read_studies
+from readouts import VECTORS, Curve, choose_curves, read_studies, tell_size
 from studies import BLUE, GREY, RED, YELLOW, average, in_style, save_figure, say_behaviour, start_figure
 
 from completions_lp.report.choices import take_log_odds
@@ -106,6 +106,7 @@ def word(curves: Curves) -> str:
             f"mean of both sides has lost {min(one['lost'] for one in mine.values()):.1f} to "
             f"{max(one['lost'] for one in mine.values()):.1f} nats of UtilOdds."
         )
+    said.append(tell_size(curve for _, curve in curves.values()))
     return "\n\n".join(said).replace(" -", " −")
 
 
@@ -132,12 +133,12 @@ def draw(curves: Curves) -> None:
                     for dose, end in zip(curve.doses.tolist(), ends, strict=True)
                 ]
         panels[0, column].set_title(f"pairs read at the {vector}", loc="left", fontsize=7)
-        panels[1, column].set_xlabel("dose, share of the stream")
+        panels[1, column].set_xlabel("dose")
     for panel in panels.flat:
         panel.axhline(0, color="0.6", linewidth=0.7, zorder=0)
         panel.axvline(0, color="0.6", linewidth=0.7, zorder=0)
-    panels[0, 0].set_ylabel("PrefOdds, change, nats")
-    panels[1, 0].set_ylabel("UtilOdds, change, nats")
+    panels[0, 0].set_ylabel("Δ PrefOdds, nats")
+    panels[1, 0].set_ylabel("Δ UtilOdds, nats")
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False)
     figure.suptitle("Which answer, and whether any?", x=0.01, ha="left", fontsize=8)

@@ -1,11 +1,11 @@
 """The two-choice questions of the studies, read out over layers and doses: once, for every page that shows them.
 
-Two vectors of the same pairs stand side by side. *answer* is the study's own, read over the answer written out; *letter*
-is read at the letter of the two-choice question, as CAA does. What is added is as long as a share of the residual
-stream, so that doses mean the same to both and at every layer.
+Two vectors of the same pairs stand side by side. *answer* is the study's own, read over the answer written out;
+*letter* is read at the letter of the two-choice question, as CAA does. What is added is as long as a share of the
+residual stream, so that doses mean the same to both and at every layer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -157,30 +157,24 @@ PLACE = ("vector", "layer", "multiplier", "dose")
 
 def pick_curve(columns: Columns, vector: str, layer: int, *, swapped: bool) -> Curve:
     """What was read of a vector at a layer, and unsteered; with `swapped`, each question in both orders."""
-    wanted = (columns["vector"] == vector) & (columns["layer"] == layer)
-    wanted |= columns["vector"] == ""
-    wanted &= np.isin(columns["prompt"], columns["prompt"][(columns["vector"] == vector) & (columns["layer"] == layer)])
-    if not swapped:
-        wanted &= ~columns["swapped"]
-    doses = np.round(columns["dose"], 6)
-    found = sorted(set(doses[wanted]))
-    prompts = list(dict.fromkeys(columns["prompt"][wanted]))
-    at = [[_find_row(columns["prompt"], doses, wanted, prompt, dose) for prompt in prompts] for dose in found]
-    rows = np.array(at)
+    kept = np.ones(len(columns["dose"]), dtype=bool) if swapped else ~columns["swapped"].astype(bool)
+    steered = np.flatnonzero(kept & (columns["vector"] == vector) & (columns["layer"] == layer))
+    unsteered = np.flatnonzero(kept & (columns["vector"] == ""))
+    doses, prompts = np.round(columns["dose"], 6), list(dict.fromkeys(columns["prompt"][steered]))
+    row: dict[tuple[str, float], int] = {}
+    for i in (*steered, *unsteered):  # the unsteered model was read with each set of conditions: the first counts
+        row.setdefault((columns["prompt"][i], float(doses[i])), int(i))
+    found = sorted({dose for _, dose in row})
+    rows = np.array([[row[prompt, dose] for prompt in prompts] for dose in found])
     return Curve(
         doses=np.array(found),
         multipliers=columns["multiplier"][rows[:, 0]],
         matching=columns["matching"][rows],
         other=columns["other"][rows],
-        first=columns["first"][rows[0]],
+        first=columns["first"][rows[0]].astype(bool),
         question=columns["question"][rows[0]],
         clusters=number_clusters(columns["cluster"][rows[0]]),
     )
-
-
-def _find_row(prompts: np.ndarray, doses: np.ndarray, wanted: np.ndarray, prompt: str, dose: float) -> int:
-    """Where it is; the unsteered model was read once for each set of conditions, to the same numbers."""
-    return int(np.flatnonzero(wanted & (prompts == prompt) & (doses == dose))[0])
 
 
 def list_layers(columns: Columns) -> list[int]:
@@ -214,3 +208,10 @@ def measure_reach(curve: Curve) -> float:
     """How far the probability of the matching letter goes from one swept dose to the other, on average."""
     low, high = (int(np.flatnonzero(np.isclose(curve.doses, dose))[0]) for dose in SWEPT)
     return float((curve.probability[high] - curve.probability[low]).mean())
+
+
+def tell_size(curves: Iterable[Curve]) -> str:
+    """How many questions and topics stand behind the numbers of a page."""
+    sizes = {(len(set(curve.question.tolist())), len(set(curve.clusters.tolist()))) for curve in curves}
+    each = " or ".join(f"{questions} questions of {topics} topics" for questions, topics in sorted(sizes))
+    return f"All of it is over {each} for each behaviour."

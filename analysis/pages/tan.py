@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from blocks import make_table, show, show_interval, write_block
-from readouts import VECTORS, Curve, choose_curves, read_studies
+from readouts import VECTORS, Curve, choose_curves, read_studies, tell_size
 from studies import BLUE, RED, average, in_style, resample, save_figure, say_behaviour, start_figure
 
 from completions_lp.report.slopes import fit_lines
@@ -21,7 +21,7 @@ from completions_lp.stats import share_below_zero
 
 PAGE = "tan"
 FURTHEST = 0.4
-"""Doses that the slopes are fitted over, in either direction: seven, as many as theirs."""
+"""Doses that the slopes are fitted over, in either direction."""
 UNIT = 0.1
 """Slopes are per tenth of the residual stream's length."""
 CAPTION = (
@@ -39,7 +39,7 @@ def fit_steerability(curve: Curve) -> tuple[np.ndarray, np.ndarray]:
 
 
 def explain_by_position(slope: np.ndarray, first: np.ndarray) -> float:
-    """Share of the slopes' variance that lies between questions with the matching answer first and those with it second.
+    """Share of the slopes' variance between samples with the matching answer first and those with it second.
 
     Between the two means, of the total sum of squares; NaN where one side has none, or nothing varies.
     """
@@ -105,7 +105,7 @@ def _say_share(value: float, low: float, high: float) -> str:
     return f"{show(value, 0, signed=False)} [{show(low, 0, signed=False)}, {show(high, 0, signed=False)}]"
 
 
-def word(found: Mapping[tuple[str, str], Mapping[str, tuple[float, float, float]]]) -> str:
+def word(curves: Curves, found: Mapping[tuple[str, str], Mapping[str, tuple[float, float, float]]]) -> str:
     """What was found, in words."""
     said = []
     for vector in ("letter", "answer"):
@@ -124,6 +124,7 @@ def word(found: Mapping[tuple[str, str], Mapping[str, tuple[float, float, float]
             f"steerability, and what follows the letter is larger than what follows the behaviour in {larger} of "
             f"{len(mine)}."
         )
+    said.append(tell_size(curve for _, curve in curves.values()))
     return "\n\n".join(said)
 
 
@@ -131,8 +132,9 @@ def word(found: Mapping[tuple[str, str], Mapping[str, tuple[float, float, float]
 def draw(curves: Curves) -> None:
     """A panel for each behaviour."""
     names = list(dict.fromkeys(name for name, _ in curves))
-    figure = start_figure(3.4)
-    panels = figure.subplots(2, 2, sharex=True, squeeze=False)
+    height = (len(names) + 1) // 2
+    figure = start_figure(1.0 + 1.2 * height)
+    panels = figure.subplots(height, 2, sharex=True, squeeze=False)
     rows = []
     for panel in panels.flat[len(names) :]:
         panel.set_visible(False)
@@ -149,7 +151,7 @@ def draw(curves: Curves) -> None:
         panel.axvline(0, color="0.6", linewidth=0.7, zorder=0)
         panel.set_title(say_behaviour(name), loc="left", fontsize=7)
     for panel in panels[-1]:
-        panel.set_xlabel("dose, share of the stream")
+        panel.set_xlabel("dose")
     for panel in panels[:, 0]:
         panel.set_ylabel("log odds, nats")
     handles, labels = panels.flat[0].get_legend_handles_labels()
@@ -165,7 +167,7 @@ def main(folder: Path, limit: int | None = None) -> None:
     rng = np.random.default_rng(0)
     found = {key: summarize(curve, rng) for key, (_, curve) in curves.items()}
     write_block(PAGE, "table", tabulate(curves, found))
-    write_block(PAGE, "findings", word(found))
+    write_block(PAGE, "findings", word(curves, found))
     draw(curves)
 
 
