@@ -46,9 +46,9 @@ PANELS = {
     "odds": 2,
     "quality": 3,
     "reasoning": 2,
-    "token_profile": 2,
+    "token_profile": 3,
     "steerability": 2,
-    "diagnostics": 6,
+    "diagnostics": 5,
     "distributions": 4,
 }
 """Axes that a figure asks for, where it is not one."""
@@ -340,7 +340,8 @@ def test_a_notebook_shows_the_picture(study):
     for shown in (view, view.draw()):
         data, about = DisplayFormatter().format(shown)
         assert data["image/png"].startswith(b"\x89PNG")
-        assert about["image/png"] == {"width": 700, "height": 235}
+        assert about["image/png"]["width"] == 700
+        assert 235 < about["image/png"]["height"] < 275
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -89,7 +89,7 @@ def test_without_divergences_there_is_nothing_to_draw(study):
     assert view.rows == []
     assert "to draw" in view.caption
     (axes,) = view.draw().axes
-    assert any("kl_per_token" in text.get_text() for text in axes.texts)
+    assert any("per token" in text.get_text() for text in axes.texts)
     assert "costs" in GALLERY
     with pytest.raises(InputError, match="no positions"):
         Costs.of(study, positions="first:3")

@@ -85,7 +85,7 @@ def test_the_inset_has_the_log_ratios_and_the_shrunken_share(study):
     assert inset.patches[0].get_x() == pytest.approx(ratios.min())
     assert inset.get_xlabel() == "log ratio (nats)"
     (row,) = [r for r in study.table("below_zero_delta_p_A") if (r.condition.layer, r.condition.multiplier) == (1, 2.0)]
-    assert inset.get_title() == f"{100 * row.estimate.value:.0f} % below 0 (shrunken)"
+    assert inset.get_title() == f"{100 * row.estimate.value:.0f} % steered the wrong way"
     without = Report("A", tuple(r for r in study.rows if r.quantity == "delta_p_A"), study.prompts, {})
     assert PromptEffects.of(without, layer=1, multiplier=2.0).draw().axes[0].child_axes[0].get_title() == ""
 

@@ -199,12 +199,13 @@ def test_the_heat_map_is_centred_and_marks_what_it_should(study):
     dots = [line for line in axes.get_lines() if line.get_label() == "_significant"]
     assert len(dots) == sum(row.inference.p_max_t < 0.05 for row in rows)
     patches = [p for p in axes.patches if isinstance(p, Rectangle)]
-    (chosen,) = [p for p in patches if not p.get_hatch()]
+    (chosen,) = [p for p in patches if p.get_label() != "_untrusted"]
+    assert not any(p.get_hatch() for p in patches)
     (held_out,) = [r for r in study.rows if r.split == "report" and r.quantity == "delta_p_A"]
     c = held_out.condition
     assert chosen.get_xy() == (c.layer - 0.5, [-2, -1, 1, 2].index(c.multiplier) - 0.5)
     red = {r.condition for r in study.table("share_red") if r.estimate.value > 0.1}
-    assert sum(bool(p.get_hatch()) for p in patches) == len(red)
+    assert sum(p.get_label() == "_untrusted" for p in patches) == len(red)
     said = Heatmap.of(study).caption
     assert (
         f"(layer {c.layer}, multiplier +{c.multiplier:g}); on the 6 others it is +{held_out.estimate.value:.1f}" in said
@@ -292,6 +293,6 @@ def test_without_a_measured_probability_the_sweep_is_of_the_average_increase(stu
     assert LayerSweep.of(plain).draw().get_supylabel() == "log-prob increase of A completions,\nto the answer (nats)"
     assert {row["quantity"] for row in Heatmap.of(plain).rows} == {"increase_to_answer_A"}
     assert LayerSweep.of(plain).caption.startswith(
-        "Layer sweep: log-prob increase of A completions, to the answer (nats)"
+        "At which layers does the vector steer? Layer sweep: log-prob increase of A completions, to the answer (nats)"
     )
     assert {row["quantity"] for row in Heatmap.of(plain, quantity="logit_diff_change").rows} == {"logit_diff_change"}

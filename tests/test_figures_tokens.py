@@ -8,7 +8,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from synthetic import make_study
 
-from completions_lp.records import Estimate, InputError, Report
+from completions_lp.records import Estimate, InputError, Report, ReportRow
 from completions_lp.show.figures import Damage, Diagnostics, Distributions, DoseResponse, TokenProfile
 from completions_lp.show.figures.convergence import Batch, Convergence
 from completions_lp.show.figures.distributions import STEPS
@@ -31,7 +31,7 @@ def find(report, quantity, layer, multiplier):
 
 
 def test_the_profile_has_the_tokens_and_how_many_completions_have_them(study):
-    left, _, risk = TokenProfile.of(study, layer=1, multiplier=2.0).draw().axes
+    left, risk, _ = TokenProfile.of(study, layer=1, multiplier=2.0).draw().axes
     rows = [r for r in study.profile if (r.condition.layer, r.condition.multiplier) == (1, 2.0)]
     line = line_of(left, "mean increase")
     assert list(line.get_xdata()) == list(range(-4, 7))
@@ -45,7 +45,7 @@ def test_the_profile_has_the_tokens_and_how_many_completions_have_them(study):
 
 
 def test_the_parts_are_stacked_to_their_sums(study):
-    right = TokenProfile.of(study, layer=1, multiplier=2.0).draw().axes[1]
+    right = TokenProfile.of(study, layer=1, multiplier=2.0).draw().axes[2]
     names = ["before_answer_A", "at_answer_A", "after_answer_A", "increase_A", "answer_share", "reasoning_share"]
     names += ["delta_logit_A"]
     values = [find(study, name, 1, 2.0) for name in names]
@@ -168,25 +168,29 @@ def test_diagnostics_draw_each_check(study):
     assert len([r for r in Diagnostics.of(study, validation=rows).rows if r["panel"] == "a"]) == 2
 
 
-def test_empty_checks_say_what_fills_them(study):
-    def words_of(report):
-        panels = Diagnostics.of(report).draw().axes
-        return [" ".join(text.get_text() for text in panels[i].texts).replace("\n", " ") for i in (0, 5)]
+def test_checks_without_numbers_are_left_out_and_the_caption_says_which(study):
+    assert Diagnostics.of(study).letters == "bcdef"
+    assert "(a), estimates against draws of the steered model kept apart" in Diagnostics.of(study).caption
+    bare = Diagnostics.of(make_study(n_random=0))
+    assert bare.letters == "bcde"
+    assert "(f), p-values of random directions, is left out" in bare.caption
+    assert [panel.get_title(loc="left") for panel in bare.draw().axes] == ["(b)", "(c)", "(d)", "(e)"]
+    assert all(panel.has_data() and panel.get_xticks().size for panel in bare.draw().axes)
 
-    draws = "no steered draws to compare with; draw them: completions-lp plan RUN_DIR --validate"
-    assert words_of(study) == [draws, ""]
-    assert words_of(make_study(n_random=0)) == [
-        draws,
-        "no random directions; score some with [controls] random_directions = 19",
-    ]
-    few = words_of(make_study(n_prompts=1))
-    assert few == [draws, "no p-values of random directions"]
+
+def test_the_caption_knows_of_steered_draws(study):
+    cells = [row.condition for row in study.table("delta_p_A")]
+    drawn = Estimate(25.0, None, None, 0.95, "draws", 12, 12, "t")
+    rows = (*study.rows, *(ReportRow(c, "n_steered", "macro", drawn, 0) for c in cells))
+    said = Diagnostics.of(replace(study, rows=rows)).caption
+    assert "1200 draws of the steered model at this layer joined its estimates" in said
+    assert "joined its estimates" not in Diagnostics.of(study).caption
 
 
 def test_a_report_without_measures_still_has_its_other_figures(study):
     rows = tuple(r for r in study.rows if r.quantity in ("increase_to_answer_A", "increase_to_answer_not_A"))
     plain = Report("A", rows, {}, {}, increases=study.increases)
-    assert "no 'ess'" in [t.get_text() for panel in Diagnostics.of(plain).draw().axes for t in panel.texts]
+    assert "no effective draws" in [t.get_text() for panel in Diagnostics.of(plain).draw().axes for t in panel.texts]
     assert len(DoseResponse.of(plain).rows) == 2 * 5
     assert Damage.of(plain).rows == []
     assert len(Distributions.of(plain).draw().axes) == 4

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from page_runs import make_run
 
-from completions_lp.quantities import QUANTITIES, TRUST
+from completions_lp.quantities import QUANTITIES, TRUST, TRUST_COLORS
 from completions_lp.show.page import Figure, make_page, name_run
 from completions_lp.show.page.document import read_scripts, read_styles
 
@@ -172,6 +172,13 @@ def test_green_is_green_red_is_red_and_everyone_tells_them_apart(dark):
     for sight in SIGHTS.values():
         seen = [place(np.clip(sight @ brighten(colours[name]), 0, 1)) for name in TRUST]
         assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 18
+
+
+def test_the_page_and_the_figures_have_the_same_colours_of_trust():
+    styles = read_styles()
+    assert {one: f"--{one}: light-dark({color}," in styles for one, color in TRUST_COLORS.items()} == dict.fromkeys(
+        TRUST, True
+    )
 
 
 def test_each_kind_of_trust_has_a_mark_of_its_own():

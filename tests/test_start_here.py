@@ -52,15 +52,21 @@ def test_the_run_has_the_vector_the_prompts_and_the_doses_that_were_typed(done, 
     monkeypatch.chdir(folder)
     report = clp.load("first")
     assert "ΔP(A) pp" in shown
-    assert report.cells[0].vector == "pairs"
-    assert {cell.layer for cell in report.cells} == {1, 3}
-    assert {cell.dose for cell in report.cells} == {-0.1, 0.0, 0.1}
-    assert sorted(path.suffix for path in Path("first/figures").glob("layer_sweep.*")) == [".csv", ".pdf", ".png", ".txt"]
+    conditions = {row.condition for row in report.rows}
+    assert {(one.vector, one.kind) for one in conditions} == {("pairs", "target")}
+    assert {one.layer for one in conditions} == {1, 3}
+    assert {one.dose for one in conditions} == {-0.1, 0.0, 0.1}
+    assert sorted(path.suffix for path in Path("first/figures").glob("layer_sweep.*")) == [
+        ".csv",
+        ".pdf",
+        ".png",
+        ".txt",
+    ]
 
 
 def test_the_python_that_follows_finds_the_run(done, monkeypatch, capsys):
     monkeypatch.chdir(done[0])
     code = find_blocks(PAGE, "python")[0]
     exec(compile(code, "index.md", "exec"), {})  # noqa: S102  our own page
-    assert "ΔP(A) pp" in capsys.readouterr().out
+    assert "delta_p_A" in capsys.readouterr().out
     assert Path("layer_sweep.png").stat().st_size > 1000

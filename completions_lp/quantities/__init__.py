@@ -19,6 +19,7 @@ from completions_lp.quantities.kinds import (
     PRIMARY,
     SIGNS,
     TRUST,
+    TRUST_COLORS,
     UNITS,
     Pool,
     Quantity,
@@ -28,7 +29,8 @@ from completions_lp.records import InputError, Through
 
 __all__ = [
     "BROKEN", "CHOSEN", "GROUPS", "HEADLINE", "JUDGED", "ODD", "POOLED", "PRIMARY", "QUANTITIES", "SKEWED", "SWEPT",
-    "TRUST", "UNITS", "WHOLE", "Quantity", "Unit", "find_quantity", "list_missing", "name_unit", "rank_quantity",
+    "TRUST", "TRUST_COLORS", "UNITS", "WHOLE", "Quantity", "Unit", "find_quantity", "list_missing", "name_unit",
+    "rank_quantity",
 ]  # fmt: skip
 
 QUANTITIES: Mapping[str, Quantity] = MappingProxyType({quantity.name: quantity for quantity in CATALOGUE})

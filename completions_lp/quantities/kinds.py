@@ -87,3 +87,6 @@ BROKEN = "share_broken"
 """Share of the prompts with log probs that are no finite numbers: where it is above 0, a cell has no other number."""
 TRUST = ("certified", "green", "red")
 """How far P(A) under steering can be trusted on a prompt, from best to worst."""
+TRUST_COLORS: Mapping[str, str] = MappingProxyType({"certified": "#004488", "green": "#00945a", "red": "#a3232f"})
+"""What each is drawn in: the colour that it is called after. Told apart by the colour-blind, and never by colour alone:
+a mark goes with each."""

@@ -1,4 +1,4 @@
-"""The two-choice read-out -> samples as lm-evaluation-harness logs them (``--log_samples``), a JSONL file per condition.
+"""The two-choice read-out -> samples as lm-evaluation-harness logs them (``--log_samples``), a file per condition.
 
 The facts are of EleutherAI/lm-evaluation-harness 0.4.13: ``loggers/evaluation_tracker.py`` writes the files,
 ``evaluator.py`` the samples, ``api/task.py`` the requests of a ``multiple_choice`` task.
@@ -58,8 +58,8 @@ def _make_sample(
     values = logprob[: len(prompt.letters)].tolist()
     if not np.isfinite(values).all():
         raise InputError(
-            f"prompt {prompt.id!r}, {condition.place if condition.steers else 'unsteered'}: the log prob of an answer is "
-            "no finite number or could not be read (one answer begins another one); leave that prompt out of the run"
+            f"prompt {prompt.id!r}, {condition.place if condition.steers else 'unsteered'}: the log prob of an answer "
+            "is no finite number or could not be read (one answer begins another one); leave that prompt out of the run"
         )
     context, answers = split_answers(prompt)
     gold = prompt.letters.index(prompt.matching)

@@ -31,6 +31,7 @@ class Agreement(PlaceView):
     the diagonal is what the first answer position does not show.
     """
 
+    question = "Does sampling agree with the two-choice read-out?"
     quantity: str
     """The sampled metric; of all cells where ``cell`` is None, else of its prompts."""
     pairs: tuple[Pair, ...]
@@ -83,7 +84,7 @@ class Agreement(PlaceView):
 
     def _describe(self) -> str | list[str]:
         if not self.pairs and not self.columns:
-            return f"Agreement: no {self.quantity!r} and {CHOICE!r} to draw."
+            return f"Agreement: no {self.part.say(self.quantity)} and {self.part.say(CHOICE)} to draw."
         parts = [
             f"Agreement: {self.part.say(self.quantity)}, against the {self.part.say(CHOICE)}, both in nats; dashed: "
             "equality."
@@ -123,7 +124,7 @@ class Agreement(PlaceView):
         elif self.columns:
             self._draw_prompts(panel)
         else:
-            write_empty(panel, f"no {self.quantity!r}\nand {CHOICE!r}")
+            write_empty(panel, f"no {self.part.say(self.quantity)}\nand {self.part.say(CHOICE)}")
             return
         panel.axline((0, 0), slope=1, color="0.4", linewidth=0.7, linestyle=(0, (4, 2)), zorder=1)
 

@@ -5,7 +5,6 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
@@ -132,11 +131,16 @@ def tick_layers(axes: Axes, layers: Sequence[int]) -> None:
 
 
 def tick_multipliers(axes: Axes, multipliers: Iterable[float]) -> None:
-    """Ticks at the multipliers, each with its sign, where they are few and apart."""
+    """Ticks at the multipliers and nowhere else, each with its sign; where they are close, not each has its number."""
     distinct = sorted(set(multipliers))
-    gaps = np.diff(distinct)
-    if len(distinct) >= 2 and gaps.min() >= (distinct[-1] - distinct[0]) / 12:
-        axes.set_xticks(distinct, [f"{m:+g}".replace("-", "−") if m else "0" for m in distinct])
+    if not distinct:
+        return
+    room = (distinct[-1] - distinct[0]) / 8
+    named: list[float] = []
+    for m in sorted(distinct, key=lambda m: (m not in (distinct[0], distinct[-1]), m != 0, abs(m))):
+        if all(abs(m - other) >= room for other in named):
+            named.append(m)
+    axes.set_xticks(distinct, [(f"{m:+g}".replace("-", "−") if m else "0") * (m in named) for m in distinct])
 
 
 def scale_log(axes: Axes, which: Literal["x", "y"]) -> None:

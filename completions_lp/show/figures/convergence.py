@@ -34,6 +34,7 @@ class Batch:
 class Convergence(View):
     """Vectors from batches, at one layer and multiplier. Left: how well the pairs fix them; right: their effects."""
 
+    question = "How many contrast pairs does the vector need?"
     sheet = Sheet(2, (WIDE, 2.5), 2)
     vector: str
     layer: int
@@ -73,10 +74,10 @@ class Convergence(View):
         what = describe(self.quantity, self.target).replace("\n", " ")
         sizes = ", ".join(f"{sum(b.n_pairs == n for b in self.batches)} of {n}" for n in _list_sizes(self.batches))
         return (
-            f"Convergence of the vector with the contrast pairs in its mean, at layer {self.layer}; batches without "
-            f"common pairs ({sizes} pairs). Left: circles, cosine between the means of two halves of a batch "
-            f"(split-half); crosses, with the mean of all other pairs. Right: {what} ({self.batches[0].effect.unit}) "
-            f"of each batch's vector at multiplier {sign(self.multiplier)}, "
+            f"{self.question} Convergence of the vector with the contrast pairs in its mean, at layer {self.layer}; "
+            f"batches without common pairs ({sizes} pairs). Left: circles, cosine between the means of two halves of a "
+            f"batch (split-half); crosses, with the mean of all other pairs. Right: {what} "
+            f"({self.batches[0].effect.unit}) of each batch's vector at multiplier {sign(self.multiplier)}, "
             f"{say_intervals(b.effect for b in self.batches)}; bars are over prompts for a given vector, the scatter "
             f"of the points is what the choice of pairs adds. {say_target(self.target)}"
         )

@@ -43,6 +43,7 @@ class Costs(PartView):
     the random directions. With several vectors a second panel has their best cells.
     """
 
+    question = "At the same cost, which layer does most?"
     quantity: str
     lines: tuple[Line, ...]
     cloud: tuple[Point, ...]
@@ -85,7 +86,7 @@ class Costs(PartView):
 
     def _describe(self) -> str | list[str]:
         if not self.lines:
-            return f"Effect against cost: no {self.quantity!r} with {DAMAGE!r} to draw."
+            return f"Effect against cost: no {self.part.say(self.quantity)} with {self.part.say(DAMAGE)} to draw."
         drawn = [gain.estimate for line in self.lines for _, gain in line.points]
         what = "a line per vector, at the layers of its best cell" if self.best else "a line per layer"
         parts = [
@@ -104,6 +105,9 @@ class Costs(PartView):
         conditions = [gain.condition for line in self.lines for _, gain in line.points]
         return [*parts, self.part.warn_red(conditions)]
 
+    def _ask(self) -> str:
+        return "At the same cost, which vector does most?" if self.best else self.question
+
     def _plan(self, *, new: bool) -> Sheet:
         return Sheet(2, (WIDE, 2.8), columns=2) if self.best else Sheet(1, (COLUMN, 3.0))
 
@@ -116,7 +120,7 @@ class Costs(PartView):
         styles = dict(zip(names, make_styles(len(names)), strict=True))
         if not self.lines:
             for panel in panels:
-                write_empty(panel, f"no {self.quantity!r} and {DAMAGE!r}")
+                write_empty(panel, f"no {self.part.say(self.quantity)} and {self.part.say(DAMAGE)}")
             return
         left.plot(*_read(self.cloud), ".", color="0.72", markersize=2.5, zorder=1.1, label="_random")
         told: set[str] = set()

@@ -30,6 +30,7 @@ class Damage(PartView):
     trusted. Grey dots are the random directions; the stepped line joins the cells that none beats on both axes.
     """
 
+    question = "What does the effect cost in the rest of the text?"
     quantity: str
     pairs: tuple[Pair, ...]
     """Damage and effect of each cell."""
@@ -63,7 +64,7 @@ class Damage(PartView):
 
     def _describe(self) -> str | list[str]:
         if not self.pairs:
-            return f"Efficacy against damage: no {self.quantity!r} with {DAMAGE!r} to draw."
+            return f"Efficacy against damage: no {self.part.say(self.quantity)} with {self.part.say(DAMAGE)} to draw."
         costs, gains = ([pair[i].estimate for pair in self.pairs] for i in (0, 1))
         parts = [
             f"Efficacy against damage: {self.part.say(self.quantity)} ({gains[0].unit}) against KL(unsteered ‖ "
@@ -85,7 +86,7 @@ class Damage(PartView):
         unit = self.pairs[0][1].estimate.unit if self.pairs else "pp"
         label_axes(panel, x=self.part.label(DAMAGE, "nats/token"), y=self.part.label(self.quantity, unit))
         if not self.pairs:
-            write_empty(panel, f"no {self.quantity!r} and {DAMAGE!r}")
+            write_empty(panel, f"no {self.part.say(self.quantity)} and {self.part.say(DAMAGE)}")
             return
         ends = [stack_ends([pair[i].estimate for pair in self.pairs]) for i in (0, 1)]
         draw_bars(panel, *_read(self.pairs), ends[1])

@@ -24,7 +24,6 @@ SAMPLER = "excess_surprisal"
 LOW, HIGH = "mean_weight_low", "mean_weight_high"
 VALIDATION = ("p_A_steered", "share", "low", "high", "trust")
 """What a row of a validation table needs: the estimate, the share of steered draws with its interval, the trust."""
-_WITHOUT_RANDOM = "no random directions;\nscore some with\n[controls]\nrandom_directions = 19"
 _ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.56, 0.98), "columnspacing": 0.8}
 _ABOVE |= {"handletextpad": 0.3}
 DASHED: dict[str, Any] = {"linewidth": 0.6, "linestyle": (0, (4, 2))}
@@ -41,9 +40,9 @@ class Column:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Diagnostics(PlaceView):
-    """Six checks: the estimator, effective draws, weights, trust, sampler, and the null of the random directions."""
+    """Up to six checks: estimator, effective draws, weights, trust, sampler, null of the random directions."""
 
-    sheet = Sheet(6, (WIDE, 4.2), 3)
+    question = "Can the numbers be believed?"
     validation: tuple[Mapping[str, Any], ...]
     """Rows of prompts that offer the target: the others have no grade of trust."""
     columns: Mapping[str, Column]
@@ -125,18 +124,49 @@ class Diagnostics(PlaceView):
                 f"(f) p-values (t over prompts) of {self.part.count_directions()} random directions in {n} cells in "
                 "all: above the diagonal, a test over prompts alone finds too much."
             )
-        return parts
+        return [*parts, *self._say_left_out()] if self.cell is not None else parts
+
+    @property
+    def letters(self) -> str:
+        """The panels that there is something to draw in; all but the first and the last where there is nothing."""
+        there = {
+            "a": len(self.validation),
+            "b": len(self.columns["ess"].prompts),
+            "c": len(self.columns[LOW].prompts),
+            "d": sum(map(len, self.shares.values())),
+            "e": len(self.surprisal[0]),
+            "f": len(self.p_values),
+        }
+        return "".join(letter for letter, n in there.items() if n) or "bcde"
+
+    def _plan(self, *, new: bool) -> Sheet:
+        n = len(self.letters)
+        columns = 2 if n in (2, 4) else min(3, n)
+        return Sheet(n, (WIDE, 2.1 * -(-n // columns)), columns)
 
     def _draw(self, panels: list[Axes], page: Page | None) -> None:
-        checks = [self._draw_validation, self._draw_ess, self._draw_weights]
-        checks += [self._draw_trust, self._draw_sampler, self._draw_null]
-        for letter, panel, draw in zip("abcdef", panels, checks, strict=True):
-            draw(panel)
+        checks = {"a": self._draw_validation, "b": self._draw_ess, "c": self._draw_weights}
+        checks |= {"d": self._draw_trust, "e": self._draw_sampler, "f": self._draw_null}
+        for letter, panel in zip(self.letters, panels, strict=True):
+            checks[letter](panel)
             panel.set_title(f"({letter})", loc="left", fontweight="bold")
 
+    def _say_left_out(self) -> list[str]:
+        """What is not drawn, and how it would be had."""
+        steered = sum(row.estimate.value * row.estimate.n for row in self.part.at_layer("n_steered", self.cell))
+        joined = f"; {steered:.0f} draws of the steered model at this layer joined its estimates" if steered > 0 else ""
+        parts = []
+        if not self.validation:
+            parts.append(
+                "(a), estimates against draws of the steered model kept apart from them, is left out: none were made "
+                f"(`completions-lp plan RUN_DIR --validate`){joined}."
+            )
+        if not len(self.p_values):
+            parts.append("(f), p-values of random directions, is left out: there are none.")
+        return parts
+
     def _draw_validation(self, panel: Axes) -> None:
-        if self.validation:
-            panel.plot([0, 1], [0, 1], color="0.3", linewidth=0.6, zorder=1, label="_diagonal")
+        panel.plot([0, 1], [0, 1], color="0.3", linewidth=0.6, zorder=1, label="_diagonal")
         for name, style in TRUST.items():
             rows = [row for row in self.validation if row["trust"] == name]
             x, y = ([row[column] for row in rows] for column in ("p_A_steered", "share"))
@@ -144,10 +174,7 @@ class Diagnostics(PlaceView):
             panel.scatter(x, y, s=9, linewidth=0.7, zorder=2, label=name if rows else "_none", **style)
         label_axes(panel, x=f"P({self.part.target}) steered, estimated", y="share of steered draws")
         panel.set(xlim=(0, 1), ylim=(0, 1))
-        if self.validation:
-            panel.legend(handletextpad=0.1)
-        else:
-            write_empty(panel, "no steered draws to\ncompare with; draw them:\ncompletions-lp plan\nRUN_DIR --validate")
+        panel.legend(handletextpad=0.1)
 
     def _draw_column(self, panel: Axes, name: str, **style: Any) -> bool:
         """Prompts as points and their mean as a line, over the multipliers; whether there are any."""
@@ -166,7 +193,7 @@ class Diagnostics(PlaceView):
         if drawn:
             scale_log(panel, "y")
         else:
-            write_empty(panel, "no 'ess'")
+            write_empty(panel, "no effective draws")
 
     def _draw_weights(self, panel: Axes) -> None:
         low = self._draw_column(panel, LOW, color=BLUE, marker="v", label="least")
@@ -201,23 +228,19 @@ class Diagnostics(PlaceView):
         values = self.surprisal[1]
         draw_zero(panel)
         panel.plot(np.arange(1, len(values) + 1), values, ".", color=BLUE, markersize=3, label="prompts")
-        label_axes(panel, x="prompts, sorted", y="surprisal − entropy (nats)")
+        label_axes(panel, x="prompts, sorted", y="surprise beyond expectation (nats)")
         z = self.part.report.checks.get("sampler_z", np.nan)
         if not len(values):
             whole = self.part.report.through == "end"
-            write_empty(panel, f"no {SAMPLER!r}" + ("" if whole else ":\ncompletions are not\nscored to their end"))
+            write_empty(panel, "no sampler test" + ("" if whole else ":\ncompletions are not\nscored to their end"))
         elif np.isfinite(z):
             write_note(panel, f"z = {sign(z, digits=2)}")
 
     def _draw_null(self, panel: Axes) -> None:
         p = self.p_values
-        if len(p):
-            panel.plot([0, 1], [0, 1], color="0.3", linewidth=0.6, zorder=1, label="_diagonal")
-            panel.step(p, np.arange(1, len(p) + 1) / len(p), where="post", color=BLUE, label="random directions")
-            panel.axvline(0.05, color=GREY, **DASHED)
-        else:
-            some = self.part.count_directions() > 0
-            write_empty(panel, "no p-values of\nrandom directions" if some else _WITHOUT_RANDOM)
+        panel.plot([0, 1], [0, 1], color="0.3", linewidth=0.6, zorder=1, label="_diagonal")
+        panel.step(p, np.arange(1, len(p) + 1) / len(p), where="post", color=BLUE, label="random directions")
+        panel.axvline(0.05, color=GREY, **DASHED)
         panel.set(xlim=(0, 1), ylim=(0, 1))
         label_axes(panel, x="p-value (t over prompts)", y="share of random cells")
 

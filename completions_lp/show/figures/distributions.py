@@ -39,6 +39,7 @@ class Distributions(LayerView):
     Cumulative, every prompt with the same total weight; a panel per multiplier; random directions thin and grey.
     """
 
+    question = "Which texts gain: those with the answer, or all?"
     doses: tuple[Dose, ...]
     """By multiplier."""
 

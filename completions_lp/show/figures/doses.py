@@ -36,6 +36,7 @@ class DoseResponse(LayerView):
     (dashed) and −KL over all (dotted), the random directions (grey) and the slope over multipliers.
     """
 
+    question = "How does the effect grow with the dose?"
     sheet = Sheet(1, (COLUMN, 3.1))
     series: Mapping[str, Sequence[ReportRow]]
     """By quantity, rows over the multipliers, with the origin where it was not measured."""
@@ -105,7 +106,7 @@ class DoseResponse(LayerView):
         tick_multipliers(panel, {row.condition.multiplier for rows in self.series.values() for row in rows})
         label_axes(panel, x="multiplier", y="nats", title=name_layers(self.cell.condition) if self.cell else None)
         if not self._drawn:
-            write_empty(panel, f"no {RATIO!r} or {BOUND!r}")
+            write_empty(panel, f"no {self.part.say(RATIO)} or {self.part.say(BOUND)}")
             return
         slope = self.slope
         said = f"mean slope {write_estimate(slope.estimate)}" if slope else None

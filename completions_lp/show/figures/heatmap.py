@@ -22,14 +22,17 @@ COLORS = LinearSegmentedColormap.from_list(
     "effect", [(0, "#1B0F4F"), (0.25, "#5566B8"), (0.5, "#FFFFFF"), (0.75, "#F6CB8C"), (1, "#DD8418")]
 )
 SIGNIFICANT = 0.05
+STEPS = (1, 2, 5, 10, 20, 50, 100, 1000)
+"""Every so many layers are named."""
 WIDEST = 9
 """Cells side by side in which a number can be read."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Heatmap(PartView):
-    """The whole sweep: colour is the effect, centred on 0; dots are significant, hatched cells not to be trusted."""
+    """The whole sweep: colour is the effect, centred on 0; dots are significant, barred cells are not to be trusted."""
 
+    question = "Which layer and which dose steer most?"
     quantity: str
     cells: tuple[ReportRow, ...]
     """By layer and multiplier."""
@@ -69,12 +72,12 @@ class Heatmap(PartView):
     def _describe(self) -> str | list[str]:
         rows, what = self.cells, self.part.say(self.quantity)
         if not rows:
-            return f"Layers by multipliers: no {self.quantity!r} to draw."
+            return f"Layers by multipliers: no {self.part.say(self.quantity)} to draw."
         n = max(row.estimate.n for row in rows)
         parts = [f"The sweep: {what} ({rows[0].estimate.unit}), mean over {count(n, 'prompt')}; white is 0."]
         if any(np.isfinite(row.inference.p_max_t) for row in rows):
             parts.append(f"Dots: p < {SIGNIFICANT:g}, adjusted for all {len(rows)} cells by max-T.")
-        parts.append(self.part.warn_red((row.condition for row in rows), "Hatched"))
+        parts.append(self.part.warn_red((row.condition for row in rows), "Barred below"))
         missing = sum(not np.isfinite(row.estimate.value) for row in rows)
         if missing:
             parts.append(f"Grey: no value ({count(missing, 'cell')}).")
@@ -99,12 +102,12 @@ class Heatmap(PartView):
         layers, multipliers = self.layers, self.multipliers
         label_axes(panel, x=LAYER, y=self.part.scale)
         if not self.cells:
-            write_empty(panel, f"no {self.quantity!r}")
+            write_empty(panel, f"no {self.part.say(self.quantity)}")
             return
         limit = self._draw_map(panel)
         for row in self.cells:
             self._mark(panel, row, limit)
-        shown = range(0, len(layers), 1 + len(layers) // 24)
+        shown = range(0, len(layers), next(step for step in STEPS if len(layers) <= 20 * step))
         panel.set_xticks(shown, [str(layers[i]) for i in shown])
         panel.set_yticks(range(len(multipliers)), [sign(m) for m in multipliers])
         panel.tick_params(length=0)
@@ -122,7 +125,10 @@ class Heatmap(PartView):
         limit = float(np.nanmax(np.abs(grid), initial=0.0)) or 1.0
         panel.set_facecolor("0.8")
         edges = np.arange(len(self.layers) + 1) - 0.5, np.arange(len(self.multipliers) + 1) - 0.5
-        mesh = panel.pcolormesh(*edges, grid, cmap=COLORS, vmin=-limit, vmax=limit, edgecolor="white", linewidth=0.5)
+        number = len(self.layers) <= WIDEST
+        mesh = panel.pcolormesh(
+            *edges, grid, cmap=COLORS, vmin=-limit, vmax=limit, edgecolor="white", linewidth=0.5 * number
+        )
         bar = panel.figure.colorbar(mesh, ax=panel, pad=0.02, aspect=25)
         bar.outline.set_linewidth(0.5)
         label = self.part.label(self.quantity, self.cells[0].estimate.unit)
@@ -130,21 +136,21 @@ class Heatmap(PartView):
         return limit
 
     def _mark(self, panel: Axes, row: ReportRow, limit: float) -> None:
-        """The cell's hatch, outline, number where there is room for one, and dot."""
+        """The cell's bar, outline, number where there is room for one, and dot."""
         x, y = self._find_place(row)
         number = len(self.layers) <= WIDEST
         ink = "white" if row.estimate.value < -0.4 * limit else "black"
         if row.condition in self.part.red:
-            _frame(panel, x, y, hatch="////", linewidth=0, edgecolor=ink, alpha=0.55)
+            strip = Rectangle((x - 0.42, y - 0.44), 0.84, 0.14, facecolor=ink, linewidth=0, label="_untrusted")
+            panel.add_patch(strip)
         if self._is_chosen(row):
             _frame(panel, x, y, linewidth=1.6, edgecolor="black", zorder=3)
         if number and np.isfinite(row.estimate.value):
             text = sign(row.estimate.value, digits=0 if row.estimate.unit == "pp" else 1)
-            under = {"facecolor": COLORS(0.5 + 0.5 * row.estimate.value / limit), "edgecolor": "none", "pad": 0.8}
-            panel.text(x, y, text, ha="center", va="center", fontsize=6, color=ink, bbox=under)
+            panel.text(x, y + 0.08, text, ha="center", va="center", fontsize=6, color=ink)
         if row.inference.p_max_t < SIGNIFICANT:
-            shift = 0.36 if number else 0.0
-            panel.plot(x + shift, y + 0.8 * shift, marker="o", markersize=2.2, color=ink, label="_significant")
+            shift, size = (0.36, 2.2) if number else (0.0, min(2.2, 66 / len(self.layers)))
+            panel.plot(x + shift, y + 0.8 * shift, marker="o", markersize=size, color=ink, label="_significant")
 
 
 def _frame(panel: Axes, x: int, y: int, **style: Any) -> None:

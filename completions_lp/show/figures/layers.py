@@ -40,6 +40,7 @@ class LayerSweep(PartView):
     red. Of several vectors, the others have a line each beside it.
     """
 
+    question = "At which layers does the vector steer?"
     quantity: str
     cells: tuple[ReportRow, ...]
     """By layer and multiplier."""
@@ -88,7 +89,7 @@ class LayerSweep(PartView):
     def _describe(self) -> str | list[str]:
         rows, what = self.cells, self.part.say(self.quantity)
         if not rows:
-            return f"Layer sweep: no {self.quantity!r} to draw."
+            return f"Layer sweep: no {self.part.say(self.quantity)} to draw."
         parts = [
             f"Layer sweep: {what} ({rows[0].estimate.unit}) by the {LAYER}; mean over prompts.",
             f"Ribbon, pointwise: {say_intervals(row.estimate for row in rows)}.",
@@ -202,5 +203,5 @@ class LayerSweep(PartView):
         if rows:
             write_note(panels[0], note_few(row.estimate for row in rows))
         else:
-            write_empty(panels[0], f"no {self.quantity!r}")
+            write_empty(panels[0], f"no {self.part.say(self.quantity)}")
         label_panels(page, panels, x=LAYER, y=y)

@@ -109,8 +109,8 @@ def draw_bars(axes: Axes, x: Any, y: Any, ends: Any, *, vertical: bool = True, *
 
 
 def make_styles(n: int) -> list[dict[str, Any]]:
-    """``n`` lines that differ in colour (safe for the colour-blind, each its own grey), in marker and in dashes."""
-    colors = mpl.colormaps["cividis"](np.linspace(0.0, 0.88, n))
+    """``n`` lines that differ in colour (safe for the colour-blind, none of them grey), in marker and in dashes."""
+    colors = mpl.colormaps["plasma"](np.linspace(0.0, 0.85, n))
     return [
         {
             "color": tuple(color),

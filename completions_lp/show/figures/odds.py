@@ -28,6 +28,7 @@ class Odds(LayerView):
     completions (squares) the whole window.
     """
 
+    question = "Does steering change which answer is given, or whether any is?"
     sheet = Sheet(2, (WIDE, 2.6), columns=2)
     series: Mapping[str, Sequence[ReportRow]]
     """By quantity, rows over the multipliers, with the origin where it was not measured."""
@@ -80,7 +81,7 @@ class Odds(LayerView):
             tick_multipliers(panel, {row.condition.multiplier for row in drawn})
             label_axes(panel, x="multiplier", y="change of log odds (nats)", title=title)
             if not drawn:
-                write_empty(panel, f"no {pair[0]!r}\nor {pair[1]!r}")
+                write_empty(panel, f"no {self.part.say(pair[0])}\nor {self.part.say(pair[1])}")
                 continue
             write_note(panel, note_few(row.estimate for row in drawn if row.condition.multiplier))
             panel.legend()

@@ -30,6 +30,7 @@ class OffTarget(PartView):
     else.
     """
 
+    question = "What does the vector do to prompts that it is not about?"
     shown: tuple[OffTargetRow, ...]
 
     @classmethod

@@ -17,6 +17,7 @@ from completions_lp.show.figures.words import (
     describe,
     name_answer,
     name_cell,
+    name_subject,
     name_target,
     say_target,
     write_estimate,
@@ -185,6 +186,11 @@ class Part:
         return name_cell(cell.condition) + (", over 10 % red" if cell.condition in self.red else "")
 
     @property
+    def subject(self) -> str:
+        """Which model, vector and behaviour the numbers are of."""
+        return name_subject(self.report)
+
+    @property
     def scale(self) -> str:
         """What a sweep's doses are, for axes and legends: ``multiplier``, or the unit in which they were asked for."""
         return name_doses(self.report)
@@ -213,7 +219,7 @@ class Part:
 
     def finish(self, sentences: Iterable[str]) -> str:
         """A caption: these sentences, what the target is, and which positions where there are several."""
-        last = (say_target(self.report.target), self.note)
+        last = (f"{self.subject}." if self.subject else "", say_target(self.report.target), self.note)
         return " ".join([sentence for sentence in (*sentences, *last) if sentence])
 
 

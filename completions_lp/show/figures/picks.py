@@ -23,7 +23,10 @@ class PartView(View):
     def caption(self) -> str:
         """What is drawn."""
         said = self._describe()
-        return said if isinstance(said, str) else self.part.finish(said)
+        return said if isinstance(said, str) else self.part.finish([self._ask(), *said])
+
+    def _name_subject(self) -> str:
+        return self.part.subject
 
     @abstractmethod
     def _describe(self) -> str | Sequence[str]:

@@ -27,6 +27,7 @@ class Probabilities(PartView):
     Unlike a probability restricted to the two letters, P(A) here falls where the model stops answering at all.
     """
 
+    question = "How does the effect of each layer grow with the dose?"
     sheet = Sheet(1, (COLUMN, 2.6))
     quantity: str
     lines: Mapping[int, Sequence[ReportRow]]
@@ -52,7 +53,7 @@ class Probabilities(PartView):
 
     def _describe(self) -> str | list[str]:
         if not self.lines:
-            return f"Probability against multiplier: no {self.quantity!r} to draw."
+            return f"Probability against multiplier: no {self.part.say(self.quantity)} to draw."
         drawn, what = self._drawn, self.part.say(self.quantity)
         parts = [f"{what} ({drawn[0].unit}) against the multiplier, a line per layer; means over prompts."]
         if len(self.lines) <= MANY:
@@ -85,7 +86,7 @@ class Probabilities(PartView):
         label_axes(panel, x="multiplier", y=y)
         tick_multipliers(panel, {row.condition.multiplier for rows in self.lines.values() for row in rows})
         if not drawn:
-            write_empty(panel, f"no {self.quantity!r}")
+            write_empty(panel, f"no {self.part.say(self.quantity)}")
             return
         write_note(panel, note_few(drawn))
         name_lines(panel, list(self.lines), title="layer", ncols=2)

@@ -28,12 +28,13 @@ RARE = 0.02
 class TokenProfile(CellView):
     """Where the gain is, over the completions with the answer: by token position, and as parts of the whole.
 
-    Left: the mean increase of the tokens by their place relative to the answer's, bars below for the completions that
+    Left: the mean increase of the tokens by their place relative to the answer's, in the middle how many completions
     have such a token. Right: the increase before, at and after the answer, which sum to the whole; and the change of
     logit P(A) as the share of the answer itself and of the reasoning before it.
     """
 
-    sheet = Sheet(2, (WIDE, 2.4), 2, {"width_ratios": [1.7, 1]})
+    question = "Where in the text is the gain?"
+    sheet = Sheet(3, (WIDE, 2.4), 3, {"width_ratios": [1.6, 1, 1]})
     offsets: tuple[ProfileRow, ...]
     """By place."""
     groups: tuple[Mapping[str, Estimate], ...]
@@ -65,7 +66,7 @@ class TokenProfile(CellView):
         if self.offsets:
             parts.append(
                 f"Left: mean increase of the tokens of the {target} completions by their place relative to the token "
-                f"that gives the answer (0); {say_intervals(row.estimate for row in self.offsets)}; grey bars: "
+                f"that gives the answer (0); {say_intervals(row.estimate for row in self.offsets)}; middle: "
                 f"completions that have such a token, at most {max(row.n_completions for row in self.offsets)}; places "
                 f"that under {100 * RARE:g} % of them have are left out."
             )
@@ -84,13 +85,16 @@ class TokenProfile(CellView):
         return parts
 
     def _draw(self, panels: list[Axes], page: Page | None) -> None:
-        left, right = panels
+        left, middle, right = panels
         draw_zero(left)
         if self.offsets:
             _draw_offsets(left, self.offsets)
             write_note(left, note_few(row.estimate for row in self.offsets))
+            _draw_counts(middle, self.offsets)
         else:
             write_empty(left, "no profile over tokens")
+            write_empty(middle, "no completions")
+        label_axes(middle, x="token, as on the left", y="completions that have it")
         x = f"token, relative to the one that gives {self.part.answer}"
         label_axes(left, x=x, y="mean increase (nats)", title=self.part.title(self.cell))
         _draw_parts(right, self.groups)
@@ -117,16 +121,12 @@ def _draw_offsets(panel: Axes, rows: Sequence[ProfileRow]) -> None:
     draw_line(panel, offsets, [row.estimate for row in rows], color=BLUE, label="mean increase", markersize=2.5)
     panel.axvline(0, color="0.3", linewidth=0.6, linestyle=(0, (2, 2)), zorder=1)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    risk = panel.twinx()
-    risk.bar(offsets, [row.n_completions for row in rows], color=BAND, width=0.8, label="completions")
-    risk.set_ylim(0, 5 * max(row.n_completions for row in rows))
-    risk.set_yticks([0, max(row.n_completions for row in rows)])
-    risk.tick_params(labelsize=6, length=2, colors="0.45")
-    risk.set_ylabel("completions", fontsize=6, color="0.45", loc="bottom", parse_math=False)
-    risk.set_zorder(panel.get_zorder() - 1)
-    panel.patch.set_visible(False)
-    low, high = panel.get_ylim()
-    panel.set_ylim(low - 0.28 * (high - low), high)  # room for the bars below the line
+
+
+def _draw_counts(panel: Axes, rows: Sequence[ProfileRow]) -> None:
+    counts = [row.n_completions for row in rows]
+    panel.bar([row.offset for row in rows], counts, color=BAND, edgecolor="0.5", linewidth=0.3, width=0.8, label="n")
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _draw_parts(panel: Axes, groups: Sequence[Mapping[str, Estimate]]) -> None:

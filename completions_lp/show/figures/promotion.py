@@ -27,6 +27,7 @@ class Promotion(CellView):
     Up and left is steering; down and left is damage to both; on the diagonal the vector does not tell them apart.
     """
 
+    question = "Does steering promote the answer, or move all texts alike?"
     prompt_ids: tuple[str, ...]
     """The prompts with both kinds of completions."""
     across: Float[np.ndarray, " prompt"]
@@ -77,7 +78,7 @@ class Promotion(CellView):
         axis = "log-prob increase of {} completions (nats)"
         label_axes(panel, x=axis.format("other"), y=axis.format(self.part.target), title=title)
         if not self.prompt_ids:
-            write_empty(panel, f"no per-prompt {A!r}\nand {OTHERS!r}")
+            write_empty(panel, f"no per-prompt {self.part.say(A)}\nand {self.part.say(OTHERS)}")
             return
         style: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": GREY, "markeredgewidth": 0.7}
         panel.plot(self.across, self.up, "o", markersize=3, label="prompts", **style)

@@ -10,20 +10,20 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from scipy.special import expit, logit
 
-from completions_lp.quantities import PRIMARY
+from completions_lp.quantities import PRIMARY, TRUST_COLORS
 from completions_lp.records import Positions, Report
 from completions_lp.show.figures.axes import draw_zero, label_axes, print_plainly, write_empty, write_note
 from completions_lp.show.figures.marks import draw_bars
-from completions_lp.show.figures.page import BLUE, COLUMN, GREY, RED, YELLOW, Page, Sheet
+from completions_lp.show.figures.page import COLUMN, GREY, Page, Sheet
 from completions_lp.show.figures.part import Cell, Part, tidy_cell
 from completions_lp.show.figures.picks import PlaceView
 from completions_lp.show.figures.view import Table
 from completions_lp.show.figures.words import count, name_cell
 
 TRUST: dict[str, dict[str, Any]] = {
-    "certified": {"marker": "o", "facecolor": BLUE, "edgecolor": BLUE},
-    "green": {"marker": "D", "facecolor": YELLOW, "edgecolor": "#8A6A10"},
-    "red": {"marker": "X", "facecolor": "white", "edgecolor": RED},
+    "certified": {"marker": "o", "facecolor": TRUST_COLORS["certified"], "edgecolor": TRUST_COLORS["certified"]},
+    "green": {"marker": "D", "facecolor": TRUST_COLORS["green"], "edgecolor": TRUST_COLORS["green"]},
+    "red": {"marker": "X", "facecolor": "white", "edgecolor": TRUST_COLORS["red"]},
 }
 """How far an estimate can be trusted, as marker and colour."""
 EDGE = 0.002
@@ -38,6 +38,7 @@ BARS = ("p_A_se", "p_A_low", "p_A_high", "p_A_steered_se", "p_A_steered_low", "p
 class PromptEffects(PlaceView):
     """Every prompt as a point: P(A) unsteered against steered, or its log ratio against what it was."""
 
+    question = "Which prompts does the vector steer?"
     columns: Mapping[str, np.ndarray]
     """Of the prompts with an unsteered and a steered probability; empty where there is none."""
     wrong_way: str
@@ -98,6 +99,9 @@ class PromptEffects(PlaceView):
                 + (f", {self.wrong_way}." if self.wrong_way else ".")
             )
         return parts
+
+    def _ask(self) -> str:
+        return "How far does each prompt move, and how far could it?" if self.change else self.question
 
     def _plan(self, *, new: bool) -> Sheet:
         return Sheet(1, (COLUMN, 2.9 if self.change else 3.2))
@@ -187,7 +191,7 @@ def _say_wrong_way(part: Part, cell: Cell | None) -> str:
     row = part.by_condition(f"below_zero_{PRIMARY}").get(cell.condition) if cell else None
     if row is None or not np.isfinite(row.estimate.value):
         return ""
-    return f"{100 * row.estimate.value:.0f} % below 0 (shrunken)"
+    return f"{100 * row.estimate.value:.0f} % steered the wrong way"
 
 
 def _find_ends(columns: Mapping[str, np.ndarray], name: str) -> list[Float[np.ndarray, " prompt"]]:

@@ -28,6 +28,7 @@ SHARES = {
 class Quality(PartView):
     """Left: cosines and lens accuracy. Middle: d'. Right: the effect, at the best cell's multiplier; all by layer."""
 
+    question = "Is the vector known best where it steers best?"
     sheet = Sheet(3, (WIDE, 2.5), 3)
     quantity: str
     cells: tuple[ReportRow, ...]

@@ -37,6 +37,7 @@ class Reasoning(CellView):
     neither, the answer alone, the reasoning alone, or both steered.
     """
 
+    question = "Does steering act on the reasoning, or on the answer?"
     sheet = Sheet(2, (WIDE, 2.4), 2, {"width_ratios": [1.5, 1]})
     tenths: Mapping[str, Estimate]
     ends: Mapping[str, Estimate]

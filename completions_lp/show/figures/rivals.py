@@ -25,6 +25,7 @@ class Rivals(PlaceView):
     difference is over the other half.
     """
 
+    question = "Does steering do more than its rivals?"
     quantity: str
     effects: tuple[ReportRow, ...]
     """Of the cell, then of each rival."""
@@ -66,7 +67,7 @@ class Rivals(PlaceView):
 
     def _describe(self) -> str | list[str]:
         if self.cell is None or not self.effects:
-            return f"Steering and its rivals: no rival with {self.quantity!r} to draw."
+            return f"Steering and its rivals: no rival with {self.part.say(self.quantity)} to draw."
         parts = [
             f"Steering and its rivals on the very same completions: {self.part.say(self.quantity)} "
             f"({self.effects[0].estimate.unit}), means over prompts. Left: {name_cell(self.cell.condition)}"

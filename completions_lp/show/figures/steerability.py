@@ -45,6 +45,7 @@ class Curves:
 class Steerability(LayerView):
     """Left: each prompt's logit diff against the multiplier, with their mean. Right: the mean slope by layer."""
 
+    question = "Is every prompt steered the same way?"
     sheet = Sheet(2, (WIDE, 2.5), 2)
     curves: Curves | None
     """By prompt; None without a two-choice read-out."""

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from completions_lp.show.escape import escape_rows
 from completions_lp.show.figures.axes import fit_labels
+from completions_lp.show.figures.heading import write_heading
 from completions_lp.show.figures.page import COLUMN, STYLE, Page, Panels, Sheet, open_axes
 from completions_lp.store import write_figure
 
@@ -21,6 +22,8 @@ Table = list[dict[str, Any]]
 class View(ABC):
     """One figure. Its ``of`` picks what is shown; the drawing, the rows and the caption follow from that alone."""
 
+    question: ClassVar[str]
+    """What the figure answers, in plain words: the title of a new page."""
     sheet: ClassVar[Sheet] = Sheet(1, (COLUMN, 3.0))
     """The panels, where they are the same for all reports and axes."""
 
@@ -32,7 +35,10 @@ class View(ABC):
         """
         with mpl.rc_context(STYLE):
             figure, panels = open_axes(axes, self._plan(new=axes is None))
-            self._draw(panels, figure if isinstance(figure, Page) and axes is None else None)
+            page = figure if isinstance(figure, Page) and axes is None else None
+            self._draw(panels, page)
+            if page is not None:
+                write_heading(page, self._ask(), self._name_subject())
             fit_labels(figure.axes if axes is None else panels)
             return figure
 
@@ -50,6 +56,14 @@ class View(ABC):
     @abstractmethod
     def caption(self) -> str:
         """What is drawn: intervals and their level, prompts, units, what the marks mean."""
+
+    def _ask(self) -> str:
+        """The question, of this report."""
+        return self.question
+
+    def _name_subject(self) -> str:
+        """Which model, vector and behaviour the numbers are of; empty where that is not known."""
+        return ""
 
     def _plan(self, *, new: bool) -> Sheet:
         """The panels needed, on a new page or on the caller's axes."""

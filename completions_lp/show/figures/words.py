@@ -1,9 +1,10 @@
 """Words for quantities, units and intervals, as axes and captions say them."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 
 from completions_lp.quantities import find_quantity
-from completions_lp.records import Condition, Estimate
+from completions_lp.records import Condition, Estimate, Report
 from completions_lp.show.escape import printable
 
 
@@ -32,6 +33,23 @@ def say_target(target: str) -> str:
     if target == "matching":
         return "The target is each prompt's answer that matches the behaviour."
     return f"The target is the answer {name_target(target)}."
+
+
+def name_subject(report: Report) -> str:
+    """``Model tiny-chooser, vector cautious, behaviour cautious``: the behaviour is the file of the prompts.
+
+    What a report does not tell is left out.
+    """
+    config = report.info.get("config", {})
+    model, prompts = (config.get(name, {}).get(key) for name, key in (("model", "name"), ("prompts", "path")))
+    vector = next((row.condition.vector for row in report.rows if row.condition.kind == "target"), None)
+    told = {
+        "model": PurePath(model).name if model else None,
+        "vector": vector,
+        "behaviour": PurePath(prompts).stem if prompts else None,
+    }
+    said = ", ".join(f"{name} {printable(value, limit=40)}" for name, value in told.items() if value)
+    return said[:1].upper() + said[1:]
 
 
 def name_cell(condition: Condition) -> str:
