@@ -20,6 +20,7 @@ from studies import (
     BLUE,
     RED,
     Columns,
+    average,
     correlate,
     describe_run,
     find_studies,
@@ -54,7 +55,7 @@ N_LETTERS = 100
 CAPTION = (
     "What contrast pairs say of their vector against what it does: the mean cosine of their differences with it, and "
     "how far their sides lie apart along it (d′, held out), against the mean slope of the log odds of the matching "
-    "answer. A point for each behaviour, layer and way to read the pairs."
+    "answer, nats for a tenth of the residual stream. A point for each behaviour, layer and way to read the pairs."
 )
 PREDICTORS = {"pair_cosine": "agreement of pairs (cosine)", "d_prime": "separation (d′)"}
 
@@ -159,34 +160,25 @@ def tabulate(points: list[dict[str, Any]]) -> str:
 
 
 def tabulate_prompts(columns: Columns, points: list[dict[str, Any]], rng: np.random.Generator) -> str:
-    """Within behaviours: does a question steer well whose own pair lies along the vector?"""
+    """Within behaviours, at one layer: does a question steer well whose own pair lies along the vector?"""
     rows = []
-    for reading in READINGS:
-        for name in dict.fromkeys(p["behaviour"] for p in points):
-            some = [p for p in points if (p["reading"], p["behaviour"]) == (reading, name)]
-            best = max(some, key=lambda p: abs(p["d_prime"]))
-            here = (
-                (columns["reading"] == reading) & (columns["behaviour"] == name) & (columns["layer"] == best["layer"])
-            )
-            x, y = columns["own_cosine"][here], columns["slope"][here]
-            clusters = number_clusters(columns["cluster"][here])
-            found = resample(lambda i, x=x, y=y: correlate(x[i], y[i], ranks=True), clusters, rng=rng)  # type: ignore[misc]
-            backwards = f"{100 * best['backwards']:.0f} %"
-            slope = resample(lambda i, y=y: float(y[i].mean()), clusters, rng=rng)  # type: ignore[misc]
-            cells = [show(best["pair_cosine"], signed=False), show(best["d_prime"], signed=False)]
-            rows.append(
-                [
-                    reading,
-                    say_behaviour(name),
-                    best["layer"],
-                    *cells,
-                    show_interval(*slope),
-                    backwards,
-                    show_interval(*found),
-                ]
-            )
-    names = ["pairs read at", "behaviour", "layer", "agreement", "d′", "slope, nats", "steered backwards"]
-    return make_table([*names, "own cosine ~ slope"], rows)
+    for point in (p for p in points if p["layer"] == find_layer(points, p["behaviour"])):
+        here = np.all([columns[key] == point[key] for key in ("reading", "behaviour", "layer")], axis=0)
+        x, y = columns["own_cosine"][here], columns["slope"][here]
+        clusters = number_clusters(columns["cluster"][here])
+        found = resample(lambda i, x=x, y=y: correlate(x[i], y[i], ranks=True), clusters, rng=rng)  # type: ignore[misc]
+        known = [show(point["pair_cosine"], signed=False), show(point["d_prime"], 1)]
+        steered = [show_interval(*average(y, clusters), 3), f"{100 * point['backwards']:.0f} %"]
+        rows.append([say_behaviour(point["behaviour"]), point["reading"], point["layer"], *known, *steered])
+        rows[-1].append(show_interval(*found))
+    titles = ["behaviour", "pairs read at", "layer", "agreement", "d′", "slope, nats", "steered backwards"]
+    return make_table([*titles, "own cosine with slope"], sorted(rows, key=lambda row: row[0]))
+
+
+def find_layer(points: list[dict[str, Any]], behaviour: str) -> int:
+    """The layer at which the two sides of written answers lie furthest apart."""
+    some = [p for p in points if (p["reading"], p["behaviour"]) == ("answer", behaviour)]
+    return int(max(some, key=lambda p: p["d_prime"])["layer"])
 
 
 def word(points: list[dict[str, Any]]) -> str:
@@ -199,7 +191,7 @@ def word(points: list[dict[str, Any]]) -> str:
         said.append(
             f"Of vectors read at the {reading}, the rank correlations with the slope, over behaviours and layers, are "
             f"{both}. "
-            f"Their mean slope is {show(float(slope))} nats for a tenth of the residual stream, and "
+            f"Their mean slope is {show(float(slope), 3)} nats for a tenth of the residual stream, and "
             f"{100 * backwards:.0f} % of the questions are steered backwards."
         )
     return " ".join(said)
@@ -208,7 +200,7 @@ def word(points: list[dict[str, Any]]) -> str:
 @in_style
 def draw(points: list[dict[str, Any]]) -> None:
     """Both predictors against the slope; a mark for each behaviour, a colour for each reading."""
-    figure = start_figure(2.3)
+    figure = start_figure(2.5)
     panels = figure.subplots(1, 2, sharey=True)
     marks = dict(zip(dict.fromkeys(p["behaviour"] for p in points), "os^D", strict=False))
     for panel, (predictor, words) in zip(panels, PREDICTORS.items(), strict=True):
@@ -217,7 +209,9 @@ def draw(points: list[dict[str, Any]]) -> None:
             panel.plot(p[predictor], p["slope"], marks[p["behaviour"]], color=colour, markersize=3, alpha=0.8, mew=0)
         panel.axhline(0, color="0.6", linewidth=0.7, zorder=0)
         panel.set_xlabel(words)
-    panels[0].set_ylabel("slope, nats per tenth of the stream")
+    panels[0].set_ylabel("slope of the log odds, nats")
+    panels[1].set_xscale("symlog", linthresh=3)
+    panels[1].set_xticks([-30, -3, 0, 3], ["−30", "−3", "0", "3"])
     shown = [
         panels[0].plot([], [], mark, color="0.4", markersize=3, label=say_behaviour(n))[0] for n, mark in marks.items()
     ]
