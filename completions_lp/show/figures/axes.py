@@ -135,12 +135,12 @@ def tick_multipliers(axes: Axes, multipliers: Iterable[float]) -> None:
     distinct = sorted(set(multipliers))
     if not distinct:
         return
-    room = (distinct[-1] - distinct[0]) / 8
+    room = (distinct[-1] - distinct[0]) / (8 if all(m == float(f"{m:.2g}") for m in distinct) else 5)
     named: list[float] = []
     for m in sorted(distinct, key=lambda m: (m not in (distinct[0], distinct[-1]), m != 0, abs(m))):
         if all(abs(m - other) >= room for other in named):
             named.append(m)
-    axes.set_xticks(distinct, [(f"{m:+g}".replace("-", "−") if m else "0") * (m in named) for m in distinct])
+    axes.set_xticks(distinct, [(f"{m:+.3g}".replace("-", "−") if m else "0") * (m in named) for m in distinct])
 
 
 def scale_log(axes: Axes, which: Literal["x", "y"]) -> None:

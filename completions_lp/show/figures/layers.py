@@ -28,6 +28,8 @@ from completions_lp.show.figures.words import note_few, say_intervals, sign
 
 MANY = 12
 """More layers than this get finer marks."""
+LETTERS = 18
+"""Of a legend, to an inch."""
 LAYER = "layer at whose output the vector is added"
 
 
@@ -192,7 +194,9 @@ class LayerSweep(PartView):
             hollow: dict[str, Any] = {"markerfacecolor": "white", "markersize": 3.5, "color": BLUE}
             marks.append(Line2D([], [], linestyle="none", marker="o", label="over 10 % red", **hollow))
         marks += list_rival_marks(self.rivals)
-        page.legend(handles=marks, loc="outside upper center", ncols=min(columns, len(marks)))
+        longest = max(len(str(mark.get_label())) for mark in marks)
+        fits = max(1, int(LETTERS * page.get_size_inches()[0] / (longest + 7)))
+        page.legend(handles=marks, loc="outside upper center", ncols=min(columns, fits, len(marks)))
 
     def _label(self, panels: Sequence[Axes], page: Page | None) -> None:
         rows = self.cells
