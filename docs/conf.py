@@ -50,7 +50,7 @@ def fill_in(app: Any, name: str, source: list[str]) -> None:
 def list_figures() -> str:
     """A section for each figure: the picture, its caption, and the script that makes it."""
     sections = []
-    for path in sorted(FIGURES.glob("*.png")):
+    for path in sorted(path for path in FIGURES.glob("*.png") if not path.stem.startswith("papers_")):
         caption = path.with_suffix(".txt").read_text(encoding="utf-8").strip()
         part = [f"## {path.stem}", f"![{path.stem}](../analysis/figures/{path.name})", quote(caption)]
         script = ROOT / "analysis" / f"{path.stem}.py"
