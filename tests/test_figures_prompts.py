@@ -258,5 +258,5 @@ def test_agreement_of_prompts_says_their_correlation_where_the_report_has_it(stu
     (axes,) = Agreement.of(report, layer=1, multiplier=2.0).draw(Figure().subplots()).axes
     assert [t.get_text() for t in axes.texts] == ["correlation +0.91 [+0.80, +0.97]"]
     assert Agreement.of(report, layer=1, multiplier=2.0).caption.endswith(
-        "correlation +0.91 [+0.80, +0.97]. The target is the answer A."
+        "correlation +0.91 [+0.80, +0.97]. Vector v. The target is the answer A."
     )

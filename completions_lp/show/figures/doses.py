@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -114,18 +115,18 @@ class DoseResponse(LayerView):
             for panel in panels:
                 panel.legend(columnspacing=1.0)
         else:  # below, where it hides nothing
-            named = [panel.get_legend_handles_labels() for panel in panels]
-            handles, labels = ([entry for one in named for entry in one[i]] for i in (0, 1))
-            page.legend(handles, labels, loc="outside lower center", ncols=2, columnspacing=1.0)
+            handles = [handle for panel in panels for handle in panel.get_legend_handles_labels()[0]]
+            page.legend(handles=handles, loc="outside lower center", ncols=2, columnspacing=1.0)
 
     def _draw_effect(self, panel: Axes) -> None:
         """The random directions, the log ratio with its ribbon, and its bound with bars."""
         series, target = self.series, self.part.target
         draw_controls(panel, _list_doses(series[RATIO]), series[RATIO])
-        for name, label, look in (
-            (RATIO, f"log ratio of P({target})", {"color": BLUE, "marker": "o"}),
-            (BOUND, f"{target} completions (bound)", {"color": RED, "marker": "s", "linestyle": (0, (4, 1.5))}),
-        ):
+        looks: dict[str, tuple[str, dict[str, Any]]] = {
+            RATIO: (f"log ratio of P({target})", {"color": BLUE, "marker": "o"}),
+            BOUND: (f"{target} completions (bound)", {"color": RED, "marker": "s", "linestyle": (0, (4, 1.5))}),
+        }
+        for name, (label, look) in looks.items():
             if rows := series[name]:
                 x, estimates = _list_doses(rows), [row.estimate for row in rows]
                 hollow = [row.condition in self.part.red for row in rows] if name == RATIO else ()
@@ -136,10 +137,11 @@ class DoseResponse(LayerView):
 
     def _draw_costs(self, panel: Axes) -> None:
         """What becomes of the other completions, and of all of them."""
-        for name, label, look in (
-            (OTHERS, "other completions", {"marker": "^", "linestyle": (0, (4, 1.5))}),
-            (DAMAGE, "−KL, all", {"marker": "", "linestyle": (0, (1, 1.2))}),
-        ):
+        looks: dict[str, tuple[str, dict[str, Any]]] = {
+            OTHERS: ("other completions", {"marker": "^", "linestyle": (0, (4, 1.5))}),
+            DAMAGE: ("−KL, all", {"marker": "", "linestyle": (0, (1, 1.2))}),
+        }
+        for name, (label, look) in looks.items():
             if rows := self.series[name]:
                 x, estimates = _list_doses(rows), [_negate(r.estimate) if name == DAMAGE else r.estimate for r in rows]
                 draw_line(panel, x, estimates, label=label, color="0.25", ribbon=False, **look)
