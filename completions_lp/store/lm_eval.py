@@ -1,4 +1,4 @@
-"""The two-choice read-out -> samples as lm-evaluation-harness logs them (``--log_samples``), a JSONL file per condition.
+"""The two-choice read-out -> samples as lm-evaluation-harness logs them (``--log_samples``), a file per condition.
 
 The facts are of EleutherAI/lm-evaluation-harness 0.4.13: ``loggers/evaluation_tracker.py`` writes the files,
 ``evaluator.py`` the samples, ``api/task.py`` the requests of a ``multiple_choice`` task.
