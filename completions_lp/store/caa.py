@@ -1,8 +1,9 @@
 """The two-choice read-out <-> results as CAA's own scripts write and plot them: a JSON list per layer and multiplier.
 
 The facts are of nrimsky/CAA (arXiv 2312.06681): ``steering_settings.py`` names the files,
-``prompting_with_steering.py`` fills them, ``plot_results.py`` reads them. ``a_prob``
-and ``b_prob`` are probabilities of the *letters* A and B at the first answer position, out of the whole vocabulary, whichever of the two matches the behaviour.
+``prompting_with_steering.py`` fills them, ``plot_results.py`` reads them. ``a_prob`` and ``b_prob`` are probabilities
+of the *letters* A and B at the first answer position, out of the whole vocabulary, whichever of the two matches the
+behaviour.
 """
 
 import json
