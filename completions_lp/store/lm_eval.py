@@ -58,8 +58,8 @@ def _make_sample(
     values = logprob[: len(prompt.letters)].tolist()
     if not np.isfinite(values).all():
         raise InputError(
-            f"prompt {prompt.id!r}, {condition.place if condition.steers else 'unsteered'}: the log prob of an answer is "
-            "no finite number or could not be read (one answer begins another one); leave that prompt out of the run"
+            f"prompt {prompt.id!r}, {condition.place if condition.steers else 'unsteered'}: the log prob of an answer "
+            "is no finite number or could not be read (one answer begins another one); leave that prompt out of the run"
         )
     context, answers = split_answers(prompt)
     gold = prompt.letters.index(prompt.matching)
