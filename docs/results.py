@@ -33,6 +33,7 @@ def fill(text: str) -> str:
 
 
 def main() -> None:
+    """Fill all pages, and name those that changed."""
     for page in find_pages():
         text = page.read_text(encoding="utf-8")
         if (filled := fill(text)) != text:

@@ -414,9 +414,10 @@ def test_skewed_cells_are_told():
         e, i = row.estimate, row.inference
         apart.append(max(abs(i.boot_low - e.low), abs(i.boot_high - e.high)) > 0.25 * (e.high - e.low))
     assert apart == [True, False]
-    assert "delta_p_A in 1 of 2 cells" in told
-    assert "log_ratio_A in 1 of 2 cells" in told
-    assert "increase_to_answer_A" not in told
+    assert "(change of P(A) in 1 of 2 cells; " in told
+    assert "log ratio of P(A) in 1 of 2 cells" in told
+    assert "to the answer" not in told
+    assert "_" not in told, "in words, without names of columns"
 
 
 @pytest.mark.parametrize(("by", "told"), [(0.24, False), (0.26, True), (-0.26, True)])

@@ -1,8 +1,9 @@
 """Blocks of text with numbers: written by the scripts beside this one, shown by the documentation.
 
-A script computes, words its findings with the numbers in them, and writes each piece to `analysis/results/PAGE/BLOCK.md`.
-A page of the documentation shows it between two marks, `<!-- results: PAGE/BLOCK -->` and `<!-- end -->`;
-`docs/results.py` puts it there, and a test fails where page and result differ. So no number is typed by hand.
+A script computes, words its findings with the numbers in them, and writes each piece to
+`analysis/results/PAGE/BLOCK.md`. A page of the documentation shows it between two marks,
+`<!-- results: PAGE/BLOCK -->` and `<!-- end -->`; `docs/results.py` puts it there, and a test fails where page and
+result differ. So no number is typed by hand.
 """
 
 import math

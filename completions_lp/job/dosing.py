@@ -24,7 +24,7 @@ from completions_lp.work.keys import key_completions
 
 PLACES = 16
 """Tokens of each prompt's completions at which the stream is measured."""
-TOGETHER = 8192
+TOGETHER = 2048
 """Tokens that are read in one pass, unless one text has more."""
 FIRST = 0.1
 """The relative dose at which a search begins."""

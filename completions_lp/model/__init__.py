@@ -9,7 +9,7 @@ from completions_lp.model.lens import read_lens
 from completions_lp.model.loading import Model, load_tokenizer, wrap_model
 from completions_lp.model.memory import Room
 from completions_lp.model.network import Steering, read_norms, read_residuals
-from completions_lp.model.planning import score_trees
+from completions_lp.model.planning import CPU_TOKENS, score_trees
 from completions_lp.model.precision import load_model
 from completions_lp.model.reading import Watch
 from completions_lp.model.rounding import draw_rounding_vector
@@ -23,6 +23,7 @@ from completions_lp.model.warping import warp_logits
 
 __all__ = [
     "CHUNK",
+    "CPU_TOKENS",
     "Decoder",
     "Engine",
     "Model",

@@ -15,7 +15,7 @@ from completions_lp.model.tree import count_nodes
 from completions_lp.model.wavefront import Wavefront
 
 CPU_TOKENS = 2048
-"""Row tokens that fill a CPU: past this, prompts side by side cost padding and gain nothing."""
+"""Row tokens that fill a CPU: past this, texts side by side cost padding, leave the cache and gain nothing."""
 CPU_NODES = 320
 """Nodes of one tree on a CPU: a larger one is cut, since its attention is dense and its arrays leave the cache."""
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats as scipy_stats
+from scipy.special import stdtrit
 
 from completions_lp.plan.costs import Cost, Workload, forecast_costs
 from completions_lp.plan.noise import measure_noise
@@ -95,7 +95,7 @@ class Pilot:
     def _quantile(self, prompts: int, p: float) -> float:
         """Student's t with one degree of freedom less than clusters."""
         clusters = prompts * self.estimate.n_clusters // self.asked
-        return float(scipy_stats.t.ppf(p, clusters - 1)) if clusters >= MIN_CLUSTERS else float("inf")
+        return float(stdtrit(clusters - 1, p)) if clusters >= MIN_CLUSTERS else float("inf")
 
 
 @dataclass(frozen=True)

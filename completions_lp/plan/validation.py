@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy import stats as scipy_stats
+from scipy.special import betaincinv
 
 from completions_lp.records import Completions, Condition, Estimate, InputError, Measures
 from completions_lp.report import count_answers
@@ -39,8 +39,8 @@ class Validation:
     def limits(self) -> tuple[Float[np.ndarray, "condition prompt"], Float[np.ndarray, "condition prompt"]]:
         """95 % interval of the share, by Clopper and Pearson."""
         n, hits, hide = self.draws, self.hits, self.share * 0
-        low = scipy_stats.beta.ppf(0.025, np.maximum(hits, 1), n - hits + 1)
-        high = scipy_stats.beta.ppf(0.975, hits + 1, np.maximum(n - hits, 1))
+        low = betaincinv(np.maximum(hits, 1), n - hits + 1, 0.025)
+        high = betaincinv(hits + 1, np.maximum(n - hits, 1), 0.975)
         return np.where(hits == 0, 0.0, low) + hide, np.where(hits == n, 1.0, high) + hide
 
     @property

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from completions_lp.quantities import SWEPT
+from completions_lp.quantities import SWEPT, find_quantity
 from completions_lp.records import Increases, ReportRow
 from completions_lp.report.controls import find_sweep
 from completions_lp.report.prompts import Columns
@@ -153,8 +153,13 @@ def _tell_skew(rows: Sequence[ReportRow]) -> list[str]:
             apart[row.quantity] = apart.get(row.quantity, 0) + 1
     if not apart:
         return []
-    counts = ", ".join(f"{name} in {n} of {known[name]} cells" for name, n in apart.items())
+    counts = "; ".join(f"{_call(name)} in {n} of {known[name]} cells" for name, n in apart.items())
     return [
         f"bootstrap-t limits differ from the t limits by more than {SKEW:.0%} of the interval's width ({counts}): the "
-        "prompts' values are skewed; quote boot_low and boot_high of the summary there"
+        "prompts' values are skewed; quote the summary's bootstrap-t limits there"
     ]
+
+
+def _call(quantity: str) -> str:
+    """What a quantity is called, on one line."""
+    return " ".join(find_quantity(quantity).label.replace("{A}", "A").split())

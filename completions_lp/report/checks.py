@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import stats as scipy_stats
+from scipy.special import ndtr
 
 from completions_lp.records import Increases, Measures
 from completions_lp.report.broken import describe_broken
@@ -110,7 +110,7 @@ def _test_sampler(measures: Measures) -> tuple[float, list[str], list[str]]:
     z = mean / float(np.hypot(fixed_prompt_se(se[known]), RESOLUTION))
     if abs(z) <= WARN_Z:
         return z, [], []
-    chance = 2 * scipy_stats.norm.sf(WARN_Z)
+    chance = 2 * ndtr(-WARN_Z)
     told = (
         f"sampler test: surprisal minus entropy is {mean:+.2g} nats a completion in place of 0 (z = {z:+.1f}; by "
         f"chance, {chance:.2%} of sound runs are beyond {WARN_Z:g}, and hardly any beyond {MAX_Z:g}, an error): the "

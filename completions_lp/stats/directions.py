@@ -6,7 +6,7 @@ directions are the sample. Every function expects a large value to be the hypoth
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats as scipy_stats
+from scipy.special import stdtr
 
 from completions_lp.records import InputError
 
@@ -42,7 +42,7 @@ def predict_from_directions(value: ByCell, directions: Directions) -> tuple[ByCe
     sd = directions.std(0, ddof=1)
     known = sd > n * np.finfo(np.float64).eps * np.abs(directions).max(0)  # else they agree but for rounding
     t = np.divide(value - directions.mean(0), sd * np.sqrt(1 + 1 / n), out=np.full(sd.shape, np.nan), where=known)
-    return t, np.asarray(scipy_stats.t.sf(t, n - 1))
+    return t, np.asarray(stdtr(n - 1, -t))
 
 
 def band_of_directions(directions: Directions, *, level: float = 0.95) -> tuple[ByCell, ByCell]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import stats as scipy_stats
+from scipy.special import ndtr, stdtr, stdtrit
 
 from completions_lp.records import Estimate
 
@@ -100,7 +100,7 @@ def bracket(
 ) -> tuple[Estimate, ...]:
     """Estimates with their t intervals; bare points where the standard error is undefined or the clusters are few."""
     known = (g >= MIN_CLUSTERS) & np.isfinite(se) & np.isfinite(value)
-    half = scipy_stats.t.ppf(0.5 + level / 2, np.where(known, df, 1.0)) * np.where(known, se, np.nan)
+    half = stdtrit(np.where(known, df, 1.0), 0.5 + level / 2) * np.where(known, se, np.nan)
     columns = (x.tolist() for x in (known, value, value - half, value + half, n, g, se, df))
     return tuple(
         Estimate(v, low, high, level, unit, n, g, name, s, d)
@@ -119,7 +119,7 @@ def mean_t(
     """
     mean, se, _, g = measure_spread(values, clusters)
     t = mean / se
-    p = 2 * scipy_stats.t.sf(np.abs(t), np.maximum(g - 1, 1))
+    p = 2 * stdtr(np.maximum(g - 1, 1), -np.abs(t))
     return np.asarray(t), np.where(g >= MIN_CLUSTERS, p, np.nan)
 
 
@@ -175,4 +175,4 @@ def share_below_zero(values: Float[np.ndarray, " prompt"], se: Float[np.ndarray,
     sd = np.sqrt(trust * noise)
     below = np.where(centre < 0, 1.0, np.where(centre > 0, 0.0, 0.5))
     z = np.divide(-centre, sd, out=np.zeros_like(y), where=sd > 0)
-    return float(np.where(sd > 0, scipy_stats.norm.cdf(z), below).mean())
+    return float(np.where(sd > 0, ndtr(z), below).mean())

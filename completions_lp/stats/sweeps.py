@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import stats as scipy_stats
 
 from completions_lp.stats.intervals import (
     MIN_CLUSTERS,
@@ -111,9 +110,12 @@ def adjust_holm(p: Float[np.ndarray, "*cell"]) -> Float[np.ndarray, "*cell"]:
 def adjust_false_discovery(p: Float[np.ndarray, "*cell"]) -> Float[np.ndarray, "*cell"]:
     """Benjamini and Hochberg's (1995) p-values, for the share of false claims in a list. NaN stays, uncounted."""
     known = np.isfinite(p)
+    order = np.argsort(p[known])
+    shares = p[known][order] * (order.size / np.arange(1, order.size + 1))
+    adjusted = np.empty(order.size)
+    adjusted[order] = np.minimum(np.minimum.accumulate(shares[::-1])[::-1], 1.0)
     out = np.full(p.shape, np.nan)
-    if known.any():
-        out[known] = scipy_stats.false_discovery_control(p[known])
+    out[known] = adjusted
     return out
 
 

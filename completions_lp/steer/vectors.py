@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
-from completions_lp.model import Model, Room, read_lens, read_residuals, row_bytes
+from completions_lp.model import CPU_TOKENS, Model, Room, read_lens, read_residuals, row_bytes
 from completions_lp.records import ContrastPair, InputError, SteeringVector
 from completions_lp.steer.estimates import METHODS, Estimate, Method, estimate
 from completions_lp.steer.quality import check_number, list_quality, place_vectors
@@ -102,6 +102,8 @@ def read_differences(
         return None, f"contrast pair {i + 1} of {len(pairs[i].positive)} and {len(pairs[i].negative)} tokens"
 
     each, room = 2 * row_bytes(model, tokens=longest, logits=0), Room.find(model, memory_budget)
+    if batch_size is None and model.device.type == "cpu":
+        batch_size = max(1, min(room.bytes // each, CPU_TOKENS // (2 * longest)))
     with tqdm(total=len(pairs), desc="vector", unit="pair", disable=not progress) as bar:
         for rows, found in room.share(order, read, each=each, most=batch_size, name=describe):
             sides[:, :, rows], lens[:, rows] = found

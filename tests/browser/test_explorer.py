@@ -156,4 +156,6 @@ def test_the_numbers_of_a_prompt_are_those_of_the_table(page, run_folder):
         if limits:
             low, high = (number(text) for text in limits.strip("]").split(", "))
             assert (low, high) == pytest.approx((row[f"{name}_low"], row[f"{name}_high"]), abs=1.02 * tolerance(name))
-    assert page.text("#prompt-numbers [data-column='trust'] dd") == row["trust"]
+    mark, word = page.text("#prompt-numbers [data-column='trust'] dd").split(" ")
+    assert word == row["trust"]
+    assert mark == {"certified": "✓✓", "green": "✓", "red": "✕"}[word]

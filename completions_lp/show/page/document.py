@@ -33,10 +33,17 @@ from completions_lp.show.text.words import say_scored
 
 LIMIT = 40_000_000
 """Bytes that a page takes at most, by default."""
+_NAMELESS = {"model", "models", "checkpoint", "final", "hf", "weights"}
+"""Folders that do not say which model is in them."""
+_STYLES = ("page", "sweep", "numbers", "explorer", "screens")
+"""In their order: what is later overrides."""
 _CHECKS = {
     "noise_floor": ("Noise floor", "largest change of a completion under multiplier 0, in nats"),
     "rounding_sd": ("Rounding", "what it does to an increase, as a standard deviation over completions, in nats"),
+    "rounding_mean": ("Rounding, mean", "what it does to an increase on average, in nats; near 0 where all is well"),
+    "rounding_se": ("Rounding, error", "standard error of that mean, in nats"),
     "sampler_gap": ("Sampler gap", "largest difference between sampled and scored log probs, in nats"),
+    "sampler_gap_rms": ("Sampler gap, typical", "root mean square of these differences, in nats"),
     "label_gap": (
         "Labels − tokens",
         "share of A by label less P(A) by tokens, mean over prompts; near 0 where all is well",
@@ -77,6 +84,17 @@ class Figure:
         """The picture in base64."""
         return base64.b64encode(self.png).decode("ascii")
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, as the head of a PNG tells; zeros where there is none."""
+        return int.from_bytes(self.png[16:20], "big"), int.from_bytes(self.png[20:24], "big")
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is of panels side by side: it takes the page's whole width, and scrolls where that is little."""
+        width, height = self.size
+        return width > 1.6 * height
+
 
 def make_page(
     report: Report,
@@ -107,9 +125,18 @@ def make_page(
 
 def name_run(info: Mapping[str, Any]) -> str:
     """What a run is called: its model and its prompts."""
-    config = info.get("config", {})
-    model, prompts = config.get("model", {}).get("name", "model"), config.get("prompts", {}).get("path", "prompts")
-    return f"{Path(model).name}: {Path(prompts).stem}"
+    return f"{_name_model(info)}: {_name_prompts(info)}"
+
+
+def _name_model(info: Mapping[str, Any]) -> str:
+    """The last part of its name; the last two of a folder that is called what any model's could be."""
+    path = Path((info.get("config", {}).get("model") or {}).get("name") or "model")
+    nameless = path.name.lower() in _NAMELESS and path.parent.name
+    return f"{path.parent.name}/{path.name}" if nameless else path.name
+
+
+def _name_prompts(info: Mapping[str, Any]) -> str:
+    return Path((info.get("config", {}).get("prompts") or {}).get("path") or "prompts").stem
 
 
 def _choose_figures(figures: Sequence[Figure], room: int) -> tuple[list[Figure], list[str]]:
@@ -124,21 +151,27 @@ def _choose_figures(figures: Sequence[Figure], room: int) -> tuple[list[Figure],
 def _fill_template(packed: Packed | None, values: Mapping[str, Any]) -> str:
     """The page as text; without ``packed``, all of it but the blocks."""
     report, info = values["report"], values["info"]
-    styles, scripts = _read_asset("page.css"), bundle_modules(read_scripts(), "main")
+    styles, scripts = read_styles(), bundle_modules(read_scripts(), "main")
+    tables = [table for table in _list_tables(report) if table["columns"]]
     return _read_template().render(
         values,
         policy=_make_policy(styles, scripts),
         styles=styles,
         scripts=scripts,
         name=name_run(info),
+        about=_list_about(report, info),
+        contents=_list_contents(tables, bool(values["figures"])),
         facts=_list_facts(report, info),
         sentence=format_sentence(report),
         between=say_seeds(report),
         scored=say_scored(report),
         told=[*say_vectors(report), *say_rivals(report), *say_off_target(report)],
-        tables=_list_tables(report),
+        tables=tables,
         checks=_list_checks(report.checks),
-        left_out=[*(packed.left_out if packed else ()), *(f"the figure {name}" for name in values["missed"])],
+        left_out=[
+            *(packed.left_out if packed else ()),
+            *(f"the figure {name.replace('_', ' ')}" for name in values["missed"]),
+        ],
         provenance={name: _flatten(info.get(name) or {}) for name in ("model", "config", "versions")},
         meta=_escape_json(packed.meta if packed else {}),
         blocks=packed.blocks.texts if packed else {},
@@ -192,6 +225,11 @@ def read_scripts() -> dict[str, str]:
     return {name.removesuffix(".js"): _read_asset(name) for name in names}
 
 
+def read_styles() -> str:
+    """The page's styles."""
+    return "".join(_read_asset(f"{name}.css") for name in _STYLES)
+
+
 def _make_policy(styles: str, scripts: str) -> str:
     def digest(text: str) -> str:
         return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
@@ -206,6 +244,24 @@ def _escape_json(value: Any) -> str:
     """JSON that can stand in a script element: no character of it can end the element or a line."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _list_about(report: Report, info: Mapping[str, Any]) -> dict[str, str]:
+    """What was steered, with what, on what."""
+    conditions = () if report.increases is None else report.increases.conditions
+    vectors = list(dict.fromkeys(condition.vector for condition in conditions if condition.kind == "target"))
+    named = {"Model": _name_model(info), "Vectors" if len(vectors) > 1 else "Vector": ", ".join(vectors)}
+    return {name: value for name, value in (named | {"Behaviour": _name_prompts(info)}).items() if value}
+
+
+def _list_contents(tables: Sequence[Mapping[str, Any]], figures: bool) -> list[tuple[str, str]]:
+    """The sections of the page, as the table of contents has them: their ids and what they are called."""
+    return [
+        *(("headline", "The result"), ("sweep", "The sweep"), ("numbers", "The numbers")),
+        *((str(table["name"]), str(table["heading"])) for table in tables),
+        *([("figures", "Figures")] if figures else []),
+        *(("explorer", "Completions"), ("provenance", "How this was made")),
+    ]
 
 
 def _list_facts(report: Report, info: Mapping[str, Any]) -> dict[str, str]:

@@ -5,6 +5,7 @@ import { make, plainText, showText } from "./nodes.js";
 import { describeCondition } from "./numbers.js";
 import { compare, drawPrompt, drawPromptList, loadPerPrompt, prompts, walk } from "./prompts.js";
 import { drawLegend, findLimit } from "./scales.js";
+import { watchScroll } from "./scrolling.js";
 import { change, conditions, onChange, state } from "./state.js";
 import { drawParts, drawTokenTable, drawTokens } from "./tokens.js";
 import { write, writeMultiplier } from "./words.js";
@@ -105,7 +106,9 @@ export async function drawExplorer() {
   noteTokens(has);
   const limit = has.tokens ? scaleLimits.tokens : scaleLimits.parts;
   drawLegend(document.getElementById("token-legend"), limit, has.tokens ? "nats per token" : "nats per part", {
-    note: `the answer’s token is outlined; what comes after it is underlined${all.some((c) => c.reasoning) ? "; reasoning is in italics, and ends at the bar" : ""}`,
+    notes: [
+      `the answer’s token is outlined; what comes after it is underlined${all.some((c) => c.reasoning) ? "; reasoning is in italics, and ends at the bar" : ""}`,
+    ],
   });
   shownCompletions = all;
   drawList();
@@ -240,10 +243,11 @@ function drawCompletion(c, first, under) {
 function toggleTokens(item) {
   const open = item.querySelector(".token-table");
   item.querySelector(".open").setAttribute("aria-expanded", String(!open));
-  if (open) open.parentElement.remove();
+  if (open) open.closest(".scroller").remove();
   else {
     const c = shownCompletions.find((one) => one.number === Number(item.dataset.completion));
     item.append(drawTokenTable(c, c.values));
+    watchScroll(item.querySelector(".scroll"));
   }
 }
 

@@ -3,6 +3,7 @@
 import { meta } from "./blocks.js";
 import { make } from "./nodes.js";
 import { drawLegend, findLimit, paint } from "./scales.js";
+import { reveal } from "./scrolling.js";
 import {
   DOSE,
   change,
@@ -57,11 +58,14 @@ export function drawHeat() {
   const values = [...heatCells.keys()].map((index) => readNumber(findRow(index, state.quantity)));
   const limit = findLimit(values, 0.98);
   for (const [index, cell] of heatCells) fillCell(cell, conditions[index], limit, unit);
-  const marks = [...heatCells.keys()].some(isRed) ? "dark corner: more than 10 % of the prompts untrusted" : "";
-  const dots = [...heatCells.keys()].some(isClear) ? "dot: p < .05 adjusted for the sweep (max-T)" : "";
+  const key = (kind, words) => make("span", { class: "key" }, make("span", { class: `cell ${kind}` }), words);
+  const cells = [...heatCells.keys()];
   drawLegend(document.getElementById("heat-legend"), limit, unit, {
     both: values.some((v) => v < 0),
-    note: [dots, marks].filter(Boolean).join("; "),
+    notes: [
+      cells.some(isClear) ? key("clear", "dot: p < .05 adjusted for the sweep (max-T)") : null,
+      cells.some(isRed) ? key("red", "dark corner: more than 10 % of the prompts red, not to be trusted") : null,
+    ],
   });
   markChosen();
 }
@@ -77,6 +81,7 @@ function fillCell(cell, condition, limit, unit) {
   cell.textContent = writeQuantity(value, quantity, false, decimals);
   cell.classList.toggle("red", isRed(condition.index));
   cell.classList.toggle("clear", isClear(condition.index));
+  cell.classList.toggle("long", cell.textContent.length > 6);
   const words = `${writePlace(condition)}: ${describeNumber(row, quantity)}`;
   cell.title = words;
   cell.setAttribute("aria-label", words);
@@ -99,8 +104,12 @@ function markChosen() {
     const here = index === state.condition;
     cell.setAttribute("aria-selected", String(here));
     cell.tabIndex = here ? 0 : -1;
+    if (here) reveal(document.getElementById("heat-scroll"), cell, findEdge());
   }
 }
+
+/** How wide the names of the rows are, which stay where they are while the rest scrolls. */
+export const findEdge = () => document.querySelector("#heat [role=rowheader]").offsetWidth;
 
 /** Arrow keys go to the next cell that there is, Home and End to the ends of the row. */
 function moveInHeat(event) {

@@ -1,6 +1,6 @@
 // The chosen quantity over layers, at the chosen multiplier, under the heat map and in step with its columns.
 
-import { describeNumber, isRed } from "./heatmap.js";
+import { describeNumber, findEdge, isRed } from "./heatmap.js";
 import { make } from "./nodes.js";
 import { findTicks } from "./scales.js";
 import {
@@ -19,8 +19,10 @@ import {
 } from "./state.js";
 import { minus, nameQuantity, writeMultiplier } from "./words.js";
 
-const EDGE = 76; // width of the heat map's row headers
 const TALL = 220;
+const LINE = 13; // from one name to the next
+const NAME = 44; // room for one
+let nameAgain = () => {}; // what is in sight has changed
 
 function drawLines() {
   const place = document.getElementById("lines");
@@ -28,8 +30,9 @@ function drawLines() {
   if (!wide) return;
   const { name, multiplier } = chosen();
   const layers = layersOf(name);
-  const column = (wide - EDGE) / layers.length;
-  const x = (layer) => EDGE + (layers.indexOf(layer) + 0.5) * column;
+  const edge = findEdge();
+  const column = (wide - edge) / layers.length;
+  const x = (layer) => edge + (layers.indexOf(layer) + 0.5) * column;
   const main = collectLine(name, multiplier);
   const others = document.getElementById("all-lines").checked
     ? multipliersOf(name)
@@ -37,24 +40,25 @@ function drawLines() {
         .map((m) => collectLine(name, m))
     : [];
   const scale = scaleHeights([main, ...others]);
-  const svg = make("svg", {
-    width: wide,
-    height: TALL,
-    viewBox: `0 0 ${wide} ${TALL}`,
-    role: "img",
-    "aria-label": describeLine(main),
-  });
+  const svg = makeDrawing(edge, wide - edge, { role: "img", "aria-label": describeLine(main) });
+  const axis = makeDrawing(0, edge, { class: "axis", "aria-hidden": "true" });
+  axis.append(...drawTicks(scale, edge));
   const unit = unitOf(state.quantity);
-  svg.append(
-    make("text", { x: EDGE + 4, y: 11, class: "tick" }, `${nameQuantity(state.quantity)}${unit ? `, ${unit}` : ""}`),
-  );
-  svg.append(...drawAxis(scale, wide), ...drawControls(main, x, scale.y, column));
+  document.getElementById("lines-name").textContent = `${nameQuantity(state.quantity)}${unit ? `, ${unit}` : ""}`;
+  svg.append(...drawGrid(scale, edge, wide), ...drawControls(main, x, scale.y, column));
   for (const line of others) svg.append(...drawOther(line, x, scale.y));
-  svg.append(...nameOthers(others, x, scale.y, wide));
   svg.append(...drawBand(main, x, scale.y), ...drawMain(main, x, scale.y));
-  place.replaceChildren(svg);
+  const names = make("g");
+  nameAgain = () => names.replaceChildren(...nameOthers(others, x, scale.y));
+  nameAgain();
+  svg.append(names);
+  place.replaceChildren(axis, svg);
   noteLines(main, others);
 }
+
+/** A part of the drawing, `width` wide from `x`: the axis stays where it is while the rest scrolls with the columns. */
+const makeDrawing = (x, width, attributes) =>
+  make("svg", { width, height: TALL, viewBox: `${x} 0 ${width} ${TALL}`, ...attributes });
 
 /** The points of one line, with whatever intervals there are. */
 function collectLine(name, multiplier) {
@@ -81,20 +85,24 @@ function scaleHeights(lines) {
   let [low, high] = [Math.min(...finite), Math.max(...finite)];
   const room = (high - low || 1) * 0.08;
   [low, high] = [low - room, high + room];
-  return { low, high, y: (value) => 22 + ((high - value) / (high - low)) * (TALL - 34) };
+  return { low, high, y: (value) => 8 + ((high - value) / (high - low)) * (TALL - 16) };
 }
 
-function drawAxis({ low, high, y }, wide) {
+const drawGrid = ({ low, high, y }, edge, wide) =>
+  findTicks(low, high).map((tick) =>
+    make("line", { x1: edge, x2: wide, y1: y(tick), y2: y(tick), class: tick === 0 ? "zero" : "grid" }),
+  );
+
+function drawTicks({ low, high, y }, edge) {
   const ticks = findTicks(low, high);
   const digits = Math.max(0, ...ticks.map((t) => (String(t).split(".")[1] ?? "").length));
-  return ticks.flatMap((tick) => [
-    make("line", { x1: EDGE, x2: wide, y1: y(tick), y2: y(tick), class: tick === 0 ? "zero" : "grid" }),
+  return ticks.map((tick) =>
     make(
       "text",
-      { x: EDGE - 10, y: y(tick), class: "tick", "text-anchor": "end", "dominant-baseline": "central" },
+      { x: edge - 10, y: y(tick), class: "tick", "text-anchor": "end", "dominant-baseline": "central" },
       minus(tick.toFixed(digits)),
     ),
-  ]);
+  );
 }
 
 /** Where 95 % of the random directions lie: a grey block per layer. */
@@ -127,22 +135,28 @@ function drawOther({ points }, x, y) {
   ];
 }
 
-/** The multiplier at the end of each thin line; names that would lie on one another are moved apart. */
-function nameOthers(lines, x, y, wide) {
-  const ends = lines
-    .filter(({ points }) => points.length > 0)
-    .map(({ multiplier, points }) => ({ multiplier, ...points.at(-1) }));
-  let lowest = -Infinity;
-  return ends
-    .sort((a, b) => b.value - a.value)
-    .map(({ multiplier, layer, value }) => {
-      lowest = Math.max(y(value), lowest + 13);
-      return make(
-        "text",
-        { class: "tick", x: Math.min(x(layer) + 12, wide - 24), y: lowest, "dominant-baseline": "central" },
-        writeMultiplier(multiplier),
-      );
-    });
+/** The multiplier of each thin line, at its end or where it leaves what is in sight; none lies on another. */
+function nameOthers(lines, x, y) {
+  const box = document.getElementById("heat-scroll");
+  const right = box.scrollLeft + box.clientWidth;
+  const names = lines
+    .map(({ multiplier, points }) => ({ multiplier, ...points.filter((p) => x(p.layer) < right - NAME).at(-1) }))
+    .filter(({ layer }) => layer !== undefined)
+    .sort((a, b) => b.value - a.value);
+  let least = -Infinity;
+  const heights = names.map(({ value }) => (least = Math.max(y(value), least + LINE)));
+  let most = TALL - LINE / 2;
+  for (let i = heights.length - 1; i >= 0; i--) {
+    heights[i] = Math.min(heights[i], most);
+    most = heights[i] - LINE;
+  }
+  return names.map(({ multiplier, layer }, i) =>
+    make(
+      "text",
+      { class: "tick name", x: x(layer) + 10, y: heights[i], "dominant-baseline": "central" },
+      writeMultiplier(multiplier),
+    ),
+  );
 }
 
 function drawMain({ points }, x, y) {
@@ -211,6 +225,7 @@ function noteLines({ multiplier, points }, others) {
 export function startLines() {
   document.getElementById("all-lines").addEventListener("change", drawLines);
   drawLines();
+  document.getElementById("heat-scroll").addEventListener("scroll", () => nameAgain(), { passive: true });
   new ResizeObserver(drawLines).observe(document.getElementById("heat"));
   onChange((changed) => {
     if (changed.has("quantity") || changed.has("condition")) drawLines();

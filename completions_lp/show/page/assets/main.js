@@ -2,11 +2,13 @@
 
 import { meta } from "./blocks.js";
 import { drawExplorer, startCompletions } from "./completions.js";
+import { startContents } from "./contents.js";
 import { drawHeat, startHeat } from "./heatmap.js";
 import { startLines } from "./lines.js";
 import { make, plainText } from "./nodes.js";
 import { drawNumbers, startNumbers } from "./numbers.js";
 import { loadPrompts, startPrompts } from "./prompts.js";
+import { startScrolling } from "./scrolling.js";
 import {
   DOSE,
   change,
@@ -23,6 +25,7 @@ import {
   recallState,
   state,
   vectors,
+  watchAddress,
   writeLayer,
 } from "./state.js";
 import { WEIGHTINGS, groupOf, meaning, nameQuantity, writeMultiplier } from "./words.js";
@@ -112,11 +115,13 @@ function startTheme() {
 
 async function start() {
   startTheme();
+  startContents();
   if (!globalThis.DecompressionStream)
     throw new Error("this browser cannot inflate the data of this page; a newer one can");
   await loadSummary();
   if (conditions.length === 0) throw new Error("this run has no steered condition");
   recallState();
+  watchAddress();
   const step = 10 ** -meta.decimals;
   document.getElementById("rounding").textContent =
     `In the explorer log probs and increases are rounded to ${step} nats. The table of numbers is exact.`;
@@ -127,6 +132,7 @@ async function start() {
   drawHeat();
   startLines();
   drawNumbers();
+  startScrolling();
   if (meta.n_prompts > 0) {
     await loadPrompts();
     startPrompts();

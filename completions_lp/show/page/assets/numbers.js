@@ -2,6 +2,7 @@
 
 import { meta } from "./blocks.js";
 import { make, plainText } from "./nodes.js";
+import { markTrust } from "./scales.js";
 import {
   change,
   chosen,
@@ -53,7 +54,7 @@ export function describeCondition() {
   const { factor, multiplier, relative } = chosen();
   const told = [
     ...(factor === multiplier ? [] : [`multiplier ${writeMultiplier(Number(factor.toPrecision(4)))}`]),
-    ...(relative > 0 ? [`‖mv‖/‖h‖ ${relative.toPrecision(2)}`] : []),
+    ...(relative > 0 ? [`what is added is ${relative.toPrecision(2)} × as long as the residual stream`] : []),
   ];
   return [plainText(chosen().name), writePlace(chosen()), ...told].join(", ");
 }
@@ -103,15 +104,15 @@ function drawTrust() {
     part.style.flexGrow = readNumber(row);
     bar.append(part);
   }
-  const words = there
-    .map(([name, row]) => `${write(100 * readNumber(row), { decimals: 0 })} % ${name}`)
-    .join(", ");
+  const words = there.map(([name, row]) =>
+    make("span", { class: "kind" }, markTrust(name), ` ${write(100 * readNumber(row), { decimals: 0 })} % ${name}`),
+  );
   return make(
     "div",
     { class: "card", title: "How far the steered probability can be trusted, by prompt" },
     make("h3", {}, "Trust"),
     bar,
-    make("p", { class: "inside" }, words),
+    make("p", { class: "inside kinds" }, ...words),
     make("p", { class: "inside" }, `of ${countPrompts(known)}`),
   );
 }
@@ -259,6 +260,9 @@ export function startNumbers() {
   for (const id of ["exact", "inference"]) {
     document.getElementById(id).addEventListener("change", (event) => change({ [id]: event.target.checked }));
   }
+  document
+    .getElementById("columns")
+    .addEventListener("change", (event) => document.getElementById("table").classList.toggle("named", event.target.checked));
   document.getElementById("quantity-filter").addEventListener("input", drawTable);
   onChange((changed) => {
     if (changed.has("condition")) drawNumbers();

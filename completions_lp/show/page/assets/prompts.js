@@ -2,6 +2,7 @@
 
 import { hasBlock, meta, readBlock, unquantise } from "./blocks.js";
 import { make, showText } from "./nodes.js";
+import { markTrust } from "./scales.js";
 import { change, state } from "./state.js";
 import { decimalsOf, label, meaning, writeCount, writeQuantity } from "./words.js";
 
@@ -132,7 +133,7 @@ function listPromptNumbers(i) {
   for (const name of meta.unsteered) if (!isBound(name)) addNumber(name);
   const trust = perPrompt.trust?.[i];
   const note = "How far the steered probability can be trusted";
-  if (trust) add("Trust", "trust", note, make("span", { class: `badge ${trust}` }, trust));
+  if (trust) add("Trust", "trust", note, make("span", {}, markTrust(trust), ` ${trust}`));
   for (const name of meta.per_prompt) if (!isBound(name)) addNumber(name);
   return facts;
 }

@@ -1,7 +1,7 @@
 // The diverging colour scale: the square root of the value, from blue (down) over nothing to orange (up).
 
 import { make } from "./nodes.js";
-import { ROUNDING, minus } from "./words.js";
+import { ROUNDING, TRUST_MARKS, minus } from "./words.js";
 
 /** A limit for the scale: the quantile of the absolute values, rounded up to a round number. */
 export function findLimit(values, quantile) {
@@ -23,7 +23,7 @@ export function paint(node, value, limit) {
 }
 
 /** The legend: the scale as a row of swatches with numbers below. */
-export function drawLegend(place, limit, unit, { both = true, note = "" } = {}) {
+export function drawLegend(place, limit, unit, { both = true, notes = [] } = {}) {
   const steps = both ? [-1, -0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1] : [0, 0.25, 0.5, 0.75, 1];
   const bar = make("div", {
     class: "bar",
@@ -41,8 +41,12 @@ export function drawLegend(place, limit, unit, { both = true, note = "" } = {}) 
     paint(swatch, value, limit);
     bar.append(make("span", { class: "step" }, swatch, make("span", { class: "tick" }, shown)));
   }
-  place.replaceChildren(bar, make("span", { class: "unit" }, unit), make("span", { class: "legend-note" }, note));
+  place.replaceChildren(bar, make("span", { class: "unit" }, unit), make("span", { class: "legend-note" }, ...notes));
 }
+
+/** How far something can be trusted, as a mark in its colour; the word stands beside it. */
+export const markTrust = (name) =>
+  make("span", { class: `mark ${name}`, "aria-hidden": "true" }, TRUST_MARKS[name] ?? "");
 
 /** Round numbers that cover a range, for an axis. */
 export function findTicks(low, high, count = 5) {

@@ -110,6 +110,9 @@ function rememberState() {
 }
 let remembering = 0;
 
+/** The address keeps what is chosen, also when a link has gone to a place of the page. */
+export const watchAddress = () => addEventListener("hashchange", rememberState);
+
 function writeAddress() {
   const { name, layer, multiplier } = chosen();
   const parts = new URLSearchParams({

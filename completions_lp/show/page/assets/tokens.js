@@ -134,5 +134,6 @@ export function drawTokenTable(completion, values) {
     }
   }
   table.append(body);
-  return make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Tokens" }, table);
+  const box = make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Tokens" }, table);
+  return make("div", { class: "scroller" }, make("p", { class: "cue", hidden: true }, "Scroll sideways for more of the columns"), box);
 }

@@ -25,8 +25,11 @@ export function orderOf(key) {
 
 export const nameQuantity = (key) => {
   const [quantity, weighting] = key.split("|");
-  return label(quantity) + (weighting === "macro" ? "" : ` (${weighting})`);
+  return label(quantity) + (weighting === "macro" ? "" : ` (${WEIGHTINGS[weighting] ?? weighting})`);
 };
+
+/** How far a prompt's number can be trusted, as a mark that stands beside the word: never by colour alone. */
+export const TRUST_MARKS = { certified: "✓✓", green: "✓", red: "✕" };
 
 export const minus = (text) => text.replaceAll("-", "−");
 
