@@ -26,7 +26,7 @@ SHARES = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Quality(PartView):
-    """Left: cosines and lens accuracy. Middle: d'. Right: the effect, at the best cell's multiplier; all by layer."""
+    """Left: cosines and lens accuracy. Middle: d'. Right: the effect, at the best cell's dose; all by layer."""
 
     question = "Is the vector known best where it steers best?"
     sheet = Sheet(3, (WIDE, 2.5), 3)
@@ -44,10 +44,10 @@ class Quality(PartView):
         """
         part = Part.of(report, positions)
         quantity = part.pick_quantity(quantity)
-        best = None if report.best is None else report.best.condition.multiplier
+        best = None if report.best is None else report.best.condition.asked
         rows = part.select(quantity)
-        best = rows[-1].condition.multiplier if rows and best is None else best
-        return cls(part, quantity, tuple(r for r in rows if r.condition.multiplier == best), report.quality)
+        best = rows[-1].condition.asked if rows and best is None else best
+        return cls(part, quantity, tuple(r for r in rows if r.condition.asked == best), report.quality)
 
     @property
     def rows(self) -> Table:
@@ -68,8 +68,8 @@ class Quality(PartView):
             row = self.cells[0]
             said = say_intervals(one.estimate for one in self.cells)
             parts.append(
-                f"Right: {self.part.say(self.quantity)} ({row.estimate.unit}) at multiplier "
-                f"{sign(row.condition.multiplier)} by the {LAYER}, {said}."
+                f"Right: {self.part.say(self.quantity)} ({row.estimate.unit}) at {self.part.scale} "
+                f"{sign(row.condition.asked)} by the {LAYER}, {said}."
             )
             parts.append(self.part.warn_red(one.condition for one in self.cells))
         return parts
@@ -99,7 +99,7 @@ class Quality(PartView):
         draw_line(panel, x, estimates, color=BLUE, label="mean", hollow=hollow)
         tick_layers(panel, x)
         write_note(panel, note_few(estimates))
-        title = f"multiplier {sign(self.cells[0].condition.multiplier)}"
+        title = f"{self.part.scale} {sign(self.cells[0].condition.asked)}"
         label_axes(
             panel, x="layer", y=f"{describe(self.quantity, self.part.report.target)} ({estimates[0].unit})", title=title
         )
