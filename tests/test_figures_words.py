@@ -73,3 +73,15 @@ def test_axes_of_the_user_get_no_heading(figure, study):
     panels = home.subplots(1, 1 if figure is LayerSweep else 4)
     view.draw(panels)
     assert view.question not in texts_of(home)
+
+
+def test_the_quality_stands_beside_the_effect_at_one_dose_whatever_each_layer_is_multiplied_with():
+    def dose(condition):
+        return replace(condition, multiplier=condition.multiplier * (1 + condition.layer), dose=condition.multiplier)
+
+    study = make_study()
+    rows = tuple(replace(row, condition=dose(row.condition)) for row in study.rows if row.condition.kind == "target")
+    best = replace(study.best, condition=dose(study.best.condition))
+    drawn = [row.condition for row in GALLERY["quality"](replace(study, rows=rows, best=best)).cells]
+    assert [condition.layer for condition in drawn] == [0, 1, 2]
+    assert len({condition.multiplier for condition in drawn}) == 3

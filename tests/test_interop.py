@@ -1,6 +1,7 @@
 """Results for other tools and of other tools: CAA's files, lm-eval's samples."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from completions_lp.job.foreign import import_results
 from completions_lp.job.results import draw_figures, load
 from completions_lp.records import BASELINE, InputError
 from completions_lp.report import summarize
+from completions_lp.show.text import format_overview
 from completions_lp.store.caa import FIELDS, name_file, parse_name
 
 SHARED = ("p_choice", "p_choice_steered", "delta_p_choice", "logit_diff_change", "pref_odds_steered", "mass_steered")
@@ -134,6 +136,18 @@ def test_figures_are_drawn_of_an_import(imported):
     view = Probabilities.of(load(imported), quantity="p_choice_steered")
     assert {row["layer"] for row in view.rows if row["kind"] == "target"} == {1, 2}
     assert (imported / "report.html").is_file()
+
+
+def test_an_import_says_that_nothing_was_drawn_and_shows_what_it_has(imported):
+    report = load(imported)
+    text = format_overview(report, title="CAA")
+    assert "Without completions" in text
+    assert not any(words in text for words in ("tokens of a completion", "not measured", "0.0e+00"))
+    assert math.isnan(report.checks["sampler_gap"])
+    assert "Draws per prompt" not in (imported / "report.html").read_text(encoding="utf-8")
+    (axes,) = Probabilities.of(report).draw().axes
+    assert axes.has_data()
+    assert {row["quantity"] for row in Probabilities.of(report).rows} == {"logit_diff_change"}
 
 
 def test_without_multiplier_0_levels_are_told_and_changes_are_not(exported, tmp_path):

@@ -25,7 +25,7 @@ from readouts import (
     read_studies,
     tell_size,
 )
-from studies import BLUE, GREY, RED, YELLOW, Columns, average, in_style, save_figure, say_behaviour, start_figure
+from studies import COLOURS, Columns, average, in_style, save_figure, say_behaviour, start_figure
 
 PAGE = "caa"
 PUBLISHED = {
@@ -36,7 +36,6 @@ PUBLISHED = {
 _model_size=7b.txt` of github.com/nrimsky/CAA at commit 0becbb4 (corrigible-neutral-HHH for corrigibility)."""
 SWEEP_PEAK = (13, 14)
 """Where their stored sweep of sycophancy, same model, has its largest value at multiplier 1, and its least at -1."""
-COLOURS = dict(zip(("sycophancy", "optimism", "risk_taking", "corrigibility"), (BLUE, RED, GREY, YELLOW), strict=True))
 NAMES = {"letter": "read at the letter", "answer": "read over the answer"}
 CAPTION = (
     "Above: the mean probability of the matching letter, of that of both, against how long what is added is, as a "

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from blocks import make_table, show, show_interval, write_block
 from readouts import VECTORS, Curve, choose_curves, read_studies, tell_size
-from studies import BLUE, GREY, RED, YELLOW, average, in_style, save_figure, say_behaviour, start_figure
+from studies import COLOURS, average, in_style, save_figure, say_behaviour, start_figure
 
 from completions_lp.report.choices import take_log_odds
 
@@ -21,7 +21,6 @@ PAGE = "odds"
 LINEAR = 0.2
 """Up to here, in either direction, a line is fitted to the mean PrefOdds: their linear phase."""
 TOLD = (-0.8, -0.2, 0.2, 0.8)
-COLOURS = dict(zip(("sycophancy", "optimism", "risk_taking", "corrigibility"), (BLUE, RED, GREY, YELLOW), strict=True))
 CAPTION = (
     "PrefOdds, the log odds of the matching letter against the other, and UtilOdds, those of either letter against all "
     "other tokens, as changes from the unsteered model, over how long what is added is (a share of the residual "

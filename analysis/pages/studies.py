@@ -20,10 +20,11 @@ from matplotlib.figure import Figure
 from scipy import stats as scipy_stats
 
 import completions_lp as clp
-from completions_lp.show.figures.page import BLUE, COLUMN, GREY, RED, STYLE, YELLOW  # noqa: F401  (for the scripts, from one place)
+from completions_lp.show.figures.page import BLUE, COLUMN, GREY, RED, STYLE, YELLOW
 from completions_lp.stats import mean_interval
 
-BEHAVIOURS = ("sycophancy", "optimism", "risk_taking", "corrigibility")
+COLOURS = {"sycophancy": BLUE, "optimism": RED, "risk_taking": GREY, "corrigibility": YELLOW}
+BEHAVIOURS = tuple(COLOURS)
 ANSWER = {"question": "situation", "matching": "matching", "not_matching": "not_matching"}
 """The fields of a row that make a pair of the same question with either answer written out, without letters."""
 Columns = Mapping[str, np.ndarray]

@@ -65,5 +65,5 @@ def import_(folder: Path, out: Path, only: Sequence[str], called: str, everythin
     save(report, out)
     report = load(out)
     click.echo(format_overview(report, title=f"CAA's results in {escape_text(str(folder))}", everything=everything))
-    click.echo(f"\nRun directory: {out}")
+    click.echo(f"\nRun directory: {escape_text(str(out))}")
     return 3 if report.errors else 0

@@ -1,5 +1,6 @@
 """A run's two-choice read-out as result files of other tools."""
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def _narrow(
     if asked and asked not in known:
         raise InputError(f"{option} {asked!r} is none of this run's: {', '.join(known)}")
     if not asked and len(known) > 1:
-        raise InputError(f"such files hold one of {', '.join(known)}: say which, {option} {known[0]}")
+        raise InputError(f"such files hold one of {', '.join(known)}: say which, {option} {shlex.quote(known[0])}")
     return [i for i in kept if find(conditions[i]) == (asked or known[0])]
 
 

@@ -118,7 +118,7 @@ def save(report: Report, folder: str | Path) -> Path:
         raise InputError(f"{folder} is not empty; a report is saved in a folder of its own: give a new one")
     increases, measures, choices = report.increases, report.measures, report.choices
     read = increases is not None and all(prompt.is_read_out for prompt in increases.completions.prompts)
-    drawn = increases is not None and len(increases.completions) > 0  # else it is of another tool's results
+    drawn = not report.is_undrawn
     if increases is None or (drawn and measures is None) or (read and choices is None):
         raise InputError("this report lacks the completions, the read-out or the measures behind it; save a whole one")
     increases, choices, told = put_back((increases, choices, measures), report.rounding)

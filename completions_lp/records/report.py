@@ -274,6 +274,11 @@ class Report:
     info: Mapping[str, Any] = field(default_factory=dict)
     """How it was made: the content of ``run.json``; empty for a report that no run made."""
 
+    @property
+    def is_undrawn(self) -> bool:
+        """Whether it is of the two-choice read-out alone, as results of other tools are: nothing was drawn."""
+        return self.increases is not None and not len(self.increases.completions)
+
     def __repr__(self) -> str:
         cells = len({row.condition for row in self.rows if row.condition.kind != "baseline"})
         text = f"Report(target {self.target!r}, {cells} conditions, {len(self.errors)} errors"

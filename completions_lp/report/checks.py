@@ -92,7 +92,8 @@ def _judge_sums(checks: dict[str, float], increases: Increases, rounding: float)
         )
     gap = checks["sampler_gap"]
     typical = checks["sampler_gap_rms"]
-    if not gap <= WARN_GAP and not typical <= MOST_ROUNDING * rounding:
+    drawn = len(increases.completions) > 0
+    if drawn and not gap <= WARN_GAP and not typical <= MOST_ROUNDING * rounding:
         (warnings if gap <= MAX_GAP else errors).append(
             f"sampled against scored log probs: they differ by {gap:.2g} nats in a completion (limit {MAX_GAP:g}); "
             "likely a low precision, or completions of another checkpoint, dtype or template"

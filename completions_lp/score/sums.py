@@ -67,7 +67,7 @@ def check_increases(increases: Increases) -> dict[str, float]:
     ``noise_floor``: the largest |increase| of a completion under multiplier 0, in nats (NaN without such a condition);
     through its answer or the window, where it is not scored through its end. ``sampler_gap``: the largest difference,
     per completion, between the log prob when it was drawn and when it was scored, of the tokens that are scored, and
-    ``sampler_gap_rms`` their root mean square. All are rounding where the instrument works.
+    ``sampler_gap_rms`` their root mean square (NaN without completions). All are rounding where the instrument works.
     """
     zero = [i for i, condition in enumerate(increases.conditions) if condition.is_neutral]
     completions = increases.completions
@@ -76,6 +76,6 @@ def check_increases(increases: Increases) -> dict[str, float]:
     moved = np.where(increases.is_whole, increases.increase, increases.increase_to_answer)
     return {
         "noise_floor": float(np.abs(moved[zero]).max(initial=0.0)) if zero else float("nan"),
-        "sampler_gap": float(np.abs(gap).max(initial=0.0)),
-        "sampler_gap_rms": float(np.sqrt(np.square(gap).mean())) if len(gap) else 0.0,
+        "sampler_gap": float(np.abs(gap).max()) if len(gap) else float("nan"),
+        "sampler_gap_rms": float(np.sqrt(np.square(gap).mean())) if len(gap) else float("nan"),
     }

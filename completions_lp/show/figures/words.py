@@ -1,11 +1,11 @@
 """Words for quantities, units and intervals, as axes and captions say them."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import PurePath
 
 from completions_lp.quantities import find_quantity
 from completions_lp.records import Condition, Estimate, Report
 from completions_lp.show.escape import printable
+from completions_lp.show.subject import name_behaviour, name_model
 
 
 def describe(quantity: str, target: str) -> str:
@@ -40,14 +40,8 @@ def name_subject(report: Report) -> str:
 
     What a report does not tell is left out.
     """
-    config = report.info.get("config", {})
-    model, prompts = (config.get(name, {}).get(key) for name, key in (("model", "name"), ("prompts", "path")))
     vector = next((row.condition.vector for row in report.rows if row.condition.kind == "target"), None)
-    told = {
-        "model": PurePath(model).name if model else None,
-        "vector": vector,
-        "behaviour": PurePath(prompts).stem if prompts else None,
-    }
+    told = {"model": name_model(report.info), "vector": vector, "behaviour": name_behaviour(report.info)}
     said = ", ".join(f"{name} {printable(value, limit=40)}" for name, value in told.items() if value)
     return said[:1].upper() + said[1:]
 

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined, Template
@@ -23,6 +22,7 @@ from completions_lp.records import InputError, Report, TokenIncreases
 from completions_lp.show.escape import escape_html
 from completions_lp.show.page.bundle import bundle_modules
 from completions_lp.show.page.packing import Packed, pack_report
+from completions_lp.show.subject import name_behaviour, name_model
 from completions_lp.show.text import format_sentence
 from completions_lp.show.text.blocks import SWAPS, SWAPS_WORDS, list_swaps
 from completions_lp.show.text.off_target import OFF_TARGET, OFF_TARGET_WORDS, list_off_target, say_off_target
@@ -33,8 +33,6 @@ from completions_lp.show.text.words import say_scored
 
 LIMIT = 40_000_000
 """Bytes that a page takes at most, by default."""
-_NAMELESS = {"model", "models", "checkpoint", "final", "hf", "weights"}
-"""Folders that do not say which model is in them."""
 _STYLES = ("page", "sweep", "numbers", "explorer", "screens")
 """In their order: what is later overrides."""
 _CHECKS = {
@@ -125,18 +123,7 @@ def make_page(
 
 def name_run(info: Mapping[str, Any]) -> str:
     """What a run is called: its model and its prompts."""
-    return f"{_name_model(info)}: {_name_prompts(info)}"
-
-
-def _name_model(info: Mapping[str, Any]) -> str:
-    """The last part of its name; the last two of a folder that is called what any model's could be."""
-    path = Path((info.get("config", {}).get("model") or {}).get("name") or "model")
-    nameless = path.name.lower() in _NAMELESS and path.parent.name
-    return f"{path.parent.name}/{path.name}" if nameless else path.name
-
-
-def _name_prompts(info: Mapping[str, Any]) -> str:
-    return Path((info.get("config", {}).get("prompts") or {}).get("path") or "prompts").stem
+    return f"{name_model(info) or 'model'}: {name_behaviour(info) or 'prompts'}"
 
 
 def _choose_figures(figures: Sequence[Figure], room: int) -> tuple[list[Figure], list[str]]:
@@ -250,8 +237,8 @@ def _list_about(report: Report, info: Mapping[str, Any]) -> dict[str, str]:
     """What was steered, with what, on what."""
     conditions = () if report.increases is None else report.increases.conditions
     vectors = list(dict.fromkeys(condition.vector for condition in conditions if condition.kind == "target"))
-    named = {"Model": _name_model(info), "Vectors" if len(vectors) > 1 else "Vector": ", ".join(vectors)}
-    return {name: value for name, value in (named | {"Behaviour": _name_prompts(info)}).items() if value}
+    named = {"Model": name_model(info), "Vectors" if len(vectors) > 1 else "Vector": ", ".join(vectors)}
+    return {name: value for name, value in (named | {"Behaviour": name_behaviour(info)}).items() if value}
 
 
 def _list_contents(tables: Sequence[Mapping[str, Any]], figures: bool) -> list[tuple[str, str]]:
@@ -269,7 +256,10 @@ def _list_facts(report: Report, info: Mapping[str, Any]) -> dict[str, str]:
     if report.increases is not None:
         completions, conditions = report.increases.completions, report.increases.conditions
         drawn, seeds = completions.sampling, completions.sampling.seeds
-        facts = {"Prompts": f"{len(completions.prompts):,}", "Draws per prompt": str(drawn.draws)}
+        facts = {
+            "Prompts": f"{len(completions.prompts):,}",
+            **({"Draws per prompt": str(drawn.draws)} if len(completions) else {}),
+        }
         facts |= {"Seeds": ", ".join(map(str, seeds))} if len(seeds) > 1 else {}
         facts |= {"Distinct completions": f"{len(completions):,}", "Conditions": f"{len(conditions):,}"}
     layers = str((info.get("model") or {}).get("n_layers", "?"))

@@ -43,6 +43,8 @@ def format_report(report: Report, *, title: str, quality: Mapping[int, VectorQua
 
 def format_checks(report: Report) -> str:
     """The instrument's own checks, in one line."""
+    if report.is_undrawn:
+        return "Without completions, the instrument's own checks have nothing to measure."
 
     def tell(name: str, form: str) -> str:
         value = report.checks.get(name, float("nan"))
@@ -60,8 +62,9 @@ def format_checks(report: Report) -> str:
 
 def describe_run(report: Report) -> list[str]:
     """What was measured on what, line by line."""
-    if report.increases is None:
-        return [f"A, the target: {name_target(report.target)}"]
+    if report.increases is None or report.is_undrawn:
+        alone = "; no completions, but the two-choice read-out alone" if report.is_undrawn else ""
+        return [f"A, the target: {name_target(report.target)}{alone}"]
     completions, columns = report.increases.completions, report.prompts
     sampling, labelling, size = completions.sampling, completions.labelling, len(completions.prompts)
     lookup, clusters = Lookup.of(report), len({p.cluster for p in completions.prompts})

@@ -21,7 +21,7 @@ def name_answer(target: str) -> str:
 
 def say_target(report: Report) -> str:
     """The line above a table: what its A is, and where it has to stand."""
-    if report.increases is None:
+    if report.increases is None or report.is_undrawn:
         return f"A: {name_target(report.target)}."
     return f"A: {name_target(report.target)}, {say_window(report.increases.completions.labelling)}."
 
